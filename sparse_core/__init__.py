@@ -1,0 +1,2 @@
+"""Sparse Transfer Lab: which sparse CNN backbone should I transfer to my task?"""
+

@@ -1,0 +1,90 @@
+"""The field's fixed vocabulary: pruning methods, architectures, downstream tasks, transfers.
+
+Source of methods, tasks and protocol: Iofinova, Peste, Kurtz, Alistarh, "How Well Do Sparse ImageNet Models
+Transfer?", CVPR 2022 (arXiv 2111.13445), sections 2 and 3.
+"""
+
+from dataclasses import dataclass
+
+CITATION = "Iofinova, Peste, Kurtz, Alistarh: How Well Do Sparse ImageNet Models Transfer? CVPR 2022"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make a network sparse: its family and one line on how it works."""
+
+    name: str
+    family: str
+    summary: str
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("Dense", "reference", "not pruned: the reference every sparse network is held against"),
+        Method("GMP", "progressive", "prunes the smallest magnitudes in steps, finetuning between them"),
+        Method("WoodFisher", "progressive", "prunes by second-order saliency and corrects the other weights"),
+        Method("M-FAC", "progressive", "second-order pruning without forming matrices"),
+        Method("STR", "regularisation", "learns one soft threshold a layer"),
+        Method("AC/DC", "regularisation", "alternates dense and compressed training phases"),
+        Method("RigL ERK 1x", "regularisation", "sparse from the start: drops small weights, grows by gradient"),
+        Method("RigL ERK 5x", "regularisation", "RigL trained five times longer"),
+        Method("LTH-T", "lottery ticket", "a sparse mask on the original dense weights, then transferred"),
+        Method("Magnitude", "one-shot", "zeroes the smallest weights of a trained network, with no training after"),
+        Method("Structured", "structured", "removes whole filters"),
+    )
+}
+
+ARCHITECTURES = {
+    "resnet50": "ResNet50",
+    "resnet34": "ResNet34",
+    "resnet18": "ResNet18",
+    "resnet20": "ResNet20",
+    "resnet56": "ResNet56",
+    "mobilenet_v1": "MobileNetV1",
+    "efficientnet_lite0": "EfficientNet-Lite0",
+}
+
+TRANSFERS = {"linear": "Linear transfer", "full": "Full transfer"}
+
+METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy", "accuracy": "accuracy"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A downstream data set of the study: number of classes, the metric its field reports, general or specialised."""
+
+    id: str
+    name: str
+    classes: int
+    metric: str
+    kind: str
+
+
+TASKS = {
+    task.id: task
+    for task in (
+        Task("aircraft", "FGVC-Aircraft", 100, "mean_per_class", "specialised"),
+        Task("birds", "Birdsnap", 500, "top1", "specialised"),
+        Task("caltech101", "Caltech-101", 101, "mean_per_class", "general"),
+        Task("caltech256", "Caltech-256", 257, "mean_per_class", "general"),
+        Task("cars", "Stanford Cars", 196, "top1", "specialised"),
+        Task("cifar10", "CIFAR-10", 10, "top1", "general"),
+        Task("cifar100", "CIFAR-100", 100, "top1", "general"),
+        Task("dtd", "Describable Textures", 47, "top1", "general"),
+        Task("flowers", "Oxford Flowers-102", 102, "mean_per_class", "specialised"),
+        Task("food101", "Food-101", 101, "top1", "specialised"),
+        Task("pets", "Oxford-IIIT Pets", 37, "mean_per_class", "specialised"),
+        Task("sun397", "SUN397", 397, "top1", "general"),
+    )
+}
+
+
+def architecture_label(architecture: str) -> str:
+    """The name people write, such as ResNet50 for ``resnet50``."""
+    return ARCHITECTURES.get(architecture, architecture)
+
+
+def task_label(dataset: str) -> str:
+    """The data set's own name; a user's folder keeps the name it came with."""
+    return TASKS[dataset].name if dataset in TASKS else dataset

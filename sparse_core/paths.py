@@ -1,0 +1,65 @@
+"""Where things lie on disk, and how a file is written so that a crash never leaves half of it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sparse_core.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PUBLISHED = REPOSITORY / "data" / "published"
+
+
+def home() -> Path:
+    """The user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code."""
+    return Path(os.environ.get("SPARSE_TRANSFER_HOME") or REPOSITORY / "data" / "local")
+
+
+@contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; on success it takes the target's name, on failure it is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write ``text`` to ``target``, all of it or nothing."""
+    with atomic_file(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``target``; on success it takes the target's name.
+
+    A target that exists already is kept and the new folder dropped: whoever finished first wins.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield temporary
+        if not target.exists():
+            os.rename(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Refuse, before anything is written, work that needs more than the disk under ``folder`` has (bytes)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"Not enough disk space in {folder}: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free. "
+            "Free some, or move the data with SPARSE_TRANSFER_HOME."
+        )
