@@ -1,0 +1,44 @@
+"""The frame of the dashboard: navigation, errors in words, and what every page has at its foot."""
+
+import logging
+
+import streamlit as st
+
+from pages import parts
+from sparse_core.catalog import CITATION
+from sparse_core.errors import InputError
+from sparse_core.paths import REPOSITORY
+
+PAGES = (
+    ("tradeoffs", "Tradeoffs", ":material/show_chart:"),
+    ("tasks", "Tasks", ":material/grid_on:"),
+    ("probe", "Probe", ":material/science:"),
+    ("runs", "Runs", ":material/list_alt:"),
+)
+
+
+def main() -> None:
+    """Draw the chosen page. Whatever goes wrong on it is one sentence there and a traceback in the log."""
+    st.set_page_config(page_title="Sparse Transfer Lab", page_icon=":material/blur_on:", layout="wide")
+    parts.provide_plotly()
+    page = st.navigation(
+        [
+            st.Page(f"pages/{name}.py", title=title, icon=icon, default=name == "tradeoffs")
+            for name, title, icon in PAGES
+            if (REPOSITORY / "pages" / f"{name}.py").exists()
+        ],
+        position="top",
+    )
+    try:
+        page.run()
+    except InputError as error:
+        st.error(str(error))
+    except Exception:
+        logging.getLogger("sparse_transfer_lab").exception("the page %s failed", page.title)
+        st.error(
+            "This page could not be drawn: a fault of ours, written to the log. Reload the page, or choose another."
+        )
+    st.caption(f"Published runs: {CITATION}. Everything runs on this machine; nothing leaves it.")
+
+
+main()

@@ -1,0 +1,331 @@
+"""What the pages share: the store, charts and tables with their downloads, and the link to a view."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly
+import plotly.graph_objects as go
+import streamlit as st
+
+from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
+from sparse_core.paths import REPOSITORY, home
+from sparse_core.records import Records
+from sparse_core.store import Store, default_database
+
+STATIC = REPOSITORY / "static"
+DOWNLOAD_WIDTH = 1000
+
+HEADINGS = {
+    "sparsity": "Sparsity (%)",
+    "dataset": "Task",
+    "dataset_hash": "Task's content",
+    "accuracy_best": "Best accuracy (%)",
+    "accuracy_final": "Final accuracy (%)",
+    "accuracy_mean": "Mean accuracy (%)",
+    "accuracy_std": "Standard deviation (points)",
+    "baseline_accuracy": "Dense accuracy (%)",
+    "baseline_runs": "Dense runs",
+    "difference": "Difference to dense (points)",
+    "relative_error_increase": "Relative error increase (%)",
+    "mean_relative_error_increase": "Mean relative error increase (%)",
+    "standard_error": "Standard error (%)",
+    "error": "Error (%)",
+    "run_id": "Run",
+    "created_at": "Made at",
+}
+PERCENT = {name for name, heading in HEADINGS.items() if heading.endswith(("(%)", "(points)"))}
+WORDS: dict[str, Callable[[str], str]] = {
+    "source": str.capitalize,
+    "architecture": architecture_label,
+    "transfer": lambda transfer: TRANSFERS.get(transfer, transfer),
+    "metric": lambda metric: METRICS.get(metric, metric),
+    "dataset": task_label,
+}
+
+_CHART_BUTTONS = """
+<div role="group" aria-label="Download this chart">
+  <button type="button" data-format="png" title="Picture for slides, 2,000 pixels wide">PNG</button>
+  <button type="button" data-format="svg" title="Drawing for print, scales without loss">SVG</button>
+  <button type="button" data-format="html" title="Interactive page that needs nothing else">HTML</button>
+  <span role="status"></span>
+</div>
+"""
+
+_BUTTON_STYLE = """
+div { display: flex; gap: .5rem; align-items: center; flex-wrap: wrap; }
+button {
+  font: inherit; font-size: .875rem; line-height: 1.4; padding: .25rem .75rem; min-height: 2.5rem; cursor: pointer;
+  color: var(--st-text-color); background: var(--st-background-color);
+  border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius, .5rem);
+}
+button:hover, button:focus-visible { color: var(--st-primary-color); border-color: var(--st-primary-color); }
+button:disabled { opacity: .5; cursor: progress; }
+input {
+  font: inherit; font-size: .875rem; flex: 1; min-width: 12rem; padding: .4rem; min-height: 2.5rem;
+  color: var(--st-text-color); background: var(--st-secondary-background-color);
+  border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius, .5rem);
+}
+span { font-size: .875rem; color: var(--st-text-color); }
+"""
+
+# Plotly is loaded on the first click only, from this server: the page's own copy is not reachable from here.
+_CHART_SCRIPT = """
+function plotly(address) {
+  window.sparseTransferPlotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = address;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => { delete window.sparseTransferPlotly; reject(new Error("not reachable")); };
+    document.head.append(script);
+  });
+  return window.sparseTransferPlotly;
+}
+
+function save(address, name) {
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+}
+
+async function page({ figure, plotly, title }) {
+  const script = await (await fetch(plotly)).text();
+  const heading = document.createElement("title");
+  heading.textContent = title;
+  const json = figure.replaceAll("<", "\\\\u003c");
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8">${heading.outerHTML}<script>${script}</script></head>
+<body><div id="chart"></div><script>const figure = ${json};
+Plotly.newPlot("chart", figure.data, figure.layout, { responsive: true, displaylogo: false });</script></body></html>`;
+}
+
+async function download(format, data) {
+  const name = `${data.name}.${format}`;
+  if (format === "html") {
+    const file = new Blob([await page(data)], { type: "text/html" });
+    const address = URL.createObjectURL(file);
+    save(address, name);
+    setTimeout(() => URL.revokeObjectURL(address), 60000);
+    return;
+  }
+  const size = { width: data.width, height: data.height, scale: format === "png" ? 2 : 1 };
+  save(await (await plotly(data.plotly)).toImage(JSON.parse(data.figure), { format, ...size }), name);
+}
+
+export default function ({ data, parentElement }) {
+  const status = parentElement.querySelector("[role=status]");
+  for (const button of parentElement.querySelectorAll("button")) {
+    button.onclick = async () => {
+      button.disabled = true;
+      status.textContent = "";
+      try {
+        await download(button.dataset.format, data);
+      } catch (error) {
+        status.textContent = "The download failed: is the dashboard still running? Reload the page and try again.";
+      }
+      button.disabled = false;
+    };
+  }
+}
+"""
+
+_LINK_FIELD = """
+<div>
+  <input readonly aria-label="Link to this view">
+  <button type="button">Copy link</button>
+  <span role="status"></span>
+</div>
+"""
+
+_LINK_SCRIPT = """
+export default function ({ parentElement }) {
+  const field = parentElement.querySelector("input");
+  const status = parentElement.querySelector("[role=status]");
+  const show = () => { field.value = window.location.href; };
+  show();
+  const timer = setInterval(show, 500);
+  field.onfocus = () => field.select();
+  parentElement.querySelector("button").onclick = async () => {
+    show();
+    field.select();
+    try {
+      await navigator.clipboard.writeText(field.value);
+      status.textContent = "Copied.";
+    } catch {
+      status.textContent = "Press Ctrl+C to copy.";
+    }
+  };
+  return () => clearInterval(timer);
+}
+"""
+
+_chart_buttons = st.components.v2.component(
+    "sparse_transfer_chart_buttons", html=_CHART_BUTTONS, css=_BUTTON_STYLE, js=_CHART_SCRIPT
+)
+_link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIELD, css=_BUTTON_STYLE, js=_LINK_SCRIPT)
+
+
+def store() -> Store:
+    """The results, with every run that was finished or deleted until now."""
+    handle = _open_store(home())
+    handle.refresh()
+    return handle
+
+
+@st.cache_resource(show_spinner="Opening the results …")
+def _open_store(folder: Path) -> Store:
+    records = Records(folder)
+    return Store(records, default_database(records))
+
+
+def show_chart(
+    figure: go.Figure,
+    *,
+    key: str,
+    name: str,
+    alt: str,
+    on_select: bool | Callable[[], None] = False,
+    table: pd.DataFrame | None = None,
+) -> Any:
+    """Draw a chart with its downloads beneath it, and the table behind it for keyboard and screen reader.
+
+    ``name`` is the downloads' file name without ending, ``alt`` what a screen reader says. With ``on_select`` the
+    points can be selected: True reruns the page, a function is called before that. Returns the selection or None.
+    """
+    selectable: Any = on_select if callable(on_select) else "rerun" if on_select else "ignore"
+    state = st.plotly_chart(figure, key=key, alt=alt, on_select=selectable, config={"displaylogo": False})
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _chart_buttons(
+            key=f"{key}_downloads",
+            width="content",
+            data={
+                "figure": figure.to_json(),
+                "title": alt,
+                "name": f"{name}-{date.today():%Y-%m-%d}",
+                "plotly": _plotly_address(),
+                "width": DOWNLOAD_WIDTH,
+                "height": figure.layout.height or 500,
+            },
+        )
+        if table is not None:
+            shown = st.popover("Table", key=f"{key}_table", on_change="rerun", help="The numbers behind this chart")
+            if shown.open:
+                shown.dataframe(_readable(table), hide_index=True, column_config=_column_config(table))
+    return state if on_select else None
+
+
+def show_table(
+    frame: pd.DataFrame,
+    *,
+    key: str,
+    name: str,
+    column_config: Mapping[str, Any] | None = None,
+    columns: list[str] | None = None,
+) -> None:
+    """A table that sorts, filters and downloads, in which the user chooses the columns; the choices are in the link.
+
+    ``columns`` are those shown at first (all by default). Fractions are shown in percent; the downloads hold the
+    rows and columns on the screen, fractions as they are.
+    """
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        wanted = st.text_input(
+            "Filter rows",
+            key=f"{key}_filter",
+            placeholder="for example WoodFisher 90",
+            help="Keeps the rows that contain every word",
+            bind="query-params",
+            width=260,
+        )
+        with st.popover("Columns", help="Choose what is shown"):
+            chosen = st.multiselect(
+                "Columns",
+                list(frame.columns),
+                default=columns or list(frame.columns),
+                format_func=heading,
+                key=f"{key}_columns",
+                bind="query-params",
+            )
+        rows = _containing(frame, wanted or "")[chosen]
+        file = f"{name}-{date.today():%Y-%m-%d}"
+        st.download_button(
+            "CSV",
+            lambda: rows.to_csv(index=False).encode(),
+            f"{file}.csv",
+            "text/csv",
+            key=f"{key}_csv",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Parquet",
+            lambda: rows.to_parquet(index=False),
+            f"{file}.parquet",
+            "application/vnd.apache.parquet",
+            key=f"{key}_parquet",
+            on_click="ignore",
+        )
+    if rows.empty:
+        st.info("No row contains these words. Clear the filter to see all rows." if len(frame) else "No rows yet.")
+        return
+    st.dataframe(_readable(rows), hide_index=True, key=f"{key}_rows", column_config=_column_config(rows, column_config))
+    st.caption(f"{len(rows):,} of {len(frame):,} rows. Click a heading to sort.")
+
+
+def share(command: str | None = None) -> None:
+    """A button that opens the link to exactly this view and, where there is one, the command that gives its figures."""
+    with st.popover("Share", icon=":material/share:", help="A link to exactly this view, or the same as a command"):
+        st.markdown("**Link.** It opens exactly this view: page, filters and selection.")
+        _link_field(key="share_link")
+        if command:
+            st.markdown("**Command.** The same figures as JSON, for a script.")
+            st.code(command, language="bash", wrap_lines=True)
+
+
+def heading(column: str) -> str:
+    """A column's name as people read it."""
+    return HEADINGS.get(column, column.replace("_", " ").capitalize())
+
+
+def provide_plotly() -> None:
+    """Put Plotly's own script where this server can hand it out; charts are drawn for download with it."""
+    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    target = STATIC / "plotly.min.js"
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        temporary = STATIC / ".plotly.min.js"
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)
+
+
+def _plotly_address() -> str:
+    base = st.get_option("server.baseUrlPath").strip("/")
+    prefix = f"/{base}" if base else ""
+    return f"{prefix}/app/static/plotly.min.js?version={plotly.__version__}"
+
+
+def _containing(frame: pd.DataFrame, words: str) -> pd.DataFrame:
+    if not words.strip():
+        return frame
+    text = _readable(frame).astype(str).agg(" ".join, axis=1).str.lower()
+    keep = pd.Series(True, index=frame.index)
+    for word in words.lower().split():
+        keep &= text.str.contains(word, regex=False)
+    return frame[keep]
+
+
+def _readable(frame: pd.DataFrame) -> pd.DataFrame:
+    shown = frame.copy()
+    for name in shown.columns:
+        if name in PERCENT:
+            shown[name] = shown[name] * 100
+        elif name in WORDS:
+            shown[name] = shown[name].map(WORDS[name])
+    return shown
+
+
+def _column_config(frame: pd.DataFrame, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    config: dict[str, Any] = {name: st.column_config.Column(heading(name)) for name in frame.columns}
+    for name in PERCENT & set(frame.columns):
+        config[name] = st.column_config.NumberColumn(heading(name), format="%.4g" if name == "sparsity" else "%.1f")
+    return {**config, **(given or {})}
