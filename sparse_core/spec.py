@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,10 +112,22 @@ def run_id(spec: ProbeSpec, seed: int) -> str:
     return f"linear-{seed}-{digest}"
 
 
+def first_free_replicate(spec: ProbeSpec, seeds: Iterable[int], taken: set[str]) -> ProbeSpec:
+    """The spec with the lowest replicate number under which none of the seeds has run; ``taken`` are run names."""
+    seeds = tuple(seeds)
+    numbers = itertools.count(spec.replicate)
+    candidates = (dataclasses.replace(spec, replicate=number) for number in numbers)
+    return next(free for free in candidates if not any(run_id(free, seed) in taken for seed in seeds))
+
+
 def protocol(spec: ProbeSpec) -> str:
     """The training settings in words. Two runs can be compared as sparse and dense only where these words agree."""
     settings = spec.settings
-    rate = f"lr chosen from {', '.join(f'{r:g}' for r in spec.sweep_lr)}" if spec.sweep_lr else f"lr {settings.learning_rate:g}"
+    rate = (
+        f"lr chosen from {', '.join(f'{r:g}' for r in spec.sweep_lr)}"
+        if spec.sweep_lr
+        else f"lr {settings.learning_rate:g}"
+    )
     return (
         f"SGD {rate} ×{settings.step_factor:g} every {settings.step_epochs} epochs, momentum {settings.momentum:g}, "
         f"weight decay {settings.weight_decay:g}, {settings.epochs} epochs, batch {settings.batch_size}, "

@@ -1,0 +1,46 @@
+# make run   set everything up and serve the dashboard at http://127.0.0.1:8501 (PORT=… moves it)
+# make test  set everything up and pass the tests, browser ones included
+# make check style, types      make bench  every benchmark      make clean  remove what was set up
+SHELL := /bin/bash
+PORT ?= 8501
+PYTHON ?= python3
+BIN := .venv/bin
+RUN_READY := .venv/.run-ready
+TEST_READY := .venv/.test-ready
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
+
+.PHONY: run test check bench browser clean
+
+run: $(RUN_READY)
+	@$(BIN)/python -m sparse_core.serve --port $(PORT)
+
+test: $(TEST_READY) browser check
+	@$(BIN)/python -m pytest
+
+check: $(TEST_READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy sparse_core
+
+bench: $(TEST_READY) browser
+	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; PYTHON=… names one."; exit 1; }
+	@$(PYTHON) -m venv .venv 2>/dev/null || { bash tools/system_package.sh python3-venv && $(PYTHON) -m venv --clear .venv; }
+
+$(RUN_READY): requirements.txt | $(BIN)/python
+	@echo "Setting up .venv (once; torch is large, this can take some minutes) …"
+	@$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(TEST_READY): requirements-dev.txt $(RUN_READY)
+	@$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+browser: $(TEST_READY)
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || bash tools/system_package.sh chromium || $(BIN)/python -m playwright install chromium
+
+clean:
+	@rm -rf .venv

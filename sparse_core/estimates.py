@@ -1,0 +1,87 @@
+"""About how long a probe will take, from short measurements on this machine; kept, and replaced by real runs' times.
+
+Reading and scaling an estimate needs no torch; only ``measure`` does, and runs in a worker.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparse_core.paths import home, write_text
+from sparse_core.spec import Hyperparameters, ProbeSpec
+
+SAMPLE_PICTURES = 32
+SAMPLE_ROWS = 4096
+SAMPLE_EPOCHS = 3
+SAMPLE_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``seconds_per_picture`` for features (decode and backbone), ``seconds_per_epoch`` for one seed trained in a batch
+    of seeds; ``pictures`` is how many the dataset has."""
+
+    pictures: int
+    seconds_per_picture: float
+    seconds_per_epoch: float
+
+    def seconds(self, epochs: int, seeds: int, features_cached: bool) -> float:
+        """The whole probe: features where they are not cached, then training."""
+        extraction = 0.0 if features_cached else self.pictures * self.seconds_per_picture
+        return extraction + epochs * seeds * self.seconds_per_epoch
+
+
+def recall(backbone: str, dataset: str) -> Estimate | None:
+    """What is known of this backbone on this dataset on this machine; None where nothing was measured yet."""
+    file = _file(backbone, dataset)
+    return Estimate(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def remember(spec: ProbeSpec, extracted: Any, seconds_per_epoch: float) -> None:
+    """Keep the times of a real run, which are better than any estimate."""
+    pictures = len(extracted.train_labels) + len(extracted.test_labels)
+    known = recall(spec.backbone, spec.dataset)
+    per_picture = known.seconds_per_picture if known and extracted.cached else 1 / extracted.images_per_second
+    _keep(spec, Estimate(pictures, per_picture, seconds_per_epoch))
+
+
+def measure(backbone: Any, dataset: Any, spec: ProbeSpec) -> dict[str, Any]:
+    """Time a few pictures through decoding and backbone, and a few epochs on features of the right shape."""
+    from sparse_core import features
+
+    seconds_per_picture = features.time_sample(backbone, dataset.train, SAMPLE_PICTURES, precision=spec.precision)
+    pictures = len(dataset.train.labels) + len(dataset.test.labels)
+    seconds_per_epoch = _time_epoch(
+        min(len(dataset.train.labels), SAMPLE_ROWS), backbone.dimensions, len(dataset.class_names), spec.settings
+    ) * (len(dataset.train.labels) / min(len(dataset.train.labels), SAMPLE_ROWS))
+    estimate = Estimate(pictures, seconds_per_picture, seconds_per_epoch)
+    _keep(spec, estimate)
+    return asdict(estimate)
+
+
+def _time_epoch(rows: int, dimensions: int, classes: int, settings: Hyperparameters) -> float:
+    """Seconds an epoch and seed, on noise of the right shape: (rows, dimensions) to train, a quarter of it to test."""
+    from sparse_core import probe
+
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((rows, dimensions), dtype=np.float32)
+    y = np.arange(rows) % classes
+    tested = max(rows // 4, classes)
+    short = Hyperparameters(epochs=SAMPLE_EPOCHS, batch_size=settings.batch_size)
+    started = time.perf_counter()
+    probe.train(x, y, x[:tested], y[:tested], classes, range(SAMPLE_SEEDS), short)
+    return (time.perf_counter() - started) / (SAMPLE_EPOCHS * SAMPLE_SEEDS)
+
+
+def _keep(spec: ProbeSpec, estimate: Estimate) -> None:
+    write_text(_file(spec.backbone, spec.dataset), json.dumps(asdict(estimate)))
+
+
+def _file(backbone: str, dataset: str) -> Path:
+    name = hashlib.sha256(f"{backbone}\n{dataset}".encode()).hexdigest()[:24]
+    return home() / "estimates" / f"{name}.json"

@@ -1,0 +1,45 @@
+"""Serve the dashboard: what ``make run`` starts. Checks the port first, so that a port in use is one clear line."""
+
+import argparse
+import os
+import socket
+import sys
+
+from sparse_core.errors import InputError
+from sparse_core.paths import REPOSITORY
+
+ADDRESS = "127.0.0.1"
+
+
+def main() -> int:
+    """Parse ``--port``, check it, and become the Streamlit server. Returns 2 where the port cannot be had."""
+    parser = argparse.ArgumentParser(prog="python -m sparse_core.serve", description=__doc__)
+    parser.add_argument("--port", type=int, default=8501)
+    port = parser.parse_args().port
+    try:
+        require_free(port)
+    except InputError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    print(f"Sparse Transfer Lab: http://{ADDRESS}:{port} (stop with Ctrl-C)", flush=True)
+    os.chdir(REPOSITORY)
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    os.execv(sys.executable, [*command, "--server.address", ADDRESS])
+
+
+def require_free(port: int) -> None:
+    """Raises InputError where the port is not one, or is in use on this machine."""
+    if not 1 <= port <= 65535:
+        raise InputError(f"A port is a number from 1 to 65535; got {port}. Choose one with PORT=…")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except PermissionError as error:
+            raise InputError(f"Port {port} needs more rights than you have. Choose one above 1023 with PORT=…") from error
+        except OSError as error:
+            raise InputError(f"Port {port} is in use on this machine. Choose another: make run PORT={port + 1}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The worker process: takes queued jobs one after another and keeps torch loaded between them.
+
+Started by ``sparse_core.jobs.ensure_worker``. One worker serves a home folder; it leaves after a while without work.
+"""
+
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+from sparse_core import jobs, runner
+from sparse_core.errors import Cancelled, InputError
+from sparse_core.paths import home
+
+IDLE_SECONDS = 900.0
+POLL_SECONDS = 0.05
+SLOT_TRIES = 10
+
+log = logging.getLogger("sparse_core.worker")
+
+
+def main() -> None:
+    """Serve the queue until nothing came for ``IDLE_SECONDS`` or the home folder is gone."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    os.nice(5)
+    for _ in range(SLOT_TRIES):  # whoever asks if a worker is there holds the lock for an instant
+        with jobs.hold(home() / "workers" / "lock") as held:
+            if held:
+                return _serve(home())
+        time.sleep(0.1)
+
+
+def _serve(folder: Path) -> None:
+    idle_since = time.monotonic()
+    while time.monotonic() - idle_since < IDLE_SECONDS and folder.is_dir():
+        job_id = _next_job()
+        if job_id is None:
+            time.sleep(POLL_SECONDS)
+            continue
+        with jobs.claim(job_id) as claimed:
+            if claimed:
+                work(job_id)
+        idle_since = time.monotonic()
+
+
+def work(job_id: str) -> None:
+    """Do one job and write how it ended, whatever happens short of this process dying."""
+    status = jobs.status(job_id)
+    if status.ended:
+        jobs.end(job_id, status.state)
+        return
+    starts = sum("started" in event for event in jobs.events(job_id))
+    if starts >= jobs.ATTEMPTS:
+        jobs.end(job_id, "failed", f"The worker died {starts} times at this job. Is there enough memory? See the log.")
+        return
+    jobs.append_event(job_id, {"started": os.getpid()})
+    finished = threading.Event()
+    threading.Thread(target=_enforce_cancel, args=(job_id, finished), daemon=True).start()
+    try:
+        result = runner.run(status.job, lambda event: _report(job_id, event))
+        jobs.end(job_id, "done", result=result)
+    except Cancelled:
+        jobs.end(job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
+    except InputError as error:
+        jobs.end(job_id, "failed", str(error))
+    except Exception as error:  # the worker outlives any job
+        log.exception("job %s failed", job_id)
+        jobs.end(
+            job_id, "failed", f"Something went wrong on our side ({type(error).__name__}). The log has the details."
+        )
+    finally:
+        finished.set()
+
+
+def _next_job() -> str | None:
+    """The oldest job a user waits for; estimates come after those."""
+    waiting = jobs.queued()
+    asked = [job_id for job_id in waiting if jobs.status(job_id).job.kind != "estimate"]
+    return next(iter(asked or waiting), None)
+
+
+def _report(job_id: str, event: dict) -> None:
+    if jobs.is_cancelled(job_id):
+        raise Cancelled
+    jobs.append_event(job_id, event)
+
+
+def _enforce_cancel(job_id: str, finished: threading.Event) -> None:
+    """End the process when a cancelled job does not stop by itself, as in a download that hangs."""
+    while not finished.wait(0.5):
+        if jobs.is_cancelled(job_id) and not finished.wait(jobs.CANCEL_GRACE_SECONDS):
+            jobs.end(job_id, "cancelled", "Cancelled.")
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
