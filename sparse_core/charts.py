@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
-from plotly.subplots import make_subplots
 
 from sparse_core.catalog import METHODS, task_label
 
@@ -43,17 +42,37 @@ MEASURED_DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
 SEQUENTIAL = "Cividis"
 DIVERGING = ((0.0, "#B35806"), (0.25, "#F1A340"), (0.5, "#F7F7F7"), (0.75, "#67A9CF"), (1.0, "#2166AC"))
 
+# The look of a download: the dashboard puts its own theme in its place.
+TEMPLATE = {
+    "layout": {
+        "paper_bgcolor": "#FFFFFF",
+        "plot_bgcolor": "#FFFFFF",
+        "font": {"color": "#262730", "family": "Source Sans, Helvetica, Arial, sans-serif"},
+        "xaxis": {"gridcolor": "#E6EAF1", "linecolor": "#C9CFDA", "showline": True},
+        "yaxis": {"gridcolor": "#E6EAF1"},
+    }
+}
+
+PANEL_TITLES = {
+    "linear": "<b>Linear transfer</b>: backbone frozen",
+    "full": "<b>Full transfer</b>: unpruned weights train",
+}
+SPARSITY_TITLE = "Sparsity of the backbone (%)"
+
 PLOT_HEIGHT = 340
 NARROW = 640
-LEGEND_ENTRY, LEGEND_ROW = 190, 20
+LEGEND_ENTRY, LEGEND_ROW = 206, 20
 TITLE_SIZE, SUBTITLE_SIZE, CAPTION_SIZE, LABEL_SIZE = 18, 13, 11, 12
-TITLE_CHARACTERS, SUBTITLE_CHARACTERS, CAPTION_CHARACTERS = 62, 88, 108
+TITLE_CHARACTERS, SUBTITLE_CHARACTERS, CAPTION_CHARACTERS = 64, 96, 120
 LINE_HEIGHT = 1.3
 EDGE = 8
 AXIS_ROOM = 52
+PANEL_TITLE_ROOM = 34
 LABEL_GAP = 15
 
 NUMBERED_CLASSES, NAMED_CLASSES = 25, 60
+
+Series = tuple[str, str, str, str]
 
 
 def method_style(method: str) -> tuple[str, str]:
@@ -85,47 +104,33 @@ def sparsity_label(sparsity: float) -> str:
 def with_caption(figure: go.Figure, title: str, subtitle: str = "", caption: str = "") -> go.Figure:
     """Write what the figure shows into it: ``title`` and ``subtitle`` above, ``caption`` below, each wrapped.
 
-    The figure grows by the room the words take. Returns the same figure.
+    Returns a new figure that is higher by the room the words take.
     """
-    layout = figure.layout
+    top, bottom, left = figure.layout.margin.t, figure.layout.margin.b, figure.layout.margin.l
     heading = _wrapped(title, TITLE_CHARACTERS)
     below_heading = _wrapped(subtitle, SUBTITLE_CHARACTERS)
     foot = _wrapped(caption, CAPTION_CHARACTERS)
-    above = EDGE + LINE_HEIGHT * (TITLE_SIZE * len(heading) + SUBTITLE_SIZE * len(below_heading))
+    heading_height = LINE_HEIGHT * TITLE_SIZE * len(heading)
+    above = 2 * EDGE + heading_height + LINE_HEIGHT * SUBTITLE_SIZE * len(below_heading)
     under = EDGE + LINE_HEIGHT * CAPTION_SIZE * len(foot)
-    small = f'<span style="font-size:{SUBTITLE_SIZE}px">{"<br>".join(below_heading)}</span>'
-    top, bottom, left = layout.margin.t or 0, layout.margin.b or 0, layout.margin.l or 0
-    figure.update_layout(
-        height=(layout.height or PLOT_HEIGHT) + above + under,
-        margin={"t": top + above, "b": bottom + under},
-        title={
-            "text": "<br>".join([*heading, small] if below_heading else heading),
-            "font": {"size": TITLE_SIZE},
-            "x": 0,
-            "xref": "container",
-            "y": 1,
-            "yref": "container",
-            "yanchor": "top",
-            "pad": {"l": EDGE, "t": EDGE},
-        },
-    )
-    if foot:
-        figure.add_annotation(
-            text="<br>".join(foot),
-            font={"size": CAPTION_SIZE},
-            opacity=0.8,
-            align="left",
-            showarrow=False,
-            xref="paper",
-            x=0,
-            xanchor="left",
-            xshift=EDGE - left,
-            yref="paper",
-            y=0,
-            yanchor="top",
-            yshift=-bottom,
-        )
-    return figure
+    shift = EDGE - left
+    words = [
+        _words(heading, TITLE_SIZE, shift, 1, top + above - EDGE, 1.0),
+        _words(below_heading, SUBTITLE_SIZE, shift, 1, top + above - EDGE - heading_height, 0.9),
+        _words(foot, CAPTION_SIZE, shift, 0, -bottom, 0.8),
+    ]
+    document = figure.to_plotly_json()
+    layout = document["layout"]
+    layout["height"] += above + under
+    layout["margin"].update(t=top + above, b=bottom + under)
+    layout["annotations"] = [*layout.get("annotations", ()), *(entry for entry in words if entry["text"])]
+    return go.Figure(document)
+
+
+def _words(lines: list[str], size: int, xshift: float, y: int, yshift: float, opacity: float) -> dict[str, Any]:
+    place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": y, "yanchor": "top"}
+    style = {"font": {"size": size}, "opacity": opacity, "align": "left", "showarrow": False}
+    return {"text": "<br>".join(lines), "xshift": xshift, "yshift": yshift, **place, **style}
 
 
 def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
@@ -145,151 +150,136 @@ def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 def tradeoff(
     summary: pd.DataFrame, transfers: Sequence[str], absent: Mapping[str, str], selected: Iterable[str] = ()
 ) -> go.Figure:
-    """Mean relative error increase over dense against sparsity, a line a method, a panel a transfer (the study's fig. 2).
+    """Mean relative error increase over dense against sparsity, a line a method, a panel a transfer (figure 2).
 
-    ``summary`` is that of ``measures.summary`` with a column ``point`` that names each row; rows without a baseline are
-    left out. ``absent`` are legend entries for methods that have no line, with the words that say why. ``selected`` are
-    the names of points to stand out.
+    ``summary`` is that of ``measures.summary`` with a column ``point`` that names each row; it has rows with a baseline
+    for each of ``transfers``. ``absent`` are legend entries for methods that have no line, with the words that say why.
+    ``selected`` are the names of points to stand out.
     """
     rows = summary.dropna(subset=["mean_relative_error_increase"])
-    figure, legend = _panels(transfers, "Errors compared with dense (%)", "Sparsity of the backbone (%)"), _Legend()
+    panels = _Panels(transfers, SPARSITY_TITLE, "Errors compared with dense (%)")
     names, chosen = series_names(rows), set(selected)
-    for column, transfer in enumerate(transfers, start=1):
+    for number, transfer in enumerate(transfers):
         panel = rows[rows["transfer"] == transfer]
-        ends = [(0.0, 0.0, "dense", GREY)]
-        for (method, *series), line in _lines(panel):
-            words = names[tuple(series)]
-            figure.add_trace(_tradeoff_line(line, method, words, names, chosen, legend), row=1, col=column)
-            last = line.iloc[-1]
-            ends.append(
-                (100 * last["sparsity"], 100 * last["mean_relative_error_increase"], _joined(method, words), "")
-            )
-        _sparsity_axis(figure, panel["sparsity"], column, label_room=0.32 if len(transfers) > 1 else 0.18)
-        limits = _limits(panel["mean_relative_error_increase"], panel["standard_error"])
-        figure.update_yaxes(range=limits, row=1, col=column)
-        figure.add_hline(y=0, line={"dash": "dash", "color": GREY, "width": 1.5}, row=1, col=column)
-        _label_ends(figure, ends, limits, column)
-    return legend.finish(figure, absent)
+        last, limits = _sparsity_axis(panels.x(number), panel["sparsity"], 0.32 if len(transfers) > 1 else 0.18)
+        panels.y(number)["range"] = _limits(panel["mean_relative_error_increase"], panel["standard_error"])
+        ends = [(last, 0.0, "dense", GREY)]
+        for key, line in lines(panel):
+            name = _joined(key[0], names[key[1:]])
+            panels.add(number, name, _tradeoff_line(line, name, key[0], _dash(names[key[1:]], names), chosen))
+            end = line.iloc[-1]
+            height = 100 * end["mean_relative_error_increase"]
+            ends.append((100 * end["sparsity"], height, name, method_style(key[0])[0]))
+        panels.dense_line(number, limits[0], last)
+        panels.label_ends(number, ends, last + 0.05 * (limits[1] - limits[0]))
+    return panels.figure(absent)
 
 
-def _tradeoff_line(
-    line: pd.DataFrame, method: str, words: str, names: dict, chosen: set[str], legend: "_Legend"
-) -> go.Scatter:
-    colour, _ = method_style(method)
-    name = _joined(method, words)
+def _tradeoff_line(line: pd.DataFrame, name: str, method: str, dash: str, chosen: set[str]) -> dict[str, Any]:
     hover = [
         f"<b>{html.escape(name)}</b> at {sparsity_label(row.sparsity)}<br>"
         f"{percent(row.mean_relative_error_increase, signed=True)} % errors, {_standard_error(row)}<br>"
-        f"{row.tasks} {'task' if row.tasks == 1 else 'tasks'}, {row.runs:,} {'run' if row.runs == 1 else 'runs'}"
+        f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}"
         for row in line.itertuples()
     ]
-    return go.Scatter(
-        x=100 * line["sparsity"],
-        y=100 * line["mean_relative_error_increase"],
-        error_y={"array": 100 * line["standard_error"].fillna(0), "thickness": 1.2, "width": 4},
-        mode="lines+markers",
-        line={"color": colour, "width": 2.2, "dash": _dash(words, names)},
-        marker=_marker(method, words, [15 if point in chosen else 9 for point in line["point"]]),
-        customdata=line["point"],
-        hovertext=hover,
-        hoverinfo="text",
-        **legend.entry(name),
-    )
+    return {
+        "x": _percents(line["sparsity"]),
+        "y": _percents(line["mean_relative_error_increase"]),
+        "error_y": _error_bars(line["standard_error"]),
+        "mode": "lines+markers",
+        "line": {"color": method_style(method)[0], "width": 2.2, "dash": dash},
+        "marker": _marker(method, dash != "solid", [16 if point in chosen else 9 for point in line["point"]]),
+        "customdata": line["point"].tolist(),
+        "hovertext": hover,
+    }
 
 
 def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequence[str]) -> go.Figure:
     """Accuracy on each task, a row a task and a marker a method, a panel a transfer; error bars: standard deviation.
 
-    ``table`` is that of ``measures.per_configuration`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
+    ``table`` is that of ``measures.per_configuration`` at one sparsity, with the dense rows and a column ``point`` that
+    names each row; ``tasks`` from top to bottom.
     """
-    figure, legend = _panels(transfers, "", "Accuracy (%)", shared_y=True), _Legend()
+    panels = _Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
     names = series_names(table)
-    series = list(dict.fromkeys(key for key, _ in _lines(table)))
-    offsets = dict(zip(series, np.linspace(-0.32, 0.32, max(len(series), 2)), strict=False))
+    series = list(dict.fromkeys(key for key, _ in lines(table) if key[0] != "Dense"))
+    offsets = dict(zip(series, np.linspace(0.3, -0.3, max(len(series), 2)), strict=False))
     place = {task: number for number, task in enumerate(reversed(tasks))}
-    for column, transfer in enumerate(transfers, start=1):
-        for key, line in _lines(table[table["transfer"] == transfer]):
-            method, words = key[0], names[key[1:]]
-            name = _joined(method, words)
-            figure.add_trace(
-                go.Scatter(
-                    x=100 * line["accuracy_mean"],
-                    y=line["dataset"].map(place) - (0 if method == "Dense" else offsets[key]),
-                    error_x={"array": 100 * line["accuracy_std"].fillna(0), "thickness": 1.2, "width": 3},
-                    mode="markers",
-                    marker={**_marker(method, words, 9), **({"size": 22} if method == "Dense" else {})},
-                    hovertext=[_accuracy_hover(name, row) for row in line.itertuples()],
-                    hoverinfo="text",
-                    **legend.entry(name),
-                ),
-                row=1,
-                col=column,
-            )
-    labels = [_shortened(task_label(task), 20) for task in place]
-    figure.update_yaxes(tickvals=list(place.values()), ticktext=labels, range=[-0.6, len(place) - 0.4], zeroline=False)
-    figure.update_layout(height=max(PLOT_HEIGHT, 34 * len(place) + 130), margin_l=145)
-    return legend.finish(figure)
+    for number, transfer in enumerate(transfers):
+        for key, line in lines(table[table["transfer"] == transfer]):
+            name = _joined(key[0], names[key[1:]])
+            trace = {
+                "x": _percents(line["accuracy_mean"]),
+                "y": [place[task] + offsets.get(key, 0.0) for task in line["dataset"]],
+                "error_x": _error_bars(line["accuracy_std"]),
+                "mode": "markers",
+                "marker": _marker(key[0], key[1] == "measured", 24 if key[0] == "Dense" else 9),
+                "customdata": line["point"].tolist(),
+                "hovertext": [_accuracy_hover(name, row) for row in line.itertuples()],
+            }
+            panels.add(number, name, trace)
+        panels.y(number).update(
+            tickvals=list(place.values()),
+            ticktext=[_shortened(task_label(task), 20) for task in place],
+            showticklabels=number == 0,
+            range=[-0.6, len(place) - 0.4],
+        )
+    return panels.figure()
 
 
 def pareto(table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str] = ()) -> go.Figure:
     """Accuracy against sparsity, a point a backbone, with the fronts that nothing beats in both; a panel a transfer.
 
-    ``table`` has ``accuracy_mean``, ``standard_error`` (NaN where it cannot be told), ``front`` (true on the front of its
-    own source, upstream and protocol) and ``point``.
+    ``table`` has ``accuracy_mean``, ``standard_error`` (NaN where it cannot be told), ``runs``, ``point`` and ``front``
+    (true on the front of its own source, upstream and protocol).
     """
-    figure, legend = _panels(transfers, "Accuracy (%)", "Sparsity of the backbone (%)"), _Legend()
+    panels = _Panels(transfers, SPARSITY_TITLE, "Accuracy (%)")
     names, chosen = series_names(table), set(selected)
-    for column, transfer in enumerate(transfers, start=1):
+    for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
-        for key, group in panel[panel["front"]].groupby(["source", "upstream", "protocol"], sort=True):
-            front = group.sort_values("sparsity")
-            name = _joined("Pareto front", names[key])
-            line = {"color": GREY, "width": 5, "dash": _dash(names[key], names)}
-            figure.add_trace(
-                go.Scatter(
-                    x=100 * front["sparsity"],
-                    y=100 * front["accuracy_mean"],
-                    mode="lines",
-                    line=line,
-                    opacity=0.45,
-                    hoverinfo="skip",
-                    **legend.entry(name),
-                ),
-                row=1,
-                col=column,
-            )
-        for key, points in _lines(panel):
-            method, words = key[0], names[key[1:]]
-            name = _joined(method, words)
-            marker = _marker(method, words, [16 if point in chosen else 11 for point in points["point"]])
-            figure.add_trace(
-                go.Scatter(
-                    x=100 * points["sparsity"],
-                    y=100 * points["accuracy_mean"],
-                    error_y={"array": 100 * points["standard_error"].fillna(0), "thickness": 1.2, "width": 4},
-                    mode="markers",
-                    marker={**marker, "opacity": np.where(points["front"], 1.0, 0.5)},
-                    customdata=points["point"],
-                    hovertext=[
-                        f"{_accuracy_hover(name, row)}<br>{'on the front' if row.front else 'beaten by another'}"
-                        for row in points.itertuples()
-                    ],
-                    hoverinfo="text",
-                    **legend.entry(name),
-                ),
-                row=1,
-                col=column,
-            )
-        _sparsity_axis(figure, panel["sparsity"], column, label_room=0.0)
-    return legend.finish(figure)
+        _sparsity_axis(panels.x(number), panel["sparsity"], 0.0)
+        for key, front in panel[panel["front"]].groupby(["source", "upstream", "protocol"], sort=True):
+            panels.add(number, _joined("Pareto front", names[key]), _front_line(front, _dash(names[key], names)))
+        for key, points in lines(panel):
+            name = _joined(key[0], names[key[1:]])
+            panels.add(number, name, _pareto_points(points, name, key, chosen))
+    return panels.figure()
+
+
+def _front_line(front: pd.DataFrame, dash: str) -> dict[str, Any]:
+    ordered = front.sort_values("sparsity")
+    return {
+        "x": _percents(ordered["sparsity"]),
+        "y": _percents(ordered["accuracy_mean"]),
+        "mode": "lines",
+        "line": {"color": GREY, "width": 5, "dash": dash},
+        "opacity": 0.45,
+        "hoverinfo": "skip",
+    }
+
+
+def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str]) -> dict[str, Any]:
+    sizes = [18 if point in chosen else 24 if key[0] == "Dense" else 11 for point in points["point"]]
+    opacity = [1.0 if front else 0.5 for front in points["front"]]
+    verdicts = ["on the front" if front else "beaten by another" for front in points["front"]]
+    hover = [_accuracy_hover(name, row) for row in points.itertuples()]
+    return {
+        "x": _percents(points["sparsity"]),
+        "y": _percents(points["accuracy_mean"]),
+        "error_y": _error_bars(points["standard_error"]),
+        "mode": "markers",
+        "marker": {**_marker(key[0], key[1] == "measured", sizes), "opacity": opacity},
+        "customdata": points["point"].tolist(),
+        "hovertext": [f"{words}<br>{verdict}" for words, verdict in zip(hover, verdicts, strict=True)],
+    }
 
 
 def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Mapping[str, str], hover: str) -> go.Figure:
     """One number a backbone (row) and task (column), written in its cell.
 
-    ``table`` has ``row``, ``dataset``, ``point``, the column ``hover`` (words on a cell) and ``value``, a fraction of 1:
-    ``accuracy_mean`` in a sequential scale, or ``difference`` in a diverging one that is centred at 0. ``rows`` from top
-    to bottom; ``tasks`` maps each data set to its label, from left to right.
+    ``table`` has ``row``, ``dataset``, ``point``, the column ``hover`` (words on a cell) and ``value``, a fraction of
+    1: ``accuracy_mean`` in a sequential scale, or ``difference`` in a diverging one that is centred at 0. ``rows`` from
+    top to bottom; ``tasks`` maps each data set to its label, from left to right.
     """
     grid = table.pivot(index="row", columns="dataset", values=value).reindex(index=rows, columns=list(tasks))
     numbers = 100 * grid.to_numpy(float)
@@ -333,7 +323,7 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Mappin
         ]
     )
     figure.update_layout(
-        template="plotly_white",
+        template=TEMPLATE,
         height=28 * len(rows) + 110,
         margin={"t": 10, "b": 100, "l": 160, "r": 10},
         clickmode="event+select",
@@ -357,24 +347,23 @@ def learning_curves(events: pd.DataFrame, value: str = "top1") -> go.Figure:
     ``events`` has the columns ``run`` (the words for the run), ``epoch`` and ``value``.
     """
     titles = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean per-class accuracy (%)", "loss": "Training loss"}
-    figure, legend = _panels([""], titles[value], "Epoch"), _Legend()
+    panels = _Panels([""], "Epoch", titles[value])
     factor = 1 if value == "loss" else 100
     for number, (run, line) in enumerate(events.groupby("run", sort=False)):
-        figure.add_trace(
-            go.Scatter(
-                x=line["epoch"],
-                y=factor * line[value],
-                mode="lines" if len(line) > 1 else "markers",
-                line={
-                    "color": HUES[number % len(HUES)],
-                    "width": 1.8,
-                    "dash": ("solid", *MEASURED_DASHES)[number // len(HUES) % 6],
-                },
-                hovertemplate=f"{html.escape(str(run))}<br>epoch %{{x}}: %{{y:.3~g}}<extra></extra>",
-                **legend.entry(str(run)),
-            )
-        )
-    return legend.finish(figure)
+        dash = ("solid", *MEASURED_DASHES)[number // len(HUES) % (1 + len(MEASURED_DASHES))]
+        heights = (factor * line[value]).tolist()
+        trace = {
+            "x": line["epoch"].tolist(),
+            "y": heights,
+            "mode": "lines" if len(line) > 1 else "markers",
+            "line": {"color": HUES[number % len(HUES)], "width": 1.8, "dash": dash},
+            "hovertext": [
+                f"{html.escape(str(run))}<br>epoch {epoch}: {height:.3g}"
+                for epoch, height in zip(line["epoch"], heights, strict=True)
+            ],
+        }
+        panels.add(0, str(run), trace)
+    return panels.figure()
 
 
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Figure:
@@ -412,7 +401,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Fi
     side = 26 if classes <= NUMBERED_CLASSES else 14
     room = 30 + (7 * max(map(len, labels)) if named else 0)
     figure.update_layout(
-        template="plotly_white",
+        template=TEMPLATE,
         height=max(240, min(side * classes, 700)) + room + 40,
         margin={"t": 10, "b": room + 30, "l": room + 20, "r": 10},
     )
@@ -460,7 +449,7 @@ def per_class_accuracy(confusion: np.ndarray, class_names: Sequence[str]) -> go.
     labels = [_shortened(str(names[i]), 24) for i in order]
     axis = {"tickvals": list(range(len(order))), "ticktext": labels} if named else {"showticklabels": False}
     figure.update_layout(
-        template="plotly_white",
+        template=TEMPLATE,
         height=max(160, 20 * len(order) if named else 480) + AXIS_ROOM + 10,
         margin={"t": 10, "b": AXIS_ROOM, "l": 30 + (7 * max(map(len, labels), default=0) if named else 20), "r": 20},
     )
@@ -488,7 +477,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     if (len(positions) - 1) * gap > high - low:
         return None
     order = np.argsort(positions, kind="stable")
-    # Without the gaps the task is to keep the order: neighbours that collide share their mean (pool adjacent violators).
+    # Without the gaps the task is to keep the order: neighbours that collide share their mean.
     blocks: list[list[float]] = []
     for rank, index in enumerate(order):
         blocks.append([positions[index] - rank * gap, 1])
@@ -503,97 +492,126 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return placed
 
 
-class _Legend:
-    """Collects what stands in the legend, each name once, and leaves room for it at the narrowest width."""
+class _Panels:
+    """A figure in the making: panels side by side, each with its own axes, above one legend that names each line once.
 
-    def __init__(self) -> None:
+    It is gathered as plain dictionaries and checked by Plotly once, at the end: checking each part as it comes takes
+    several times as long.
+    """
+
+    def __init__(
+        self,
+        titles: Sequence[str],
+        x_title: str,
+        y_title: str,
+        *,
+        plot_height: int = PLOT_HEIGHT,
+        spacing: float = 0.1,
+        left: int = 62,
+    ) -> None:
+        self.data: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.shapes: list[dict[str, Any]] = []
         self.names: list[str] = []
+        self.plot_height = plot_height
+        self.margin = {"t": PANEL_TITLE_ROOM if any(titles) else 10, "b": AXIS_ROOM, "l": left, "r": 12}
+        self.axes: dict[str, dict[str, Any]] = {}
+        width = (1 - spacing * (len(titles) - 1)) / len(titles)
+        for number, title in enumerate(titles):
+            low = number * (width + spacing)
+            self.axes[f"xaxis{number + 1}"] = {
+                "anchor": f"y{number + 1}",
+                "domain": [low, low + width],
+                **_axis(x_title),
+            }
+            self.axes[f"yaxis{number + 1}"] = {"anchor": f"x{number + 1}", **_axis("" if number else y_title)}
+            self.annotations.append(_panel_title(PANEL_TITLES.get(title, title), low + width / 2))
 
-    def entry(self, name: str) -> dict[str, Any]:
-        """The trace properties that put this name into the legend the first time and join it afterwards."""
+    def x(self, number: int) -> dict[str, Any]:
+        """The horizontal axis of a panel."""
+        return self.axes[f"xaxis{number + 1}"]
+
+    def y(self, number: int) -> dict[str, Any]:
+        """The vertical axis of a panel."""
+        return self.axes[f"yaxis{number + 1}"]
+
+    def add(self, number: int, name: str, trace: dict[str, Any]) -> None:
+        """Put a line into a panel; traces of one name share one legend entry."""
+        axes = {"xaxis": f"x{number + 1}", "yaxis": f"y{number + 1}"}
+        self.data.append({"hoverinfo": "text", **trace, **axes, **self._entry(name)})
+
+    def dense_line(self, number: int, start: float, end: float) -> None:
+        """The dashed line at 0 to which everything is compared."""
+        line = {"color": GREY, "width": 1.5, "dash": "dash"}
+        axes = {"xref": f"x{number + 1}", "yref": f"y{number + 1}"}
+        self.shapes.append({"type": "line", "x0": start, "x1": end, "y0": 0, "y1": 0, "line": line, **axes})
+
+    def label_ends(self, number: int, ends: Sequence[tuple[float, float, str, str]], right: float) -> None:
+        """Write the name of each line (x, y, name, colour) at ``right``, apart from each other, or none if too many."""
+        low, high = self.y(number)["range"]
+        pixel = (high - low) / self.plot_height
+        heights = spread([end[1] for end in ends], LABEL_GAP * pixel, low + EDGE * pixel, high - EDGE * pixel)
+        for (x, y, name, colour), height in zip(ends, heights or [], strict=heights is not None):
+            self.annotations.append(
+                {
+                    **{"x": x, "y": y, "xref": f"x{number + 1}", "yref": f"y{number + 1}"},
+                    **{"ax": right, "ay": height, "axref": f"x{number + 1}", "ayref": f"y{number + 1}"},
+                    **{"text": html.escape(name), "xanchor": "left", "font": {"size": LABEL_SIZE}},
+                    **{"arrowhead": 0, "arrowwidth": 1, "arrowcolor": colour, "standoff": 6},
+                }
+            )
+
+    def figure(self, absent: Mapping[str, str] | None = None) -> go.Figure:
+        """The figure, with legend entries for the methods that have no line and the words that say why."""
+        for method, words in (absent or {}).items():
+            colour, symbol = method_style(method)
+            style = {"line": {"color": colour}, "marker": {"symbol": symbol}, "visible": "legendonly"}
+            self.data.append({"x": [None], "y": [None], **style, **self._entry(f"{method}: {words}")})
+        rows = math.ceil(len(self.names) / (NARROW // LEGEND_ENTRY)) if len(self.names) > 1 else 0
+        legend = {
+            **{"orientation": "h", "entrywidth": LEGEND_ENTRY - 40, "tracegroupgap": 0, "font": {"size": LABEL_SIZE}},
+            **{"x": 0, "xanchor": "left", "y": -AXIS_ROOM / self.plot_height, "yanchor": "top", "title": {"text": ""}},
+        }
+        layout = {
+            **{"template": TEMPLATE, "showlegend": rows > 0, "legend": legend},
+            **{"hovermode": "closest", "clickmode": "event+select", "dragmode": "select"},
+            "height": self.margin["t"] + self.plot_height + AXIS_ROOM + rows * LEGEND_ROW,
+            "margin": {**self.margin, "b": AXIS_ROOM + rows * LEGEND_ROW},
+            **{"annotations": self.annotations, "shapes": self.shapes},
+            **self.axes,
+        }
+        return go.Figure({"data": [{"type": "scatter", **trace} for trace in self.data], "layout": layout})
+
+    def _entry(self, name: str) -> dict[str, Any]:
         first = name not in self.names
         if first:
             self.names.append(name)
         return {"name": html.escape(name), "legendgroup": name, "showlegend": first}
 
-    def finish(self, figure: go.Figure, absent: Mapping[str, str] | None = None) -> go.Figure:
-        """Add the entries without a line, and place the legend under the axes."""
-        for method, words in (absent or {}).items():
-            colour, symbol = method_style(method)
-            trace = go.Scatter(x=[None], y=[None], mode="lines+markers", visible="legendonly")
-            trace.update(line={"color": colour}, marker={"symbol": symbol}, **self.entry(f"{method}: {words}"))
-            figure.add_trace(trace)
-        bottom = figure.layout.margin.b
-        plot = figure.layout.height - figure.layout.margin.t - bottom
-        rows = math.ceil(len(self.names) / (NARROW // LEGEND_ENTRY)) if len(self.names) > 1 else 0
-        figure.update_layout(
-            height=figure.layout.height + rows * LEGEND_ROW,
-            margin_b=bottom + rows * LEGEND_ROW,
-            showlegend=rows > 0,
-            legend={
-                "orientation": "h",
-                "entrywidth": LEGEND_ENTRY - 40,
-                "x": 0,
-                "xanchor": "left",
-                "y": -bottom / plot,
-                "yanchor": "top",
-                "font": {"size": LABEL_SIZE},
-                "title": {"text": ""},
-            },
-        )
-        return figure
+
+def _axis(title: str) -> dict[str, Any]:
+    return {"title": {"text": title, "standoff": 8}, "automargin": False, "zeroline": False}
 
 
-def _panels(transfers: Sequence[str], y_title: str, x_title: str, *, shared_y: bool = False) -> go.Figure:
-    words = {
-        "linear": "<b>Linear transfer</b>: backbone frozen",
-        "full": "<b>Full transfer</b>: unpruned weights train",
-    }
-    figure = make_subplots(
-        rows=1,
-        cols=len(transfers),
-        subplot_titles=[words.get(transfer, transfer) for transfer in transfers],
-        horizontal_spacing=0.04 if shared_y else 0.1,
-        shared_yaxes=shared_y,
-    )
-    titled = any(transfers)
-    figure.update_annotations(font_size=14)
-    figure.update_layout(
-        template="plotly_white",
-        height=PLOT_HEIGHT + AXIS_ROOM + (34 if titled else 10),
-        margin={"t": 34 if titled else 10, "b": AXIS_ROOM, "l": 62, "r": 12},
-        hovermode="closest",
-        clickmode="event+select",
-        dragmode="select",
-    )
-    figure.update_xaxes(title={"text": x_title, "standoff": 8}, automargin=False, zeroline=False)
-    figure.update_yaxes(automargin=False, zeroline=False)
-    figure.update_yaxes(title={"text": y_title, "standoff": 8}, col=1)
-    return figure
+def _panel_title(text: str, x: float) -> dict[str, Any]:
+    place = {"xref": "paper", "x": x, "xanchor": "center", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 6}
+    return {"text": text, "font": {"size": 14}, "showarrow": False, **place}
 
 
-def _lines(rows: pd.DataFrame) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
-    """The rows of each method of each source, upstream and protocol, in the catalog's order, by sparsity."""
+def lines(rows: pd.DataFrame) -> list[tuple[Series, pd.DataFrame]]:
+    """The rows of each (method, source, upstream, protocol), published first, in the catalog's order, by sparsity."""
     known = list(METHODS)
     groups = rows.sort_values("sparsity").groupby(["method", "source", "upstream", "protocol"], sort=False)
-    ranked = sorted(groups, key=lambda item: (item[0][1] != "published", _rank(known, item[0][0]), item[0]))
-    return [(key, group) for key, group in ranked]
+    rank = {name: number for number, name in enumerate(known)}
+    return sorted(groups, key=lambda item: (item[0][1] != "published", rank.get(item[0][0], len(rank)), item[0]))
 
 
-def _rank(known: Sequence[str], name: str) -> int:
-    return known.index(name) if name in known else len(known)
-
-
-def _marker(method: str, words: str, size: Any) -> dict[str, Any]:
+def _marker(method: str, measured: bool, size: Any) -> dict[str, Any]:
     colour, symbol = method_style(method)
     if method == "Dense":
-        return {"symbol": symbol, "size": size, "color": GREY, "line": {"width": 2.5, "color": GREY}}
-    return {
-        "symbol": f"{symbol}-open" if words else symbol,
-        "size": size,
-        "color": colour,
-        "line": {"width": 1.8 if words else 0},
-    }
+        return {"symbol": f"{symbol}-open", "size": size, "color": colour, "opacity": 1, "line": {"width": 2.5}}
+    shape = f"{symbol}-open" if measured else symbol
+    return {"symbol": shape, "size": size, "color": colour, "opacity": 1, "line": {"width": 1.8 if measured else 0}}
 
 
 def _dash(words: str, names: Mapping[Any, str]) -> str:
@@ -605,28 +623,43 @@ def _joined(method: str, words: str) -> str:
     return f"{method}, {words}" if words else method
 
 
+def _percents(fractions: pd.Series) -> list[float]:
+    return (100 * fractions).tolist()
+
+
+def _error_bars(fractions: pd.Series) -> dict[str, Any]:
+    return {"array": _percents(fractions.fillna(0)), "thickness": 1.2, "width": 4}
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 task, 12 tasks."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def _standard_error(row: Any) -> str:
-    return (
-        "one task: no error bar" if math.isnan(row.standard_error) else f"standard error {percent(row.standard_error)}"
-    )
+    if math.isnan(row.standard_error):
+        return "one task, so no standard error"
+    return f"standard error {percent(row.standard_error)}"
 
 
 def _accuracy_hover(name: str, row: Any) -> str:
     deviation = getattr(row, "accuracy_std", math.nan)
-    spread_words = f" ± {percent(deviation)}" if not math.isnan(deviation) else ""
+    around = "" if math.isnan(deviation) else f" ± {percent(deviation)}"
     where = f" on {html.escape(task_label(row.dataset))}" if hasattr(row, "dataset") else ""
+    at = "" if row.sparsity == 0 else f" at {sparsity_label(row.sparsity)}"
     return (
-        f"<b>{html.escape(name)}</b> at {sparsity_label(row.sparsity)}{where}<br>"
-        f"{percent(row.accuracy_mean)}{spread_words} % ({row.runs:,} {'run' if row.runs == 1 else 'runs'})"
+        f"<b>{html.escape(name)}</b>{at}{where}<br>{percent(row.accuracy_mean)}{around} % ({counted(row.runs, 'run')})"
     )
 
 
-def _sparsity_axis(figure: go.Figure, sparsities: pd.Series, column: int, label_room: float) -> None:
+def _sparsity_axis(axis: dict[str, Any], sparsities: pd.Series, label_room: float) -> tuple[float, tuple[float, float]]:
+    """Fit an axis to these sparsities with a share of it left free at the right; returns the largest and the limits."""
     levels = sorted({round(100 * sparsity, 4) for sparsity in sparsities})
-    span = (levels[-1] - levels[0]) if len(levels) > 1 else 10.0
+    span = (levels[-1] - levels[0]) or 10.0
     low, high = levels[0] - 0.08 * span, levels[-1] + 0.08 * span
     high += (high - low) * label_room / (1 - label_room)
-    figure.update_xaxes(range=[low, high], tickvals=_ticks(levels, 0.05 * (high - low)), row=1, col=column)
+    axis.update(range=[low, high], tickvals=_ticks(levels, 0.05 * (high - low)))
+    return levels[-1], (low, high)
 
 
 def _ticks(levels: Sequence[float], distance: float) -> list[float]:
@@ -643,39 +676,6 @@ def _limits(values: pd.Series, errors: pd.Series) -> tuple[float, float]:
     low, high = min(100 * (values - reach).min(), 0), max(100 * (values + reach).max(), 0)
     margin = 0.06 * ((high - low) or 1)
     return low - margin, high + margin
-
-
-def _label_ends(
-    figure: go.Figure, ends: list[tuple[float, float, str, str]], limits: tuple[float, float], column: int
-) -> None:
-    """Write each line's name at its right end, apart from each other, or nothing where they do not fit."""
-    low, high = limits
-    unit = (high - low) / PLOT_HEIGHT
-    heights = spread([end[1] for end in ends], LABEL_GAP * unit, low + 6 * unit, high - 6 * unit)
-    if heights is None:
-        return
-    suffix = "" if column == 1 else str(column)
-    axis = figure.layout[f"xaxis{suffix}"]
-    right = max(end[0] for end in ends[1:]) + 0.06 * (axis.range[1] - axis.range[0])
-    for (x, y, name, colour), height in zip(ends, heights, strict=True):
-        style = colour or method_style(name.split(", measured")[0])[0]
-        figure.add_annotation(
-            x=x or right - 0.04 * (axis.range[1] - axis.range[0]),
-            y=y,
-            ax=right,
-            ay=height,
-            xref=f"x{suffix}",
-            yref=f"y{suffix}",
-            axref=f"x{suffix}",
-            ayref=f"y{suffix}",
-            text=html.escape(name),
-            xanchor="left",
-            font={"size": LABEL_SIZE},
-            arrowhead=0,
-            arrowwidth=1,
-            arrowcolor=style,
-            standoff=6,
-        )
 
 
 def _cell(fraction: float, signed: bool) -> str:
