@@ -97,8 +97,8 @@ async function page({ figure, plotly, title }) {
   const heading = document.createElement("title");
   heading.textContent = title;
   const json = figure.replaceAll("<", "\\\\u003c");
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8">${heading.outerHTML}<script>${script}</script></head>
-<body><div id="chart"></div><script>const figure = ${json};
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8">${heading.outerHTML}
+<script>${script}</script></head><body><div id="chart"></div><script>const figure = ${json};
 Plotly.newPlot("chart", figure.data, figure.layout, { responsive: true, displaylogo: false });</script></body></html>`;
 }
 
@@ -189,11 +189,13 @@ def show_chart(
     alt: str,
     on_select: bool | Callable[[], None] = False,
     table: pd.DataFrame | None = None,
+    beside: Callable[[], None] | None = None,
 ) -> Any:
     """Draw a chart with its downloads beneath it, and the table behind it for keyboard and screen reader.
 
     ``name`` is the downloads' file name without ending, ``alt`` what a screen reader says. With ``on_select`` the
     points can be selected: True reruns the page, a function is called before that. Returns the selection or None.
+    ``beside`` draws what else belongs into the row of downloads.
     """
     selectable: Any = on_select if callable(on_select) else "rerun" if on_select else "ignore"
     state = st.plotly_chart(figure, key=key, alt=alt, on_select=selectable, config={"displaylogo": False})
@@ -214,6 +216,8 @@ def show_chart(
             shown = st.popover("Table", key=f"{key}_table", on_change="rerun", help="The numbers behind this chart")
             if shown.open:
                 shown.dataframe(_readable(table), hide_index=True, column_config=_column_config(table))
+        if beside is not None:
+            beside()
     return state if on_select else None
 
 
@@ -281,6 +285,22 @@ def share(command: str | None = None) -> None:
         if command:
             st.markdown("**Command.** The same figures as JSON, for a script.")
             st.code(command, language="bash", wrap_lines=True)
+
+
+def task_order() -> str:
+    """The control that orders tasks: ``difficulty`` or ``name``."""
+    words = {"difficulty": "By difficulty", "name": "By name"}
+    return st.segmented_control(
+        "Order of tasks",
+        list(words),
+        default="difficulty",
+        required=True,
+        format_func=words.__getitem__,
+        key="order",
+        bind="query-params",
+        persist_state="session",
+        help="A task is difficult where full transfer gives the dense network much more than linear; easiest first.",
+    )
 
 
 def heading(column: str) -> str:

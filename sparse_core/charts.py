@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from sparse_core.catalog import METHODS, task_label
+from sparse_core.views import SERIES_KEY, counted, series_names, sparsity_label
 
 # The hues of Okabe and Ito that read on white and on dark alike; grey stands for the dense reference.
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
@@ -96,11 +97,6 @@ def percent(fraction: float, *, signed: bool = False) -> str:
     return sign + text
 
 
-def sparsity_label(sparsity: float) -> str:
-    """A sparsity (0..1) as people write it, such as 90 % or 97.5 %."""
-    return f"{100 * sparsity:.3g} %"
-
-
 def with_caption(figure: go.Figure, title: str, subtitle: str = "", caption: str = "") -> go.Figure:
     """Write what the figure shows into it: ``title`` and ``subtitle`` above, ``caption`` below, each wrapped.
 
@@ -131,20 +127,6 @@ def _words(lines: list[str], size: int, xshift: float, y: int, yshift: float, op
     place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": y, "yanchor": "top"}
     style = {"font": {"size": size}, "opacity": opacity, "align": "left", "showarrow": False}
     return {"text": "<br>".join(lines), "xshift": xshift, "yshift": yshift, **place, **style}
-
-
-def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """What the lines of each (source, upstream, protocol) are called besides their method.
-
-    Published ones need no word. Measured ones are "measured", numbered where several protocols or upstreams are shown,
-    for those are never averaged together.
-    """
-    keys = frame[["source", "upstream", "protocol"]].drop_duplicates().itertuples(index=False, name=None)
-    ordered = sorted(keys)
-    measured = [key for key in ordered if key[0] == "measured"]
-    numbered = {key: f"measured {number}" for number, key in enumerate(measured, start=1)}
-    words = numbered if len(measured) > 1 else dict.fromkeys(measured, "measured")
-    return {key: words.get(key, "") for key in ordered}
 
 
 def tradeoff(
@@ -238,7 +220,7 @@ def pareto(table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str
     for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
         _sparsity_axis(panels.x(number), panel["sparsity"], 0.0)
-        for key, front in panel[panel["front"]].groupby(["source", "upstream", "protocol"], sort=True):
+        for key, front in panel[panel["front"]].groupby(SERIES_KEY, sort=True):
             panels.add(number, _joined("Pareto front", names[key]), _front_line(front, _dash(names[key], names)))
         for key, points in lines(panel):
             name = _joined(key[0], names[key[1:]])
@@ -601,7 +583,7 @@ def _panel_title(text: str, x: float) -> dict[str, Any]:
 def lines(rows: pd.DataFrame) -> list[tuple[Series, pd.DataFrame]]:
     """The rows of each (method, source, upstream, protocol), published first, in the catalog's order, by sparsity."""
     known = list(METHODS)
-    groups = rows.sort_values("sparsity").groupby(["method", "source", "upstream", "protocol"], sort=False)
+    groups = rows.sort_values("sparsity").groupby(["method", *SERIES_KEY], sort=False)
     rank = {name: number for number, name in enumerate(known)}
     return sorted(groups, key=lambda item: (item[0][1] != "published", rank.get(item[0][0], len(rank)), item[0]))
 
@@ -629,11 +611,6 @@ def _percents(fractions: pd.Series) -> list[float]:
 
 def _error_bars(fractions: pd.Series) -> dict[str, Any]:
     return {"array": _percents(fractions.fillna(0)), "thickness": 1.2, "width": 4}
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 task, 12 tasks."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _standard_error(row: Any) -> str:

@@ -1,0 +1,339 @@
+"""Tradeoffs: how much accuracy each way of pruning costs on a new task, against sparsity."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import pandas as pd
+import streamlit as st
+
+from pages import parts
+from sparse_core import charts, measures, views
+from sparse_core.catalog import METHODS, TRANSFERS, architecture_label, task_label
+from sparse_core.store import Store
+
+BOTH = "both"
+TRANSFER_CHOICES = {BOTH: "Both", **views.TRANSFER_WORDS}
+SOURCES = {"all": "Published and measured", "published": "Published", "measured": "Measured"}
+ACCURACIES = {"best": "Best epoch", "final": "Last epoch"}
+TABS = ["Averages", "Accuracy per task", "Pareto front", "Runs"]
+UNFILTERED = {
+    "transfer": BOTH,
+    "source": "all",
+    "accuracy": "best",
+    "methods": [],
+    "tasks": [],
+    "sparsity": (0, 100),
+    "points": [],
+}
+
+SUMMARY_COLUMNS = ["source", "transfer", "method", "sparsity", "mean_relative_error_increase", "standard_error"]
+SUMMARY_COLUMNS += ["tasks", "runs"]
+TASK_COLUMNS = ["dataset", "transfer", "method", "sparsity", "accuracy_mean", "accuracy_std", "runs"]
+TASK_COLUMNS += ["difference", "relative_error_increase"]
+PARETO_COLUMNS = ["transfer", "method", "sparsity", "accuracy_mean", "standard_error", "front", "tasks", "runs"]
+RUN_COLUMNS = ["source", "method", "sparsity", "transfer", "dataset", "seed", "accuracy_best", "accuracy_final"]
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the user chose to see."""
+
+    architecture: str
+    source: str
+    transfers: list[str]
+    accuracy: str
+    methods: list[str]
+    tasks: list[str]
+    sparsity: tuple[float, float]
+    lottery: bool
+
+    @property
+    def command(self) -> str:
+        transfer = f" --transfer {self.transfers[0]}" if len(self.transfers) == 1 else ""
+        accuracy = f" --accuracy {self.accuracy}" if self.accuracy != "best" else ""
+        return (
+            f"python -m sparse_core summary --architecture {self.architecture}{transfer} "
+            f"--source {self.source}{accuracy} --json"
+        )
+
+
+def main() -> None:
+    """Controls, the chart, and what stands behind it."""
+    store = parts.store()
+    controls = _controls(store)
+    rows = store.results(
+        source=controls.source,
+        architecture=controls.architecture,
+        methods=controls.methods or None,
+        datasets=controls.tasks or None,
+        sparsity=controls.sparsity,
+    )
+    rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
+    notes = views.notes_on(rows)
+    if not controls.lottery:
+        rows, note = views.without_lottery_tickets(rows, controls.accuracy)
+        notes += note
+    if (rows["method"] == "Dense").all():
+        _say_empty(controls)
+        return
+    summary = views.name_points(measures.summary(rows, controls.accuracy), views.series_names(rows))
+    notes += views.single_task_notes(summary)
+    filters = views.filters_in_words(controls.methods, controls.tasks, controls.sparsity)
+    caption = views.caption(rows, filters, notes, controls.accuracy, date.today())
+    _chart(store, controls, summary, caption)
+    _say_without_baseline(summary)
+    _behind(controls, rows, summary, caption)
+
+
+def _controls(store: Store) -> Controls:
+    known = store.values("architecture")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        architecture = st.selectbox(
+            "Architecture",
+            sorted(known, key=lambda name: (name != "resnet50", architecture_label(name))),
+            format_func=architecture_label,
+            key="architecture",
+            bind="query-params",
+            persist_state="session",
+            width=190,
+            help="The network's layout. Sparse networks are compared with the dense one of the same layout.",
+        )
+        transfer = _choice(
+            "Transfer",
+            "transfer",
+            TRANSFER_CHOICES,
+            "Linear: the network is frozen and only a new classifier is trained. "
+            "Full: every weight that was not pruned is trained, too.",
+        )
+        source = _choice(
+            "Results",
+            "source",
+            SOURCES,
+            "Published: the study's runs. Measured: runs made on this machine. They are never averaged together.",
+        )
+        accuracy = _choice(
+            "Accuracy",
+            "accuracy",
+            ACCURACIES,
+            "Best epoch is the study's convention and optimistic, for it is chosen on the test data. "
+            "The last epoch is known for measured runs only.",
+        )
+    there = _there(store, store.version, architecture)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        methods = st.multiselect(
+            "Methods",
+            [method for method in METHODS if method != "Dense"],
+            placeholder="All methods",
+            key="methods",
+            bind="query-params",
+            width=280,
+            help="\n".join(f"- **{method.name}** {method.summary}" for method in METHODS.values()),
+        )
+        tasks = st.multiselect(
+            "Tasks",
+            views.task_choices(there["dataset"].unique()),
+            placeholder="All tasks",
+            format_func=task_label,
+            key="tasks",
+            bind="query-params",
+            width=280,
+            help="The data sets that the networks are moved to; averages are over these.",
+        )
+        low, high = st.slider(
+            "Sparsity (%)",
+            0,
+            100,
+            (0, 100),
+            key="sparsity",
+            bind="query-params",
+            width=200,
+            help="The share of a network's weights that are zero.",
+        )
+        lottery = st.toggle(
+            "LTH-T, linear",
+            key="lottery",
+            bind="query-params",
+            help="Lottery tickets under linear transfer make up to five times the errors of dense, so that nothing "
+            "else could be read: the study leaves them out, and so does this page unless you ask.",
+        )
+    transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
+    return Controls(architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery)
+
+
+def _choice(label: str, key: str, options: dict[str, str], words: str) -> str:
+    return st.segmented_control(
+        label,
+        list(options),
+        default=next(iter(options)),
+        required=True,
+        format_func=options.__getitem__,
+        key=key,
+        bind="query-params",
+        help=words,
+    )
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def _there(_store: Store, version: tuple[int, ...], architecture: str) -> pd.DataFrame:
+    """Which results there are at all for this architecture; ``version`` makes a new run count at once."""
+    rows = _store.results(architecture=architecture)
+    return rows[["source", "method", "sparsity", "transfer", "dataset"]].drop_duplicates()
+
+
+def _chart(store: Store, controls: Controls, summary: pd.DataFrame, caption: str) -> None:
+    placed = summary.dropna(subset=["mean_relative_error_increase"])
+    transfers = [transfer for transfer in controls.transfers if (placed["transfer"] == transfer).any()]
+    if not transfers:
+        return
+    there = _there(store, store.version, controls.architecture)
+    published = there[there["source"] == "published"]
+    methods = controls.methods or [method for method in METHODS if method != "Dense"]
+    absent = {} if controls.source == "measured" else views.absent_methods(methods, published["method"])
+    missing = [TRANSFERS[transfer] for transfer in controls.transfers if transfer not in transfers]
+    notes = [f"{name}: no rows with a dense baseline here." for name in missing]
+    if published.empty:
+        absent, notes = {}, [*notes, f"No published rows for {architecture_label(controls.architecture)}."]
+    figure = charts.with_caption(
+        charts.tradeoff(placed, transfers, absent, st.session_state.get("points", [])),
+        "How many more errors does a sparse network make on a new task?",
+        f"{architecture_label(controls.architecture)} · mean ± standard error over {views.task_count(placed)} · "
+        "lower is better, below 0 beats the dense network",
+        " ".join([caption, *notes]),
+    )
+    parts.show_chart(
+        figure,
+        key="tradeoff",
+        name=f"tradeoffs-{controls.architecture}",
+        alt=f"Mean relative error increase over dense against sparsity, {architecture_label(controls.architecture)}. "
+        "Lower is better.",
+        on_select=_take_selection,
+        table=placed[SUMMARY_COLUMNS],
+        beside=lambda: parts.share(controls.command),
+    )
+
+
+def _take_selection() -> None:
+    """The points marked in the chart become the choice that the tables below follow and the link carries."""
+    marked = st.session_state["tradeoff"]["selection"]["points"]
+    st.session_state["points"] = list(dict.fromkeys(point["customdata"] for point in marked if point.get("customdata")))
+
+
+def _behind(controls: Controls, rows: pd.DataFrame, summary: pd.DataFrame, caption: str) -> None:
+    points = st.multiselect(
+        "Showing only",
+        summary["point"].tolist(),
+        placeholder="Everything: select points in the chart (click, box or lasso) or choose here",
+        key="points",
+        bind="query-params",
+        help="The tables below show only the runs behind these points. Clear it to see all.",
+    )
+    if points:
+        rows = views.behind(rows, summary[summary["point"].isin(points)])
+        summary = summary[summary["point"].isin(points)]
+    averages, per_task, front, runs = st.tabs(TABS, key="view", on_change="rerun", bind="query-params")
+    if averages.open:
+        with averages:
+            parts.show_table(summary.drop(columns="point"), key="averages", name="tradeoffs", columns=SUMMARY_COLUMNS)
+    if per_task.open:
+        with per_task:
+            _per_task(controls, rows, caption)
+    if front.open:
+        with front:
+            _pareto(controls, rows, caption)
+    if runs.open:
+        with runs:
+            shown = rows.drop(columns=["spec"])
+            parts.show_table(shown, key="behind", name="runs", columns=RUN_COLUMNS)
+
+
+def _per_task(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
+    table = measures.difference_to_dense(rows, controls.accuracy)
+    levels = sorted(table.loc[table["method"] != "Dense", "sparsity"].unique())
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        level = st.selectbox(
+            "At sparsity",
+            levels,
+            index=levels.index(0.9) if 0.9 in levels else len(levels) // 2,
+            format_func=views.sparsity_label,
+            key="level",
+            bind="query-params",
+            persist_state="page",
+            width=140,
+            help="The chart shows one sparsity; the table has all.",
+        )
+        order = parts.task_order()
+    table = views.name_points(table, views.series_names(table))
+    tasks = views.ordered_tasks(rows, order)
+    at_level = table[(table["sparsity"] == level) | (table["method"] == "Dense")]
+    figure = charts.with_caption(
+        charts.accuracy_per_task(at_level, views.present(controls.transfers, at_level), list(tasks)),
+        "How accurate is each network on each task?",
+        f"{architecture_label(controls.architecture)} at {views.sparsity_label(level)} sparsity · mean ± standard "
+        "deviation over seeds (none drawn for a single run) · higher is better, the upright line is the dense network",
+        caption,
+    )
+    name = f"tasks-{controls.architecture}"
+    parts.show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
+    parts.show_table(table.drop(columns="point"), key="per_task", name=name, columns=TASK_COLUMNS)
+
+
+def _pareto(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
+    tasks = views.task_choices(rows["dataset"].unique())
+    task = st.selectbox(
+        "Accuracy on",
+        [None, *tasks],
+        format_func=lambda name: "All tasks, averaged" if name is None else task_label(name),
+        key="pareto_task",
+        bind="query-params",
+        persist_state="page",
+        width=260,
+        help="Averages are over the tasks that all networks of a line have, so that they compare.",
+    )
+    chosen = rows if task is None else rows[rows["dataset"] == task]
+    table = views.over_same_tasks(measures.per_configuration(chosen, controls.accuracy))
+    if table.empty:
+        st.info("No task was run with all of these networks, so their averages do not compare. Choose one task.")
+        return
+    table = views.name_points(table, views.series_names(table))
+    figure = charts.with_caption(
+        charts.pareto(table, views.present(controls.transfers, table), st.session_state.get("points", [])),
+        "Which networks give the most accuracy for their sparsity?",
+        f"{architecture_label(controls.architecture)} · "
+        f"{f'mean over {views.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
+        "up and to the right is better, nothing beats the networks on the grey line in both",
+        caption,
+    )
+    name = f"pareto-{controls.architecture}"
+    parts.show_chart(figure, key="pareto_chart", name=name, alt="Accuracy against sparsity with the Pareto front")
+    parts.show_table(table.drop(columns="point"), key="pareto", name=name, columns=PARETO_COLUMNS)
+
+
+def _say_empty(controls: Controls) -> None:
+    if controls.accuracy == "final" and controls.source != "measured":
+        st.info("The published runs have no last-epoch accuracy, and no measured run fits. Choose the best epoch.")
+    elif controls.source == "measured":
+        st.info(
+            f"No measured run of a sparse {architecture_label(controls.architecture)} fits these choices yet. "
+            "Measure one on the Probe page, or show the published runs."
+        )
+    else:
+        st.info("No run fits these choices. Widen the filters, or start again from the whole study.")
+    st.button("Show everything again", on_click=_reset, type="primary")
+
+
+def _reset() -> None:
+    for key, value in UNFILTERED.items():
+        st.session_state[key] = value
+
+
+def _say_without_baseline(summary: pd.DataFrame) -> None:
+    lonely = summary[summary["tasks"] == 0]
+    if len(lonely):
+        st.warning(
+            f"No baseline for {'; '.join(lonely['point'])}: there is no dense run of the same backbone, data and "
+            "protocol to compare with. Run the dense backbone on the Probe page with the same settings. "
+            "The accuracies are in the tables below."
+        )
+
+
+main()

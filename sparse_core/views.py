@@ -1,0 +1,195 @@
+"""What a view of the results needs besides its measures: names of points, means that compare, words for captions."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+import numpy as np
+import pandas as pd
+
+from sparse_core.catalog import CITATION, METHODS, TASKS, task_label
+from sparse_core.measures import difficulty, pareto_front, summary
+
+SERIES_KEY = ["source", "upstream", "protocol"]
+TRANSFER_WORDS = {"linear": "Linear", "full": "Full"}
+
+RIGL_NOTE = (
+    "RigL, full transfer: the study's text and its public rows disagree, cause unknown; the rows are shown "
+    "(the text has RigL 1x level with AC/DC and 5x nearly level with WoodFisher)."
+)
+
+
+def sparsity_label(sparsity: float) -> str:
+    """A sparsity (0..1) as people write it, such as 90 % or 97.5 %."""
+    return f"{100 * sparsity:.3g} %"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 task, 12 tasks."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """What the rows of each (source, upstream, protocol) are called besides their method.
+
+    Published ones need no word. Measured ones are "measured", numbered where several protocols or upstreams are shown,
+    for those are never averaged together.
+    """
+    keys = sorted(frame[SERIES_KEY].drop_duplicates().itertuples(index=False, name=None))
+    measured = [key for key in keys if key[0] == "measured"]
+    numbered = {key: f"measured {number}" for number, key in enumerate(measured, start=1)}
+    words = numbered if len(measured) > 1 else dict.fromkeys(measured, "measured")
+    return {key: words.get(key, "") for key in keys}
+
+
+def name_backbones(frame: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> list[str]:
+    """A name for each row's sparse backbone, such as "AC/DC 90 %" or "Magnitude 50 %, measured"."""
+    columns = ["method", "sparsity", *SERIES_KEY]
+    return [
+        ", ".join(
+            filter(None, [method if method == "Dense" else f"{method} {sparsity_label(sparsity)}", names[tuple(key)]])
+        )
+        for method, sparsity, *key in frame[columns].itertuples(index=False, name=None)
+    ]
+
+
+def name_points(frame: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
+    """The frame with a column ``point``: each row's transfer and backbone in words, which are also its link."""
+    transfers = frame["transfer"].map(TRANSFER_WORDS)
+    backbones = name_backbones(frame, names)
+    points = [f"{transfer}: {name}" for transfer, name in zip(transfers, backbones, strict=True)]
+    return frame.assign(point=points)
+
+
+def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy of each backbone over the tasks that all backbones of its series have, so that means compare.
+
+    ``table`` is that of ``measures.per_configuration``. Returns a row a backbone with ``accuracy_mean``,
+    ``standard_error`` of that mean over seeds (√(Σ std²/n) over the number of tasks; NaN where a task has one run),
+    ``tasks``, ``runs`` and ``front``: on the Pareto front of sparsity and accuracy of its own series and transfer.
+    """
+    series = ["source", "architecture", "upstream", "transfer", "protocol"]
+    backbone, task = ["method", "sparsity"], ["dataset", "dataset_hash", "metric"]
+    parts = []
+    for _, group in table.groupby(series, sort=True):
+        backbones = group.groupby(backbone).ngroups
+        shared = group.groupby(task)["method"].transform("size") == backbones
+        means = group[shared].assign(variance=lambda rows: rows["accuracy_std"] ** 2 / rows["runs"])
+        grouped = means.groupby([*series, *backbone])
+        part = grouped.agg(
+            accuracy_mean=("accuracy_mean", "mean"), tasks=("dataset", "size"), runs=("runs", "sum")
+        ).reset_index()
+        variance = grouped["variance"].sum(min_count=1).to_numpy()
+        complete = grouped["variance"].count().to_numpy() == part["tasks"].to_numpy()
+        part["standard_error"] = np.where(complete, np.sqrt(variance) / part["tasks"], np.nan)
+        parts.append(part.assign(front=pareto_front(part, "sparsity", "accuracy_mean")))
+    return pd.concat(parts, ignore_index=True)
+
+
+def ordered_tasks(results: pd.DataFrame, order: str = "difficulty") -> dict[str, float]:
+    """The tasks of these rows with their difficulty (NaN where unknown), easiest first; ``order`` may be ``name``.
+
+    Where several sources tell a task's difficulty the published one counts. Tasks of unknown difficulty come last.
+    """
+    known = difficulty(results).sort_values("source").groupby("dataset")["difficulty"].last()
+    tasks = {task: float(known.get(task, np.nan)) for task in sorted(results["dataset"].unique(), key=task_label)}
+    if order == "name":
+        return tasks
+    return dict(sorted(tasks.items(), key=lambda item: (np.isnan(item[1]), item[1])))
+
+
+def absent_methods(methods: Iterable[str], published: Iterable[str]) -> dict[str, str]:
+    """What the legend says of each of ``methods`` that no published row exists for."""
+    there = set(published)
+    return {method: "no published rows" for method in methods if method not in there}
+
+
+def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], accuracy: str, today: date) -> str:
+    """What a figure must say to be understood without its link: source, filters, number of runs, notes, date."""
+    sources = set(rows["source"])
+    said = []
+    if "published" in sources:
+        said.append(f"Published: {CITATION}")
+    if "measured" in sources:
+        said.append("Measured on the user's own machine (dashed, open markers), never averaged with published runs")
+    over = "best over a run's epochs on test data (optimistic)" if accuracy == "best" else "of the last epoch"
+    parts = [
+        *said,
+        f"{counted(len(rows), 'run')}; accuracy {over}",
+        *filters,
+        *(note.rstrip(".") for note in notes),
+        f"Sparse Transfer Lab, {today:%Y-%m-%d}",
+    ]
+    return ". ".join(part for part in parts if part) + "."
+
+
+def filters_in_words(methods: Sequence[str], tasks: Sequence[str], sparsity: tuple[float, float]) -> list[str]:
+    """The filters that are set, in words; an empty list or the whole range means none."""
+    words = []
+    if methods:
+        words.append(f"Only the methods {', '.join(methods)}")
+    if tasks:
+        words.append(f"Only the tasks {', '.join(task_label(task) for task in tasks)}")
+    if sparsity != (0.0, 1.0):
+        words.append(f"Only sparsity {sparsity_label(sparsity[0])} to {sparsity_label(sparsity[1])}")
+    return words
+
+
+def notes_on(rows: pd.DataFrame) -> list[str]:
+    """What must be said wherever these rows are shown."""
+    notes = []
+    rigl = rows["method"].str.startswith("RigL") & (rows["transfer"] == "full") & (rows["source"] == "published")
+    if rigl.any():
+        notes.append(RIGL_NOTE)
+    names = series_names(rows)
+    for (source, upstream, protocol), words in names.items():
+        if source == "measured":
+            baseline = "compared with the dense run of the same backbone, data and protocol"
+            notes.append(f"{words.capitalize()}: pretrained on {upstream}, {protocol}; {baseline}")
+    return notes
+
+
+def method_order(methods: Iterable[str]) -> list[str]:
+    """The methods in the catalog's order, others after them."""
+    rank = {name: number for number, name in enumerate(METHODS)}
+    return sorted(methods, key=lambda method: (rank.get(method, len(rank)), method))
+
+
+def task_choices(datasets: Iterable[str]) -> list[str]:
+    """The study's tasks first, then the user's own, each by name."""
+    return sorted(datasets, key=lambda task: (task not in TASKS, task_label(task)))
+
+
+def without_lottery_tickets(rows: pd.DataFrame, accuracy: str) -> tuple[pd.DataFrame, list[str]]:
+    """The rows without LTH-T under linear transfer, which the study leaves out, and a note on what is not shown."""
+    hidden = (rows["method"] == "LTH-T") & (rows["transfer"] == "linear")
+    if not hidden.any():
+        return rows, []
+    increase = summary(rows[hidden | (rows["method"] == "Dense")], accuracy)["mean_relative_error_increase"]
+    reach = f" ({100 * increase.min():+.0f} to {100 * increase.max():+.0f} %)" if increase.notna().any() else ""
+    return rows[~hidden], [f"LTH-T under linear transfer is left out, as in the study{reach}"]
+
+
+def single_task_notes(means: pd.DataFrame) -> list[str]:
+    """A note on the points that rest on one task and so have no standard error."""
+    single = means.loc[means["tasks"] == 1, "method"]
+    return [f"One task only, so no error bar: {', '.join(method_order(single.unique()))}"] if len(single) else []
+
+
+def task_count(means: pd.DataFrame) -> str:
+    """Over how many tasks these means are, such as "12 tasks" or "1 to 12 tasks"."""
+    low, high = int(means["tasks"].min()), int(means["tasks"].max())
+    return counted(high, "task") if low == high else f"{low} to {high} tasks"
+
+
+def present(transfers: Iterable[str], rows: pd.DataFrame) -> list[str]:
+    """Those of the transfers that there are rows for."""
+    there = set(rows["transfer"])
+    return [transfer for transfer in transfers if transfer in there]
+
+
+def behind(rows: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
+    """The runs behind some rows of a summary, and those of the dense networks they are compared with."""
+    key = ["source", "architecture", "upstream", "transfer", "protocol", "method", "sparsity"]
+    runs = rows.merge(means[key].drop_duplicates(), on=key)
+    dense = rows[rows["method"] == "Dense"].merge(means[key[:-2]].drop_duplicates(), on=key[:-2])
+    return pd.concat([runs, dense]).drop_duplicates("run_id")
