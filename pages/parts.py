@@ -33,10 +33,13 @@ HEADINGS = {
     "relative_error_increase": "Relative error increase (%)",
     "mean_relative_error_increase": "Mean relative error increase (%)",
     "standard_error": "Standard error (%)",
+    "difficulty": "Difficulty (points)",
+    "front": "On the front",
     "error": "Error (%)",
     "run_id": "Run",
     "created_at": "Made at",
 }
+RUN_COLUMNS = ["source", "method", "sparsity", "transfer", "dataset", "seed", "accuracy_best", "accuracy_final"]
 PERCENT = {name for name, heading in HEADINGS.items() if heading.endswith(("(%)", "(points)"))}
 WORDS: dict[str, Callable[[str], str]] = {
     "source": str.capitalize,
@@ -273,8 +276,19 @@ def show_table(
     if rows.empty:
         st.info("No row contains these words. Clear the filter to see all rows." if len(frame) else "No rows yet.")
         return
-    st.dataframe(_readable(rows), hide_index=True, key=f"{key}_rows", column_config=_column_config(rows, column_config))
+    st.dataframe(
+        _readable(rows),
+        hide_index=True,
+        key=f"{key}_rows",
+        column_config=_column_config(rows, column_config),
+        placeholder="–",
+    )
     st.caption(f"{len(rows):,} of {len(frame):,} rows. Click a heading to sort.")
+
+
+def show_runs(rows: pd.DataFrame, *, key: str) -> None:
+    """The table of single runs, as the store gives them."""
+    show_table(rows.drop(columns="spec"), key=key, name="runs", columns=RUN_COLUMNS)
 
 
 def share(command: str | None = None) -> None:
@@ -287,20 +301,61 @@ def share(command: str | None = None) -> None:
             st.code(command, language="bash", wrap_lines=True)
 
 
-def task_order() -> str:
-    """The control that orders tasks: ``difficulty`` or ``name``."""
-    words = {"difficulty": "By difficulty", "name": "By name"}
-    return st.segmented_control(
-        "Order of tasks",
-        list(words),
-        default="difficulty",
-        required=True,
-        format_func=words.__getitem__,
-        key="order",
+def architecture_choice(store: Store) -> str:
+    """The control that chooses among the architectures there are results for, ResNet50 first."""
+    return st.selectbox(
+        "Architecture",
+        sorted(store.values("architecture"), key=lambda name: (name != "resnet50", architecture_label(name))),
+        format_func=architecture_label,
+        key="architecture",
         bind="query-params",
         persist_state="session",
-        help="A task is difficult where full transfer gives the dense network much more than linear; easiest first.",
+        width=190,
+        help="The network's layout. Sparse networks are compared with the dense one of the same layout.",
     )
+
+
+def source_choice() -> str:
+    """The control for ``all``, ``published`` or ``measured`` results."""
+    options = {"all": "Published and measured", "published": "Published", "measured": "Measured"}
+    words = "Published: the study's runs. Measured: runs made on this machine. They are never averaged together."
+    return choice("Results", "source", options, words)
+
+
+def accuracy_choice() -> str:
+    """The control for the accuracy that counts: ``best`` over epochs, or ``final``."""
+    words = (
+        "Best epoch is the study's convention and optimistic, for it is chosen on the test data. "
+        "The last epoch is known for measured runs only."
+    )
+    return choice("Accuracy", "accuracy", {"best": "Best epoch", "final": "Last epoch"}, words)
+
+
+def choice(label: str, key: str, options: Mapping[str, str], words: str) -> str:
+    """One of a few options (name to words), the first by default, kept in the link and from page to page."""
+    return st.segmented_control(
+        label,
+        list(options),
+        default=next(iter(options)),
+        required=True,
+        format_func=options.__getitem__,
+        key=key,
+        bind="query-params",
+        persist_state="session",
+        help=words,
+    )
+
+
+def task_order() -> str:
+    """The control that orders tasks: ``difficulty`` or ``name``."""
+    words = "A task is difficult where full transfer gives the dense network much more than linear; easiest first."
+    return choice("Order of tasks", "order", {"difficulty": "By difficulty", "name": "By name"}, words)
+
+
+def set_controls(values: Mapping[str, Any]) -> None:
+    """Set several controls at once, by key; for a button's ``on_click``."""
+    for key, value in values.items():
+        st.session_state[key] = value
 
 
 def heading(column: str) -> str:

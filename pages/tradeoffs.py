@@ -13,8 +13,6 @@ from sparse_core.store import Store
 
 BOTH = "both"
 TRANSFER_CHOICES = {BOTH: "Both", **views.TRANSFER_WORDS}
-SOURCES = {"all": "Published and measured", "published": "Published", "measured": "Measured"}
-ACCURACIES = {"best": "Best epoch", "final": "Last epoch"}
 TABS = ["Averages", "Accuracy per task", "Pareto front", "Runs"]
 UNFILTERED = {
     "transfer": BOTH,
@@ -31,7 +29,6 @@ SUMMARY_COLUMNS += ["tasks", "runs"]
 TASK_COLUMNS = ["dataset", "transfer", "method", "sparsity", "accuracy_mean", "accuracy_std", "runs"]
 TASK_COLUMNS += ["difference", "relative_error_increase"]
 PARETO_COLUMNS = ["transfer", "method", "sparsity", "accuracy_mean", "standard_error", "front", "tasks", "runs"]
-RUN_COLUMNS = ["source", "method", "sparsity", "transfer", "dataset", "seed", "accuracy_best", "accuracy_final"]
 
 
 @dataclass(frozen=True)
@@ -86,38 +83,17 @@ def main() -> None:
 
 
 def _controls(store: Store) -> Controls:
-    known = store.values("architecture")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        architecture = st.selectbox(
-            "Architecture",
-            sorted(known, key=lambda name: (name != "resnet50", architecture_label(name))),
-            format_func=architecture_label,
-            key="architecture",
-            bind="query-params",
-            persist_state="session",
-            width=190,
-            help="The network's layout. Sparse networks are compared with the dense one of the same layout.",
-        )
-        transfer = _choice(
+        architecture = parts.architecture_choice(store)
+        transfer = parts.choice(
             "Transfer",
             "transfer",
             TRANSFER_CHOICES,
             "Linear: the network is frozen and only a new classifier is trained. "
             "Full: every weight that was not pruned is trained, too.",
         )
-        source = _choice(
-            "Results",
-            "source",
-            SOURCES,
-            "Published: the study's runs. Measured: runs made on this machine. They are never averaged together.",
-        )
-        accuracy = _choice(
-            "Accuracy",
-            "accuracy",
-            ACCURACIES,
-            "Best epoch is the study's convention and optimistic, for it is chosen on the test data. "
-            "The last epoch is known for measured runs only.",
-        )
+        source = parts.source_choice()
+        accuracy = parts.accuracy_choice()
     there = _there(store, store.version, architecture)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         methods = st.multiselect(
@@ -158,19 +134,6 @@ def _controls(store: Store) -> Controls:
         )
     transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
     return Controls(architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery)
-
-
-def _choice(label: str, key: str, options: dict[str, str], words: str) -> str:
-    return st.segmented_control(
-        label,
-        list(options),
-        default=next(iter(options)),
-        required=True,
-        format_func=options.__getitem__,
-        key=key,
-        bind="query-params",
-        help=words,
-    )
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
@@ -242,8 +205,7 @@ def _behind(controls: Controls, rows: pd.DataFrame, summary: pd.DataFrame, capti
             _pareto(controls, rows, caption)
     if runs.open:
         with runs:
-            shown = rows.drop(columns=["spec"])
-            parts.show_table(shown, key="behind", name="runs", columns=RUN_COLUMNS)
+            parts.show_runs(rows, key="behind")
 
 
 def _per_task(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
@@ -318,12 +280,7 @@ def _say_empty(controls: Controls) -> None:
         )
     else:
         st.info("No run fits these choices. Widen the filters, or start again from the whole study.")
-    st.button("Show everything again", on_click=_reset, type="primary")
-
-
-def _reset() -> None:
-    for key, value in UNFILTERED.items():
-        st.session_state[key] = value
+    st.button("Show everything again", on_click=parts.set_controls, args=(UNFILTERED,), type="primary")
 
 
 def _say_without_baseline(summary: pd.DataFrame) -> None:

@@ -64,7 +64,7 @@ PLOT_HEIGHT = 340
 NARROW = 640
 LEGEND_ENTRY, LEGEND_ROW = 206, 20
 TITLE_SIZE, SUBTITLE_SIZE, CAPTION_SIZE, LABEL_SIZE = 18, 13, 11, 12
-TITLE_CHARACTERS, SUBTITLE_CHARACTERS, CAPTION_CHARACTERS = 64, 96, 120
+TITLE_CHARACTERS, SUBTITLE_CHARACTERS, CAPTION_CHARACTERS = 64, 112, 140
 LINE_HEIGHT = 1.3
 EDGE = 8
 AXIS_ROOM = 52
@@ -139,7 +139,7 @@ def tradeoff(
     ``selected`` are the names of points to stand out.
     """
     rows = summary.dropna(subset=["mean_relative_error_increase"])
-    panels = _Panels(transfers, SPARSITY_TITLE, "Errors compared with dense (%)")
+    panels = _Panels(transfers, SPARSITY_TITLE, "More errors than dense (%)")
     names, chosen = series_names(rows), set(selected)
     for number, transfer in enumerate(transfers):
         panel = rows[rows["transfer"] == transfer]
@@ -256,14 +256,13 @@ def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str
     }
 
 
-def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Mapping[str, str], hover: str) -> go.Figure:
+def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequence[str]) -> go.Figure:
     """One number a backbone (row) and task (column), written in its cell.
 
-    ``table`` has ``row``, ``dataset``, ``point``, the column ``hover`` (words on a cell) and ``value``, a fraction of
-    1: ``accuracy_mean`` in a sequential scale, or ``difference`` in a diverging one that is centred at 0. ``rows`` from
-    top to bottom; ``tasks`` maps each data set to its label, from left to right.
+    ``table`` is that of ``views.task_table``; ``value`` is ``accuracy_mean`` in a sequential scale, or ``difference``
+    in a diverging one that is centred at 0 (fractions of 1). ``rows`` from top to bottom, ``tasks`` from left to right.
     """
-    grid = table.pivot(index="row", columns="dataset", values=value).reindex(index=rows, columns=list(tasks))
+    grid = table.pivot(index="row", columns="task", values=value).reindex(index=rows, columns=tasks)
     numbers = 100 * grid.to_numpy(float)
     diverging = value == "difference"
     reach = float(np.nanmax(np.abs(numbers))) if np.isfinite(numbers).any() else 1.0
@@ -291,14 +290,14 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Mappin
                 },
             ),
             go.Scatter(
-                x=cells["dataset"].map(columns),
-                y=cells["row"].map(places),
+                x=[columns[task] for task in cells["task"]],
+                y=[places[row] for row in cells["row"]],
                 text=[_cell(fraction, diverging) for fraction in cells[value]],
                 textfont={"size": LABEL_SIZE, "color": _readable_on(scale, shares)},
                 mode="markers+text",
                 marker={"symbol": "square", "size": 24, "opacity": 0},
-                customdata=cells["point"],
-                hovertext=cells[hover],
+                customdata=cells["point"].tolist(),
+                hovertext=cells["hover"].tolist(),
                 hoverinfo="text",
                 showlegend=False,
             ),
@@ -310,7 +309,7 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Mappin
         margin={"t": 10, "b": 100, "l": 160, "r": 10},
         clickmode="event+select",
     )
-    labels = [_shortened(label, 18) for label in tasks.values()]
+    labels = [_shortened(task, 18) for task in tasks]
     figure.update_xaxes(tickvals=list(columns.values()), ticktext=labels, tickangle=-45, showgrid=False, zeroline=False)
     figure.update_yaxes(
         tickvals=list(places.values()),
@@ -557,8 +556,8 @@ class _Panels:
         layout = {
             **{"template": TEMPLATE, "showlegend": rows > 0, "legend": legend},
             **{"hovermode": "closest", "clickmode": "event+select", "dragmode": "select"},
-            "height": self.margin["t"] + self.plot_height + AXIS_ROOM + rows * LEGEND_ROW,
-            "margin": {**self.margin, "b": AXIS_ROOM + rows * LEGEND_ROW},
+            "height": self.margin["t"] + self.plot_height + AXIS_ROOM + rows * LEGEND_ROW + EDGE,
+            "margin": {**self.margin, "b": AXIS_ROOM + rows * LEGEND_ROW + EDGE},
             **{"annotations": self.annotations, "shapes": self.shapes},
             **self.axes,
         }

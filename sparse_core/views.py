@@ -1,13 +1,15 @@
 """What a view of the results needs besides its measures: names of points, means that compare, words for captions."""
 
+import html
 from collections.abc import Iterable, Sequence
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sparse_core.catalog import CITATION, METHODS, TASKS, task_label
-from sparse_core.measures import difficulty, pareto_front, summary
+from sparse_core.measures import BASELINE_KEY, difference_to_dense, difficulty, pareto_front, summary
 
 SERIES_KEY = ["source", "upstream", "protocol"]
 TRANSFER_WORDS = {"linear": "Linear", "full": "Full"}
@@ -188,8 +190,84 @@ def present(transfers: Iterable[str], rows: pd.DataFrame) -> list[str]:
 
 
 def behind(rows: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """The runs behind some rows of a summary, and those of the dense networks they are compared with."""
-    key = ["source", "architecture", "upstream", "transfer", "protocol", "method", "sparsity"]
+    """The runs behind some rows of a summary or of a task table, and the dense runs that they are compared with."""
+    baseline = [name for name in BASELINE_KEY if name in means]
+    key = [*baseline, "method", "sparsity"]
     runs = rows.merge(means[key].drop_duplicates(), on=key)
-    dense = rows[rows["method"] == "Dense"].merge(means[key[:-2]].drop_duplicates(), on=key[:-2])
+    dense = rows[rows["method"] == "Dense"].merge(means[baseline].drop_duplicates(), on=baseline)
     return pd.concat([runs, dense]).drop_duplicates("run_id")
+
+
+def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[str, float]) -> pd.DataFrame:
+    """``measures.difference_to_dense`` with names for a heat map: backbones in the catalog's order, tasks as given.
+
+    Adds ``row`` (the backbone in words), ``task`` (told apart by its content where several bear one name),
+    ``difficulty``, ``point`` (both in words) and ``hover`` (all there is to say about the cell).
+    """
+    table = difference_to_dense(rows, accuracy)
+    order = {task: number for number, task in enumerate(difficulties)}
+    ranks = {method: number for number, method in enumerate(method_order(table["method"].unique()))}
+    table = table.assign(
+        difficulty=table["dataset"].map(difficulties),
+        place=table["dataset"].map(order),
+        published=table["source"] != "published",
+        rank=table["method"].map(ranks),
+    )
+    table = table.sort_values(["published", "rank", "sparsity", "protocol", "place"], kind="stable")
+    table = table.drop(columns=["place", "published", "rank"]).reset_index(drop=True)
+    table["row"] = name_backbones(table, series_names(table))
+    table["task"] = _task_names(table)
+    table["point"] = table["row"] + " on " + table["task"]
+    table["hover"] = [_cell_in_words(cell) for cell in table.itertuples()]
+    by_place = {task: order[dataset] for task, dataset in zip(table["task"], table["dataset"], strict=True)}
+    table["task"] = pd.Categorical(
+        table["task"], sorted(by_place, key=lambda task: (by_place[task], task)), ordered=True
+    )
+    return table
+
+
+def as_in_the_study(table: pd.DataFrame) -> pd.DataFrame:
+    """A ``task_table`` as the study's tables C.1 and C.2: a row a backbone, "mean ± std (n)" in percent a task."""
+    deviations = ["" if np.isnan(deviation) else f" ± {100 * deviation:.1f}" for deviation in table["accuracy_std"]]
+    parts = zip(table["accuracy_mean"], deviations, table["runs"], strict=True)
+    cells = [f"{100 * mean:04.1f}{deviation} ({runs})" for mean, deviation, runs in parts]
+    wide = table.assign(cell=cells).pivot(index="row", columns="task", values="cell")
+    return wide.reindex(distinct(table["row"])).rename_axis("Network").rename_axis(columns=None).reset_index()
+
+
+def distinct(values: pd.Series) -> list[str]:
+    """The different values in order of appearance; of a categorical, in the order of its categories."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.cat.remove_unused_categories().cat.categories.tolist()
+    return list(dict.fromkeys(values))
+
+
+def single_run_notes(table: pd.DataFrame) -> list[str]:
+    """A note on the numbers that rest on one run and so have no standard deviation."""
+    single = int((table["runs"] == 1).sum())
+    if not single:
+        return []
+    which = "Every number rests" if single == len(table) else f"{counted(single, 'number')} of {len(table)} rest"
+    return [f"{which} on one run, so without a standard deviation"]
+
+
+def _task_names(table: pd.DataFrame) -> list[str]:
+    measured = table[table["source"] == "measured"]
+    contents = measured.groupby("dataset")["dataset_hash"].nunique()
+    return [
+        f"{task_label(dataset)} ({content[:6]})" if content and contents.get(dataset, 0) > 1 else task_label(dataset)
+        for dataset, content in table[["dataset", "dataset_hash"]].itertuples(index=False, name=None)
+    ]
+
+
+def _cell_in_words(cell: Any) -> str:
+    around = "" if np.isnan(cell.accuracy_std) else f" ± {100 * cell.accuracy_std:.2f}"
+    lines = [
+        f"<b>{html.escape(cell.row)}</b> on {html.escape(cell.task)}",
+        f"{100 * cell.accuracy_mean:.1f}{around} % ({counted(cell.runs, 'run')})",
+    ]
+    if cell.method != "Dense" and not np.isnan(cell.difference):
+        lines.append(f"dense {100 * cell.baseline_accuracy:.1f} %, difference {100 * cell.difference:+.1f} points")
+    if not np.isnan(cell.difficulty):
+        lines.append(f"difficulty: dense gains {100 * cell.difficulty:.1f} points from full over linear transfer")
+    return "<br>".join(lines)

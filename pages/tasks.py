@@ -1,0 +1,177 @@
+"""Tasks: every network on every task, as a heat map and as the study's tables C.1 and C.2."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import pandas as pd
+import streamlit as st
+
+from pages import parts
+from sparse_core import charts, measures, views
+from sparse_core.catalog import TRANSFERS, architecture_label
+from sparse_core.store import Store
+
+VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
+LAYOUTS = ["One row a network", "One row a task"]
+UNFILTERED = {"source": "all", "accuracy": "best", "level": None, "cells": []}
+LONG_COLUMNS = ["source", "method", "sparsity", "dataset", "accuracy_mean", "accuracy_std", "runs"]
+LONG_COLUMNS += ["baseline_accuracy", "difference", "relative_error_increase", "difficulty"]
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the user chose to see."""
+
+    architecture: str
+    transfer: str
+    source: str
+    accuracy: str
+    value: str
+    level: float | None
+    order: str
+
+
+def main() -> None:
+    """Controls, the heat map, the runs behind its cells, and the full table."""
+    store = parts.store()
+    controls = _controls(store)
+    everything = store.results(architecture=controls.architecture)
+    rows = everything[everything["transfer"] == controls.transfer]
+    rows = rows if controls.source == "all" else rows[rows["source"] == controls.source]
+    rows = rows.dropna(subset=[measures.ACCURACIES[controls.accuracy]])
+    if controls.level is not None:
+        rows = rows[(rows["sparsity"] == controls.level) | (rows["method"] == "Dense")]
+    if rows.empty:
+        _say_empty(controls)
+        return
+    difficulties = views.ordered_tasks(everything, controls.order)
+    table = views.task_table(rows, controls.accuracy, difficulties)
+    _heat_map(controls, rows, table)
+    _runs_behind(rows, table)
+    _full_table(controls, table)
+
+
+def _controls(store: Store) -> Controls:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        architecture = parts.architecture_choice(store)
+        levels = _levels(store, store.version, architecture)
+        transfer = parts.choice(
+            "Transfer",
+            "task_transfer",
+            views.TRANSFER_WORDS,
+            "Linear: the network is frozen and only a new classifier is trained. "
+            "Full: every weight that was not pruned is trained, too.",
+        )
+        value = parts.choice(
+            "Show", "value", VALUES, "Accuracy in percent, or by how many points it differs from the dense network's."
+        )
+        source = parts.source_choice()
+        accuracy = parts.accuracy_choice()
+        level = st.selectbox(
+            "Sparsity",
+            [None, *levels],
+            format_func=lambda level: "All" if level is None else views.sparsity_label(level),
+            key="level",
+            bind="query-params",
+            width=110,
+            help="The share of a network's weights that are zero.",
+        )
+        order = parts.task_order()
+    return Controls(architecture, transfer, source, accuracy, value, level, order)
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def _levels(_store: Store, version: tuple[int, ...], architecture: str) -> list[float]:
+    """The sparsities there are for this architecture; ``version`` makes a new run count at once."""
+    rows = _store.results(architecture=architecture)
+    return sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
+
+
+def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> None:
+    shown = table.dropna(subset=[controls.value])
+    if shown.empty:
+        st.warning(
+            "No baseline: there is no dense run of the same backbone, data and protocol to compare with. Run the dense "
+            "backbone on the Probe page with the same settings, or show the accuracy."
+        )
+        return
+    name = architecture_label(controls.architecture)
+    higher = "higher is better" if controls.value == "accuracy_mean" else "above 0 beats the dense network (blue)"
+    figure = charts.with_caption(
+        charts.heat_map(shown, controls.value, views.distinct(shown["row"]), views.distinct(shown["task"])),
+        "How well does each network do on each task?"
+        if controls.value == "accuracy_mean"
+        else "On which tasks does pruning cost accuracy?",
+        f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, in percent · {higher}"
+        + (" · tasks from easy to difficult" if controls.order == "difficulty" else ""),
+        views.caption(
+            rows,
+            [f"Only sparsity {views.sparsity_label(controls.level)}"] if controls.level is not None else [],
+            [*views.notes_on(rows), *views.single_run_notes(table)],
+            controls.accuracy,
+            date.today(),
+        ),
+    )
+    parts.show_chart(
+        figure,
+        key="heat_map",
+        name=f"tasks-{controls.architecture}-{controls.transfer}",
+        alt=f"{VALUES[controls.value]} of each network on each task, {name}",
+        on_select=_take_selection,
+        beside=lambda: parts.share(_command(controls)),
+    )
+
+
+def _take_selection() -> None:
+    """The cells marked in the heat map become the choice whose runs are listed, which the link carries."""
+    marked = st.session_state["heat_map"]["selection"]["points"]
+    st.session_state["cells"] = list(dict.fromkeys(cell["customdata"] for cell in marked if cell.get("customdata")))
+
+
+def _runs_behind(rows: pd.DataFrame, table: pd.DataFrame) -> None:
+    cells = st.multiselect(
+        "Runs behind",
+        table["point"].tolist(),
+        placeholder="Click a number in the heat map, or choose here, to see its runs",
+        key="cells",
+        bind="query-params",
+        help="Lists the runs behind these numbers and the dense runs that they are compared with.",
+    )
+    if cells:
+        behind = views.behind(rows, table[table["point"].isin(cells)])
+        parts.show_runs(behind, key="behind")
+
+
+def _full_table(controls: Controls, table: pd.DataFrame) -> None:
+    st.subheader("All numbers", anchor=False)
+    wide, long = st.tabs(LAYOUTS, key="layout", on_change="rerun", bind="query-params")
+    name = f"table-{controls.architecture}-{controls.transfer}"
+    if wide.open:
+        with wide:
+            st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
+            parts.show_table(views.as_in_the_study(table), key="wide", name=name)
+    if long.open:
+        with long:
+            parts.show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, columns=LONG_COLUMNS)
+
+
+def _command(controls: Controls) -> str:
+    accuracy = f" --accuracy {controls.accuracy}" if controls.accuracy != "best" else ""
+    return (
+        f"python -m sparse_core summary --architecture {controls.architecture} --transfer {controls.transfer} "
+        f"--source {controls.source}{accuracy} --json"
+    )
+
+
+def _say_empty(controls: Controls) -> None:
+    name = architecture_label(controls.architecture)
+    if controls.accuracy == "final" and controls.source != "measured":
+        st.info("The published runs have no last-epoch accuracy, and no measured run fits. Choose the best epoch.")
+    elif controls.source == "measured":
+        st.info(f"No {name} was measured like this yet. Measure one on the Probe page, or show the published runs.")
+    else:
+        st.info(f"There is no run of {name} under {TRANSFERS[controls.transfer].lower()} that fits these choices.")
+    st.button("Show everything again", on_click=parts.set_controls, args=(UNFILTERED,), type="primary")
+
+
+main()
