@@ -7,28 +7,14 @@ import streamlit as st
 from pages import parts
 from sparse_core.catalog import CITATION
 from sparse_core.errors import InputError
-from sparse_core.paths import REPOSITORY
-
-PAGES = (
-    ("tradeoffs", "Tradeoffs", ":material/show_chart:"),
-    ("tasks", "Tasks", ":material/grid_on:"),
-    ("probe", "Probe", ":material/science:"),
-    ("runs", "Runs", ":material/list_alt:"),
-)
 
 
 def main() -> None:
     """Draw the chosen page. Whatever goes wrong on it is one sentence there and a traceback in the log."""
     st.set_page_config(page_title="Sparse Transfer Lab", page_icon=":material/blur_on:", layout="wide")
     parts.provide_plotly()
-    page = st.navigation(
-        [
-            st.Page(f"pages/{name}.py", title=title, icon=icon, default=name == "tradeoffs")
-            for name, title, icon in PAGES
-            if (REPOSITORY / "pages" / f"{name}.py").exists()
-        ],
-        position="top",
-    )
+    st.html(parts.STYLE)
+    page = parts.navigation()
     try:
         page.run()
     except InputError as error:

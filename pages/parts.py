@@ -16,6 +16,13 @@ from sparse_core.paths import REPOSITORY, home
 from sparse_core.records import Records
 from sparse_core.store import Store, default_database
 
+PAGES = (
+    ("tradeoffs", "Tradeoffs", ":material/show_chart:"),
+    ("tasks", "Tasks", ":material/grid_on:"),
+    ("probe", "Probe", ":material/science:"),
+    ("runs", "Runs", ":material/list_alt:"),
+)
+
 STATIC = REPOSITORY / "static"
 DOWNLOAD_WIDTH = 1000
 
@@ -48,6 +55,14 @@ WORDS: dict[str, Callable[[str], str]] = {
     "metric": lambda metric: METRICS.get(metric, metric),
     "dataset": task_label,
 }
+
+# Words in charts take the page's own text colour, whichever theme is chosen: Plotly's grey is hard to read on white.
+STYLE = """
+<style>
+.stMainBlockContainer { padding-top: 4.5rem; }
+.js-plotly-plot :is(.infolayer, .xaxislayer-above, .yaxislayer-above) text { fill: currentColor !important; }
+</style>
+"""
 
 _CHART_BUTTONS = """
 <div role="group" aria-label="Download this chart">
@@ -173,9 +188,34 @@ _link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIEL
 
 def store() -> Store:
     """The results, with every run that was finished or deleted until now."""
+    _require_frame()
     handle = _open_store(home())
     handle.refresh()
     return handle
+
+
+def navigation() -> Any:
+    """The page that the user chose, and the bar to choose another."""
+    st.session_state["framed"] = True
+    return st.navigation(
+        [
+            st.Page(REPOSITORY / "pages" / f"{name}.py", title=title, icon=icon, default=name == "tradeoffs")
+            for name, title, icon in PAGES
+            if (REPOSITORY / "pages" / f"{name}.py").exists()
+        ],
+        position="top",
+    )
+
+
+def _require_frame() -> None:
+    """Run again where the page came without the frame of ``app.py``.
+
+    A fresh server takes the folder of pages for an app of Streamlit's older kind, and would answer a link straight to a
+    page by that page alone, until the navigation has been set once.
+    """
+    if not st.session_state.get("framed"):
+        navigation()
+        st.rerun()
 
 
 @st.cache_resource(show_spinner="Opening the results …")
@@ -360,7 +400,8 @@ def set_controls(values: Mapping[str, Any]) -> None:
 
 def heading(column: str) -> str:
     """A column's name as people read it."""
-    return HEADINGS.get(column, column.replace("_", " ").capitalize())
+    words = column.replace("_", " ")
+    return HEADINGS.get(column, words[:1].upper() + words[1:])
 
 
 def provide_plotly() -> None:
@@ -402,5 +443,11 @@ def _readable(frame: pd.DataFrame) -> pd.DataFrame:
 def _column_config(frame: pd.DataFrame, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     config: dict[str, Any] = {name: st.column_config.Column(heading(name)) for name in frame.columns}
     for name in PERCENT & set(frame.columns):
-        config[name] = st.column_config.NumberColumn(heading(name), format="%.4g" if name == "sparsity" else "%.1f")
+        config[name] = st.column_config.NumberColumn(heading(name), format=_percent_format(name))
     return {**config, **(given or {})}
+
+
+def _percent_format(column: str) -> str:
+    if column == "sparsity":
+        return "%.4g"
+    return "%.2f" if column in ("accuracy_std", "standard_error") else "%.1f"

@@ -14,7 +14,7 @@ from sparse_core.store import Store
 VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
 LAYOUTS = ["One row a network", "One row a task"]
 UNFILTERED = {"source": "all", "accuracy": "best", "level": None, "cells": []}
-LONG_COLUMNS = ["source", "method", "sparsity", "dataset", "accuracy_mean", "accuracy_std", "runs"]
+LONG_COLUMNS = ["source", "method", "sparsity", "task", "accuracy_mean", "accuracy_std", "runs"]
 LONG_COLUMNS += ["baseline_accuracy", "difference", "relative_error_increase", "difficulty"]
 
 
@@ -89,6 +89,8 @@ def _levels(_store: Store, version: tuple[int, ...], architecture: str) -> list[
 
 def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> None:
     shown = table.dropna(subset=[controls.value])
+    if controls.value == "difference":
+        shown = shown[shown["method"] != "Dense"]
     if shown.empty:
         st.warning(
             "No baseline: there is no dense run of the same backbone, data and protocol to compare with. Run the dense "

@@ -26,7 +26,7 @@ UNFILTERED = {
 
 SUMMARY_COLUMNS = ["source", "transfer", "method", "sparsity", "mean_relative_error_increase", "standard_error"]
 SUMMARY_COLUMNS += ["tasks", "runs"]
-TASK_COLUMNS = ["dataset", "transfer", "method", "sparsity", "accuracy_mean", "accuracy_std", "runs"]
+TASK_COLUMNS = ["source", "task", "transfer", "method", "sparsity", "accuracy_mean", "accuracy_std", "runs"]
 TASK_COLUMNS += ["difference", "relative_error_increase"]
 PARETO_COLUMNS = ["transfer", "method", "sparsity", "accuracy_mean", "standard_error", "front", "tasks", "runs"]
 
@@ -73,8 +73,11 @@ def main() -> None:
     if (rows["method"] == "Dense").all():
         _say_empty(controls)
         return
-    summary = views.name_points(measures.summary(rows, controls.accuracy), views.series_names(rows))
+    means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
+    summary = views.name_points(means, views.series_names(rows))
     notes += views.single_task_notes(summary)
+    if (rows["source"] == "measured").any():
+        notes.append("Measured lines are dashed, their markers open")
     filters = views.filters_in_words(controls.methods, controls.tasks, controls.sparsity)
     caption = views.caption(rows, filters, notes, controls.accuracy, date.today())
     _chart(store, controls, summary, caption)
@@ -209,8 +212,7 @@ def _behind(controls: Controls, rows: pd.DataFrame, summary: pd.DataFrame, capti
 
 
 def _per_task(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
-    table = measures.difference_to_dense(rows, controls.accuracy)
-    levels = sorted(table.loc[table["method"] != "Dense", "sparsity"].unique())
+    levels = sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
     with st.container(horizontal=True, vertical_alignment="bottom"):
         level = st.selectbox(
             "At sparsity",
@@ -224,11 +226,12 @@ def _per_task(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
             help="The chart shows one sparsity; the table has all.",
         )
         order = parts.task_order()
-    table = views.name_points(table, views.series_names(table))
-    tasks = views.ordered_tasks(rows, order)
+    table = views.task_table(rows, controls.accuracy, views.ordered_tasks(rows, order))
     at_level = table[(table["sparsity"] == level) | (table["method"] == "Dense")]
     figure = charts.with_caption(
-        charts.accuracy_per_task(at_level, views.present(controls.transfers, at_level), list(tasks)),
+        charts.accuracy_per_task(
+            at_level, views.present(controls.transfers, at_level), views.distinct(at_level["task"])
+        ),
         "How accurate is each network on each task?",
         f"{architecture_label(controls.architecture)} at {views.sparsity_label(level)} sparsity · mean ± standard "
         "deviation over seeds (none drawn for a single run) · higher is better, the upright line is the dense network",
@@ -236,7 +239,7 @@ def _per_task(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
     )
     name = f"tasks-{controls.architecture}"
     parts.show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
-    parts.show_table(table.drop(columns="point"), key="per_task", name=name, columns=TASK_COLUMNS)
+    parts.show_table(table.drop(columns=["row", "point", "hover"]), key="per_task", name=name, columns=TASK_COLUMNS)
 
 
 def _pareto(controls: Controls, rows: pd.DataFrame, caption: str) -> None:

@@ -61,7 +61,7 @@ PANEL_TITLES = {
 SPARSITY_TITLE = "Sparsity of the backbone (%)"
 
 PLOT_HEIGHT = 340
-NARROW = 640
+NARROW = 720
 LEGEND_ENTRY, LEGEND_ROW = 206, 20
 TITLE_SIZE, SUBTITLE_SIZE, CAPTION_SIZE, LABEL_SIZE = 18, 13, 11, 12
 TITLE_CHARACTERS, SUBTITLE_CHARACTERS, CAPTION_CHARACTERS = 64, 112, 140
@@ -179,8 +179,7 @@ def _tradeoff_line(line: pd.DataFrame, name: str, method: str, dash: str, chosen
 def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequence[str]) -> go.Figure:
     """Accuracy on each task, a row a task and a marker a method, a panel a transfer; error bars: standard deviation.
 
-    ``table`` is that of ``measures.per_configuration`` at one sparsity, with the dense rows and a column ``point`` that
-    names each row; ``tasks`` from top to bottom.
+    ``table`` is that of ``views.task_table`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
     """
     panels = _Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
     names = series_names(table)
@@ -192,17 +191,17 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
             name = _joined(key[0], names[key[1:]])
             trace = {
                 "x": _percents(line["accuracy_mean"]),
-                "y": [place[task] + offsets.get(key, 0.0) for task in line["dataset"]],
+                "y": [place[task] + offsets.get(key, 0.0) for task in line["task"]],
                 "error_x": _error_bars(line["accuracy_std"]),
                 "mode": "markers",
                 "marker": _marker(key[0], key[1] == "measured", 24 if key[0] == "Dense" else 9),
                 "customdata": line["point"].tolist(),
-                "hovertext": [_accuracy_hover(name, row) for row in line.itertuples()],
+                "hovertext": line["hover"].tolist(),
             }
             panels.add(number, name, trace)
         panels.y(number).update(
             tickvals=list(place.values()),
-            ticktext=[_shortened(task_label(task), 20) for task in place],
+            ticktext=[_shortened(task, 20) for task in place],
             showticklabels=number == 0,
             range=[-0.6, len(place) - 0.4],
         )
@@ -212,15 +211,18 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
 def pareto(table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str] = ()) -> go.Figure:
     """Accuracy against sparsity, a point a backbone, with the fronts that nothing beats in both; a panel a transfer.
 
+    Sparsity is spaced by the logarithm of what remains, for 90 and 95 % differ by half the weights.
+
     ``table`` has ``accuracy_mean``, ``standard_error`` (NaN where it cannot be told), ``runs``, ``point`` and ``front``
     (true on the front of its own source, upstream and protocol).
     """
-    panels = _Panels(transfers, SPARSITY_TITLE, "Accuracy (%)")
+    panels = _Panels(transfers, f"{SPARSITY_TITLE}, spaced by what remains", "Accuracy (%)")
     names, chosen = series_names(table), set(selected)
     for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
-        _sparsity_axis(panels.x(number), panel["sparsity"], 0.0)
-        for key, front in panel[panel["front"]].groupby(SERIES_KEY, sort=True):
+        levels = sorted({100 * sparsity for sparsity in panel["sparsity"]})
+        panels.x(number).update(tickvals=_remaining(levels), ticktext=[f"{level:.3g}" for level in levels])
+        for key, front in sorted(panel[panel["front"]].groupby(SERIES_KEY), key=lambda item: item[0][0] != "published"):
             panels.add(number, _joined("Pareto front", names[key]), _front_line(front, _dash(names[key], names)))
         for key, points in lines(panel):
             name = _joined(key[0], names[key[1:]])
@@ -231,7 +233,7 @@ def pareto(table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str
 def _front_line(front: pd.DataFrame, dash: str) -> dict[str, Any]:
     ordered = front.sort_values("sparsity")
     return {
-        "x": _percents(ordered["sparsity"]),
+        "x": _remaining(_percents(ordered["sparsity"])),
         "y": _percents(ordered["accuracy_mean"]),
         "mode": "lines",
         "line": {"color": GREY, "width": 5, "dash": dash},
@@ -241,16 +243,19 @@ def _front_line(front: pd.DataFrame, dash: str) -> dict[str, Any]:
 
 
 def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str]) -> dict[str, Any]:
-    sizes = [18 if point in chosen else 24 if key[0] == "Dense" else 11 for point in points["point"]]
-    opacity = [1.0 if front else 0.5 for front in points["front"]]
+    sizes = [
+        18 if point in chosen else 13 if front else 8
+        for point, front in zip(points["point"], points["front"], strict=True)
+    ]
+    marker = _marker(key[0], key[1] == "measured", sizes)
     verdicts = ["on the front" if front else "beaten by another" for front in points["front"]]
     hover = [_accuracy_hover(name, row) for row in points.itertuples()]
     return {
-        "x": _percents(points["sparsity"]),
+        "x": _remaining(_percents(points["sparsity"])),
         "y": _percents(points["accuracy_mean"]),
         "error_y": _error_bars(points["standard_error"]),
         "mode": "markers",
-        "marker": {**_marker(key[0], key[1] == "measured", sizes), "opacity": opacity},
+        "marker": {**marker, "symbol": "line-ew-open"} if key[0] == "Dense" else marker,
         "customdata": points["point"].tolist(),
         "hovertext": [f"{words}<br>{verdict}" for words, verdict in zip(hover, verdicts, strict=True)],
     }
@@ -260,12 +265,13 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
     """One number a backbone (row) and task (column), written in its cell.
 
     ``table`` is that of ``views.task_table``; ``value`` is ``accuracy_mean`` in a sequential scale, or ``difference``
-    in a diverging one that is centred at 0 (fractions of 1). ``rows`` from top to bottom, ``tasks`` from left to right.
+    in a diverging one that is centred at 0 and saturates beyond what 85 % of the numbers reach (fractions of 1).
+    ``rows`` from top to bottom, ``tasks`` from left to right.
     """
     grid = table.pivot(index="row", columns="task", values=value).reindex(index=rows, columns=tasks)
     numbers = 100 * grid.to_numpy(float)
     diverging = value == "difference"
-    reach = float(np.nanmax(np.abs(numbers))) if np.isfinite(numbers).any() else 1.0
+    reach = float(np.nanpercentile(np.abs(numbers), 85)) or 1.0
     low, high = (-reach, reach) if diverging else (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
     scale = [list(stop) for stop in DIVERGING] if diverging else SEQUENTIAL
     cells = table.dropna(subset=[value])
@@ -310,11 +316,12 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         clickmode="event+select",
     )
     labels = [_shortened(task, 18) for task in tasks]
-    figure.update_xaxes(tickvals=list(columns.values()), ticktext=labels, tickangle=-45, showgrid=False, zeroline=False)
+    figure.update_xaxes(tickvals=list(columns.values()), ticktext=labels, tickangle=-45, range=[-0.5, len(tasks) - 0.5])
+    figure.update_xaxes(showgrid=False, zeroline=False, showline=False)
     figure.update_yaxes(
         tickvals=list(places.values()),
         ticktext=[_shortened(row, 24) for row in rows],
-        autorange="reversed",
+        range=[len(rows) - 0.5, -0.5],
         showgrid=False,
         zeroline=False,
         automargin=False,
@@ -548,7 +555,8 @@ class _Panels:
             colour, symbol = method_style(method)
             style = {"line": {"color": colour}, "marker": {"symbol": symbol}, "visible": "legendonly"}
             self.data.append({"x": [None], "y": [None], **style, **self._entry(f"{method}: {words}")})
-        rows = math.ceil(len(self.names) / (NARROW // LEGEND_ENTRY)) if len(self.names) > 1 else 0
+        columns = (NARROW - self.margin["l"] - self.margin["r"]) // LEGEND_ENTRY
+        rows = math.ceil(len(self.names) / columns) if len(self.names) > 1 else 0
         legend = {
             **{"orientation": "h", "entrywidth": LEGEND_ENTRY - 40, "tracegroupgap": 0, "font": {"size": LABEL_SIZE}},
             **{"x": 0, "xanchor": "left", "y": -AXIS_ROOM / self.plot_height, "yanchor": "top", "title": {"text": ""}},
@@ -606,6 +614,11 @@ def _joined(method: str, words: str) -> str:
 
 def _percents(fractions: pd.Series) -> list[float]:
     return (100 * fractions).tolist()
+
+
+def _remaining(percents: Sequence[float]) -> list[float]:
+    """Sparsities (percent) as orders of magnitude by which the weights were reduced: 90 gives 1, 99 gives 2."""
+    return [-math.log10(max(1 - percent / 100, 1e-4)) for percent in percents]
 
 
 def _error_bars(fractions: pd.Series) -> dict[str, Any]:

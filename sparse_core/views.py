@@ -112,7 +112,7 @@ def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], ac
     if "published" in sources:
         said.append(f"Published: {CITATION}")
     if "measured" in sources:
-        said.append("Measured on the user's own machine (dashed, open markers), never averaged with published runs")
+        said.append("Measured: on the user's own machine, never averaged with published runs")
     over = "best over a run's epochs on test data (optimistic)" if accuracy == "best" else "of the last epoch"
     parts = [
         *said,
