@@ -11,7 +11,7 @@ from sparse_core.errors import InputError
 
 def main() -> None:
     """Draw the chosen page. Whatever goes wrong on it is one sentence there and a traceback in the log."""
-    st.set_page_config(page_title="Sparse Transfer Lab", page_icon=":material/blur_on:", layout="wide")
+    st.set_page_config(page_title="Sparse Transfer Lab", page_icon=str(parts.STATIC / "icon.svg"), layout="wide")
     parts.provide_plotly()
     st.html(parts.STYLE)
     page = parts.navigation()

@@ -60,7 +60,9 @@ WORDS: dict[str, Callable[[str], str]] = {
 STYLE = """
 <style>
 .stMainBlockContainer { padding-top: 4.5rem; }
-.js-plotly-plot :is(.infolayer, .xaxislayer-above, .yaxislayer-above) text { fill: currentColor !important; }
+.js-plotly-plot :is(.infolayer, .xaxislayer-above, .yaxislayer-above, .hoverlayer) text {
+  fill: currentColor !important;
+}
 </style>
 """
 

@@ -12,6 +12,7 @@ from sparse_core.catalog import TRANSFERS, architecture_label
 from sparse_core.store import Store
 
 VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
+SATURATION = {"accuracy_mean": [], "difference": ["Colours are full beyond the ends of the scale"]}
 LAYOUTS = ["One row a network", "One row a task"]
 UNFILTERED = {"source": "all", "accuracy": "best", "level": None, "cells": []}
 LONG_COLUMNS = ["source", "method", "sparsity", "task", "accuracy_mean", "accuracy_std", "runs"]
@@ -109,7 +110,7 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         views.caption(
             rows,
             [f"Only sparsity {views.sparsity_label(controls.level)}"] if controls.level is not None else [],
-            [*views.notes_on(rows), *views.single_run_notes(table)],
+            [*views.notes_on(rows), *views.single_run_notes(table), *SATURATION[controls.value]],
             controls.accuracy,
             date.today(),
         ),

@@ -60,6 +60,9 @@ PANEL_TITLES = {
 }
 SPARSITY_TITLE = "Sparsity of the backbone (%)"
 
+COLOUR_BAR = {"thickness": 12, "len": 1, "outlinewidth": 0}
+COLOUR_BARS = {"accuracy_mean": "Accuracy (%)", "difference": "Points over dense"}
+
 PLOT_HEIGHT = 340
 NARROW = 720
 LEGEND_ENTRY, LEGEND_ROW = 206, 20
@@ -170,7 +173,7 @@ def _tradeoff_line(line: pd.DataFrame, name: str, method: str, dash: str, chosen
         "error_y": _error_bars(line["standard_error"]),
         "mode": "lines+markers",
         "line": {"color": method_style(method)[0], "width": 2.2, "dash": dash},
-        "marker": _marker(method, dash != "solid", [16 if point in chosen else 9 for point in line["point"]]),
+        "marker": _marker(method, dash != "solid", [14 if point in chosen else 9 for point in line["point"]]),
         "customdata": line["point"].tolist(),
         "hovertext": hover,
     }
@@ -274,41 +277,18 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
     reach = float(np.nanpercentile(np.abs(numbers), 85)) or 1.0
     low, high = (-reach, reach) if diverging else (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
     scale = [list(stop) for stop in DIVERGING] if diverging else SEQUENTIAL
-    cells = table.dropna(subset=[value])
     places = {row: number for number, row in enumerate(rows)}
     columns = {task: number for number, task in enumerate(tasks)}
-    shares = (100 * cells[value] - low) / ((high - low) or 1)
-    figure = go.Figure(
-        [
-            go.Heatmap(
-                z=numbers,
-                zmin=low,
-                zmax=high,
-                colorscale=scale,
-                xgap=1,
-                ygap=1,
-                hoverinfo="skip",
-                colorbar={
-                    "title": {"text": "Points over dense" if diverging else "Accuracy (%)", "side": "right"},
-                    "thickness": 12,
-                    "len": 1,
-                    "outlinewidth": 0,
-                },
-            ),
-            go.Scatter(
-                x=[columns[task] for task in cells["task"]],
-                y=[places[row] for row in cells["row"]],
-                text=[_cell(fraction, diverging) for fraction in cells[value]],
-                textfont={"size": LABEL_SIZE, "color": _readable_on(scale, shares)},
-                mode="markers+text",
-                marker={"symbol": "square", "size": 24, "opacity": 0},
-                customdata=cells["point"].tolist(),
-                hovertext=cells["hover"].tolist(),
-                hoverinfo="text",
-                showlegend=False,
-            ),
-        ]
+    cells = table.dropna(subset=[value]).assign(
+        x=lambda cells: [columns[task] for task in cells["task"]],
+        y=lambda cells: [places[row] for row in cells["row"]],
+        colour=lambda cells: _readable_on(scale, (100 * cells[value] - low) / ((high - low) or 1)),
     )
+    heat = {
+        **{"type": "heatmap", "z": numbers, "zmin": low, "zmax": high, "colorscale": scale, "xgap": 1, "ygap": 1},
+        **{"hoverinfo": "skip", "colorbar": {"title": {"text": COLOUR_BARS[value], "side": "right"}, **COLOUR_BAR}},
+    }
+    figure = go.Figure([heat, *(_numbers(group, value, colour) for colour, group in cells.groupby("colour"))])
     figure.update_layout(
         template=TEMPLATE,
         height=28 * len(rows) + 110,
@@ -327,6 +307,19 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         automargin=False,
     )
     return figure
+
+
+def _numbers(cells: pd.DataFrame, value: str, colour: str) -> dict[str, Any]:
+    """The numbers of those cells of a heat map on which this colour stands out; they can be selected."""
+    return {
+        **{"type": "scatter", "x": cells["x"].tolist(), "y": cells["y"].tolist(), "mode": "markers+text"},
+        "text": [_cell(fraction, value == "difference") for fraction in cells[value]],
+        "textfont": {"size": LABEL_SIZE, "color": colour},
+        "unselected": {"textfont": {"color": colour}},
+        "marker": {"symbol": "square", "size": 24, "opacity": 0},
+        **{"customdata": cells["point"].tolist(), "hovertext": cells["hover"].tolist(), "hoverinfo": "text"},
+        "showlegend": False,
+    }
 
 
 def learning_curves(events: pd.DataFrame, value: str = "top1") -> go.Figure:
@@ -380,7 +373,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Fi
             texttemplate="%{text}" if classes <= NUMBERED_CLASSES else None,
             xgap=1 if classes <= NAMED_CLASSES else 0,
             ygap=1 if classes <= NAMED_CLASSES else 0,
-            colorbar={"title": {"text": "% of the class", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+            colorbar={"title": {"text": "% of the class", "side": "right"}, **COLOUR_BAR},
         )
     )
     named = classes <= NAMED_CLASSES
@@ -558,12 +551,18 @@ class _Panels:
         columns = (NARROW - self.margin["l"] - self.margin["r"]) // LEGEND_ENTRY
         rows = math.ceil(len(self.names) / columns) if len(self.names) > 1 else 0
         legend = {
-            **{"orientation": "h", "entrywidth": LEGEND_ENTRY - 40, "tracegroupgap": 0, "font": {"size": LABEL_SIZE}},
+            **{
+                "orientation": "h",
+                "entrywidth": LEGEND_ENTRY - 40,
+                "tracegroupgap": 0,
+                "itemsizing": "constant",
+                "font": {"size": LABEL_SIZE},
+            },
             **{"x": 0, "xanchor": "left", "y": -AXIS_ROOM / self.plot_height, "yanchor": "top", "title": {"text": ""}},
         }
         layout = {
             **{"template": TEMPLATE, "showlegend": rows > 0, "legend": legend},
-            **{"hovermode": "closest", "clickmode": "event+select", "dragmode": "select"},
+            **{"hovermode": "closest", "clickmode": "event+select", "dragmode": False},
             "height": self.margin["t"] + self.plot_height + AXIS_ROOM + rows * LEGEND_ROW + EDGE,
             "margin": {**self.margin, "b": AXIS_ROOM + rows * LEGEND_ROW + EDGE},
             **{"annotations": self.annotations, "shapes": self.shapes},
