@@ -11,6 +11,7 @@ import plotly
 import plotly.graph_objects as go
 import streamlit as st
 
+from sparse_core import views
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
 from sparse_core.paths import REPOSITORY, home
 from sparse_core.records import Records
@@ -392,6 +393,17 @@ def task_order() -> str:
     """The control that orders tasks: ``difficulty`` or ``name``."""
     words = "A task is difficult where full transfer gives the dense network much more than linear; easiest first."
     return choice("Order of tasks", "order", {"difficulty": "By difficulty", "name": "By name"}, words)
+
+
+def tasks(architecture: str, order: str) -> dict[str, float]:
+    """The tasks of an architecture in that order, with their difficulty: see ``views.ordered_tasks``."""
+    handle = store()
+    return _tasks(handle, handle.version, architecture, order)
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _tasks(_handle: Store, version: tuple[int, ...], architecture: str, order: str) -> dict[str, float]:
+    return views.ordered_tasks(_handle.results(architecture=architecture), order)
 
 
 def set_controls(values: Mapping[str, Any]) -> None:

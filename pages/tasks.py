@@ -36,17 +36,15 @@ def main() -> None:
     """Controls, the heat map, the runs behind its cells, and the full table."""
     store = parts.store()
     controls = _controls(store)
-    everything = store.results(architecture=controls.architecture)
-    rows = everything[everything["transfer"] == controls.transfer]
-    rows = rows if controls.source == "all" else rows[rows["source"] == controls.source]
-    rows = rows.dropna(subset=[measures.ACCURACIES[controls.accuracy]])
+    rows = store.results(source=controls.source, architecture=controls.architecture, transfer=controls.transfer).dropna(
+        subset=[measures.ACCURACIES[controls.accuracy]]
+    )
     if controls.level is not None:
         rows = rows[(rows["sparsity"] == controls.level) | (rows["method"] == "Dense")]
     if rows.empty:
         _say_empty(controls)
         return
-    difficulties = views.ordered_tasks(everything, controls.order)
-    table = views.task_table(rows, controls.accuracy, difficulties)
+    table = views.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, controls.order))
     _heat_map(controls, rows, table)
     _runs_behind(rows, table)
     _full_table(controls, table)

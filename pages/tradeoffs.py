@@ -66,14 +66,15 @@ def main() -> None:
         sparsity=controls.sparsity,
     )
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
+    means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
     notes = views.notes_on(rows)
     if not controls.lottery:
-        rows, note = views.without_lottery_tickets(rows, controls.accuracy)
-        notes += note
-    if (rows["method"] == "Dense").all():
+        hidden = views.is_hidden_lottery_ticket(means)
+        notes += views.lottery_note(means[hidden])
+        means, rows = means[~hidden], rows[~views.is_hidden_lottery_ticket(rows)]
+    if means.empty:
         _say_empty(controls)
         return
-    means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
     summary = views.name_points(means, views.series_names(rows))
     notes += views.single_task_notes(summary)
     if (rows["source"] == "measured").any():
@@ -226,7 +227,7 @@ def _per_task(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
             help="The chart shows one sparsity; the table has all.",
         )
         order = parts.task_order()
-    table = views.task_table(rows, controls.accuracy, views.ordered_tasks(rows, order))
+    table = views.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, order))
     at_level = table[(table["sparsity"] == level) | (table["method"] == "Dense")]
     figure = charts.with_caption(
         charts.accuracy_per_task(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_core.catalog import CITATION, METHODS, TASKS, task_label
-from sparse_core.measures import BASELINE_KEY, difference_to_dense, difficulty, pareto_front, summary
+from sparse_core.measures import BASELINE_KEY, difference_to_dense, difficulty, pareto_front
 
 SERIES_KEY = ["source", "upstream", "protocol"]
 TRANSFER_WORDS = {"linear": "Linear", "full": "Full"}
@@ -161,14 +161,18 @@ def task_choices(datasets: Iterable[str]) -> list[str]:
     return sorted(datasets, key=lambda task: (task not in TASKS, task_label(task)))
 
 
-def without_lottery_tickets(rows: pd.DataFrame, accuracy: str) -> tuple[pd.DataFrame, list[str]]:
-    """The rows without LTH-T under linear transfer, which the study leaves out, and a note on what is not shown."""
-    hidden = (rows["method"] == "LTH-T") & (rows["transfer"] == "linear")
-    if not hidden.any():
-        return rows, []
-    increase = summary(rows[hidden | (rows["method"] == "Dense")], accuracy)["mean_relative_error_increase"]
-    reach = f" ({100 * increase.min():+.0f} to {100 * increase.max():+.0f} %)" if increase.notna().any() else ""
-    return rows[~hidden], [f"LTH-T under linear transfer is left out, as in the study{reach}"]
+def is_hidden_lottery_ticket(rows: pd.DataFrame) -> pd.Series:
+    """True for LTH-T under linear transfer, which the study leaves out of its figures."""
+    return (rows["method"] == "LTH-T") & (rows["transfer"] == "linear")
+
+
+def lottery_note(hidden: pd.DataFrame) -> list[str]:
+    """A note on the rows of a summary that are left out."""
+    increase = hidden["mean_relative_error_increase"].dropna()
+    if hidden.empty:
+        return []
+    reach = f" ({100 * increase.min():+.0f} to {100 * increase.max():+.0f} %)" if len(increase) else ""
+    return [f"LTH-T under linear transfer is left out, as in the study{reach}"]
 
 
 def single_task_notes(means: pd.DataFrame) -> list[str]:
