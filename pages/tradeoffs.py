@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from pages import parts
@@ -54,11 +55,40 @@ class Controls:
         )
 
 
+@dataclass(frozen=True)
+class View:
+    """The runs that the controls leave, their averages with named points, and what has to be said of them."""
+
+    rows: pd.DataFrame
+    summary: pd.DataFrame
+    filters: list[str]
+    notes: list[str]
+
+    def only(self, points: list[str]) -> "View":
+        """The view narrowed to some points; all of it where none is given."""
+        if not points:
+            return self
+        summary = self.summary[self.summary["point"].isin(points)]
+        return View(views.behind(self.rows, summary), summary, [*self.filters, f"Only {'; '.join(points)}"], self.notes)
+
+
 def main() -> None:
     """Controls, the chart, and what stands behind it."""
     store = parts.store()
     controls = _controls(store)
-    rows = store.results(
+    view = _view(store, store.version, controls)
+    if view.summary.empty:
+        _say_empty(controls)
+        return
+    _chart(store, controls, view)
+    _say_without_baseline(view.summary)
+    _behind(controls, view)
+
+
+@st.cache_resource(show_spinner=False, max_entries=50)
+def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
+    """What the controls leave; kept, and never changed, so that a click below the chart computes nothing twice."""
+    rows = _store.results(
         source=controls.source,
         architecture=controls.architecture,
         methods=controls.methods or None,
@@ -72,18 +102,11 @@ def main() -> None:
         hidden = views.is_hidden_lottery_ticket(means)
         notes += views.lottery_note(means[hidden])
         means, rows = means[~hidden], rows[~views.is_hidden_lottery_ticket(rows)]
-    if means.empty:
-        _say_empty(controls)
-        return
-    summary = views.name_points(means, views.series_names(rows))
-    notes += views.single_task_notes(summary)
+    notes += views.single_task_notes(means)
     if (rows["source"] == "measured").any():
         notes.append("Measured lines are dashed, their markers open")
     filters = views.filters_in_words(controls.methods, controls.tasks, controls.sparsity)
-    caption = views.caption(rows, filters, notes, controls.accuracy, date.today())
-    _chart(store, controls, summary, caption)
-    _say_without_baseline(summary)
-    _behind(controls, rows, summary, caption)
+    return View(rows, views.name_points(means, views.series_names(rows)), filters, notes)
 
 
 def _controls(store: Store) -> Controls:
@@ -147,35 +170,44 @@ def _there(_store: Store, version: tuple[int, ...], architecture: str) -> pd.Dat
     return rows[["source", "method", "sparsity", "transfer", "dataset"]].drop_duplicates()
 
 
-def _chart(store: Store, controls: Controls, summary: pd.DataFrame, caption: str) -> None:
-    placed = summary.dropna(subset=["mean_relative_error_increase"])
-    transfers = [transfer for transfer in controls.transfers if (placed["transfer"] == transfer).any()]
-    if not transfers:
+def _chart(store: Store, controls: Controls, view: View) -> None:
+    placed = view.summary.dropna(subset=["mean_relative_error_increase"])
+    if placed.empty:
         return
-    there = _there(store, store.version, controls.architecture)
-    published = there[there["source"] == "published"]
-    methods = controls.methods or [method for method in METHODS if method != "Dense"]
-    absent = {} if controls.source == "measured" else views.absent_methods(methods, published["method"])
-    missing = [TRANSFERS[transfer] for transfer in controls.transfers if transfer not in transfers]
-    notes = [f"{name}: no rows with a dense baseline here." for name in missing]
-    if published.empty:
-        absent, notes = {}, [*notes, f"No published rows for {architecture_label(controls.architecture)}."]
-    figure = charts.with_caption(
-        charts.tradeoff(placed, transfers, absent, st.session_state.get("points", [])),
-        "How many more errors does a sparse network make on a new task?",
-        f"{architecture_label(controls.architecture)} · mean ± standard error over {views.task_count(placed)} · "
-        "lower is better, below 0 beats the dense network",
-        " ".join([caption, *notes]),
-    )
+    name = architecture_label(controls.architecture)
+    points = st.session_state.get("points", [])
     parts.show_chart(
-        figure,
+        _tradeoff(store, store.version, controls, points, date.today()),
         key="tradeoff",
         name=f"tradeoffs-{controls.architecture}",
-        alt=f"Mean relative error increase over dense against sparsity, {architecture_label(controls.architecture)}. "
-        "Lower is better.",
+        alt=f"Mean relative error increase over dense against sparsity, {name}. Lower is better.",
         on_select=_take_selection,
         table=placed[SUMMARY_COLUMNS],
         beside=lambda: parts.share(controls.command),
+    )
+
+
+@st.cache_resource(show_spinner=False, max_entries=50)
+def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, points: list[str], today: date) -> go.Figure:
+    view = _view(_store, version, controls)
+    placed = view.summary.dropna(subset=["mean_relative_error_increase"])
+    transfers = views.present(controls.transfers, placed)
+    there = _there(_store, version, controls.architecture)
+    published = there.loc[there["source"] == "published", "method"]
+    methods = controls.methods or [method for method in METHODS if method != "Dense"]
+    absent = views.absent_methods(methods, published) if len(published) and controls.source != "measured" else {}
+    name = architecture_label(controls.architecture)
+    notes = [
+        f"{TRANSFERS[other]}: no rows with a dense baseline here" for other in set(controls.transfers) - {*transfers}
+    ]
+    if published.empty:
+        notes.append(f"No published rows for {name}")
+    return charts.with_caption(
+        charts.tradeoff(placed, transfers, absent, points),
+        "How many more errors does a sparse network make on a new task?",
+        f"{name} · mean ± standard error over {views.task_count(placed)} · "
+        "lower is better, below 0 beats the dense network",
+        views.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
     )
 
 
@@ -185,34 +217,34 @@ def _take_selection() -> None:
     st.session_state["points"] = list(dict.fromkeys(point["customdata"] for point in marked if point.get("customdata")))
 
 
-def _behind(controls: Controls, rows: pd.DataFrame, summary: pd.DataFrame, caption: str) -> None:
+def _behind(controls: Controls, view: View) -> None:
     points = st.multiselect(
         "Showing only",
-        summary["point"].tolist(),
+        view.summary["point"].tolist(),
         placeholder="Everything: select points in the chart (click, box or lasso) or choose here",
         key="points",
         bind="query-params",
         help="The tables below show only the runs behind these points. Clear it to see all.",
     )
-    if points:
-        rows = views.behind(rows, summary[summary["point"].isin(points)])
-        summary = summary[summary["point"].isin(points)]
+    view = view.only(points)
     averages, per_task, front, runs = st.tabs(TABS, key="view", on_change="rerun", bind="query-params")
     if averages.open:
         with averages:
-            parts.show_table(summary.drop(columns="point"), key="averages", name="tradeoffs", columns=SUMMARY_COLUMNS)
+            table = view.summary.drop(columns="point")
+            parts.show_table(table, key="averages", name="tradeoffs", columns=SUMMARY_COLUMNS)
     if per_task.open:
         with per_task:
-            _per_task(controls, rows, caption)
+            _per_task(controls, view)
     if front.open:
         with front:
-            _pareto(controls, rows, caption)
+            _pareto(controls, view)
     if runs.open:
         with runs:
-            parts.show_runs(rows, key="behind")
+            parts.show_runs(view.rows, key="behind")
 
 
-def _per_task(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
+def _per_task(controls: Controls, view: View) -> None:
+    rows = view.rows
     levels = sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
     with st.container(horizontal=True, vertical_alignment="bottom"):
         level = st.selectbox(
@@ -236,14 +268,15 @@ def _per_task(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
         "How accurate is each network on each task?",
         f"{architecture_label(controls.architecture)} at {views.sparsity_label(level)} sparsity · mean ± standard "
         "deviation over seeds (none drawn for a single run) · higher is better, the upright line is the dense network",
-        caption,
+        views.caption(rows, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"tasks-{controls.architecture}"
     parts.show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
     parts.show_table(table.drop(columns=["row", "point", "hover"]), key="per_task", name=name, columns=TASK_COLUMNS)
 
 
-def _pareto(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
+def _pareto(controls: Controls, view: View) -> None:
+    rows = view.rows
     tasks = views.task_choices(rows["dataset"].unique())
     task = st.selectbox(
         "Accuracy on",
@@ -267,7 +300,7 @@ def _pareto(controls: Controls, rows: pd.DataFrame, caption: str) -> None:
         f"{architecture_label(controls.architecture)} · "
         f"{f'mean over {views.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
         "up and to the right is better, nothing beats the networks on the grey line in both",
-        caption,
+        views.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"pareto-{controls.architecture}"
     parts.show_chart(figure, key="pareto_chart", name=name, alt="Accuracy against sparsity with the Pareto front")
