@@ -74,7 +74,7 @@ AXIS_ROOM = 52
 PANEL_TITLE_ROOM = 34
 LABEL_GAP = 15
 
-NUMBERED_CLASSES, NAMED_CLASSES = 25, 60
+NUMBERED_CLASSES, NAMED_CLASSES = 25, 40
 
 Series = tuple[str, str, str, str]
 
@@ -351,7 +351,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Fi
     """How often pictures of each class (row) were taken for each class (column), in percent of the row.
 
     ``confusion`` holds counts, shape (classes, classes), true classes in rows. Up to 25 classes the counts stand in
-    the cells, up to 60 the classes are named on the axes; beyond that the pointer names them.
+    the cells, up to 40 the classes are named on the axes; beyond that the pointer names them.
     """
     counts = np.asarray(confusion, dtype=float)
     totals = counts.sum(axis=1, keepdims=True)
@@ -395,7 +395,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Fi
 def per_class_accuracy(confusion: np.ndarray, class_names: Sequence[str]) -> go.Figure:
     """The share of each class's pictures that were recognised, worst first, with 95 % intervals (Wilson's).
 
-    ``confusion`` holds counts, shape (classes, classes), true classes in rows; several runs may be added up. Up to 60
+    ``confusion`` holds counts, shape (classes, classes), true classes in rows; several runs may be added up. Up to 40
     classes are named on the axis; beyond that the pointer names them.
     """
     counts = np.asarray(confusion, dtype=float)

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sparse_core.paths import REPOSITORY
+from sparse_core.paths import PUBLISHED, REPOSITORY
 from sparse_core.records import Record, Records
 
 APP = str(REPOSITORY / "app.py")
@@ -128,6 +129,8 @@ def test_chosen_points_filter_the_averages(open_page: Callable[..., AppTest]) ->
     assert len(table(app)) == 19 + 16
     app.multiselect(key="points").set_value(["Linear: STR 98 %"])
     fine(app.run())
+    (line,) = [trace for trace in figure(app)["data"] if trace["name"] == "STR" and trace["xaxis"] == "x"]
+    assert line["marker"]["size"][-1] > line["marker"]["size"][0]
     (only,) = table(app).itertuples()
     assert (only.method, only.sparsity) == ("STR", pytest.approx(98))
     assert only.mean_relative_error_increase == pytest.approx(38.07, abs=0.01)
@@ -140,6 +143,17 @@ def test_accuracy_per_task_shows_one_sparsity(open_page: Callable[..., AppTest])
     app.selectbox(key="level").set_value(0.95)
     fine(app.run())
     assert "at 95 % sparsity" in words(app, 1)
+    mobile = open_page(view="Accuracy per task", architecture="MobileNetV1")
+    assert {"M-FAC", "AC/DC", "STR", "Dense"} == set(legend(mobile, 1))
+
+
+def test_figures_below_say_what_they_are_narrowed_to(open_page: Callable[..., AppTest]) -> None:
+    app = open_page(view="Pareto front", points=["Full: STR 98 %"])
+    assert "Only Full: STR 98 %" in words(app, 1) and "RigL" not in words(app, 1)
+    published = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
+    full = published[(published["architecture"] == "resnet50") & (published["transfer"] == "full")]
+    behind = full[(full["method"] == "Dense") | ((full["method"] == "STR") & (full["sparsity"] == 0.98))]
+    assert f"{len(behind)} runs" in words(app, 1)
 
 
 def test_pareto_front_over_all_tasks_and_one(open_page: Callable[..., AppTest]) -> None:
