@@ -274,7 +274,7 @@ def _per_task(controls: Controls, view: View) -> None:
         ),
         "How accurate is each network on each task?",
         f"{architecture_label(controls.architecture)} at {views.sparsity_label(level)} sparsity (± 1) · mean ± "
-        "standard deviation over seeds (none for a single run) · higher is better, the upright line is the dense network",
+        "standard deviation over seeds (none for a single run) · higher is better, the upright line is dense",
         views.caption(rows, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"tasks-{controls.architecture}"
