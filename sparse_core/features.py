@@ -1,0 +1,253 @@
+"""Features of a dataset: extracted once per backbone, data, transform, engine and precision; cached, memory mapped.
+
+A cache is a folder ``features/<key>/`` with ``train.npy`` and ``test.npy`` (N, D) float32, their labels, and a manifest with
+a checksum of each file. It is written whole or not at all; a damaged one is noticed and made again. An extraction that was
+interrupted goes on from the parts it had finished.
+"""
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sparse_core.backbones import Backbone, Transform
+from sparse_core.datasets import Dataset, Split
+from sparse_core.errors import InputError, unknown_name
+from sparse_core.paths import atomic_folder, home, require_space, write_text
+
+BATCH = 32
+PART = 1024
+PRECISIONS = ("fp32", "bf16")
+SPLITS = ("train", "test")
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+OnProgress = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features (N, D) float32, memory mapped, and labels (N,) int64 of both splits; ``seconds`` and
+    ``images_per_second`` tell what the extraction took when it was made."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+    class_names: list[str]
+    metric: str
+    cached: bool
+    seconds: float
+    images_per_second: float
+    notes: list[str]
+
+
+def extract(
+    backbone: Backbone,
+    dataset: Dataset,
+    *,
+    precision: str = "fp32",
+    engine: str = "torch",
+    on_progress: OnProgress | None = None,
+) -> Features:
+    """The features of every picture of the dataset, from the cache where it has them.
+
+    ``precision`` bf16 runs the backbone under autocast. ``on_progress`` gets pictures done, their total and pictures a
+    second, and may raise ``Cancelled``. Raises InputError for a full disk and features that are not finite.
+    """
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    folder = _folder(backbone, dataset.hash, engine, precision)
+    notes = list(dataset.notes)
+    if folder.exists():
+        if _is_intact(folder):
+            return _open(folder, dataset, cached=True, notes=notes)
+        notes.append("The cached features were damaged; they were made again.")
+        shutil.rmtree(folder)
+    total = len(dataset.train.labels) + len(dataset.test.labels)
+    require_space(folder.parent, int(2.1 * total * backbone.dimensions * 4))
+    parts = folder.parent / f".{folder.name}.parts"
+    try:
+        _make(folder, parts, backbone, dataset, precision, on_progress)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise InputError(f"The disk became full while features were written to {folder.parent}. Free some.") from error
+    return _open(folder, dataset, cached=False, notes=notes)
+
+
+def is_cached(backbone: Backbone, dataset_hash: str, *, precision: str = "fp32", engine: str = "torch") -> bool:
+    """True where features of this backbone and data are in the cache (not whether they are intact)."""
+    return _folder(backbone, dataset_hash, engine, precision).is_dir()
+
+
+def time_sample(backbone: Backbone, split: Split, pictures: int, *, precision: str = "fp32") -> float:
+    """Seconds a picture, decoding included, over a small sample of a split, after one batch to warm up."""
+    chosen = [number % len(split.labels) for number in range(pictures)]
+    for _ in _batches(backbone, split, chosen[:BATCH], precision):
+        pass
+    started = time.perf_counter()
+    for _ in _batches(backbone, split, chosen, precision):
+        pass
+    return (time.perf_counter() - started) / pictures
+
+
+def prepare(picture: Image.Image, transform: Transform) -> np.ndarray:
+    """A picture as (crop, crop, 3) uint8: shorter side resized, centre cropped, as torchvision's transforms do."""
+    width, height = picture.size
+    short = min(width, height)
+    size = (transform.resize * width // short, transform.resize * height // short)
+    resized = picture.resize(size, FILTERS[transform.interpolation])
+    left, top = (round((side - transform.crop) / 2) for side in size)
+    return np.asarray(resized.crop((left, top, left + transform.crop, top + transform.crop)))
+
+
+def _make(
+    folder: Path,
+    parts: Path,
+    backbone: Backbone,
+    dataset: Dataset,
+    precision: str,
+    on_progress: OnProgress | None,
+) -> None:
+    started = time.perf_counter()
+    total = len(dataset.train.labels) + len(dataset.test.labels)
+    done = fresh = 0
+    arrays: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
+    for name, rows in _ranges(dataset):
+        split: Split = getattr(dataset, name)
+        part = parts / f"{name}-{rows.start}.npy"
+        values = _read_part(part)
+        if values is None:
+            batches = []
+            for batch in _batches(backbone, split, list(rows), precision):
+                batches.append(batch)
+                fresh += len(batch)
+                if on_progress:
+                    on_progress(done + sum(map(len, batches)), total, fresh / (time.perf_counter() - started))
+            values = np.concatenate(batches)
+            _require_finite(values, backbone)
+            _write_part(part, values)
+        done += len(rows)
+        arrays[name].append(values)
+    seconds = time.perf_counter() - started
+    with atomic_folder(folder) as temporary:
+        for name in SPLITS:
+            np.save(temporary / f"{name}.npy", np.concatenate(arrays[name]))
+            np.save(temporary / f"{name}_labels.npy", getattr(dataset, name).labels)
+        sums = {file.name: _checksum(file) for file in temporary.glob("*.npy")}
+        manifest = {
+            "backbone": backbone.card.name,
+            "backbone_hash": backbone.hash,
+            "dataset": dataset.id,
+            "dataset_hash": dataset.hash,
+            "precision": precision,
+            "seconds": seconds,
+            "images_per_second": fresh / seconds if fresh else 0.0,
+            "checksums": sums,
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def _ranges(dataset: Dataset) -> Iterator[tuple[str, range]]:
+    for name in SPLITS:
+        rows = len(getattr(dataset, name).labels)
+        for start in range(0, rows, PART):
+            yield name, range(start, min(start + PART, rows))
+
+
+def _batches(backbone: Backbone, split: Split, rows: list[int], precision: str) -> Iterator[np.ndarray]:
+    """Features of the rows, batch by batch. Pictures of the next batches are decoded while the backbone works."""
+    workers = os.cpu_count() or 1
+    queue: deque[Future[np.ndarray]] = deque()
+    waiting = iter(rows)
+    with ThreadPoolExecutor(workers) as pool:
+
+        def decode(row: int) -> np.ndarray:
+            return prepare(split.load(row), backbone.transform)
+
+        try:
+            queue.extend(pool.submit(decode, row) for row in itertools.islice(waiting, 2 * BATCH))
+            while queue:
+                pictures = np.stack([queue.popleft().result() for _ in range(min(BATCH, len(queue)))])
+                queue.extend(pool.submit(decode, row) for row in itertools.islice(waiting, len(pictures)))
+                yield _forward(backbone, pictures, precision)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _forward(backbone: Backbone, pictures: np.ndarray, precision: str) -> np.ndarray:
+    """Pictures (N, H, W, 3) uint8 to features (N, D) float32."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.transform.mean, backbone.transform.std))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+        return backbone.module(x).float().numpy()
+
+
+def _require_finite(values: np.ndarray, backbone: Backbone) -> None:
+    bad = int((~np.isfinite(values).all(axis=1)).sum())
+    if bad:
+        raise InputError(
+            f"{backbone.card.name} gives NaN or infinite features for {bad} of {len(values)} pictures, so nothing was kept. "
+            "Try precision fp32, or another backbone."
+        )
+
+
+def _read_part(part: Path) -> np.ndarray | None:
+    check = part.with_suffix(".sum")
+    if not part.is_file() or not check.is_file() or check.read_text(encoding="utf-8") != _checksum(part):
+        return None
+    return np.load(part)
+
+
+def _write_part(part: Path, values: np.ndarray) -> None:
+    part.parent.mkdir(parents=True, exist_ok=True)
+    np.save(part, values)
+    write_text(part.with_suffix(".sum"), _checksum(part))
+
+
+def _is_intact(folder: Path) -> bool:
+    try:
+        sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["checksums"]
+        return len(sums) == 2 * len(SPLITS) and all(_checksum(folder / name) == kept for name, kept in sums.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _open(folder: Path, dataset: Dataset, *, cached: bool, notes: list[str]) -> Features:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return Features(
+        np.load(folder / "train.npy", mmap_mode="r"),
+        np.load(folder / "train_labels.npy"),
+        np.load(folder / "test.npy", mmap_mode="r"),
+        np.load(folder / "test_labels.npy"),
+        dataset.class_names,
+        dataset.metric,
+        cached,
+        manifest["seconds"],
+        manifest["images_per_second"],
+        notes,
+    )
+
+
+def _checksum(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()
+
+
+def _folder(backbone: Backbone, dataset_hash: str, engine: str, precision: str) -> Path:
+    key = json.dumps([backbone.hash, dataset_hash, repr(backbone.transform), engine, precision])
+    return home() / "features" / hashlib.sha256(key.encode()).hexdigest()[:32]
