@@ -1,0 +1,464 @@
+"""Datasets to transfer to: scikit-learn's digits, the study's twelve tasks, a user's own folder or Parquet files.
+
+Listing and describing need no torch. Pictures are opened one by one, turned upright, and come as RGB: grey ones are
+repeated, transparent ones laid on white.
+"""
+
+import functools
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sparse_core.catalog import TASKS
+from sparse_core.errors import InputError, unknown_name
+from sparse_core.paths import home, write_text
+
+DIGITS = "digits"
+TEST_SHARE = 0.2
+UNREADABLE_SHARE = 0.01
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+TRAINING_PICTURES = {"caltech101": 30, "caltech256": 60}
+LAYOUTS = "D/train/CLASS/* with D/test/CLASS/*, or D/CLASS/*, or Parquet files with columns image and label"
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What a dataset is. ``kind`` is offline, download or folder; ``ready`` means that its pictures are here."""
+
+    id: str
+    name: str
+    metric: str
+    classes: int
+    kind: str
+    note: str
+    ready: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A first look at a dataset: its layout in words and its counts, without opening a picture."""
+
+    layout: str
+    class_names: list[str]
+    train: int
+    test: int
+
+
+@dataclass
+class Split:
+    """Pictures with labels (N,) int64. ``load(i)`` gives picture i as an upright RGB ``PIL.Image``."""
+
+    labels: np.ndarray
+    open: Callable[[int], Image.Image]
+    names: list[str] = field(default_factory=list)
+
+    def load(self, row: int) -> Image.Image:
+        return upright_rgb(self.open(row))
+
+
+@dataclass
+class Dataset:
+    """A dataset to transfer to. ``hash`` follows the content: pictures, labels and split. ``notes`` are for the user."""
+
+    id: str
+    metric: str
+    class_names: list[str]
+    train: Split
+    test: Split
+    hash: str
+    notes: list[str]
+
+
+def available() -> list[DatasetCard]:
+    """The datasets that have a name: the offline one, then the study's twelve tasks."""
+    digits = DatasetCard(DIGITS, "Digits", "top1", 10, "offline", "1,797 digits, 8 × 8 pixels, scikit-learn", True)
+    return [digits, *(_task_card(name) for name in TASKS)]
+
+
+def describe(name: str) -> Summary:
+    """A first look, quick and without decoding. Raises InputError for what could not be used."""
+    if name == DIGITS:
+        return Summary("stratified split by seed 0", [str(digit) for digit in range(10)], 1437, 360)
+    dataset = _open(name, download=False)
+    return Summary(dataset.notes[0], dataset.class_names, len(dataset.train.labels), len(dataset.test.labels))
+
+
+def load(name: str) -> Dataset:
+    """Open a dataset by name, folder or Parquet file, downloading a task of the study where it is not here yet.
+
+    Every picture is looked at: unreadable ones are left out and named in the notes where they are under 1 %. Raises
+    InputError for an unknown name, an empty or one-class dataset, too many unreadable pictures, a failed download.
+    """
+    dataset = _open(name, download=True)
+    dataset.notes = []
+    _leave_out_unreadable(dataset)
+    absent = sorted(set(range(len(dataset.class_names))) - set(dataset.test.labels.tolist()))
+    if absent:
+        names = ", ".join(dataset.class_names[label] for label in absent[:5])
+        dataset.notes.append(f"The test split has no picture of {len(absent)} of the classes: {names}.")
+    return dataset
+
+
+def upright_rgb(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says, in RGB; transparent parts become white, 16-bit grey is scaled to 8."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture, dtype=np.float64)
+        return Image.fromarray((values / (257 if values.max() > 255 else 1)).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _task_card(name: str) -> DatasetCard:
+    task = TASKS[name]
+    folder = _task_folder(name)
+    by_folder = name in ("birds", "cars")
+    note = "here" if folder.is_dir() else f"put it at {folder}" if by_folder else "downloaded at first use"
+    return DatasetCard(
+        name, task.name, task.metric, task.classes, "folder" if by_folder else "download", note, folder.is_dir()
+    )
+
+
+def _task_folder(name: str) -> Path:
+    return home() / "datasets" / name
+
+
+def _open(name: str, *, download: bool) -> Dataset:
+    if name == DIGITS:
+        return _digits()
+    if name in TASKS:
+        return _task(name, download)
+    path = Path(name).expanduser()
+    if path.is_dir() or path.is_file():
+        return _from_path(path, path.stem if path.is_file() else path.resolve().name, "top1")
+    if os.sep in name:
+        raise InputError(f"There is no folder or file at {name}. Give one laid out as {LAYOUTS}.")
+    raise unknown_name("dataset", name, [card.id for card in available()])
+
+
+@functools.lru_cache(maxsize=1)
+def _digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    pixels = (loaded.images * (255 / 16)).round().astype(np.uint8)
+    train, test = _stratified(loaded.target.astype(np.int64))
+
+    def split(rows: np.ndarray) -> Split:
+        return Split(loaded.target[rows].astype(np.int64), lambda row: Image.fromarray(pixels[rows[row]]))
+
+    digest = hashlib.sha256(pixels.tobytes() + loaded.target.tobytes() + test.tobytes()).hexdigest()
+    names = [str(digit) for digit in range(10)]
+    return Dataset(DIGITS, "top1", names, split(train), split(test), digest, ["stratified split by seed 0"])
+
+
+def _task(name: str, download: bool) -> Dataset:
+    folder, metric = _task_folder(name), TASKS[name].metric
+    if any((folder / ready).exists() for ready in ("train", "test")) or any(folder.glob("*.parquet")):
+        return _from_path(folder, name, metric)
+    if not folder.is_dir():
+        if not download:
+            raise InputError(f"{TASKS[name].name} is not here yet; it is fetched when the run starts.")
+        _download(name, folder)
+    return _from_torchvision(name, folder, metric)
+
+
+def _torchvision_splits(name: str, root: Path, download: bool) -> tuple[Any, Any]:
+    """Both splits as torchvision has them; None for the second where the study splits the one by itself."""
+    from torchvision import datasets as tv
+
+    options: dict[str, Any] = {"root": str(root), "download": download}
+    makers: dict[str, Callable[[], tuple[Any, Any]]] = {
+        "aircraft": lambda: (tv.FGVCAircraft(split="trainval", **options), tv.FGVCAircraft(split="test", **options)),
+        "caltech101": lambda: (tv.Caltech101(**options), None),
+        "caltech256": lambda: (tv.Caltech256(**options), None),
+        "cifar10": lambda: (tv.CIFAR10(train=True, **options), tv.CIFAR10(train=False, **options)),
+        "cifar100": lambda: (tv.CIFAR100(train=True, **options), tv.CIFAR100(train=False, **options)),
+        "dtd": lambda: (tv.DTD(split="train", partition=1, **options), tv.DTD(split="test", partition=1, **options)),
+        "flowers": lambda: (tv.Flowers102(split="train", **options), tv.Flowers102(split="test", **options)),
+        "food101": lambda: (tv.Food101(split="train", **options), tv.Food101(split="test", **options)),
+        "pets": lambda: (tv.OxfordIIITPet(split="trainval", **options), tv.OxfordIIITPet(split="test", **options)),
+        "sun397": lambda: (tv.SUN397(**options), None),
+    }
+    if name not in makers:
+        raise InputError(
+            f"{TASKS[name].name} cannot be downloaded: its makers took it down. Put the pictures at {_task_folder(name)} as "
+            "train/CLASS/* and test/CLASS/*."
+        )
+    return makers[name]()
+
+
+def _download(name: str, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
+        try:
+            _torchvision_splits(name, Path(temporary), download=True)
+        except InputError:
+            raise
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"Could not download {TASKS[name].name} ({error}). With no network, put the pictures at {folder} as "
+                "train/CLASS/* and test/CLASS/*, or choose digits, which needs none."
+            ) from error
+        os.rename(temporary, folder)
+        os.mkdir(temporary)  # for the context manager to remove
+
+
+def _from_torchvision(name: str, folder: Path, metric: str) -> Dataset:
+    train, test = _torchvision_splits(name, folder, download=False)
+    labels = [_labels(part) for part in (train, test) if part is not None]
+    count = int(max(values.max() for values in labels)) + 1
+    class_names = _class_names(train, count)
+    if test is None:
+        rows = _rows_by_class(labels[0], TRAINING_PICTURES.get(name))
+        splits = [_subset(train, labels[0], chosen) for chosen in rows]
+    else:
+        whole = (np.arange(len(values)) for values in labels)
+        splits = [_subset(part, values, rows) for part, values, rows in zip((train, test), labels, whole, strict=True)]
+    digest = hashlib.sha256(b"".join(split.labels.tobytes() for split in splits))
+    digest.update(_content_hash(folder, _files(folder)).encode())
+    return Dataset(name, metric, class_names, *splits, digest.hexdigest(), ["the study's split"])
+
+
+def _subset(part: Any, labels: np.ndarray, rows: np.ndarray) -> Split:
+    return Split(labels[rows], lambda row: part[int(rows[row])][0], [f"picture {row}" for row in rows])
+
+
+def _labels(part: Any) -> np.ndarray:
+    for attribute in ("targets", "_labels", "y"):
+        if hasattr(part, attribute):
+            return np.asarray(getattr(part, attribute), dtype=np.int64)
+    raise TypeError(f"{type(part).__name__} does not tell its labels")
+
+
+def _class_names(part: Any, count: int) -> list[str]:
+    names = getattr(part, "classes", None) or getattr(part, "categories", None) or range(1, count + 1)
+    return [str(name) for name in names]
+
+
+def _rows_by_class(labels: np.ndarray, training: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train and to test on: ``training`` pictures of each class by seed 0 and the rest, or half and half."""
+    generator = np.random.default_rng(0)
+    train, test = [], []
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        cut = training or len(rows) // 2
+        train.append(rows[:cut])
+        test.append(rows[cut:])
+    return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
+
+
+def _from_path(path: Path, name: str, metric: str) -> Dataset:
+    if path.is_file() or any(path.glob("*.parquet")):
+        return _from_parquet(path, name, metric)
+    train = path / "train"
+    test = next((path / part for part in ("test", "val", "validation") if (path / part).is_dir()), None)
+    if train.is_dir() and test is None:
+        raise InputError(f"{path} has a train folder but no test folder. Expected {LAYOUTS}.")
+    if train.is_dir() and test is not None:
+        class_names = _class_folders(train)
+        only_tested = set(_class_folders(test)) - set(class_names)
+        if only_tested:
+            raise InputError(
+                f"The test split has classes that the training split lacks: {', '.join(sorted(only_tested)[:5])}."
+            )
+        files = [_class_files(part, class_names) for part in (train, test)]
+        layout = "train and test folders"
+    else:
+        class_names = _class_folders(path)
+        found = _class_files(path, class_names)
+        files, layout = _split_list(found), "one folder a class, stratified split by seed 0"
+    _require_usable(path, class_names, [[label for _, label in part] for part in files])
+    splits = [_folder_split(part) for part in files]
+    digest = hashlib.sha256(_content_hash(path, [file for part in files for file, _ in part]).encode())
+    digest.update(json.dumps([len(part) for part in files]).encode())
+    return Dataset(name, metric, class_names, *splits, digest.hexdigest(), [layout])
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _class_files(folder: Path, class_names: list[str]) -> list[tuple[Path, int]]:
+    return [
+        (file, label)
+        for label, name in enumerate(class_names)
+        if (folder / name).is_dir()
+        for file in sorted((folder / name).iterdir())
+        if file.suffix.lower() in ENDINGS and not file.name.startswith(".")
+    ]
+
+
+def _split_list(items: list[tuple[Any, int]]) -> list[list[tuple[Any, int]]]:
+    if not items:
+        return [[], []]
+    parts = _stratified(np.array([label for _, label in items]))
+    return [[items[row] for row in rows] for rows in parts]
+
+
+def _stratified(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.model_selection import train_test_split
+
+    counts = np.bincount(labels)
+    if (counts[counts > 0] < 2).any():
+        raise InputError("A class with a single picture cannot be split into training and test. Add some to it.")
+    tested = max(round(TEST_SHARE * len(labels)), int((counts > 0).sum()))
+    train, test = train_test_split(np.arange(len(labels)), test_size=tested, stratify=labels, random_state=0)
+    return np.sort(train), np.sort(test)
+
+
+def _folder_split(files: list[tuple[Path, int]]) -> Split:
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    return Split(labels, lambda row: Image.open(files[row][0]), [file.name for file, _ in files])
+
+
+def _from_parquet(path: Path, name: str, metric: str) -> Dataset:
+    import pyarrow.parquet as pq
+
+    found = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if any(file.suffix != ".parquet" for file in found):
+        raise InputError(f"Expected a folder or a .parquet file, got {path.name}. Layouts: {LAYOUTS}.")
+    tables = {}
+    for file in found:
+        try:
+            tables[file] = pq.read_table(file)
+        except Exception as error:
+            raise InputError(f"{file.name} is not a Parquet file that can be read ({type(error).__name__}).") from error
+        lacking = {"image", "label"} - set(tables[file].column_names)
+        if lacking:
+            raise InputError(
+                f"{file.name} lacks the column {' and '.join(sorted(lacking))}; it has {', '.join(tables[file].column_names)}."
+            )
+    values = {file: table["label"].to_pylist() for file, table in tables.items()}
+    class_names = _parquet_classes(tables[found[0]], [value for column in values.values() for value in column])
+    index = {value: label for label, value in enumerate(class_names)}
+    rows = {
+        file: [
+            (picture, value if isinstance(value, int) else index[value])
+            for picture, value in zip(_encoded(file, table), values[file], strict=True)
+        ]
+        for file, table in tables.items()
+    }
+    train = [row for file in found if file.name.startswith("train") for row in rows[file]]
+    test = [row for file in found if file.name.startswith(("test", "val")) for row in rows[file]]
+    layout = "train and test Parquet files"
+    if not train or not test:
+        train, test = _split_list([row for file in found for row in rows[file]])
+        layout = "Parquet, stratified split by seed 0"
+    _require_usable(path, class_names, [[label for _, label in part] for part in (train, test)])
+    splits = [_bytes_split(part) for part in (train, test)]
+    root = path.parent if path.is_file() else path
+    digest = hashlib.sha256((_content_hash(root, found) + layout).encode())
+    return Dataset(name, metric, [str(value) for value in class_names], *splits, digest.hexdigest(), [layout])
+
+
+def _encoded(file: Path, table: Any) -> list[bytes]:
+    """The pictures' bytes, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
+    pictures = table["image"].to_pylist()
+    plain = [entry.get("bytes") if isinstance(entry, dict) else entry for entry in pictures]
+    if not all(isinstance(entry, bytes) for entry in plain):
+        raise InputError(f"{file.name} must hold pictures as bytes, or structs of bytes and path, in its column image.")
+    return plain
+
+
+def _parquet_classes(table: Any, values: Iterable[Any]) -> list[Any]:
+    metadata = (table.schema.metadata or {}).get(b"huggingface")
+    if metadata:
+        features = json.loads(metadata).get("info", {}).get("features", {})
+        names = features.get("label", {}).get("names")
+        if names:
+            return names
+    present = set(values)
+    if not all(isinstance(value, (int, str)) for value in present) or len({type(value) for value in present}) > 1:
+        raise InputError("The column label must hold whole numbers or words, none of them empty.")
+    if present and isinstance(next(iter(present)), int):
+        if min(present) < 0:
+            raise InputError(f"The column label holds {min(present)}; classes are numbered from 0.")
+        return list(range(max(present) + 1))
+    return sorted(present)
+
+
+def _bytes_split(rows: list[tuple[bytes, int]]) -> Split:
+    labels = np.array([label for _, label in rows], dtype=np.int64)
+    return Split(labels, lambda row: Image.open(io.BytesIO(rows[row][0])), [f"row {row}" for row in range(len(rows))])
+
+
+def _require_usable(path: Path, class_names: list[Any], labels: list[list[int]]) -> None:
+    if not labels[0] or not labels[1]:
+        which = "any pictures" if not labels[0] and not labels[1] else "pictures in both splits"
+        raise InputError(f"Expected {which} in {path}, found none. Lay it out as {LAYOUTS}.")
+    if len(set(labels[0])) < 2:
+        raise InputError(f"{path} has one class only; a classifier needs at least two. Add a folder for another class.")
+    if max(max(part) for part in labels) >= len(class_names):
+        raise InputError(f"{path} holds labels above its {len(class_names)} class names. Correct its metadata.")
+
+
+def _leave_out_unreadable(dataset: Dataset) -> None:
+    """Look at every picture's data once per content, and drop those that cannot be read."""
+    if dataset.id == DIGITS:
+        return
+    file = home() / "datasets" / "unreadable" / f"{dataset.hash[:32]}.json"
+    if not file.is_file():
+        write_text(file, json.dumps([_unreadable(dataset.train), _unreadable(dataset.test)]))
+    bad = json.loads(file.read_text(encoding="utf-8"))
+    names = [split.names[row] for split, rows in zip((dataset.train, dataset.test), bad, strict=True) for row in rows]
+    if not names:
+        return
+    total = len(dataset.train.labels) + len(dataset.test.labels)
+    listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    told = f"{len(names):,} of {total:,} pictures cannot be read: {listed}"
+    if len(names) >= UNREADABLE_SHARE * total:
+        raise InputError(f"{told}. That is 1 % or more: mend or remove them.")
+    dataset.notes.append(f"{told}. They were left out.")
+    dataset.train, dataset.test = (
+        _without(split, rows) for split, rows in zip((dataset.train, dataset.test), bad, strict=True)
+    )
+
+
+def _unreadable(split: Split) -> list[int]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def fails(row: int) -> bool:
+        try:
+            split.open(row).load()
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return True
+        return False
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [row for row, failed in enumerate(pool.map(fails, range(len(split.labels)))) if failed]
+
+
+def _without(split: Split, dropped: list[int]) -> Split:
+    kept = np.setdiff1d(np.arange(len(split.labels)), dropped)
+    return Split(split.labels[kept], lambda row: split.open(int(kept[row])), [split.names[row] for row in kept])
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _content_hash(root: Path, files: list[Path]) -> str:
+    """A hash of names and bytes; remembered for as long as names, sizes and times of change stay the same."""
+    listing = hashlib.sha256(
+        json.dumps([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]).encode()
+    ).hexdigest()
+    kept = home() / "datasets" / "hashes" / f"{listing[:32]}.txt"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(root)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    write_text(kept, digest.hexdigest())
+    return digest.hexdigest()
