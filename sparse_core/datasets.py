@@ -8,6 +8,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -313,7 +314,7 @@ def _stratified(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     counts = np.bincount(labels)
     if (counts[counts > 0] < 2).any():
         raise InputError("A class with a single picture cannot be split into training and test. Add some to it.")
-    tested = max(round(TEST_SHARE * len(labels)), int((counts > 0).sum()))
+    tested = max(math.ceil(TEST_SHARE * len(labels)), int((counts > 0).sum()))
     train, test = train_test_split(np.arange(len(labels)), test_size=tested, stratify=labels, random_state=0)
     return np.sort(train), np.sort(test)
 
