@@ -1,7 +1,7 @@
 """What the pages share: the store, charts and tables with their downloads, and the link to a view."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import streamlit as st
 from sparse_core import views
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
 from sparse_core.paths import REPOSITORY, home
-from sparse_core.records import Records
+from sparse_core.records import Record, Records
 from sparse_core.store import Store, default_database
 
 PAGES = (
@@ -332,6 +332,46 @@ def show_table(
 def show_runs(rows: pd.DataFrame, *, key: str) -> None:
     """The table of single runs, as the store gives them."""
     show_table(rows.drop(columns="spec"), key=key, name="runs", columns=RUN_COLUMNS)
+
+
+def show_runs_in_depth(records: Sequence[Record]) -> None:
+    """Curves, per-class accuracy and confusion matrix of the runs of one probe."""
+    result = records[0].result
+    words = f"{result['method']} {views.sparsity_label(result['sparsity'])}" if result["sparsity"] else "Dense"
+    network = f"{architecture_label(result['architecture'])} ({words}) on {task_label(result['dataset_name'])}"
+    caption = f"{views.counted(len(records), 'run')} measured on this machine, {result['created_at'][:10]}. {result['protocol']}."
+    value = result["metric"]
+    name = f"{result['architecture']}-{result['dataset_name']}"
+    table = runs.curves(records)
+    show_chart(
+        charts.with_caption(
+            charts.learning_curves(table, value), "How did the accuracy grow?", f"{network} · higher is better", caption
+        ),
+        key="curves",
+        name=f"curves-{name}",
+        alt="Accuracy on the test data after each epoch, one line a seed",
+        table=table,
+    )
+    counts = runs.confusion(records)
+    class_names = result["class_names"]
+    summed = f"sum over {views.counted(len(records), 'seed')}, last epoch"
+    show_chart(
+        charts.with_caption(
+            charts.per_class_accuracy(counts, class_names), "Which classes are hard?", f"{network} · {summed}", caption
+        ),
+        key="classes",
+        name=f"classes-{name}",
+        alt="Accuracy of each class",
+    )
+    show_chart(
+        charts.with_caption(
+            charts.confusion_matrix(counts, class_names), "What is taken for what?", f"{network} · {summed}", caption
+        ),
+        key="confusion",
+        name=f"confusion-{name}",
+        alt="Confusion matrix: true classes against predicted ones",
+        table=pd.DataFrame(counts, index=class_names, columns=class_names).rename_axis("true class").reset_index(),
+    )
 
 
 def share(command: str | None = None) -> None:

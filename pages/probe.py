@@ -8,7 +8,7 @@ from sparse_core import backbones, charts, datasets, estimates, jobs, views
 from sparse_core.catalog import METRICS, architecture_label, task_label
 from sparse_core.errors import InputError
 from sparse_core.records import Records
-from sparse_core.runs import command, confusion, curves
+from sparse_core.runs import command
 from sparse_core.spec import Hyperparameters, Job, ProbeSpec
 
 DEFAULTS = Hyperparameters()
@@ -17,7 +17,7 @@ OWN = "my own folder or Parquet file"
 
 def main() -> None:
     """Controls, about how long it will take, the button; then progress, then the result."""
-    store = parts.store()
+    parts.store()
     st.markdown(
         "**Which accuracy does a sparse backbone reach on your task?** The backbone stays frozen; only a linear "
         "classifier on its features is trained, once for each seed."
@@ -44,7 +44,7 @@ def main() -> None:
     if not status.ended:
         _progress(job_id)
     elif status.state == "done":
-        _result(status, store)
+        _result(status)
     elif status.state == "failed":
         st.error(status.message)
     else:
@@ -100,7 +100,9 @@ def _controls() -> Job | None:
         except InputError as error:
             st.error(str(error))
             return None
-        st.caption(f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test pictures: {seen.layout}.")
+        st.caption(
+            f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test pictures: {seen.layout}."
+        )
     spec = ProbeSpec(backbone, dataset, settings=settings, sweep_lr=rates, precision=precision)
     return Job("probe", spec, tuple(range(int(count))))
 
@@ -207,7 +209,7 @@ def _progress(job_id: str) -> None:
         st.plotly_chart(charts.learning_curves(pd.DataFrame(lines)), key="live", config={"displayModeBar": False})
 
 
-def _result(status: jobs.Status, store: object) -> None:
+def _result(status: jobs.Status) -> None:
     records = Records().read_many(set(status.result["runs"]))
     if not records:
         st.info("The runs of this probe were deleted. Press Run to make them again.")
@@ -219,7 +221,9 @@ def _result(status: jobs.Status, store: object) -> None:
     final = pd.Series([record.result["accuracy_final"] for record in records])
     found = status.result["found"]
     if found:
-        st.info(f"{views.counted(len(found), 'run')} of these were there already and not repeated. Rerun on the Runs page.")
+        st.info(
+            f"{views.counted(len(found), 'run')} of these were there already and not repeated. Rerun on the Runs page."
+        )
     with st.container(horizontal=True):
         st.metric(f"Final {metric}", _mean_and_spread(final), help="After the last epoch.")
         st.metric(
@@ -233,50 +237,12 @@ def _result(status: jobs.Status, store: object) -> None:
         st.warning(note)
     where = {"architecture": architecture_label(result["architecture"]), "source": "Measured"}
     with st.container(horizontal=True):
-        st.page_link("pages/tradeoffs.py", label="See it on Tradeoffs", icon=":material/show_chart:", query_params=where)
+        st.page_link(
+            "pages/tradeoffs.py", label="See it on Tradeoffs", icon=":material/show_chart:", query_params=where
+        )
         st.page_link("pages/tasks.py", label="See it on Tasks", icon=":material/grid_on:", query_params=where)
         st.page_link("pages/runs.py", label="All runs", icon=":material/list_alt:")
-    details(records)
-
-
-def details(records: list) -> None:
-    """Curves, per-class accuracy and confusion matrix of the runs of one probe."""
-    result = records[0].result
-    words = f"{result['method']} {views.sparsity_label(result['sparsity'])}" if result["sparsity"] else "Dense"
-    network = f"{architecture_label(result['architecture'])} ({words}) on {task_label(result['dataset_name'])}"
-    caption = f"{views.counted(len(records), 'run')} measured on this machine, {result['created_at'][:10]}. {result['protocol']}."
-    value = result["metric"]
-    name = f"{result['architecture']}-{result['dataset_name']}"
-    table = curves(records)
-    parts.show_chart(
-        charts.with_caption(
-            charts.learning_curves(table, value), "How did the accuracy grow?", f"{network} · higher is better", caption
-        ),
-        key="curves",
-        name=f"curves-{name}",
-        alt="Accuracy on the test data after each epoch, one line a seed",
-        table=table,
-    )
-    counts = confusion(records)
-    class_names = result["class_names"]
-    summed = f"sum over {views.counted(len(records), 'seed')}, last epoch"
-    parts.show_chart(
-        charts.with_caption(
-            charts.per_class_accuracy(counts, class_names), "Which classes are hard?", f"{network} · {summed}", caption
-        ),
-        key="classes",
-        name=f"classes-{name}",
-        alt="Accuracy of each class",
-    )
-    parts.show_chart(
-        charts.with_caption(
-            charts.confusion_matrix(counts, class_names), "What is taken for what?", f"{network} · {summed}", caption
-        ),
-        key="confusion",
-        name=f"confusion-{name}",
-        alt="Confusion matrix: true classes against predicted ones",
-        table=pd.DataFrame(counts, index=class_names, columns=class_names).rename_axis("true class").reset_index(),
-    )
+    parts.show_runs_in_depth(records)
 
 
 def _backbone_words(card: backbones.BackboneCard) -> str:
@@ -301,5 +267,4 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-if st.runtime.exists() or __name__ == "__main__":
-    main()
+main()

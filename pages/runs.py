@@ -1,0 +1,210 @@
+"""Runs: everything that was run or is running, one run in depth, several side by side."""
+
+import pandas as pd
+import streamlit as st
+
+from pages import parts
+from sparse_core import charts, jobs, views
+from sparse_core.catalog import METRICS, task_label
+from sparse_core.records import Record, Records
+from sparse_core.runs import command, curves, label
+from sparse_core.spec import Job, ProbeSpec, first_free_replicate, probe_spec
+from sparse_core.store import Store
+
+STATES = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+
+
+def main() -> None:
+    """Work under way, the table of runs, and the runs that the user picked."""
+    store = parts.store()
+    _under_way()
+    source = st.segmented_control(
+        "Show",
+        ["measured", "published"],
+        default="measured",
+        required=True,
+        format_func=str.capitalize,
+        key="runs_source",
+        bind="query-params",
+        help="Measured: runs made on this machine. Published: the study's runs.",
+    )
+    rows = store.results(source=source)
+    if rows.empty:
+        st.info("No run was made on this machine yet. Launch a probe: with a warm cache it takes seconds.")
+        st.page_link("pages/probe.py", label="Launch a probe", icon=":material/science:")
+    else:
+        _offer_undo(store.records)
+        if source == "measured":
+            _chosen(store, rows)
+            rows = _with_annotations(rows, store.records)
+        parts.show_runs(rows, key="all_runs")
+    _history()
+
+
+@st.fragment(run_every=1.0)
+def _under_way() -> None:
+    """Jobs that have not ended, with their progress and a button to cancel each."""
+    waiting = [status for status in map(jobs.status, jobs.queued()) if status.job.kind != "estimate"]
+    before = st.session_state.get("jobs_under_way", 0)
+    st.session_state["jobs_under_way"] = len(waiting)
+    if len(waiting) < before:
+        st.rerun()  # one has ended: its runs belong into the table
+    for status in waiting:
+        jobs.ensure_worker()
+        left = f", about {status.seconds_left:.0f} s left" if status.seconds_left is not None else ""
+        count = f" {status.done:,} of {status.total:,}" if status.total else ""
+        words = f"{_job_words(status)}: {status.stage or 'waiting for its turn'}{count}{left}"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.progress(status.done / status.total if status.total else 0.0, words)
+            if st.button("Cancel", key=f"cancel_{status.job_id}"):
+                jobs.cancel(status.job_id)
+                st.rerun()
+
+
+def _chosen(store: Store, rows: pd.DataFrame) -> None:
+    names = _names(rows)
+    chosen = st.multiselect(
+        "Look at",
+        list(names),
+        placeholder="Choose one run to see it in depth, several to compare them",
+        key="chosen",
+        bind="query-params",
+        help="One run: its settings, curves, confusion matrix, notes, rerun and delete. Several: side by side.",
+    )
+    records = [store.records.read(names[name]) for name in chosen if name in names]
+    if len(records) == 1:
+        _in_depth(records[0], store.records)
+    elif records:
+        _compare(records)
+
+
+def _names(rows: pd.DataFrame) -> dict[str, str]:
+    """Each run in words, newest first, to its name in the store; the time tells apart those that read the same."""
+    newest = rows.sort_values("created_at", ascending=False, kind="stable")
+    return {
+        f"{'Dense' if row.method == 'Dense' else f'{row.method} {views.sparsity_label(row.sparsity)}'}, "
+        f"{task_label(row.dataset)}, seed {row.seed}{f', rerun {row.replicate}' if row.replicate else ''} "
+        f"({row.created_at:%d %b %H:%M}, {row.run_id[-4:]})": row.run_id
+        for row in newest.itertuples()
+    }
+
+
+def _in_depth(record: Record, records: Records) -> None:
+    spec = _spec(record)
+    result = record.result
+    with st.container(border=True):
+        st.subheader(label(record))
+        with st.container(horizontal=True):
+            st.metric(f"Final {METRICS[result['metric']]}", charts.percent(result["accuracy_final"]))
+            st.metric(
+                "Best over epochs", charts.percent(result["accuracy_best"]), help="Optimistic: chosen on test data."
+            )
+            st.metric(
+                "Sparsity measured", charts.percent(result["backbone_sparsity"]), help="Over convolution weights."
+            )
+            st.metric(
+                "Pictures", f"{result['train_pictures']:,} + {result['test_pictures']:,}", help="Training + test."
+            )
+        st.caption(f"{result['protocol']}. Learning rate used: {result['learning_rate']:g}.")
+        if result.get("validation"):
+            rates = "; ".join(f"{rate}: {charts.percent(value)}" for rate, value in result["validation"].items())
+            st.caption(f"Validation accuracy by learning rate: {rates}.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Rerun", icon=":material/replay:", help="Trains again as a new replicate; this run is kept."):
+                again = first_free_replicate(spec, (record.spec["seed"],), records.ids())
+                job_id = jobs.submit(Job("probe", again, (record.spec["seed"],)))
+                st.switch_page("pages/probe.py", query_params={"job": job_id})
+            if st.button("Delete …", icon=":material/delete:"):
+                _ask_to_delete(record, records)
+            parts.share(command(spec, 5))
+            with st.popover("Settings", help="What was asked, as it is kept"):
+                st.json(record.spec)
+        _annotate(record.run_id, records)
+        parts.show_runs_in_depth([record])
+
+
+def _annotate(run_id: str, records: Records) -> None:
+    note, tags = records.annotation(run_id)
+    with st.form(f"annotation_{run_id}"):
+        words = st.text_area("Notes", note, placeholder="What this run was for, what you saw")
+        marks = st.text_input("Tags", " ".join(tags), placeholder="words, separated by blanks")
+        if st.form_submit_button("Save"):
+            records.annotate(run_id, words, marks.split())
+            st.toast("Saved.")
+
+
+@st.dialog("Delete this run?")
+def _ask_to_delete(record: Record, records: Records) -> None:
+    st.write(f"{label(record)} disappears from all pages. You can undo it afterwards.")
+    if st.button("Delete", type="primary"):
+        records.delete(record.run_id)
+        st.session_state["deleted"] = record.run_id
+        st.session_state["chosen"] = []
+        st.rerun()
+
+
+def _offer_undo(records: Records) -> None:
+    run_id = st.session_state.get("deleted")
+    if not run_id:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.info("The run was deleted.")
+        if st.button("Undo", icon=":material/undo:"):
+            records.restore(run_id)
+            del st.session_state["deleted"]
+            st.rerun()
+
+
+def _compare(records: list[Record]) -> None:
+    table = pd.DataFrame(
+        {
+            "run": [label(record) for record in records],
+            "accuracy_final": [record.result["accuracy_final"] for record in records],
+            "accuracy_best": [record.result["accuracy_best"] for record in records],
+            "learning_rate": [record.result["learning_rate"] for record in records],
+            "protocol": [record.result["protocol"] for record in records],
+            "seconds_training": [record.result["seconds_training"] for record in records],
+        }
+    )
+    lines = curves(records, by_seed=False)
+    metrics = {record.result["metric"] for record in records}
+    parts.show_chart(
+        charts.with_caption(
+            charts.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
+            "How do these runs compare?",
+            f"{views.counted(len(records), 'run')} · accuracy on the test data after each epoch · higher is better",
+            "Measured on this machine.",
+        ),
+        key="compare",
+        name="compared-runs",
+        alt="Accuracy after each epoch, one line a run",
+        table=lines,
+    )
+    parts.show_table(table, key="compared", name="compared-runs")
+
+
+def _with_annotations(rows: pd.DataFrame, records: Records) -> pd.DataFrame:
+    annotations = [records.annotation(run_id) for run_id in rows["run_id"]]
+    return rows.assign(note=[note for note, _ in annotations], tags=[" ".join(tags) for _, tags in annotations])
+
+
+def _history() -> None:
+    """What was started and did not give runs, so that nothing disappears without a word."""
+    ended = [status for status in jobs.recent(20) if status.state in ("failed", "cancelled")]
+    if not ended:
+        return
+    with st.expander(f"Failed and cancelled ({len(ended)})"):
+        for status in ended:
+            st.markdown(f"**{_job_words(status)}**, {STATES[status.state]}. {status.message}")
+
+
+def _job_words(status: jobs.Status) -> str:
+    spec: ProbeSpec = status.job.spec
+    return f"{spec.backbone} on {task_label(spec.dataset)}, {views.counted(len(status.job.seeds), 'seed')}"
+
+
+def _spec(record: Record) -> ProbeSpec:
+    return probe_spec({name: value for name, value in record.spec.items() if name != "seed"})
+
+
+main()
