@@ -11,7 +11,7 @@ import plotly
 import plotly.graph_objects as go
 import streamlit as st
 
-from sparse_core import views
+from sparse_core import charts, runs, views
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
 from sparse_core.paths import REPOSITORY, home
 from sparse_core.records import Record, Records
