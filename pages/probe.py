@@ -40,7 +40,10 @@ def main() -> None:
         st.info("The run that this link names was started on another machine, or its state was deleted.")
         return
     st.divider()
-    st.subheader(f"{status.job.spec.backbone} on {task_label(status.job.spec.dataset)}")
+    names = {card.name: _backbone_words(card) for card in backbones.available()}
+    st.subheader(
+        f"{names.get(status.job.spec.backbone, status.job.spec.backbone)} on {task_label(status.job.spec.dataset)}"
+    )
     if not status.ended:
         _progress(job_id)
     elif status.state == "done":

@@ -87,4 +87,4 @@ def architecture_label(architecture: str) -> str:
 
 def task_label(dataset: str) -> str:
     """The data set's own name; a user's folder keeps the name it came with."""
-    return TASKS[dataset].name if dataset in TASKS else dataset
+    return TASKS[dataset].name if dataset in TASKS else "Digits" if dataset == "digits" else dataset

@@ -21,7 +21,7 @@ import pandas as pd
 from sparse_core import catalog, measures
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.records import Record, Records
-from sparse_core.spec import Hyperparameters, Job, ProbeSpec, first_free_replicate, run_id
+from sparse_core.spec import Hyperparameters, Job, ProbeSpec, first_free_replicate
 from sparse_core.store import Store, default_database, rebuild
 
 

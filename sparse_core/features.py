@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from sparse_core.datasets import Dataset, Split
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_folder, home, require_space, write_text
 
-BATCH = 32
+BATCH = 4  # larger activations are mapped anew for each layer by the C library, which takes longer than the layer
 PART = 1024
 PRECISIONS = ("fp32", "bf16")
 SPLITS = ("train", "test")
@@ -180,7 +179,7 @@ def _batches(backbone: Backbone, split: Split, rows: list[int], precision: str) 
             return prepare(split.load(row), backbone.transform)
 
         try:
-            queue.extend(pool.submit(decode, row) for row in itertools.islice(waiting, 2 * BATCH))
+            queue.extend(pool.submit(decode, row) for row in itertools.islice(waiting, 8 * BATCH))
             while queue:
                 pictures = np.stack([queue.popleft().result() for _ in range(min(BATCH, len(queue)))])
                 queue.extend(pool.submit(decode, row) for row in itertools.islice(waiting, len(pictures)))

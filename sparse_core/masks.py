@@ -90,7 +90,9 @@ def apply(module: nn.Module, mask: Mask) -> None:
         )
     for name, kept in mask.tensors.items():
         if kept.shape != weights[name].shape:
-            raise InputError(f"The mask of '{name}' is {tuple(kept.shape)}; the weight is {tuple(weights[name].shape)}.")
+            raise InputError(
+                f"The mask of '{name}' is {tuple(kept.shape)}; the weight is {tuple(weights[name].shape)}."
+            )
     for name, kept in mask.tensors.items():
         weights[name].masked_fill_(~kept, 0.0)
 

@@ -435,15 +435,15 @@ def _logits_of_all(weight: Tensor, features: Tensor) -> Tensor:
 def _product_type(products: str) -> torch.dtype:
     names = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if products == "auto":
-        return torch.bfloat16 if _native_bf16() else torch.float32
+        return torch.bfloat16 if native_bf16() else torch.float32
     if products not in names:
         raise unknown_name("precision of products", products, ("auto", *names))
     return names[products]
 
 
-def _native_bf16() -> bool:
+def native_bf16() -> bool:
     """Whether the processor multiplies bf16 itself; where torch would emulate it, it is slower than fp32."""
-    capabilities = torch.backends.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

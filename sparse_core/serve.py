@@ -36,9 +36,13 @@ def require_free(port: int) -> None:
         try:
             probe.bind((ADDRESS, port))
         except PermissionError as error:
-            raise InputError(f"Port {port} needs more rights than you have. Choose one above 1023 with PORT=…") from error
+            raise InputError(
+                f"Port {port} needs more rights than you have. Choose one above 1023 with PORT=…"
+            ) from error
         except OSError as error:
-            raise InputError(f"Port {port} is in use on this machine. Choose another: make run PORT={port + 1}") from error
+            raise InputError(
+                f"Port {port} is in use on this machine. Choose another: make run PORT={port + 1}"
+            ) from error
 
 
 if __name__ == "__main__":
