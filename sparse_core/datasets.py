@@ -223,13 +223,15 @@ def _from_torchvision(name: str, folder: Path, metric: str) -> Dataset:
     class_names = _class_names(train, count)
     if test is None:
         rows = _rows_by_class(labels[0], TRAINING_PICTURES.get(name))
-        splits = [_subset(train, labels[0], chosen) for chosen in rows]
+        train_split, test_split = (_subset(train, labels[0], chosen) for chosen in rows)
     else:
         whole = (np.arange(len(values)) for values in labels)
-        splits = [_subset(part, values, rows) for part, values, rows in zip((train, test), labels, whole, strict=True)]
-    digest = hashlib.sha256(b"".join(split.labels.tobytes() for split in splits))
+        train_split, test_split = (
+            _subset(part, values, rows) for part, values, rows in zip((train, test), labels, whole, strict=True)
+        )
+    digest = hashlib.sha256(train_split.labels.tobytes() + test_split.labels.tobytes())
     digest.update(_content_hash(folder, _files(folder)).encode())
-    return Dataset(name, metric, class_names, *splits, digest.hexdigest(), ["the study's split"])
+    return Dataset(name, metric, class_names, train_split, test_split, digest.hexdigest(), ["the study's split"])
 
 
 def _subset(part: Any, labels: np.ndarray, rows: np.ndarray) -> Split:
@@ -281,10 +283,10 @@ def _from_path(path: Path, name: str, metric: str) -> Dataset:
         found = _class_files(path, class_names)
         files, layout = _split_list(found), "one folder a class, stratified split by seed 0"
     _require_usable(path, class_names, [[label for _, label in part] for part in files])
-    splits = [_folder_split(part) for part in files]
+    train_split, test_split = (_folder_split(part) for part in files)
     digest = hashlib.sha256(_content_hash(path, [file for part in files for file, _ in part]).encode())
     digest.update(json.dumps([len(part) for part in files]).encode())
-    return Dataset(name, metric, class_names, *splits, digest.hexdigest(), [layout])
+    return Dataset(name, metric, class_names, train_split, test_split, digest.hexdigest(), [layout])
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -358,19 +360,22 @@ def _from_parquet(path: Path, name: str, metric: str) -> Dataset:
         train, test = _split_list([row for file in found for row in rows[file]])
         layout = "Parquet, stratified split by seed 0"
     _require_usable(path, class_names, [[label for _, label in part] for part in (train, test)])
-    splits = [_bytes_split(part) for part in (train, test)]
+    train_split, test_split = _bytes_split(train), _bytes_split(test)
     root = path.parent if path.is_file() else path
     digest = hashlib.sha256((_content_hash(root, found) + layout).encode())
-    return Dataset(name, metric, [str(value) for value in class_names], *splits, digest.hexdigest(), [layout])
+    return Dataset(
+        name, metric, [str(value) for value in class_names], train_split, test_split, digest.hexdigest(), [layout]
+    )
 
 
 def _encoded(file: Path, table: Any) -> list[bytes]:
     """The pictures' bytes, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
     pictures = table["image"].to_pylist()
     plain = [entry.get("bytes") if isinstance(entry, dict) else entry for entry in pictures]
-    if not all(isinstance(entry, bytes) for entry in plain):
+    encoded = [entry for entry in plain if isinstance(entry, bytes)]
+    if len(encoded) < len(plain):
         raise InputError(f"{file.name} must hold pictures as bytes, or structs of bytes and path, in its column image.")
-    return plain
+    return encoded
 
 
 def _parquet_classes(table: Any, values: Iterable[Any]) -> list[Any]:

@@ -73,7 +73,7 @@ def status(job_id: str) -> Status:
     outcome = _outcome(folder)
     if outcome:
         return Status(job_id, job, outcome["state"], message=outcome["message"], result=outcome["result"])
-    progress = next((event for event in reversed(events(job_id)) if "stage" in event), {})
+    progress: dict[str, Any] = next((event for event in reversed(events(job_id)) if "stage" in event), {})
     return Status(
         job_id,
         job,

@@ -133,8 +133,10 @@ def train(
         for epoch in training.epochs():
             _require_convergence(training)
             if on_epoch:
-                latest = (curve[-1] for curve in (training.loss, training.top1, training.mean_per_class))
-                on_epoch(Progress(epoch, settings.epochs, tuple(seeds), *latest, "train"))
+                loss, top1, mean_per_class = (
+                    curve[-1] for curve in (training.loss, training.top1, training.mean_per_class)
+                )
+                on_epoch(Progress(epoch, settings.epochs, tuple(seeds), loss, top1, mean_per_class, "train"))
             if kept:
                 kept.save_when_due()
     except Cancelled:

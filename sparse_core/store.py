@@ -94,7 +94,7 @@ class Store:
         """
         if source not in ("all", *SOURCES):
             raise unknown_name("source", source, ("all", *SOURCES))
-        conditions = [("(? = 'all' OR source = ?)", [source, source])]
+        conditions: list[tuple[str, list[Any]]] = [("(? = 'all' OR source = ?)", [source, source])]
         if architecture is not None:
             conditions.append(("architecture = ?", [architecture]))
         if transfer is not None:
@@ -147,17 +147,14 @@ class Store:
             return _fresh(":memory:")
         self.database.parent.mkdir(parents=True, exist_ok=True)
         try:
-            connection = duckdb.connect(str(self.database))
-            if not _is_current(connection):
-                connection.close()
-                raise duckdb.Error("the cache is of another version")
+            connection = _current(self.database)
         except duckdb.IOException as error:
-            if "lock" in str(error).lower():
+            if "lock" not in str(error).lower():
+                connection = None
+            else:
                 self.database = None
                 return _fresh(":memory:")
-            connection = _remake(self.database)
-        except duckdb.Error:
-            connection = _remake(self.database)
+        connection = connection or _remake(self.database)
         self._inode = _inode(self.database)
         return connection
 
@@ -266,8 +263,20 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: pd.DataFrame) -> None:
     connection.unregister("incoming")
 
 
-def _is_current(connection: duckdb.DuckDBPyConnection) -> bool:
-    return connection.execute("SELECT version FROM cache_version").fetchone() == (_version(),)
+def _current(database: Path) -> duckdb.DuckDBPyConnection | None:
+    """The cache as it is; None where it is damaged or of another version, and closed then."""
+    connection = None
+    try:
+        connection = duckdb.connect(str(database))
+        if connection.execute("SELECT version FROM cache_version").fetchone() == (_version(),):
+            return connection
+    except duckdb.IOException:
+        raise
+    except duckdb.Error:
+        pass
+    if connection is not None:
+        connection.close()
+    return None
 
 
 def _version() -> str:

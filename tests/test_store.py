@@ -1,0 +1,174 @@
+"""The store keeps its promises: records are the truth, the cache can be lost, nothing is there twice."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
+import pandas as pd
+import pytest
+
+from sparse_core import records as records_module
+from sparse_core.errors import InputError
+from sparse_core.paths import PUBLISHED, REPOSITORY
+from sparse_core.records import Records
+from sparse_core.store import Store, default_database, rebuild
+from tests.records import record
+
+
+def test_every_published_row_is_there_both_replicates_included():
+    raw = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
+    rows = Store().results(source="published")
+    assert len(rows) == len(raw) == 2655
+    assert rows["accuracy_best"].sum() == pytest.approx(raw["accuracy"].sum())
+    twice = Store().results(architecture="mobilenet_v1", transfer="full", methods=["STR"], sparsity=(0.75, 0.75))
+    assert (twice[twice["method"] == "STR"].groupby("dataset").size() == 2).all()
+
+
+def test_filters_keep_the_dense_baseline():
+    rows = Store().results(architecture="resnet50", transfer="linear", methods=["AC/DC"], sparsity=(0.9, 0.9))
+    assert set(rows["method"]) == {"AC/DC", "Dense"}
+    assert len(rows) == 120
+
+
+def test_a_new_record_shows_at_once_and_a_deleted_one_goes_and_comes_back():
+    records = Records()
+    store = Store(records)
+    records.write(record())
+    assert store.refresh()
+    assert len(store.results(source="measured")) == 1
+    (run_id,) = records.ids()
+    records.delete(run_id)
+    store.refresh()
+    assert store.results(source="measured").empty
+    records.restore(run_id)
+    store.refresh()
+    assert store.results(source="measured")["run_id"].tolist() == [run_id]
+    with pytest.raises(InputError, match="not in the trash"):
+        records.restore(run_id)
+
+
+def test_the_first_record_of_a_name_stands():
+    records = Records()
+    records.write(record(best=0.9))
+    records.write(record(best=0.1))
+    (run_id,) = records.ids()
+    assert records.read(run_id).result["accuracy_best"] == 0.9
+
+
+def test_compaction_changes_nothing_that_is_read(monkeypatch):
+    monkeypatch.setattr(records_module, "COMPACT_ABOVE", 3)
+    records = Records()
+    for seed in range(5):
+        records.write(record(seed=seed, best=0.5 + seed / 100))
+    before = {run_id: records.read(run_id) for run_id in records.ids()}
+    assert records.compact() == 5
+    assert not [entry for entry in records.runs.iterdir() if entry.is_dir()]
+    assert {run_id: records.read(run_id) for run_id in records.ids()} == before
+    gone = sorted(before)[0]
+    records.delete(gone)
+    assert records.ids() == set(before) - {gone}
+    records.restore(gone)
+    assert records.read(gone) == before[gone]
+
+
+def test_a_lost_damaged_or_old_cache_is_made_again(home):
+    records = Records()
+    records.write(record())
+    file = default_database(records)
+    store = Store(records, file)
+    assert len(store.results()) == 2656
+    store.close()
+    file.write_bytes(b"not a database" * 100)
+    store = Store(records, file)
+    assert len(store.results()) == 2656
+    store.close()
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("UPDATE cache_version SET version = 'old'")
+    store = Store(records, file)
+    assert len(store.results()) == 2656
+    store.close()
+
+
+def test_rebuild_reaches_a_running_store(home):
+    records = Records()
+    file = default_database(records)
+    store = Store(records, file)
+    records.write(record())
+    assert rebuild(records) == 2656
+    assert store.refresh()
+    assert len(store.results()) == 2656
+    store.close()
+
+
+def test_a_cache_that_another_process_holds_is_no_error(home):
+    records = Records()
+    file = default_database(records)
+    script = (
+        "import sys, pathlib; from sparse_core.store import Store; from sparse_core.records import Records;"
+        "s = Store(Records(), pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(file)], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout.readline() == b"open\n"
+        store = Store(records, file)
+        assert store.database is None
+        assert len(store.results()) == 2655
+    finally:
+        other.communicate()
+
+
+def test_readers_and_a_writer_at_once(home):
+    records = Records()
+    store = Store(records, default_database(records))
+
+    def read(_):
+        store.refresh()
+        return len(store.results(source="measured"))
+
+    with ThreadPoolExecutor(4) as pool:
+        reads = pool.map(read, range(20))
+        for seed in range(10):
+            records.write(record(seed=seed))
+        assert all(0 <= count <= 10 for count in reads)
+    store.refresh()
+    assert len(store.results(source="measured")) == 10
+    store.close()
+
+
+def test_export_holds_everything(tmp_path):
+    store = Store()
+    assert store.export(tmp_path / "all.parquet") == 2655
+    assert store.export(tmp_path / "all.csv") == 2655
+    assert len(pd.read_parquet(tmp_path / "all.parquet")) == len(pd.read_csv(tmp_path / "all.csv")) == 2655
+    with pytest.raises(InputError, match="Expected a file ending in"):
+        store.export(tmp_path / "all.xlsx")
+    assert {file for file in os.listdir(tmp_path) if file.startswith((".all", "all"))} == {"all.csv", "all.parquet"}
+
+
+def test_unknown_names_name_the_nearest():
+    with pytest.raises(InputError, match="Did you mean measured"):
+        Store().results(source="measurd")
+    with pytest.raises(InputError, match="Unknown run 'nothing'"):
+        Records().read("nothing")
+
+
+def test_notes_and_tags_stay_with_a_run():
+    records = Records()
+    assert records.annotation("r") == ("", [])
+    records.annotate("r", "odd curve", ["b", "a", "b"])
+    assert records.annotation("r") == ("odd curve", ["a", "b"])
+
+
+def test_pages_data_costs_no_torch():
+    script = (
+        "import sys, json; import sparse_core, sparse_core.store, sparse_core.measures, sparse_core.jobs, sparse_core.charts,"
+        "sparse_core.views, sparse_core.runs, sparse_core.backbones, sparse_core.datasets, sparse_core.estimates;"
+        "sparse_core.store.Store().results(); print(json.dumps('torch' in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, check=True)
+    assert json.loads(out.stdout) is False
