@@ -188,8 +188,8 @@ def choose_learning_rate(
         if not np.isfinite(loss).all(axis=1).any():
             raise InputError(f"Every learning rate diverged ({', '.join(f'{r:g}' for r in rates)}). Try lower ones.")
         if on_epoch:
-            latest = (values[leader].tolist() for values in (loss, top1, mean_per_class))
-            on_epoch(Progress(epoch, settings.epochs, tuple(seeds), *latest, "sweep"))
+            leading = [values[leader].tolist() for values in (loss, top1, mean_per_class)]
+            on_epoch(Progress(epoch, settings.epochs, tuple(seeds), leading[0], leading[1], leading[2], "sweep"))
     return rates[leader], dict(zip(rates, scores.tolist(), strict=True))
 
 

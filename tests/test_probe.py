@@ -1,0 +1,156 @@
+"""The batched probe against an ordinary loop of torch's own parts, scikit-learn, and itself."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+
+from sparse_core import probe
+from sparse_core.errors import Cancelled, InputError
+from sparse_core.spec import Hyperparameters
+
+SETTINGS = Hyperparameters(epochs=7, step_epochs=3, learning_rate=0.05, batch_size=16)
+
+
+def blobs(rows: int, seed: int, classes: int = 4, dimensions: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((classes, dimensions))
+    labels = np.arange(rows) % classes
+    x = centres[labels] + 1.5 * generator.standard_normal((rows, dimensions))
+    return x.astype(np.float32), labels.astype(np.int64)
+
+
+TRAIN, TEST = blobs(90, 1), blobs(61, 2)
+
+
+def reference(seed: int, settings: Hyperparameters) -> tuple[list[float], torch.nn.Linear]:
+    """nn.Linear, torch.optim.SGD and StepLR on the same start and order."""
+    model = torch.nn.Linear(TRAIN[0].shape[1], 4)
+    weight, bias = probe.initial_classifier(seed, 4, TRAIN[0].shape[1])
+    model.load_state_dict({"weight": weight.reshape(model.weight.shape), "bias": bias.reshape(-1)})
+    optimizer = torch.optim.SGD(
+        model.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, settings.step_epochs, settings.step_factor)
+    x, y = torch.from_numpy(TRAIN[0]), torch.from_numpy(TRAIN[1])
+    curve = []
+    for epoch in range(1, settings.epochs + 1):
+        rows = torch.as_tensor(probe.shuffled_rows(seed, epoch, len(x)))
+        for batch in rows.split(settings.batch_size):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
+            optimizer.step()
+        schedule.step()
+        guess = model(torch.from_numpy(TEST[0])).argmax(1).numpy()
+        curve.append(float((guess == TEST[1]).mean()))
+    return curve, model
+
+
+def test_equals_torchs_own_loop():
+    for result in probe.train(*TRAIN, *TEST, 4, [3, 11], SETTINGS, products="fp32"):
+        curve, model = reference(result.seed, SETTINGS)
+        assert result.top1 == pytest.approx(curve, abs=1e-9)
+        np.testing.assert_allclose(result.weight, model.weight.detach().numpy(), atol=2e-6)
+        np.testing.assert_allclose(result.bias, model.bias.detach().numpy(), atol=2e-6)
+
+
+def test_the_start_is_that_of_torchs_linear_layer():
+    weight, bias = probe.initial_classifier(0, 50, 400)
+    assert float(weight.abs().max()) <= 1 / 20  # uniform within 1/√D, as Kaiming-uniform with a = √5 gives
+    assert float(weight.std()) == pytest.approx(1 / 20 / 3**0.5, rel=0.03)
+    assert float(bias.abs().max()) <= 1 / 20
+
+
+def test_accuracies_are_scikit_learns():
+    (result,) = probe.train(*TRAIN, *TEST, 4, [0], SETTINGS, products="fp32")
+    guess = (TEST[0] @ result.weight.T + result.bias).argmax(1)
+    np.testing.assert_array_equal(result.confusion, confusion_matrix(TEST[1], guess, labels=range(4)))
+    assert result.top1_final == pytest.approx(float((guess == TEST[1]).mean()))
+    assert result.mean_per_class_final == pytest.approx(balanced_accuracy_score(TEST[1], guess))
+    assert result.top1_best == max(result.top1)
+
+
+def test_a_class_absent_from_the_test_data_does_not_count():
+    kept = TEST[1] != 2
+    (result,) = probe.train(*TRAIN, TEST[0][kept], TEST[1][kept], 4, [0], SETTINGS, products="fp32")
+    diagonal = np.diag(result.confusion)[[0, 1, 3]] / result.confusion.sum(1)[[0, 1, 3]]
+    assert result.mean_per_class_final == pytest.approx(diagonal.mean())
+
+
+@pytest.mark.parametrize("products", ["fp32", "auto"])
+def test_a_seed_gives_the_same_whatever_trains_beside_it(products):
+    alone = probe.train(*TRAIN, *TEST, 4, [5], SETTINGS, products=products)[0]
+    beside = probe.train(*TRAIN, *TEST, 4, [1, 5, 2], SETTINGS, products=products)[1]
+    assert alone.top1 == beside.top1
+    np.testing.assert_array_equal(alone.weight, beside.weight)
+
+
+def test_different_seeds_differ():
+    first, second = probe.train(*TRAIN, *TEST, 4, [0, 1], SETTINGS)
+    assert not np.array_equal(first.weight, second.weight)
+
+
+def test_resumes_bitwise_from_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "CHECKPOINT_SECONDS", 0.0)
+    whole = probe.train(*TRAIN, *TEST, 4, [0, 1], SETTINGS)
+    seen = []
+
+    def die(progress: probe.Progress) -> None:
+        seen.append(progress.epoch)
+        if progress.epoch == 5:
+            raise RuntimeError("killed")
+
+    file = tmp_path / "state.pt"
+    with pytest.raises(RuntimeError):
+        probe.train(*TRAIN, *TEST, 4, [0, 1], SETTINGS, on_epoch=die, checkpoint=file)
+    assert file.exists()
+    resumed_epochs = []
+    resumed = probe.train(
+        *TRAIN, *TEST, 4, [0, 1], SETTINGS, on_epoch=lambda p: resumed_epochs.append(p.epoch), checkpoint=file
+    )
+    assert resumed_epochs[0] > 1
+    for ours, theirs in zip(resumed, whole, strict=True):
+        assert ours.top1 == theirs.top1
+        np.testing.assert_array_equal(ours.weight, theirs.weight)
+    assert not file.exists()
+
+
+def test_cancel_leaves_nothing(tmp_path):
+    def cancel(progress: probe.Progress) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        probe.train(*TRAIN, *TEST, 4, [0], SETTINGS, on_epoch=cancel, checkpoint=tmp_path / "state.pt")
+    assert not list(tmp_path.glob("state*"))
+
+
+def test_the_sweep_chooses_what_is_best_on_validation_data():
+    rate, scores = probe.choose_learning_rate(*TRAIN, 4, [0, 1], SETTINGS, (1e-7, 0.05))
+    assert rate == 0.05
+    assert scores[0.05] > scores[1e-7]
+    fit, held_out = probe.validation_split(TRAIN[1])
+    assert sorted([*fit, *held_out]) == list(range(len(TRAIN[1])))
+    one = dataclasses.replace(SETTINGS, learning_rate=0.05)
+    x, y = TRAIN
+    results = probe.train(x[fit], y[fit], x[held_out], y[held_out], 4, [0, 1], one)
+    assert scores[0.05] == pytest.approx(np.mean([result.top1_final for result in results]))
+
+
+def test_refusals_are_one_line():
+    x, y = TRAIN
+    broken = x.copy()
+    broken[3, 2] = np.nan
+    with pytest.raises(InputError, match="finite|NaN"):
+        probe.train(broken, y, *TEST, 4, [0], SETTINGS)
+    with pytest.raises(InputError):
+        probe.train(x, y[:-1], *TEST, 4, [0], SETTINGS)
+    with pytest.raises(InputError):
+        probe.train(x, y, *TEST, 2, [0], SETTINGS)
+    with pytest.raises(InputError):
+        probe.train(x, np.zeros_like(y), *TEST, 4, [0], SETTINGS)
+    with pytest.raises(InputError):
+        probe.train(x[:, :5], y, *TEST, 4, [0], SETTINGS)
+    with pytest.raises(InputError, match="learning rate"):
+        probe.train(1e18 * x, y, 1e18 * TEST[0], TEST[1], 4, [0], dataclasses.replace(SETTINGS, learning_rate=1e25))
