@@ -36,7 +36,7 @@ def reference(seed: int, settings: Hyperparameters) -> tuple[list[float], torch.
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, settings.step_epochs, settings.step_factor)
     x, y = torch.from_numpy(TRAIN[0]), torch.from_numpy(TRAIN[1])
     curve = []
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(settings.epochs):
         rows = torch.as_tensor(probe.shuffled_rows(seed, epoch, len(x)))
         for batch in rows.split(settings.batch_size):
             optimizer.zero_grad()
@@ -142,7 +142,7 @@ def test_refusals_are_one_line():
     x, y = TRAIN
     broken = x.copy()
     broken[3, 2] = np.nan
-    with pytest.raises(InputError, match="finite|NaN"):
+    with pytest.raises(InputError, match="finite"):
         probe.train(broken, y, *TEST, 4, [0], SETTINGS)
     with pytest.raises(InputError):
         probe.train(x, y[:-1], *TEST, 4, [0], SETTINGS)
