@@ -1,0 +1,196 @@
+"""Backbones against torchvision's own networks, and the feature cache against crashes, damage and bad input."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch.nn.utils import prune
+from torchvision.transforms import v2
+
+from sparse_core import backbones, datasets, features, masks
+from sparse_core.errors import Cancelled, InputError
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(weights=None).eval()
+    file = tmp_path_factory.mktemp("weights") / "net.pth"
+    torch.save(network.state_dict(), file)
+    return network, file
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        for index in range(6):
+            size = (300 + 10 * index, 260, 3) if index % 2 else (256, 340, 3)
+            values = generator.integers(0, 255, size, dtype=np.uint8)
+            Image.fromarray(values).save(tmp_path / "d" / name / f"{index}.png")
+    return datasets.load(str(tmp_path / "d"))
+
+
+@pytest.fixture
+def backbone(weights):
+    return backbones.load(f"resnet18:{weights[1]}")
+
+
+def test_features_are_torchvisions_own(weights, backbone, pictures):
+    network, _ = weights
+    extracted = features.extract(backbone, pictures)
+    body = torch.nn.Sequential(*list(network.children())[:-1], torch.nn.Flatten())
+    # resize on PIL pictures, as the study's own pipeline does
+    steps = v2.Compose(
+        [
+            v2.Resize(256),
+            v2.CenterCrop(224),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    expected = torch.stack([steps(pictures.train.load(row)) for row in range(len(pictures.train.labels))])
+    with torch.no_grad():
+        expected = body(expected).numpy()
+    np.testing.assert_allclose(extracted.train, expected, atol=1e-5 * np.abs(expected).max())
+    assert extracted.train_labels.tolist() == pictures.train.labels.tolist()
+
+
+def test_the_second_time_they_come_from_the_cache(backbone, pictures):
+    first = features.extract(backbone, pictures)
+    again = features.extract(backbone, pictures)
+    assert (first.cached, again.cached) == (False, True)
+    np.testing.assert_array_equal(first.train, again.train)
+    assert isinstance(again.train, np.memmap)
+
+
+def test_damage_is_noticed_and_made_good(backbone, pictures, home):
+    first = np.array(features.extract(backbone, pictures).train)
+    (file,) = (home / "features").glob("*/train.npy")
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+    again = features.extract(backbone, pictures)
+    assert not again.cached
+    assert "damaged" in again.notes[0]
+    np.testing.assert_array_equal(again.train, first)
+    file.with_name("manifest.json").unlink()
+    assert not features.extract(backbone, pictures).cached
+
+
+def test_an_interruption_costs_only_the_part_under_way(backbone, pictures, monkeypatch, home):
+    monkeypatch.setattr(features, "PART", 4)
+    done = []
+
+    def stop(count: int, total: int, pace: float) -> None:
+        done.append(count)
+        if count >= 6:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        features.extract(backbone, pictures, on_progress=stop)
+    assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
+    resumed = []
+    whole = features.extract(backbone, pictures, on_progress=lambda count, total, pace: resumed.append(count))
+    assert resumed[0] > 4
+    assert not list((home / "features").glob(".*"))
+    monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
+    np.testing.assert_allclose(whole.train, features.extract(backbone, pictures).train, rtol=1e-5, atol=1e-6)
+
+
+def test_reduced_precision_is_kept_apart(backbone, pictures):
+    full = features.extract(backbone, pictures)
+    reduced = features.extract(backbone, pictures, precision="bf16")
+    assert not reduced.cached
+    assert not np.array_equal(full.train, reduced.train)
+    assert np.abs(reduced.train - full.train).max() < 0.05 * np.abs(full.train).max()
+    with pytest.raises(InputError, match="Unknown precision"):
+        features.extract(backbone, pictures, precision="int4")
+
+
+def test_features_that_are_not_finite_are_refused(backbone, pictures, home):
+    backbone.module.layer4[1].bn2.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="NaN or infinite features"):
+        features.extract(backbone, pictures)
+    assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
+
+
+def test_a_full_disk_is_one_line(backbone, pictures, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(InputError, match="Not enough disk space"):
+        features.extract(backbone, pictures)
+
+
+def test_global_magnitude_pruning_is_that_of_torch(weights):
+    module = torchvision.models.resnet18(weights=None)
+    mask = masks.magnitude(module, 0.7)
+    convolutions = [(layer, "weight") for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
+    prune.global_unstructured(convolutions, prune.L1Unstructured, amount=0.7)
+    for name, kept in mask.tensors.items():
+        layer = module.get_submodule(name.removesuffix(".weight"))
+        assert torch.equal(kept, layer.weight_mask.bool())
+
+
+def test_ties_go_by_lowest_index():
+    module = torch.nn.Conv2d(1, 4, 1, bias=False)
+    module.weight.data.fill_(0.5)
+    assert masks.magnitude(module, 0.5).tensors["weight"].flatten().tolist() == [False, False, True, True]
+
+
+def test_masks_refuse_what_they_cannot_be():
+    with pytest.raises(InputError, match="sparsity must be in"):
+        masks.magnitude(torch.nn.Conv2d(1, 1, 1), 1.0)
+    with pytest.raises(InputError, match="boolean"):
+        masks.Mask({"w": torch.ones(2)})
+    with pytest.raises(InputError, match="no convolution"):
+        masks.magnitude(torch.nn.Linear(2, 2), 0.5)
+
+
+@pytest.mark.parametrize("percent", [30, 50, 70])
+def test_magnitude_copies_have_the_sparsity_in_their_name(percent):
+    dense = backbones.load("efficientnet_lite0")
+    pruned = backbones.load(f"efficientnet_lite0_magnitude_{percent}")
+    assert pruned.sparsity == pytest.approx(percent / 100, abs=1e-6)
+    assert dense.sparsity < 1e-4
+    assert pruned.hash != dense.hash
+    assert pruned.dimensions == 1280
+
+
+def test_the_offline_backbone_knows_real_pictures():
+    """Real weights tell the two pictures that scikit-learn ships from each other's flipped copies."""
+    from sklearn.datasets import load_sample_images
+
+    backbone = backbones.load("efficientnet_lite0")
+    shown = [Image.fromarray(picture) for picture in load_sample_images().images]
+    shown += [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in shown]
+    batch = np.stack([features.prepare(picture, backbone.transform) for picture in shown])
+    vectors = features._forward(backbone, batch, "fp32")
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    likeness = vectors @ vectors.T
+    assert likeness[0, 2] > 0.8 > likeness[0, 1]
+    assert likeness[1, 3] > 0.8 > likeness[1, 2]
+
+
+def test_weight_files_that_do_not_fit_are_refused(weights, tmp_path):
+    _, file = weights
+    with pytest.raises(InputError, match=r"do not fit ResNet34: \d+ missing"):
+        backbones.load(f"resnet34:{file}")
+    with pytest.raises(InputError, match="no weight file at"):
+        backbones.load("resnet18:/nowhere.pth")
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    with pytest.raises(InputError, match="cannot be read safely|can be read safely"):
+        backbones.load(f"resnet18:{tmp_path / 'junk.pth'}")
+    with pytest.raises(InputError, match="Did you mean efficientnet_lite0"):
+        backbones.load("eficientnet_lite0")
+
+
+def test_no_network_gives_no_random_network(monkeypatch):
+    enum = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(enum.value, "url", "http://127.0.0.1:9/resnet18-00000000.pth", raising=False) if not hasattr(
+        enum.value, "__dataclass_fields__"
+    ) else object.__setattr__(enum.value, "url", "http://127.0.0.1:9/resnet18-00000000.pth")
+    with pytest.raises(InputError, match="Could not download the weights of ResNet18"):
+        backbones.load("resnet18")
