@@ -154,7 +154,7 @@ def test_magnitude_copies_have_the_sparsity_in_their_name(percent):
     dense = backbones.load("efficientnet_lite0")
     pruned = backbones.load(f"efficientnet_lite0_magnitude_{percent}")
     assert pruned.sparsity == pytest.approx(percent / 100, abs=1e-6)
-    assert dense.sparsity < 1e-4
+    assert dense.sparsity < 0.01
     assert pruned.hash != dense.hash
     assert pruned.dimensions == 1280
 
@@ -181,7 +181,7 @@ def test_weight_files_that_do_not_fit_are_refused(weights, tmp_path):
     with pytest.raises(InputError, match="no weight file at"):
         backbones.load("resnet18:/nowhere.pth")
     (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(InputError, match="cannot be read safely|can be read safely"):
+    with pytest.raises(InputError, match="read safely"):
         backbones.load(f"resnet18:{tmp_path / 'junk.pth'}")
     with pytest.raises(InputError, match="Did you mean efficientnet_lite0"):
         backbones.load("eficientnet_lite0")
