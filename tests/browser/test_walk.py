@@ -1,0 +1,185 @@
+"""The walk of a new user in a real Chromium: explore, probe, see the result everywhere, share the view."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from sparse_core.paths import REPOSITORY
+
+MINUTE = 60_000
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        except Exception as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"no Chromium to drive: {error}")
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "sparse_core.serve", "--port", str(port)],
+        cwd=REPOSITORY,
+        env={**os.environ, "SPARSE_TRANSFER_HOME": str(home)},
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(f"{address}/_stcore/health")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+        for pid in _workers_of(str(home)):
+            os.kill(pid, signal.SIGTERM)
+
+
+def _wait_until_up(health: str) -> None:
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(health, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server did not come up")
+
+
+def _workers_of(home: str) -> list[int]:
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            command = open(f"/proc/{pid}/cmdline", "rb").read()
+            environment = open(f"/proc/{pid}/environ", "rb").read()
+        except OSError:
+            continue
+        if b"sparse_core.worker" in command and home.encode() in environment:
+            found.append(int(pid))
+    return found
+
+
+@pytest.fixture
+def page(browser: Browser):
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    opened = context.new_page()
+    yield opened
+    context.close()
+
+
+def open_page(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_text("nothing leaves it")).to_be_visible(timeout=MINUTE)
+
+
+def no_fault(page: Page) -> None:
+    assert page.get_by_text("could not be drawn").count() == 0
+    assert page.get_by_text("Traceback").count() == 0
+
+
+def test_the_first_page_shows_the_study_and_its_link_restores_it(page: Page, browser: Browser, address: str):
+    open_page(page, address)
+    chart = page.locator(".js-plotly-plot").first
+    expect(chart).to_contain_text("WoodFisher", timeout=MINUTE)
+    page.get_by_text("Full", exact=True).first.click()
+    expect(page.locator(".js-plotly-plot").first).not_to_contain_text("Linear transfer", timeout=MINUTE)
+    page.wait_for_timeout(1000)
+    link = page.url
+    assert "transfer=Full" in link
+    with browser.new_context() as other:
+        second = other.new_page()
+        open_page(second, link)
+        restored = second.locator(".js-plotly-plot").first
+        expect(restored).to_contain_text("Full transfer", timeout=MINUTE)
+        expect(restored).not_to_contain_text("Linear transfer")
+    no_fault(page)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "SVG", "HTML"])
+def test_charts_download(page: Page, address: str, kind: str, tmp_path):
+    open_page(page, address)
+    expect(page.locator(".js-plotly-plot").first).to_contain_text("WoodFisher", timeout=MINUTE)
+    with page.expect_download(timeout=MINUTE) as download:
+        page.get_by_role("button", name=kind, exact=True).first.click()
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+    start = {"PNG": b"\x89PNG", "SVG": b"<svg", "HTML": b"<!doctype html>"}[kind]
+    assert file.read_bytes().startswith(start)
+    if kind != "PNG":
+        assert "CVPR 2022" in file.read_text(encoding="utf-8")
+
+
+def run_probe(page: Page, address: str, backbone: str | None = None) -> None:
+    open_page(page, f"{address}/probe")
+    if backbone:
+        page.get_by_role("combobox", name="Backbone").first.click()
+        page.get_by_role("option", name=backbone).click()
+        page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Run the probe").click()
+    expect(page.get_by_role("link", name="See it on Tradeoffs")).to_be_visible(timeout=8 * MINUTE)
+
+
+def test_a_probe_from_the_button_to_the_plots(page: Page, address: str):
+    run_probe(page, address)
+    expect(page.get_by_text("Final top-1 accuracy")).to_be_visible()
+    for title in ("How did the accuracy grow?", "Which classes are hard?", "What is taken for what?"):
+        expect(page.get_by_text(title).first).to_be_attached(timeout=MINUTE)
+    run_probe(page, address, "EfficientNet-Lite0, magnitude 50 %")
+    page.get_by_role("link", name="See it on Tradeoffs").click()
+    expect(page.locator(".js-plotly-plot").first).to_contain_text("Magnitude", timeout=MINUTE)
+    page.get_by_role("link", name="Tasks").click()
+    expect(page.locator(".js-plotly-plot").first).to_contain_text("Digits", timeout=MINUTE)
+    page.get_by_role("link", name="Runs").click()
+    expect(page.get_by_text("10 of 10 rows")).to_be_visible(timeout=MINUTE)
+    no_fault(page)
+
+
+def test_a_run_in_depth_deleted_and_brought_back(page: Page, address: str):
+    open_page(page, f"{address}/runs")
+    page.get_by_role("combobox", name="Look at").click()
+    page.get_by_role("option").first.click()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Rerun")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Delete …").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_text("9 of 9 rows")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("10 of 10 rows")).to_be_visible(timeout=MINUTE)
+    no_fault(page)
+
+
+def test_a_probe_can_be_cancelled(page: Page, address: str):
+    open_page(page, f"{address}/probe")
+    page.get_by_role("combobox", name="Backbone").first.click()
+    page.get_by_role("option", name="EfficientNet-Lite0, magnitude 70 %").click()
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Run the probe").click()
+    page.get_by_role("button", name="Cancel").click(timeout=MINUTE)
+    expect(page.get_by_text("Press Run to start again")).to_be_visible(timeout=MINUTE)
+
+
+def test_a_wrong_path_is_one_sentence(page: Page, address: str):
+    open_page(page, f"{address}/probe?dataset=My+own+folder+or+Parquet+file")
+    field = page.get_by_label("Path on this machine")
+    field.fill("/nowhere/at/all")
+    field.press("Enter")
+    expect(page.get_by_text("There is no folder or file at /nowhere/at/all")).to_be_visible(timeout=MINUTE)
+    no_fault(page)
