@@ -15,6 +15,7 @@ from tests.records import record
 @pytest.fixture(autouse=True)
 def no_worker(monkeypatch):
     monkeypatch.setattr(jobs, "ensure_worker", lambda: None)
+    monkeypatch.setattr("streamlit.page_link", lambda *_, **__: None)  # a page alone has no others; see tests/browser
 
 
 def open_page(name: str, **query: str) -> AppTest:

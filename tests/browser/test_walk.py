@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -68,8 +69,8 @@ def _workers_of(home: str) -> list[int]:
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            command = open(f"/proc/{pid}/cmdline", "rb").read()
-            environment = open(f"/proc/{pid}/environ", "rb").read()
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             continue
         if b"sparse_core.worker" in command and home.encode() in environment:
@@ -134,7 +135,7 @@ def run_probe(page: Page, address: str, backbone: str | None = None) -> None:
         page.get_by_role("option", name=backbone).click()
         page.wait_for_timeout(1000)
     page.get_by_role("button", name="Run the probe").click()
-    expect(page.get_by_role("link", name="See it on Tradeoffs")).to_be_visible(timeout=8 * MINUTE)
+    expect(page.get_by_role("link", name="See it on Tradeoffs")).to_be_visible(timeout=4 * MINUTE)
 
 
 def test_a_probe_from_the_button_to_the_plots(page: Page, address: str):
