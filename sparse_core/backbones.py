@@ -13,6 +13,7 @@ from typing import Any
 from sparse_core.catalog import architecture_label
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import home
+from sparse_core.transforms import IMAGENET, LITE, Transform
 
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
 TORCHVISION = ("resnet18", "resnet34", "resnet50")
@@ -31,22 +32,6 @@ class BackboneCard:
     kind: str
     note: str
     ready: bool
-
-
-@dataclass(frozen=True)
-class Transform:
-    """How a picture becomes the network's input: shorter side to ``resize``, centre crop of ``crop`` pixels, scaled to
-    0..1, then (x − mean) / std for each channel. ``interpolation`` is bilinear or bicubic."""
-
-    resize: int
-    crop: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str = "bilinear"
-
-
-IMAGENET = Transform(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-LITE = Transform(256, 224, (0.498, 0.498, 0.498), (0.502, 0.502, 0.502), "bicubic")
 
 
 @dataclass(frozen=True)

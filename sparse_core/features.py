@@ -20,18 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from sparse_core.backbones import Backbone, Transform
+from sparse_core.backbones import Backbone
 from sparse_core.datasets import Dataset, Split
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_folder, home, require_space, write_text
+from sparse_core.transforms import prepare
 
 BATCH = 4  # larger activations are mapped anew for each layer by the C library, which takes longer than the layer
 PART = 1024
 PRECISIONS = ("fp32", "bf16")
 SPLITS = ("train", "test")
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 OnProgress = Callable[[int, int, float], None]
 
@@ -101,16 +100,6 @@ def time_sample(backbone: Backbone, split: Split, pictures: int, *, precision: s
     for _ in _batches(backbone, split, chosen, precision):
         pass
     return (time.perf_counter() - started) / pictures
-
-
-def prepare(picture: Image.Image, transform: Transform) -> np.ndarray:
-    """A picture as (crop, crop, 3) uint8: shorter side resized, centre cropped, as torchvision's transforms do."""
-    width, height = picture.size
-    short = min(width, height)
-    size = (transform.resize * width // short, transform.resize * height // short)
-    resized = picture.resize(size, FILTERS[transform.interpolation])
-    left, top = (round((side - transform.crop) / 2) for side in size)
-    return np.asarray(resized.crop((left, top, left + transform.crop, top + transform.crop)))
 
 
 def _make(
