@@ -5,10 +5,9 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
-from torch.nn.utils import prune
 from torchvision.transforms import v2
 
-from sparse_core import backbones, datasets, features, masks
+from sparse_core import backbones, datasets, features
 from sparse_core.errors import Cancelled, InputError
 
 
@@ -122,31 +121,6 @@ def test_a_full_disk_is_one_line(backbone, pictures, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(InputError, match="Not enough disk space"):
         features.extract(backbone, pictures)
-
-
-def test_global_magnitude_pruning_is_that_of_torch(weights):
-    module = torchvision.models.resnet18(weights=None)
-    mask = masks.magnitude(module, 0.7)
-    convolutions = [(layer, "weight") for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
-    prune.global_unstructured(convolutions, prune.L1Unstructured, amount=0.7)
-    for name, kept in mask.tensors.items():
-        layer = module.get_submodule(name.removesuffix(".weight"))
-        assert torch.equal(kept, layer.weight_mask.bool())
-
-
-def test_ties_go_by_lowest_index():
-    module = torch.nn.Conv2d(1, 4, 1, bias=False)
-    module.weight.data.fill_(0.5)
-    assert masks.magnitude(module, 0.5).tensors["weight"].flatten().tolist() == [False, False, True, True]
-
-
-def test_masks_refuse_what_they_cannot_be():
-    with pytest.raises(InputError, match="sparsity must be in"):
-        masks.magnitude(torch.nn.Conv2d(1, 1, 1), 1.0)
-    with pytest.raises(InputError, match="boolean"):
-        masks.Mask({"w": torch.ones(2)})
-    with pytest.raises(InputError, match="no convolution"):
-        masks.magnitude(torch.nn.Linear(2, 2), 0.5)
 
 
 @pytest.mark.parametrize("percent", [30, 50, 70])
