@@ -8,7 +8,7 @@ from sparse_core import charts, jobs, views
 from sparse_core.catalog import METRICS, task_label
 from sparse_core.records import Record, Records
 from sparse_core.runs import command, curves, label
-from sparse_core.spec import Job, ProbeSpec, first_free_replicate, probe_spec
+from sparse_core.spec import Job, first_free_replicate, recorded
 from sparse_core.store import Store
 
 STATES = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
@@ -44,13 +44,13 @@ def main() -> None:
 @st.fragment(run_every=1.0)
 def _under_way() -> None:
     """Jobs that have not ended, with their progress and a button to cancel each."""
-    waiting = [status for status in map(jobs.status, jobs.queued()) if status.job.kind != "estimate"]
+    waiting = [status for status in map(jobs.status, jobs.queued()) if status.job.kind in jobs.LISTED]
     before = st.session_state.get("jobs_under_way", 0)
     st.session_state["jobs_under_way"] = len(waiting)
     if len(waiting) < before:
         st.rerun()  # one has ended: its runs belong into the table
     for status in waiting:
-        jobs.ensure_worker()
+        jobs.ensure_worker(jobs.lane_of(status.job))
         left = f", about {status.seconds_left:.0f} s left" if status.seconds_left is not None else ""
         count = f" {status.done:,} of {status.total:,}" if status.total else ""
         words = f"{_job_words(status)}: {status.stage or 'waiting for its turn'}{count}{left}"
@@ -90,7 +90,7 @@ def _names(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def _in_depth(record: Record, records: Records) -> None:
-    spec = _spec(record)
+    spec = recorded(record.spec)
     result = record.result
     with st.container(border=True):
         st.subheader(label(record))
@@ -199,12 +199,8 @@ def _history() -> None:
 
 
 def _job_words(status: jobs.Status) -> str:
-    spec: ProbeSpec = status.job.spec
+    spec = status.job.spec
     return f"{spec.backbone} on {task_label(spec.dataset)}, {views.counted(len(status.job.seeds), 'seed')}"
-
-
-def _spec(record: Record) -> ProbeSpec:
-    return probe_spec({name: value for name, value in record.spec.items() if name != "seed"})
 
 
 main()

@@ -1,9 +1,10 @@
 """Jobs: a spec goes in, runs come out. Submit, follow and cancel work that a worker process does.
 
 A job is a folder ``jobs/<job_id>/`` holding ``job.json`` (what was asked), ``events.jsonl`` (progress, appended by the
-worker), ``cancel`` (present once asked for) and, at the end, ``outcome.json``. ``queue/<job_id>`` exists until the job
-has ended. A worker holds a file lock on the job while it works, so a job whose worker was killed is seen to be free and
-is taken up again. Nothing here imports torch.
+worker), ``cancel`` (present once asked for) and, at the end, ``outcome.json``. ``queue/<lane>/<job_id>`` exists until the
+job has ended. A worker holds a file lock on the job while it works, so a job whose worker was killed is seen to be free and
+is taken up again. There are two lanes with a worker each, so that what answers a page within seconds never waits for hours
+of finetuning. Nothing here imports torch.
 """
 
 import fcntl
@@ -27,6 +28,9 @@ from sparse_core.spec import Job
 ENDED = ("done", "failed", "cancelled")
 ATTEMPTS = 3
 CANCEL_GRACE_SECONDS = 5.0
+LANES = ("interactive", "long")
+LONG = ("finetune", "estimate_finetune", "speedup")
+LISTED = ("probe", "finetune", "speedup")
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,20 @@ class Status:
 
 
 def submit(job: Job) -> str:
-    """Queue a job, start a worker where none is at work, and return the job's name."""
+    """Queue a job, start a worker of its lane where none is at work, and return the job's name."""
     job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}-{secrets.token_hex(3)}"
     with atomic_folder(_folder(job_id)) as temporary:
         (temporary / "job.json").write_text(specs.to_json(job), encoding="utf-8")
         (temporary / "events.jsonl").touch()
-    write_text(_queue() / job_id, "")
-    ensure_worker()
+    lane = lane_of(job)
+    write_text(_queue(lane) / job_id, "")
+    ensure_worker(lane)
     return job_id
+
+
+def lane_of(job: Job) -> str:
+    """The lane that does this job: finetuning and timing are long (and never at once), the rest is interactive."""
+    return "long" if job.kind in LONG else "interactive"
 
 
 def status(job_id: str) -> Status:
@@ -101,32 +111,38 @@ def cancel(job_id: str) -> None:
 
 
 def recent(limit: int = 50) -> list[Status]:
-    """The newest jobs that users started, newest first; estimates made for the pages are left out."""
+    """The newest jobs that users started, newest first; what pages ask for by themselves is left out."""
     names = sorted((entry.name for entry in _jobs().glob("[0-9]*")), reverse=True)
     found = (status(name) for name in names[: 4 * limit])
-    return [entry for entry in found if entry.job.kind != "estimate"][:limit]
+    return [entry for entry in found if entry.job.kind in LISTED][:limit]
 
 
-def queued() -> list[str]:
-    """The jobs that have not ended, oldest first."""
-    return sorted(entry.name for entry in _queue().glob("[0-9]*")) if _queue().is_dir() else []
+def queued(lane: str | None = None) -> list[str]:
+    """The jobs of a lane (of all by default) that have not ended, oldest first."""
+    lanes = LANES if lane is None else (lane,)
+    return sorted(entry.name for each in lanes if _queue(each).is_dir() for entry in _queue(each).glob("[0-9]*"))
 
 
-def ensure_worker() -> None:
-    """Start a worker process unless one is at work; it outlives this process and keeps torch loaded."""
+def ensure_worker(lane: str = "interactive") -> None:
+    """Start the lane's worker process unless it is at work; it outlives this process and keeps torch loaded."""
     workers = home() / "workers"
     workers.mkdir(parents=True, exist_ok=True)
-    if _is_locked(workers / "lock"):
+    if _is_locked(worker_lock(lane)):
         return
     with open(workers / "log.txt", "ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "sparse_core.worker"],
+            [sys.executable, "-m", "sparse_core.worker", lane],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+
+
+def worker_lock(lane: str) -> Path:
+    """The file that the lane's worker holds a lock on while it serves."""
+    return home() / "workers" / f"{lane}.lock"
 
 
 @contextmanager
@@ -165,7 +181,8 @@ def end(job_id: str, state: str, message: str = "", result: dict[str, Any] | Non
     if not _outcome(folder):
         document = {"state": state, "message": message, "result": result or {}, "ended_at": time.time()}
         write_text(folder / "outcome.json", json.dumps(document))
-    (_queue() / job_id).unlink(missing_ok=True)
+    for lane in LANES:
+        (_queue(lane) / job_id).unlink(missing_ok=True)
 
 
 def _outcome(folder: Path) -> dict[str, Any] | None:
@@ -198,5 +215,5 @@ def _folder(job_id: str) -> Path:
     return _jobs() / Path(job_id).name
 
 
-def _queue() -> Path:
-    return home() / "queue"
+def _queue(lane: str) -> Path:
+    return home() / "queue" / lane

@@ -6,7 +6,6 @@ Used by the worker process and by the command line alike. Progress goes to ``rep
 
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ import numpy as np
 from sparse_core import __version__, backbones, datasets, estimates, features, probe
 from sparse_core.errors import InputError
 from sparse_core.records import Record, Records
-from sparse_core.spec import Job, ProbeSpec, protocol, run_id
+from sparse_core.spec import Job, ProbeSpec, protocol, record_document, run_id
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -199,4 +198,4 @@ def _record(name: str, spec: ProbeSpec, result: probe.ProbeResult, shared: dict[
             zip(result.loss, result.top1, result.mean_per_class, strict=True), start=1
         )
     ]
-    return Record(name, {**json.loads(json.dumps(dataclasses.asdict(spec))), "seed": result.seed}, outcome, events)
+    return Record(name, record_document(spec, result.seed), outcome, events)

@@ -190,7 +190,7 @@ def result_row(record: Record) -> dict[str, Any]:
         "upstream": result["upstream"],
         "method": result["method"],
         "sparsity": result["sparsity"],
-        "transfer": "linear",
+        "transfer": spec["transfer"],
         "dataset": result["dataset_name"],
         "dataset_hash": spec["dataset_hash"],
         "protocol": result["protocol"],

@@ -1,10 +1,12 @@
 """The worker process: takes queued jobs one after another and keeps torch loaded between them.
 
-Started by ``sparse_core.jobs.ensure_worker``. One worker serves a home folder; it leaves after a while without work.
+Started by ``sparse_core.jobs.ensure_worker`` as ``python -m sparse_core.worker LANE``. One worker serves a lane of a home
+folder; it leaves after a while without work.
 """
 
 import logging
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -20,21 +22,21 @@ SLOT_TRIES = 10
 log = logging.getLogger("sparse_core.worker")
 
 
-def main() -> None:
-    """Serve the queue until nothing came for ``IDLE_SECONDS`` or the home folder is gone."""
+def main(lane: str) -> None:
+    """Serve a lane's queue until nothing came for ``IDLE_SECONDS`` or the home folder is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.nice(5)
     for _ in range(SLOT_TRIES):  # whoever asks if a worker is there holds the lock for an instant
-        with jobs.hold(home() / "workers" / "lock") as held:
+        with jobs.hold(jobs.worker_lock(lane)) as held:
             if held:
-                return _serve(home())
+                return _serve(home(), lane)
         time.sleep(0.1)
 
 
-def _serve(folder: Path) -> None:
+def _serve(folder: Path, lane: str) -> None:
     idle_since = time.monotonic()
     while time.monotonic() - idle_since < IDLE_SECONDS and folder.is_dir():
-        job_id = _next_job()
+        job_id = _next_job(lane)
         if job_id is None:
             time.sleep(POLL_SECONDS)
             continue
@@ -73,10 +75,10 @@ def work(job_id: str) -> None:
         finished.set()
 
 
-def _next_job() -> str | None:
+def _next_job(lane: str) -> str | None:
     """The oldest job a user waits for; estimates come after those."""
-    waiting = jobs.queued()
-    asked = [job_id for job_id in waiting if jobs.status(job_id).job.kind != "estimate"]
+    waiting = jobs.queued(lane)
+    asked = [job_id for job_id in waiting if not jobs.status(job_id).job.kind.startswith("estimate")]
     return next(iter(asked or waiting), None)
 
 
@@ -95,4 +97,4 @@ def _enforce_cancel(job_id: str, finished: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -1,14 +1,12 @@
 """Made-up finished runs for tests of the store and the pages."""
 
 from sparse_core.records import Record
-from sparse_core.spec import ProbeSpec, protocol, run_id, to_json
+from sparse_core.spec import ProbeSpec, protocol, record_document, run_id
 
 
 def record(
     *, sparsity: float = 0.0, seed: int = 0, best: float = 0.9, final: float = 0.88, replicate: int = 0
 ) -> Record:
-    import json
-
     spec = ProbeSpec("net", "digits", backbone_hash=f"net{sparsity}", dataset_hash="data", replicate=replicate)
     result = {
         "architecture": "efficientnet_lite0",
@@ -38,4 +36,4 @@ def record(
         "created_at": "2026-01-02T03:04:05",
     }
     events = [{"epoch": 1, "loss": 1.0, "top1": final, "mean_per_class": final}]
-    return Record(run_id(spec, seed), {**json.loads(to_json(spec)), "seed": seed}, result, events)
+    return Record(run_id(spec, seed), record_document(spec, seed), result, events)

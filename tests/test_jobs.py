@@ -35,7 +35,7 @@ def pictures(tmp_path):
 
 @pytest.fixture
 def no_worker(monkeypatch):
-    monkeypatch.setattr(jobs, "ensure_worker", lambda: None)
+    monkeypatch.setattr(jobs, "ensure_worker", lambda *_: None)
 
 
 def probe_job(dataset: str, seeds: tuple[int, ...] = (0, 1), kind: str = "probe") -> Job:
@@ -44,14 +44,15 @@ def probe_job(dataset: str, seeds: tuple[int, ...] = (0, 1), kind: str = "probe"
 
 def test_specs_survive_json_and_keep_their_name():
     asked = ProbeSpec("net", "d", settings=QUICK, sweep_lr=(0.1, 0.2), replicate=2)
-    assert spec.probe_spec(json.loads(spec.to_json(asked))) == asked
+    assert spec.parse("probe", json.loads(spec.to_json(asked))) == asked
+    assert spec.recorded(spec.record_document(asked, 3)) == asked
     assert spec.job(json.loads(spec.to_json(Job("probe", asked, (1, 2))))) == Job("probe", asked, (1, 2))
     assert run_id(asked, 0) == run_id(asked, 0) != run_id(asked, 1)
     resolved = ProbeSpec("net", "d", backbone_hash="h", dataset_hash="k")
     renamed = ProbeSpec("other", "e", backbone_hash="h", dataset_hash="k")
     assert run_id(resolved, 0) == run_id(renamed, 0)
-    with pytest.raises(InputError, match="Not a probe spec"):
-        spec.probe_spec({"backbone": "a", "dataset": "b", "colour": 1})
+    with pytest.raises(InputError, match="Not the spec of a probe"):
+        spec.parse("probe", {"backbone": "a", "dataset": "b", "colour": 1})
     with pytest.raises(InputError, match="learning_rate must be above 0; got -1"):
         Hyperparameters(learning_rate=-1)
     with pytest.raises(InputError, match="different whole numbers"):

@@ -14,7 +14,7 @@ from tests.records import record
 
 @pytest.fixture(autouse=True)
 def no_worker(monkeypatch):
-    monkeypatch.setattr(jobs, "ensure_worker", lambda: None)
+    monkeypatch.setattr(jobs, "ensure_worker", lambda *_: None)
     monkeypatch.setattr("streamlit.page_link", lambda *_, **__: None)  # a page alone has no others; see tests/browser
 
 
@@ -90,7 +90,7 @@ def test_notes_are_kept():
 
 def test_the_probe_page_imports_no_torch():
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core import jobs; jobs.ensure_worker = lambda: 0;"
+        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core import jobs; jobs.ensure_worker = lambda *_: 0;"
         "app = AppTest.from_file('pages/probe.py', default_timeout=60); app.session_state['framed'] = True; app.run();"
         "assert not app.exception; print('torch' in sys.modules)"
     )
