@@ -1,6 +1,7 @@
 # make run   set everything up and serve the dashboard at http://127.0.0.1:8501 (PORT=… moves it)
 # make test  set everything up and pass the tests, browser ones included
 # make check style, types      make bench  every benchmark      make clean  remove what was set up
+# make deepsparse  try again to set up the sparse engine; run and test do it once, where it can run
 SHELL := /bin/bash
 PORT ?= 8501
 PYTHON ?= python3
@@ -8,15 +9,16 @@ BIN := .venv/bin
 RUN_READY := .venv/.run-ready
 TEST_READY := .venv/.test-ready
 export PYTHONPATH := $(CURDIR)
+export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export STREAMLIT_BROWSER_GATHER_USAGE_STATS := false
 
-.PHONY: run test check bench browser clean
+.PHONY: run test check bench browser deepsparse sparse-engine clean
 
-run: $(RUN_READY)
+run: $(RUN_READY) sparse-engine
 	@$(BIN)/python -m sparse_core.serve --port $(PORT)
 
-test: $(TEST_READY) browser check
+test: $(TEST_READY) sparse-engine browser check
 	@$(BIN)/python -m pytest
 
 check: $(TEST_READY)
@@ -24,7 +26,7 @@ check: $(TEST_READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy sparse_core
 
-bench: $(TEST_READY) browser
+bench: $(TEST_READY) sparse-engine browser
 	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 $(BIN)/python:
@@ -43,5 +45,11 @@ $(TEST_READY): requirements-dev.txt $(RUN_READY)
 browser: $(TEST_READY)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || bash tools/system_package.sh chromium || $(BIN)/python -m playwright install chromium
 
+sparse-engine: $(RUN_READY)
+	@bash tools/deepsparse.sh
+
+deepsparse: $(RUN_READY)
+	@bash tools/deepsparse.sh again
+
 clean:
-	@rm -rf .venv
+	@rm -rf .venv .venv-deepsparse
