@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import math
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +19,24 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from sparse_core import catalog, measures
+from sparse_core import catalog, measures, networks
 from sparse_core.errors import InputError, unknown_name
+from sparse_core.paths import atomic_file
 from sparse_core.records import Record, Records
-from sparse_core.spec import Hyperparameters, Job, ProbeSpec, first_free_replicate
+from sparse_core.spec import (
+    FULL_LEARNING_RATE,
+    OPTIMIZERS,
+    PRECISIONS,
+    FinetuneSpec,
+    Hyperparameters,
+    ImportSpec,
+    InspectSpec,
+    Job,
+    ProbeSpec,
+    TransferSpec,
+    first_free_replicate,
+    full_learning_rate,
+)
 from sparse_core.store import Store, default_database, rebuild
 
 
@@ -70,11 +85,11 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _features(options: argparse.Namespace) -> dict[str, Any]:
-    from sparse_core import runner
+    from sparse_core import transfers
 
     spec = ProbeSpec(options.backbone, options.dataset, precision=options.precision)
-    backbone, dataset, spec = runner.resolve(spec, _say)
-    extracted = runner.extract(backbone, dataset, spec, _say)
+    backbone, dataset, spec = transfers.resolve(spec, _say)
+    extracted = transfers.extract(backbone, dataset, spec, _say)
     _say_notes(extracted.notes)
     return {
         "train": len(extracted.train_labels),
@@ -88,35 +103,86 @@ def _features(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _probe(options: argparse.Namespace) -> dict[str, Any]:
-    from sparse_core import runner
-
-    settings = Hyperparameters(
-        **{field.name: getattr(options, field.name) for field in dataclasses.fields(Hyperparameters)}
-    )
-    if options.seeds < 1:
-        raise InputError(f"--seeds takes the number of seeds, at least 1; got {options.seeds}.")
     spec = ProbeSpec(
         options.backbone,
         options.dataset,
-        settings=settings,
+        settings=_settings(options, Hyperparameters()),
         sweep_lr=tuple(options.sweep_lr or ()),
         precision=options.precision,
     )
+    return probe_answer(_transfer("probe", spec, options))
+
+
+def _finetune(options: argparse.Namespace) -> dict[str, Any]:
+    spec = FinetuneSpec(
+        options.backbone,
+        options.dataset,
+        settings=_settings(options, Hyperparameters(learning_rate=full_learning_rate(options.dataset))),
+        optimizer=options.optimizer,
+        from_scratch=options.from_scratch,
+        freeze_batch_norm=options.freeze_batch_norm,
+        label_smoothing=options.label_smoothing,
+        augment=not options.no_augmentation,
+        precision=options.precision,
+    )
+    return finetune_answer(_transfer("finetune", spec, options))
+
+
+def _settings(options: argparse.Namespace, defaults: Hyperparameters) -> Hyperparameters:
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Hyperparameters)}
+    return dataclasses.replace(defaults, **{name: value for name, value in given.items() if value is not None})
+
+
+def _transfer(kind: str, spec: TransferSpec, options: argparse.Namespace) -> list[Record]:
+    """Run the transfer's seeds, those that are there already excepted, and give all their records."""
+    from sparse_core import runner, transfers
+
+    if options.seeds < 1:
+        raise InputError(f"--seeds takes the number of seeds, at least 1; got {options.seeds}.")
     seeds = tuple(range(options.seeds))
     if options.rerun:
-        _, _, resolved = runner.resolve(spec, _say)
+        _, _, resolved = transfers.resolve(spec, _say)
         spec = first_free_replicate(resolved, seeds, Records().ids())
-    given = runner.run(Job("probe", spec, seeds), _say)
+    given = runner.run(Job(kind, spec, seeds), _say)
     records = [Records().read(name) for name in given["runs"]]
     if given["found"]:
         print(f"{len(given['found'])} of {len(seeds)} runs were there already; --rerun repeats them.", file=sys.stderr)
     _say_notes(records[0].result["notes"])
-    return probe_answer(records)
+    return records
 
 
 def probe_answer(records: Sequence[Record]) -> dict[str, Any]:
     """What ``probe`` prints about its runs: each seed's accuracies, then mean and standard deviation (n − 1) of the best."""
-    fields = ("accuracy", "top1", "mean_per_class")
+    return {
+        **_transfer_answer(records, ()),
+        "seconds_features": records[0].result["seconds_features"],
+        "seconds_training": records[0].result["seconds_training"],
+        "protocol": records[0].result["protocol"],
+    }
+
+
+def finetune_answer(records: Sequence[Record]) -> dict[str, Any]:
+    """What ``finetune`` prints: as ``probe``, with the sparsity of the backbone's convolutions before and after, the weights
+    that broke the mask in any run, and where each finetuned network lies (``checkpoint`` is the first's)."""
+    results = [record.result for record in records]
+    answer = _transfer_answer(records, ("sparsity_before", "sparsity_after", "mask_violations"))
+    for run in answer["runs"]:
+        run["checkpoint"] = str(networks.file(run["run_id"]))
+    return {
+        **answer,
+        "sparsity_before": results[0]["sparsity_before"],
+        "sparsity_after": results[0]["sparsity_after"],
+        "mask_violations": sum(result["mask_violations"] for result in results),
+        "checkpoint": answer["runs"][0]["checkpoint"],
+        "seconds_training": sum(result["seconds_training"] for result in results),
+        "protocol": results[0]["protocol"],
+    }
+
+
+def _transfer_answer(records: Sequence[Record], more: Sequence[str]) -> dict[str, Any]:
+    """Metric, runs (with the fields ``more`` of each result) and the best accuracy's mean and standard deviation."""
+    fields = ["learning_rate", *more]
+    fields += [f"{name}_{when}" for name in ("accuracy", "top1", "mean_per_class") for when in ("best", "final")]
     best = np.array([record.result["accuracy_best"] for record in records])
     return {
         "metric": records[0].result["metric"],
@@ -124,17 +190,34 @@ def probe_answer(records: Sequence[Record]) -> dict[str, Any]:
             {
                 "seed": record.spec["seed"],
                 "run_id": record.run_id,
-                "learning_rate": record.result["learning_rate"],
-                **{f"{name}_{when}": record.result[f"{name}_{when}"] for name in fields for when in ("best", "final")},
+                **{name: record.result[name] for name in fields},
             }
             for record in records
         ],
         "accuracy_mean": float(best.mean()),
         "accuracy_std": float(best.std(ddof=1)) if len(best) > 1 else None,
-        "seconds_features": records[0].result["seconds_features"],
-        "seconds_training": records[0].result["seconds_training"],
-        "protocol": records[0].result["protocol"],
     }
+
+
+def _inspect(options: argparse.Namespace) -> dict[str, Any]:
+    from sparse_core import runner
+
+    return runner.run(Job("inspect", InspectSpec(options.path, options.architecture)), _say)
+
+
+def _import(options: argparse.Namespace) -> dict[str, Any]:
+    from sparse_core import runner
+
+    spec = ImportSpec(
+        options.path,
+        options.name,
+        architecture=options.architecture,
+        method=options.method,
+        sparsity=options.sparsity,
+        upstream=options.upstream,
+        origin=options.path,
+    )
+    return runner.run(Job("import", spec), _say)
 
 
 def _rebuild(options: argparse.Namespace) -> dict[str, Any]:
@@ -143,7 +226,20 @@ def _rebuild(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
+    if options.run:
+        return _export_network(options.run, options.path)
     return {"rows": Store().export(options.path), "path": str(options.path)}
+
+
+def _export_network(run_id: str, target: Path) -> dict[str, Any]:
+    """Copy a finetuned network to ``target``, as safetensors or made into ONNX, by the target's ending."""
+    Records().read(run_id)
+    if target.suffix not in (".safetensors", ".onnx"):
+        raise InputError(f"Expected a file ending in .safetensors or .onnx, got '{target.name}'.")
+    source = networks.export_onnx(run_id) if target.suffix == ".onnx" else networks.require(run_id)
+    with atomic_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return {"run_id": run_id, "path": str(target)}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -170,19 +266,45 @@ def _parser() -> argparse.ArgumentParser:
 
     features = _verb(verbs, "features", _features, "extract and cache a backbone's features of a dataset")
     _add_backbone_and_dataset(features)
+    features.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the features (default fp32)")
 
     probe = _verb(verbs, "probe", _probe, "train a linear classifier on a backbone's features")
-    _add_backbone_and_dataset(probe)
-    probe.add_argument("--seeds", type=int, default=5, help="how many seeds, from 0 up (default 5)")
-    for field in dataclasses.fields(Hyperparameters):
-        flag = f"--{field.name.replace('_', '-')}"
-        probe.add_argument(flag, type=type(field.default), default=field.default, help=f"default {field.default}")
+    _add_transfer(probe, Hyperparameters(), seeds=5)
+    probe.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the features (default fp32)")
     probe.add_argument("--sweep-lr", type=float, nargs="+", metavar="LR", help="choose among these on validation data")
-    probe.add_argument("--rerun", action="store_true", help="train again even where the same runs are there")
+
+    finetune = _verb(verbs, "finetune", _finetune, "train every weight that was not pruned, under the fixed mask")
+    _add_transfer(finetune, Hyperparameters(learning_rate=FULL_LEARNING_RATE), seeds=1)
+    finetune.add_argument("--optimizer", choices=OPTIMIZERS, default="sgd", help="default sgd, the study's")
+    finetune.add_argument("--from-scratch", action="store_true", help="draw new weights and keep only the mask")
+    finetune.add_argument("--freeze-batch-norm", action="store_true", help="keep the upstream BatchNorm as it is")
+    finetune.add_argument("--label-smoothing", type=float, default=0.0, help="in [0, 1), default 0")
+    finetune.add_argument(
+        "--no-augmentation", action="store_true", help="train on whole pictures, without crops and flips"
+    )
+    finetune.add_argument(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        default="auto",
+        help="of training; auto is bf16 where it is native",
+    )
+
+    inspect = _verb(verbs, "inspect", _inspect, "say what a checkpoint file is, layer by layer")
+    inspect.add_argument("path", help="a .pth, .pt or .safetensors file")
+    inspect.add_argument("--architecture", default="", help="where the file leaves it open")
+
+    import_ = _verb(verbs, "import", _import, "put a checkpoint file into the library, as a backbone")
+    import_.add_argument("path", help="a .pth, .pt or .safetensors file")
+    import_.add_argument("--name", required=True, help="the backbone's name from now on")
+    import_.add_argument("--architecture", default="", help="where the file leaves it open")
+    import_.add_argument("--method", default="", help="how it was pruned, such as AC/DC")
+    import_.add_argument("--sparsity", type=float, help="nominal, 0..1; measured where not given")
+    import_.add_argument("--upstream", default="", help="what it was trained on; ImageNet where not given")
 
     _verb(verbs, "rebuild", _rebuild, "make the dashboard's cache again from the published tables and the run records")
-    export = _verb(verbs, "export", _export, "write all results as one file")
-    export.add_argument("path", type=Path, help="a file ending in .parquet or .csv")
+    export = _verb(verbs, "export", _export, "write all results as one file, or one run's finetuned network")
+    export.add_argument("path", type=Path, help="results: .parquet or .csv; a network: .safetensors or .onnx")
+    export.add_argument("--run", default="", help="the run whose finetuned network is written")
     return parser
 
 
@@ -196,7 +318,15 @@ def _verb(verbs: Any, name: str, function: Any, words: str) -> argparse.Argument
 def _add_backbone_and_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", required=True, help="a name that 'backbones' lists")
     parser.add_argument("--dataset", required=True, help="a name that 'datasets' lists, a folder or a Parquet file")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the features")
+
+
+def _add_transfer(parser: argparse.ArgumentParser, defaults: Hyperparameters, seeds: int) -> None:
+    _add_backbone_and_dataset(parser)
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"how many seeds, from 0 up (default {seeds})")
+    for field in dataclasses.fields(Hyperparameters):
+        flag = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(field.default), help=f"default {getattr(defaults, field.name)}")
+    parser.add_argument("--rerun", action="store_true", help="train again even where the same runs are there")
 
 
 def _say(event: dict[str, Any]) -> None:

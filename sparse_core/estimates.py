@@ -1,4 +1,4 @@
-"""About how long a probe will take, from short measurements on this machine; kept, and replaced by real runs' times.
+"""About how long a transfer will take, from short measurements on this machine; kept, and replaced by real runs' times.
 
 Reading and scaling an estimate needs no torch; only ``measure`` does, and runs in a worker.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparse_core.paths import home, write_text
-from sparse_core.spec import Hyperparameters, ProbeSpec
+from sparse_core.spec import FinetuneSpec, Hyperparameters, ProbeSpec, TransferSpec
 
 SAMPLE_PICTURES = 32
 SAMPLE_ROWS = 4096
@@ -23,35 +23,50 @@ SAMPLE_SEEDS = 5
 
 @dataclass(frozen=True)
 class Estimate:
-    """``seconds_per_picture`` for features (decode and backbone), ``seconds_per_epoch`` for one seed trained in a batch
-    of seeds; ``pictures`` is how many the dataset has."""
+    """``seconds_per_picture`` for features (decode and backbone; 0 under full transfer, which has none),
+    ``seconds_per_epoch`` for one seed; ``pictures`` is how many the dataset has."""
 
     pictures: int
     seconds_per_picture: float
     seconds_per_epoch: float
 
     def seconds(self, epochs: int, seeds: int, features_cached: bool) -> float:
-        """The whole probe: features where they are not cached, then training."""
+        """The whole transfer: features where they are not cached, then training."""
         extraction = 0.0 if features_cached else self.pictures * self.seconds_per_picture
         return extraction + epochs * seeds * self.seconds_per_epoch
 
 
-def recall(backbone: str, dataset: str) -> Estimate | None:
+def recall(backbone: str, dataset: str, transfer: str = "linear") -> Estimate | None:
     """What is known of this backbone on this dataset on this machine; None where nothing was measured yet."""
-    file = _file(backbone, dataset)
+    file = _file(backbone, dataset, transfer)
     return Estimate(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
 def remember(spec: ProbeSpec, extracted: Any, seconds_per_epoch: float) -> None:
-    """Keep the times of a real run, which are better than any estimate."""
+    """Keep the times of a real probe, which are better than any estimate."""
     pictures = len(extracted.train_labels) + len(extracted.test_labels)
     known = recall(spec.backbone, spec.dataset)
     per_picture = known.seconds_per_picture if known and extracted.cached else 1 / extracted.images_per_second
     _keep(spec, Estimate(pictures, per_picture, seconds_per_epoch))
 
 
-def measure(backbone: Any, dataset: Any, spec: ProbeSpec) -> dict[str, Any]:
-    """Time a few pictures through decoding and backbone, and a few epochs on features of the right shape."""
+def remember_finetune(spec: FinetuneSpec, dataset: Any, seconds_per_epoch: float) -> None:
+    """Keep the time of a real finetuning, which is better than any estimate."""
+    _keep(spec, Estimate(len(dataset.train.labels) + len(dataset.test.labels), 0.0, seconds_per_epoch))
+
+
+def measure(backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
+    """Time a little of what the transfer will do, and keep it: for a probe a few pictures through decoding and backbone and
+    a few epochs on features of the right shape, for full transfer a few training steps and tests."""
+    if isinstance(spec, FinetuneSpec):
+        from sparse_core import finetune
+
+        remember_finetune(spec, dataset, finetune.time_epoch(backbone, dataset, spec))
+        return asdict(recall(spec.backbone, spec.dataset, spec.transfer))  # type: ignore[arg-type]
+    return _measure_probe(backbone, dataset, spec)
+
+
+def _measure_probe(backbone: Any, dataset: Any, spec: ProbeSpec) -> dict[str, Any]:
     from sparse_core import features
 
     seconds_per_picture = features.time_sample(backbone, dataset.train, SAMPLE_PICTURES, precision=spec.precision)
@@ -78,10 +93,10 @@ def _time_epoch(rows: int, dimensions: int, classes: int, settings: Hyperparamet
     return (time.perf_counter() - started) / (SAMPLE_EPOCHS * SAMPLE_SEEDS)
 
 
-def _keep(spec: ProbeSpec, estimate: Estimate) -> None:
-    write_text(_file(spec.backbone, spec.dataset), json.dumps(asdict(estimate)))
+def _keep(spec: TransferSpec, estimate: Estimate) -> None:
+    write_text(_file(spec.backbone, spec.dataset, spec.transfer), json.dumps(asdict(estimate)))
 
 
-def _file(backbone: str, dataset: str) -> Path:
-    name = hashlib.sha256(f"{backbone}\n{dataset}".encode()).hexdigest()[:24]
+def _file(backbone: str, dataset: str, transfer: str) -> Path:
+    name = hashlib.sha256(f"{backbone}\n{dataset}\n{transfer}".encode()).hexdigest()[:24]
     return home() / "estimates" / f"{name}.json"

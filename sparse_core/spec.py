@@ -178,7 +178,7 @@ class SpeedupSpec:
 
 
 TransferSpec = ProbeSpec | FinetuneSpec
-AnyTransfer = TypeVar("AnyTransfer", ProbeSpec, FinetuneSpec)
+AnyTransfer = TypeVar("AnyTransfer", bound=TransferSpec)
 
 KINDS: dict[str, type] = {
     "probe": ProbeSpec,

@@ -1,0 +1,98 @@
+"""The pictures of a split as a network's input: decoded in parallel, ahead of their use, and kept where memory allows."""
+
+import itertools
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sparse_core.datasets import Split
+from sparse_core.transforms import FILTERS, Transform, prepare
+
+# The ranges of torchvision's RandomResizedCrop, which the study uses: share of the area, width over height.
+CROP_AREA = (0.08, 1.0)
+CROP_RATIO = (3 / 4, 4 / 3)
+CROP_TRIES = 10
+
+
+class Pictures:
+    """The pictures of ``split``, prepared for ``transform``; up to ``budget`` bytes of them are kept decoded."""
+
+    def __init__(self, split: Split, transform: Transform, budget: int) -> None:
+        self.split, self.transform, self.budget = split, transform, budget
+        self._kept: dict[int, np.ndarray] = {}
+        self._kept_bytes = 0
+
+    def whole(self, row: int) -> np.ndarray:
+        """Picture ``row`` as it is tested: resized and centre cropped, (crop, crop, 3) uint8."""
+        return self._keep(row, lambda: prepare(self.split.load(row), self.transform))
+
+    def augmented(self, row: int, seed: int, epoch: int) -> np.ndarray:
+        """Picture ``row`` as it is trained on: random resized crop and flip, (crop, crop, 3) uint8.
+
+        Seed, epoch and row alone decide which crop, so a resumed training sees the same ones. A split's pictures are asked
+        for either whole or augmented, never both.
+        """
+        picture = Image.fromarray(self._keep(row, lambda: np.asarray(self.split.load(row))))
+        generator = np.random.default_rng([seed, epoch, row])
+        left, top, width, height = random_crop(picture.width, picture.height, generator)
+        side, filter_ = self.transform.crop, FILTERS[self.transform.interpolation]
+        cropped = picture.resize((side, side), filter_, box=(left, top, left + width, top + height))
+        if generator.random() < 0.5:
+            cropped = cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return np.asarray(cropped)
+
+    def _keep(self, row: int, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        kept = self._kept.get(row)
+        if kept is not None:
+            return kept
+        decoded = decode()
+        if self._kept_bytes + decoded.nbytes <= self.budget:
+            self._kept_bytes += decoded.nbytes
+            self._kept[row] = decoded
+        return decoded
+
+
+def random_crop(width: int, height: int, generator: np.random.Generator) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a crop drawn as torchvision's RandomResizedCrop draws it (Inception's rule)."""
+    low, high = math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])
+    for _ in range(CROP_TRIES):
+        area = width * height * generator.uniform(*CROP_AREA)
+        ratio = math.exp(generator.uniform(low, high))
+        wide, tall = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < wide <= width and 0 < tall <= height:
+            left, top = generator.integers(width - wide + 1), generator.integers(height - tall + 1)
+            return int(left), int(top), wide, tall
+    wide = min(width, round(height * CROP_RATIO[1]))
+    tall = min(height, round(width / CROP_RATIO[0]))
+    return (width - wide) // 2, (height - tall) // 2, wide, tall
+
+
+def batches(
+    picture: Callable[[int], np.ndarray], rows: Sequence[int], size: int, *, ahead: int = 2
+) -> Iterator[np.ndarray]:
+    """Pictures of ``rows`` in their order, (N, H, W, 3) uint8 with N up to ``size``; ``ahead`` batches are made in advance."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    waiting = iter(rows)
+    queue: deque[Future[np.ndarray]] = deque(
+        pool.submit(picture, row) for row in itertools.islice(waiting, (1 + ahead) * size)
+    )
+    try:
+        while queue:
+            made = np.stack([queue.popleft().result() for _ in range(min(size, len(queue)))])
+            queue.extend(pool.submit(picture, row) for row in itertools.islice(waiting, len(made)))
+            yield made
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def normalised(pictures: np.ndarray, transform: Transform) -> Tensor:
+    """Pictures (N, H, W, 3) uint8 as a network's input, (N, 3, H, W) float32, channels last in memory."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (transform.mean, transform.std))
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
