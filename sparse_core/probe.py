@@ -1,15 +1,18 @@
-"""The study's linear transfer: a new linear classifier on frozen features, all seeds trained in one batch.
+"""The study's linear transfer: a new linear classifier on frozen features, all seeds trained side by side.
 
 Shapes: S classifiers (one a seed), N training and T test samples, D features, C classes, B samples in a mini-batch.
 The gradient of the mean cross entropy of a linear softmax classifier is known in closed form, (softmax − one-hot)ᵀ · X / B,
-so one training step is two batched products and one update, without autograd.
+so one training step is two products and one update, without autograd. Nearly half of the arithmetic would be the test after
+each epoch; most of it is spared, because it can be shown which predictions cannot have changed.
 """
 
 import math
 import pickle
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,8 @@ from sparse_core.spec import Hyperparameters
 CHECKPOINT_SECONDS = 10.0
 VALIDATION_SHARE = 0.2
 COPY_ROWS = 4096
-EVALUATION_ROWS = 8192
+EVALUATION_ROWS = 256  # the matrix library slows down where one factor is much longer
+EPOCHS_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,7 @@ def train(
     torch.optim.SGD's: v ← momentum · v + gradient + weight_decay · w, then w ← w − rate · v, bias included; the rate falls
     by ``step_factor`` every ``step_epochs``; the last, smaller mini-batch of an epoch is kept. A seed fixes the initial
     weights (torch.nn.Linear's) and, with the epoch, the shuffling, so it gives the same result whichever seeds train
-    beside it and after a resume: in fp32 because its products are computed apart, in bf16 because oneDNN's batched product
-    has so far treated each matrix alike (tested, not promised by oneDNN). Another number of threads may round otherwise.
+    beside it, on any number of cores, and after a resume.
 
     ``products`` is the precision of the matrix products: "fp32", "bf16", or "auto", which is bf16 where the processor
     computes it natively. Weights, momentum and update are fp32 always.
@@ -127,18 +130,18 @@ def train(
         _Test(_checked_copy("test", test_features, dtype), test_labels, classes),
         [(seed, settings.learning_rate) for seed in seeds],
         settings,
+        keep_states=checkpoint is not None,
     )
     kept = _Checkpoint(checkpoint, training) if checkpoint else None
     try:
-        for epoch in training.epochs():
-            _require_convergence(training)
-            if on_epoch:
-                loss, top1, mean_per_class = (
-                    curve[-1] for curve in (training.loss, training.top1, training.mean_per_class)
-                )
-                on_epoch(Progress(epoch, settings.epochs, tuple(seeds), loss, top1, mean_per_class, "train"))
-            if kept:
-                kept.save_when_due()
+        with closing(training.epochs()) as epochs:
+            for epoch in epochs:
+                loss, top1, mean_per_class = training.curves(epoch)
+                _require_convergence(training, epoch, loss)
+                if on_epoch:
+                    on_epoch(Progress(epoch, settings.epochs, tuple(seeds), loss, top1, mean_per_class, "train"))
+                if kept:
+                    kept.save_when_due()
     except Cancelled:
         if kept:
             kept.remove()
@@ -158,7 +161,7 @@ def choose_learning_rate(
     *,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> tuple[float, dict[float, float]]:
-    """Choose among ``rates`` on a stratified fifth of the training data, all rates and seeds in one batch.
+    """Choose among ``rates`` on a stratified fifth of the training data, all rates and seeds side by side.
 
     Returns the rate with the highest final validation top-1 accuracy, averaged over seeds (the lower rate where two are
     equal), and that accuracy for every rate; a rate whose training diverges counts as 0. Test data is never seen here.
@@ -178,18 +181,21 @@ def choose_learning_rate(
         settings,
     )
     del features
-    for epoch in training.epochs():
-        loss, top1, mean_per_class = (
-            np.asarray(curve[-1]).reshape(len(rates), len(seeds))
-            for curve in (training.loss, training.top1, training.mean_per_class)
-        )
-        scores = np.where(np.isfinite(loss).all(axis=1), top1.mean(axis=1), 0.0)
-        leader = int(scores.argmax())
-        if not np.isfinite(loss).all(axis=1).any():
-            raise InputError(f"Every learning rate diverged ({', '.join(f'{r:g}' for r in rates)}). Try lower ones.")
-        if on_epoch:
-            leading = [values[leader].tolist() for values in (loss, top1, mean_per_class)]
-            on_epoch(Progress(epoch, settings.epochs, tuple(seeds), leading[0], leading[1], leading[2], "sweep"))
+    with closing(training.epochs()) as epochs:
+        for epoch in epochs:
+            loss, top1, mean_per_class = (
+                np.reshape(values, (len(rates), len(seeds))) for values in training.curves(epoch)
+            )
+            finite = np.isfinite(loss).all(axis=1)
+            scores = np.where(finite, top1.mean(axis=1), 0.0)
+            leader = int(scores.argmax())
+            if not finite.any():
+                raise InputError(
+                    f"Every learning rate diverged ({', '.join(f'{r:g}' for r in rates)}). Try lower ones."
+                )
+            if on_epoch:
+                leading = [values[leader].tolist() for values in (loss, top1, mean_per_class)]
+                on_epoch(Progress(epoch, settings.epochs, tuple(seeds), leading[0], leading[1], leading[2], "sweep"))
     return rates[leader], dict(zip(rates, scores.tolist(), strict=True))
 
 
@@ -220,8 +226,157 @@ def initial_classifier(seed: int, classes: int, dimensions: int) -> tuple[Tensor
     return weight, bias
 
 
+class _Training:
+    """S classifiers trained side by side; ``replicas`` are their (seed, learning rate).
+
+    Each trains in one thread at a time, with products of one thread. So it rounds alike whichever train beside it and on
+    any number of cores, and a busy machine slows one classifier instead of making all threads wait for each other.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        test: "_Test",
+        replicas: Sequence[tuple[int, float]],
+        settings: Hyperparameters,
+        *,
+        keep_states: bool = False,
+    ) -> None:
+        self.features, self.labels, self.test = features, labels, test
+        self.replicas, self.settings = list(replicas), settings
+        self.classifiers = [_Classifier(self, seed, rate, keep_states) for seed, rate in replicas]
+
+    def epochs(self) -> Generator[int, None, None]:
+        """Train and test from where the training stands; yields each epoch once all classifiers have done it.
+
+        A classifier may run some epochs ahead, so that no core waits where there are more classifiers than cores.
+        """
+        epoch = min(classifier.epoch for classifier in self.classifiers)
+        busy: dict[Future[None], _Classifier] = {}
+        threads = torch.get_num_threads()
+        with _single_threads(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            while epoch < self.settings.epochs:
+                end = min(epoch + EPOCHS_AHEAD, self.settings.epochs)
+                idle = [one for one in self.classifiers if one.epoch < end and one not in busy.values()]
+                for classifier in sorted(idle, key=lambda one: one.epoch)[: threads - len(busy)]:
+                    busy[pool.submit(classifier.train_epoch)] = classifier
+                for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    del busy[future]
+                while epoch < min(classifier.epoch for classifier in self.classifiers):
+                    epoch += 1
+                    yield epoch
+
+    def curves(self, epoch: int) -> tuple[list[float], list[float], list[float]]:
+        """Loss, top-1 and mean per-class accuracy of each classifier after ``epoch`` (from 1)."""
+        loss, top1, mean_per_class = (
+            [getattr(classifier, name)[epoch - 1] for classifier in self.classifiers]
+            for name in ("loss", "top1", "mean_per_class")
+        )
+        return loss, top1, mean_per_class
+
+    def results(self) -> list[ProbeResult]:
+        return [classifier.result() for classifier in self.classifiers]
+
+
+class _Classifier:
+    """One classifier, its momentum, its predictions on test and its curves."""
+
+    def __init__(self, training: _Training, seed: int, rate: float, keep_states: bool) -> None:
+        self.training, self.seed, self.rate, self.keep_states = training, seed, rate, keep_states
+        self.epoch = 0
+        self.loss: list[float] = []
+        self.top1: list[float] = []
+        self.mean_per_class: list[float] = []
+        features, classes = training.features, training.test.classes
+        self.weight, bias = initial_classifier(seed, classes, features.shape[1])
+        self.bias = bias[:, None]
+        self.weight_velocity = torch.zeros_like(self.weight)
+        self.bias_velocity = torch.zeros_like(self.bias)
+        self.weight_gradient = torch.empty_like(self.weight)
+        self.product_weight = self.weight.to(features.dtype)
+        self.product_gradient = self.weight_gradient.to(features.dtype)
+        self.gathered = features.new_empty(training.settings.batch_size, features.shape[1])
+        self.predictions = _Predictions(training.test)
+        self.state: dict[str, Any] = {}
+
+    def train_epoch(self) -> None:
+        """One pass over the training rows in the seed's own order, then the test."""
+        settings, rows = self.training.settings, len(self.training.features)
+        rate = self.rate * settings.step_factor ** (self.epoch // settings.step_epochs)
+        order = torch.from_numpy(shuffled_rows(self.seed, self.epoch, rows))
+        with torch.inference_mode():
+            loss = sum(self._step(batch, rate) for batch in order.split(settings.batch_size))
+            predicted = self.predictions.update(self.product_weight, self.bias)
+            top1, mean_per_class = self.training.test.score(predicted)
+        self.loss.append(float(loss) / rows)
+        self.top1.append(top1)
+        self.mean_per_class.append(mean_per_class)
+        if self.keep_states:
+            self.state = self._snapshot()
+        self.epoch += 1
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` was when it was kept."""
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.product_weight = self.weight.to(self.product_weight.dtype)
+        self.state = state
+
+    def result(self) -> ProbeResult:
+        with torch.inference_mode():
+            predicted = self.predictions.update(self.product_weight, self.bias)
+        return ProbeResult(
+            self.seed,
+            self.rate,
+            self.loss,
+            self.top1,
+            self.mean_per_class,
+            self.training.test.confusion(predicted),
+            self.weight.numpy().copy(),
+            self.bias[:, 0].numpy().copy(),
+        )
+
+    def _snapshot(self) -> dict[str, Any]:
+        curves = {name: list(getattr(self, name)) for name in ("loss", "top1", "mean_per_class")}
+        tensors = ("weight", "bias", "weight_velocity", "bias_velocity")
+        return {"epoch": self.epoch + 1, **curves, **{name: getattr(self, name).clone() for name in tensors}}
+
+    def _step(self, batch: Tensor, rate: float) -> Tensor:
+        """One SGD step on rows ``batch`` (B,); returns the summed loss."""
+        size = len(batch)
+        x = torch.index_select(self.training.features, 0, batch, out=self.gathered[:size])
+        labels = self.training.labels[batch][None]
+        log_probabilities = torch.log_softmax(torch.mm(self.product_weight, x.T) + self.bias, dim=0)
+        loss = -log_probabilities.gather(0, labels).sum()
+        residual = log_probabilities.exp_()
+        residual.scatter_add_(0, labels, residual.new_full((1, 1), -1.0).expand_as(labels)).div_(size)
+        torch.mm(residual.to(x.dtype), x, out=self.product_gradient)
+        if self.product_gradient is not self.weight_gradient:
+            self.weight_gradient.copy_(self.product_gradient)
+        torch._fused_sgd_(
+            [self.weight, self.bias],
+            [self.weight_gradient, residual.sum(dim=1, keepdim=True)],
+            [self.weight_velocity, self.bias_velocity],
+            lr=rate,
+            momentum=self.training.settings.momentum,
+            weight_decay=self.training.settings.weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,  # velocities start at 0, which gives the same first step
+        )
+        if self.product_weight is not self.weight:
+            self.product_weight.copy_(self.weight)
+        return loss
+
+
 class _Test:
-    """The test samples, and how well S classifiers do on them."""
+    """The test samples, and how well predictions of them do.
+
+    ``mean`` x̄ (D,), ``spread`` ‖x − x̄‖ and ``reach`` max(‖x‖, ‖x̄‖), both (T,), serve to show that predictions stand.
+    """
 
     def __init__(self, features: Tensor, labels: np.ndarray, classes: int) -> None:
         self.features, self.classes = features, classes
@@ -229,138 +384,76 @@ class _Test:
         counts = np.bincount(labels, minlength=classes)
         present = np.count_nonzero(counts)
         self.class_shares = torch.from_numpy(1 / (counts[labels] * present))
+        chunks = features.split(COPY_ROWS)
+        self.mean = torch.stack([rows.float().sum(dim=0) for rows in chunks]).sum(dim=0) / len(features)
+        self.spread = torch.cat([(rows.float() - self.mean).norm(dim=1) for rows in chunks])
+        lengths = torch.cat([rows.float().norm(dim=1) for rows in chunks])
+        self.reach = lengths.clamp_min(float(self.mean.norm()))
 
-    def predict(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """Predicted classes (S, T) of classifiers with weight (S, C, D), in the products' precision, and bias (S, C, 1)."""
-        chunks = self.features.split(EVALUATION_ROWS)
-        return torch.cat([(_logits_of_all(weight, rows) + bias).max(dim=1).indices for rows in chunks], dim=1)
-
-    def score(self, predictions: Tensor) -> tuple[list[float], list[float]]:
-        """Top-1 accuracy, and accuracy averaged over the classes that occur in test: one value a classifier."""
+    def score(self, predictions: Tensor) -> tuple[float, float]:
+        """Top-1 accuracy, and accuracy averaged over the classes that occur in test."""
         right = (predictions == self.labels).double()
-        return right.mean(dim=1).tolist(), (right @ self.class_shares).tolist()
+        return float(right.mean()), float(right @ self.class_shares)
 
     def confusion(self, predictions: Tensor) -> np.ndarray:
-        """(C, C) int64 of one classifier's predictions (T,), rows true and columns predicted."""
+        """(C, C) int64 counts of predictions (T,), rows true and columns predicted."""
         cells = torch.bincount(self.labels * self.classes + predictions, minlength=self.classes**2)
         return cells.reshape(self.classes, self.classes).numpy()
 
 
-class _Training:
-    """S classifiers, their momentum and their curves; ``replicas`` are (seed, learning rate), equal rates side by side."""
+class _Predictions:
+    """One classifier's predictions of the test samples, computed anew only where they may have changed.
 
-    def __init__(
-        self,
-        features: Tensor,
-        labels: Tensor,
-        test: _Test,
-        replicas: Sequence[tuple[int, float]],
-        settings: Hyperparameters,
-    ) -> None:
-        self.features, self.labels, self.test = features, labels, test
-        self.replicas, self.settings = list(replicas), settings
-        self.epoch = 0
-        self.loss: list[list[float]] = []
-        self.top1: list[list[float]] = []
-        self.mean_per_class: list[list[float]] = []
-        self.predictions = torch.empty(0, dtype=torch.int64)
-        dimensions = features.shape[1]
-        drawn = [initial_classifier(seed, test.classes, dimensions) for seed, _ in self.replicas]
-        self.weight = torch.stack([weight for weight, _ in drawn])
-        self.bias = torch.stack([bias for _, bias in drawn])[:, :, None]
-        self.weight_velocity = torch.zeros_like(self.weight)
-        self.bias_velocity = torch.zeros_like(self.bias)
-        self.weight_gradient = torch.empty_like(self.weight)
-        self.product_weight = self.weight.to(features.dtype)
-        self.product_gradient = self.weight_gradient.to(features.dtype)
-        self.gathered = features.new_empty(len(self.replicas) * settings.batch_size, dimensions)
+    Since all logits were last computed, that of class c on x has moved by ΔW_c · x + Δb_c = (ΔW_c · x̄ + Δb_c) + ΔW_c · (x − x̄):
+    the first part is known, the second at most ‖ΔW_c‖ ‖x − x̄‖ (Cauchy–Schwarz). Where this cannot close the margin between
+    the first and the second class, not even with the most that rounding may do, the first class is still the prediction.
+    """
 
-    def epochs(self) -> Iterator[int]:
-        """Train and test epoch by epoch, from where the training stands; yields the number of epochs done."""
-        while self.epoch < self.settings.epochs:
-            with torch.inference_mode():
-                self.loss.append(self._train_epoch())
-                self.predictions = self.test.predict(self.product_weight, self.bias)
-                top1, mean_per_class = self.test.score(self.predictions)
-            self.top1.append(top1)
-            self.mean_per_class.append(mean_per_class)
-            self.epoch += 1
-            yield self.epoch
+    def __init__(self, test: _Test) -> None:
+        self.test = test
+        rows, dimensions = test.features.shape
+        summing = dimensions * 2.0**-24
+        storing = 2.0**-9 if test.features.dtype == torch.bfloat16 else 0.0
+        self.rounding = 8 * summing + 2 * storing  # of four logits, two drifts, and the bounds themselves
+        self.spent = rows
+        self.classes = torch.empty(0, dtype=torch.int64)
 
-    def results(self) -> list[ProbeResult]:
-        return [
-            ProbeResult(
-                seed,
-                rate,
-                [losses[index] for losses in self.loss],
-                [accuracies[index] for accuracies in self.top1],
-                [accuracies[index] for accuracies in self.mean_per_class],
-                self.test.confusion(self.predictions[index]),
-                self.weight[index].numpy().copy(),
-                self.bias[index, :, 0].numpy().copy(),
-            )
-            for index, (seed, rate) in enumerate(self.replicas)
-        ]
+    def update(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """Predicted classes (T,) of the classifier with weight (C, D), in the products' precision, and bias (C, 1)."""
+        rows = self._uncertain(weight, bias) if len(self.classes) else None
+        total = len(self.test.features)
+        if rows is None or self.spent + len(rows) > total:
+            self._compute_all(weight, bias)
+            return self.classes
+        self.spent += len(rows)
+        predicted = self.classes.clone()
+        for chunk in rows.split(EVALUATION_ROWS):
+            logits = torch.mm(weight, self.test.features[chunk].T) + bias
+            predicted[chunk] = logits.max(dim=0).indices
+        return predicted
 
-    def _train_epoch(self) -> list[float]:
-        """One pass over the training rows, each classifier in its own order; returns its mean loss."""
-        rows = len(self.features)
-        order = np.stack([shuffled_rows(seed, self.epoch, rows) for seed, _ in self.replicas])
-        updates = self._updates()
-        total = torch.zeros(len(self.replicas))
-        for batch in torch.from_numpy(order).split(self.settings.batch_size, dim=1):
-            total += self._step(batch, updates)
-        return (total.double() / rows).tolist()
+    def _uncertain(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """Rows of which it cannot be shown that their prediction is what it was when all were computed."""
+        change = weight.float() - self.weight
+        drift = torch.mv(change, self.test.mean) + (bias - self.bias)[:, 0]
+        moved = change.norm(dim=1)
+        size = self.size + _largest_row(weight)
+        first = self.classes
+        left = self.margin + drift[first] - drift.max() - self.test.spread * (moved[first] + moved.max())
+        return torch.logical_not(left > self.rounding * size * self.test.reach).nonzero()[:, 0]
 
-    def _step(self, batch: Tensor, updates: Sequence[Callable[[Tensor], None]]) -> Tensor:
-        """One SGD step on rows ``batch`` (S, B); returns each classifier's summed loss, (S,)."""
-        classifiers, size = batch.shape
-        index = batch.reshape(-1)
-        x = torch.index_select(self.features, 0, index, out=self.gathered[: len(index)]).view(classifiers, size, -1)
-        labels = self.labels[batch][:, None, :]
-        logits = _products(self.product_weight, x.mT) + self.bias
-        log_probabilities = torch.log_softmax(logits, dim=1)
-        loss = -log_probabilities.gather(1, labels).sum(dim=(1, 2))
-        residual = log_probabilities.exp_()
-        residual.scatter_add_(1, labels, residual.new_full((1, 1, 1), -1.0).expand_as(labels)).div_(size)
-        _products(residual.to(x.dtype), x, out=self.product_gradient)
-        if self.product_gradient is not self.weight_gradient:
-            self.weight_gradient.copy_(self.product_gradient)
-        bias_gradient = residual.sum(dim=2, keepdim=True)
-        for update in updates:
-            update(bias_gradient)
-        if self.product_weight is not self.weight:
-            self.product_weight.copy_(self.weight)
-        return loss
-
-    def _updates(self) -> list[Callable[[Tensor], None]]:
-        """The epoch's update rule, one a learning rate, over the classifiers that have it."""
-        decay = self.settings.step_factor ** (self.epoch // self.settings.step_epochs)
-        rates = [rate for _, rate in self.replicas]
-        return [
-            self._update(slice(rates.index(rate), rates.index(rate) + rates.count(rate)), rate * decay)
-            for rate in dict.fromkeys(rates)
-        ]
-
-    def _update(self, of: slice, rate: float) -> Callable[[Tensor], None]:
-        parameters = [self.weight[of], self.bias[of]]
-        velocities = [self.weight_velocity[of], self.bias_velocity[of]]
-
-        def update(bias_gradient: Tensor) -> None:
-            torch._fused_sgd_(
-                parameters,
-                [self.weight_gradient[of], bias_gradient[of]],
-                velocities,
-                lr=rate,
-                momentum=self.settings.momentum,
-                weight_decay=self.settings.weight_decay,
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-                is_first_step=False,  # velocities start at 0, which gives the same first step
-            )
-
-        return update
+    def _compute_all(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight.float().clone(), bias.clone()
+        self.size = _largest_row(weight)
+        self.spent = 0
+        classes, margins = [], []
+        for chunk in self.test.features.split(EVALUATION_ROWS):
+            logits = torch.mm(weight, chunk.T) + bias
+            first = logits.max(dim=0)
+            second = logits.scatter_(0, first.indices[None], -math.inf).amax(dim=0)
+            classes.append(first.indices)
+            margins.append(first.values - second)
+        self.classes, self.margin = torch.cat(classes), torch.cat(margins)
 
 
 class _Checkpoint:
@@ -377,24 +470,20 @@ class _Checkpoint:
             self.save()
 
     def save(self) -> None:
-        state = {name: getattr(self.training, name) for name in _STATE}
+        states = [classifier.state for classifier in self.training.classifiers]
         with atomic_file(self.file) as temporary:
-            torch.save({"fingerprint": self.fingerprint, **state}, temporary)
+            torch.save({"fingerprint": self.fingerprint, "states": states}, temporary)
         self.saved_at = time.monotonic()
 
     def remove(self) -> None:
         self.file.unlink(missing_ok=True)
 
     def _resume(self) -> None:
-        state = _read_state(self.file)
-        if state.get("fingerprint") != self.fingerprint:
+        kept = _read_state(self.file)
+        if kept.get("fingerprint") != self.fingerprint:
             return
-        for name in _STATE:
-            setattr(self.training, name, state[name])
-        self.training.product_weight = self.training.weight.to(self.training.features.dtype)
-
-
-_STATE = ("epoch", "loss", "top1", "mean_per_class", "weight", "bias", "weight_velocity", "bias_velocity")
+        for classifier, state in zip(self.training.classifiers, kept["states"], strict=True):
+            classifier.resume(state)
 
 
 def _read_state(file: Path) -> dict[str, Any]:
@@ -413,25 +502,19 @@ def _fingerprint(training: _Training) -> str:
     return f"{sums} {training.features.dtype} {test.classes} {training.replicas} {training.settings}"
 
 
-def _products(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    """S matrix products, (S, M, K) · (S, K, N), in the operands' precision.
-
-    In fp32 they are computed one by one: MKL's batched product splits its work by S, and a seed's rounding would depend
-    on how many train beside it.
-    """
-    if left.dtype == torch.bfloat16:
-        return torch.bmm(left, right) if out is None else torch.bmm(left, right, out=out)
-    out = left.new_empty(left.shape[0], left.shape[1], right.shape[2]) if out is None else out
-    for one_left, one_right, one_out in zip(left, right, out, strict=True):
-        torch.mm(one_left, one_right, out=one_out)
-    return out
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """Let every product run in the thread that asks for it, for as long as this lasts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-def _logits_of_all(weight: Tensor, features: Tensor) -> Tensor:
-    """weight (S, C, D) · features (T, D) as (S, C, T), in fp32 one classifier at a time, for the reason above."""
-    if weight.dtype == torch.bfloat16:
-        return (weight.flatten(0, 1) @ features.T).view(*weight.shape[:2], -1)
-    return torch.stack([one @ features.T for one in weight])
+def _largest_row(weight: Tensor) -> float:
+    return float(weight.float().norm(dim=1).max())
 
 
 def _product_type(products: str) -> torch.dtype:
@@ -494,11 +577,11 @@ def _checked_copy(which: str, features: np.ndarray, dtype: torch.dtype) -> Tenso
     return copied
 
 
-def _require_convergence(training: _Training) -> None:
-    finite = np.isfinite(training.loss[-1])
+def _require_convergence(training: _Training, epoch: int, loss: list[float]) -> None:
+    finite = np.isfinite(loss)
     if not finite.all():
         seed, rate = training.replicas[int(np.argmin(finite))]
         raise InputError(
-            f"Training diverged: the loss of seed {seed} is no longer finite in epoch {training.epoch} at learning rate "
+            f"Training diverged: the loss of seed {seed} is no longer finite in epoch {epoch} at learning rate "
             f"{rate:g}. Lower the learning rate."
         )

@@ -87,6 +87,60 @@ def test_a_seed_gives_the_same_whatever_trains_beside_it(products):
     np.testing.assert_array_equal(alone.weight, beside.weight)
 
 
+def test_the_number_of_threads_changes_nothing():
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            results.append(probe.train(*TRAIN, *TEST, 4, [5, 1, 2], SETTINGS))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    for one, two in zip(*results, strict=True):
+        assert one.top1 == two.top1
+        np.testing.assert_array_equal(one.weight, two.weight)
+
+
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+def test_predictions_that_stand_are_not_computed_again(products, monkeypatch):
+    """Computing all predictions in every epoch gives the same curves; most of it is spared."""
+    settings = dataclasses.replace(SETTINGS, epochs=40, step_epochs=10)
+    uncertain = probe._Predictions._uncertain
+    asked = []
+
+    def spy(self, weight, bias):
+        rows = uncertain(self, weight, bias)
+        asked.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(probe._Predictions, "_uncertain", spy)
+    spared = probe.train(*TRAIN, *TEST, 4, [0, 1], settings, products=products)
+    monkeypatch.setattr(probe._Predictions, "_uncertain", lambda self, weight, bias: torch.arange(len(TEST[1])))
+    whole = probe.train(*TRAIN, *TEST, 4, [0, 1], settings, products=products)
+    for one, other in zip(spared, whole, strict=True):
+        assert one.top1 == other.top1
+        np.testing.assert_array_equal(one.confusion, other.confusion)
+    assert len(asked) == 2 * 40
+    assert np.mean(asked[40:]) < 0.2 * len(TEST[1])
+
+
+def test_no_prediction_that_could_have_changed_is_kept():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(500, 64, generator=generator)
+    predictions = probe._Predictions(probe._Test(features, np.arange(500) % 5, 5))
+    weight, bias = torch.randn(5, 64, generator=generator), torch.randn(5, 1, generator=generator)
+    for size in (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1):
+        for _ in range(20):
+            weight += size * torch.randn(weight.shape, generator=generator)
+            bias += size * torch.randn(bias.shape, generator=generator)
+            found = predictions.update(weight, bias)
+            logits = features.double() @ weight.double().T + bias[:, 0].double()
+            best = logits.topk(2, dim=1)
+            clear = best.values[:, 0] - best.values[:, 1] > 1e-5
+            assert torch.equal(found[clear], best.indices[clear, 0])
+
+
 def test_different_seeds_differ():
     first, second = probe.train(*TRAIN, *TEST, 4, [0, 1], SETTINGS)
     assert not np.array_equal(first.weight, second.weight)
@@ -115,6 +169,15 @@ def test_resumes_bitwise_from_a_checkpoint(tmp_path, monkeypatch):
         assert ours.top1 == theirs.top1
         np.testing.assert_array_equal(ours.weight, theirs.weight)
     assert not file.exists()
+
+
+def test_resumes_from_a_checkpoint_of_the_last_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(probe._Checkpoint, "remove", lambda self: None)
+    whole = probe.train(*TRAIN, *TEST, 4, [0], SETTINGS, checkpoint=tmp_path / "state.pt")
+    again = probe.train(*TRAIN, *TEST, 4, [0], SETTINGS, checkpoint=tmp_path / "state.pt")
+    assert again[0].top1 == whole[0].top1
+    np.testing.assert_array_equal(again[0].confusion, whole[0].confusion)
 
 
 def test_cancel_leaves_nothing(tmp_path):
