@@ -21,6 +21,10 @@ PAGES = (
     ("tradeoffs", "Tradeoffs", ":material/show_chart:"),
     ("tasks", "Tasks", ":material/grid_on:"),
     ("probe", "Probe", ":material/science:"),
+    ("finetune", "Finetune", ":material/tune:"),
+    ("library", "Library", ":material/inventory_2:"),
+    ("structure", "Structure", ":material/account_tree:"),
+    ("speedup", "Speedup", ":material/speed:"),
     ("runs", "Runs", ":material/list_alt:"),
 )
 
@@ -29,6 +33,9 @@ DOWNLOAD_WIDTH = 1000
 
 HEADINGS = {
     "sparsity": "Sparsity (%)",
+    "measured_sparsity": "Measured sparsity (%)",
+    "sparsity_before": "Sparsity before (%)",
+    "sparsity_after": "Sparsity after (%)",
     "dataset": "Task",
     "dataset_hash": "Task's content",
     "accuracy_best": "Best accuracy (%)",

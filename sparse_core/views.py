@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import CITATION, METHODS, TASKS, task_label
+from sparse_core.catalog import CITATION, METHODS, TASKS, architecture_label, task_label
+from sparse_core.library import UNKNOWN, BackboneCard
 from sparse_core.measures import BASELINE_KEY, difference_to_dense, difficulty, pareto_front
 
 SERIES_KEY = ["source", "upstream", "protocol"]
@@ -28,6 +29,31 @@ def sparsity_label(sparsity: float) -> str:
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 task, 12 tasks."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, with about two digits: 45 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 36_000 else f"{seconds / 3600:,.0f} h"
+
+
+def time_left(seconds: float | None) -> str:
+    """What is added to a progress in words: how long it will still take, nothing while that cannot be told."""
+    return "" if seconds is None else f", about {duration(seconds)} left"
+
+
+def backbone_label(card: BackboneCard) -> str:
+    """A backbone as people tell it from the others; one of the library by the name its user gave."""
+    method = "unknown method" if card.method == UNKNOWN else card.method
+    method = method if any(letter.isupper() for letter in method[1:]) else method.lower()
+    sparse = method if card.method == "Dense" else f"{method} {sparsity_label(card.sparsity)}"
+    words = f"{architecture_label(card.architecture)}, {sparse}"
+    if card.kind == "library":
+        return f"{card.name}: {words}"
+    return words if card.ready else f"{words} (download)"
 
 
 def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:

@@ -1,0 +1,265 @@
+"""What Probe and Finetune share: what to transfer to what, about how long it takes, how far it is, how it ended."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from sparse_core import backbones, charts, datasets, estimates, jobs, views
+from sparse_core.catalog import METRICS, architecture_label, task_label
+from sparse_core.errors import InputError
+from sparse_core.records import Record, Records
+from sparse_core.spec import Hyperparameters, Job, TransferSpec
+
+OWN = "My own folder or Parquet file"
+
+CURVES = {"accuracy": "Accuracy", "loss": "Loss"}
+
+
+def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int] | None:
+    """The controls for backbone, dataset and number of seeds (``seeds`` at first); None while a path is missing or wrong."""
+    cards = {card.name: card for card in backbones.available()}
+    tasks = {card.id: card for card in datasets.available()}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        backbone = st.selectbox(
+            "Backbone",
+            list(cards),
+            format_func=lambda name: views.backbone_label(cards[name]),
+            key="backbone",
+            bind="query-params",
+            persist_state="session",
+            width=330,
+            help="Networks of yours come in on the Library page. Those marked “download” fetch their weights at first use.",
+        )
+        choice = st.selectbox(
+            "Dataset",
+            [*tasks, OWN],
+            format_func=lambda name: _dataset_label(tasks[name]) if name in tasks else OWN,
+            key="dataset",
+            bind="query-params",
+            persist_state="session",
+            width=330,
+            help="Digits works with no network. Your own pictures: a folder a class, or Parquet.",
+        )
+        count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=words_on_seeds)
+    dataset = choice if choice != OWN else _own_dataset()
+    return (backbone, dataset, int(count)) if dataset else None
+
+
+def schedule(defaults: Hyperparameters) -> Hyperparameters:
+    """The fields of the settings, in four columns; the learning rate left empty is that of ``defaults``."""
+    columns = st.columns(4)
+    epochs = columns[0].number_input("Epochs", 1, 10_000, defaults.epochs, key="epochs", bind="query-params")
+    rate = columns[1].number_input(
+        "Learning rate",
+        1e-6,
+        100.0,
+        None,
+        format="%g",
+        key="lr",
+        bind="query-params",
+        placeholder=f"{defaults.learning_rate:g}, the study's",
+        help="Left empty, it is the study's for this dataset.",
+    )
+    batch = columns[2].number_input("Batch size", 1, 4096, defaults.batch_size, key="batch", bind="query-params")
+    decay = columns[3].number_input(
+        "Weight decay", 0.0, 1.0, defaults.weight_decay, format="%g", key="decay", bind="query-params"
+    )
+    momentum = columns[0].number_input(
+        "Momentum", 0.0, 0.999, defaults.momentum, format="%g", key="momentum", bind="query-params"
+    )
+    step = columns[1].number_input(
+        "Epochs a step",
+        1,
+        10_000,
+        defaults.step_epochs,
+        key="step",
+        bind="query-params",
+        help="After each step the learning rate is multiplied by the factor.",
+    )
+    factor = columns[2].number_input(
+        "Step factor", 0.001, 1.0, defaults.step_factor, format="%g", key="factor", bind="query-params"
+    )
+    return Hyperparameters(
+        int(epochs),
+        float(rate or defaults.learning_rate),
+        float(momentum),
+        float(decay),
+        int(batch),
+        int(step),
+        float(factor),
+    )
+
+
+@st.fragment(run_every=1.0)
+def estimate(job: Job) -> None:
+    """About how long the job will take; measured once on this machine for each backbone, dataset and transfer."""
+    spec: TransferSpec = job.spec
+    known = estimates.recall(spec.backbone, spec.dataset, spec.transfer)
+    if known:
+        st.caption(_estimate_in_words(known, job))
+        return
+    if not _is_here(spec):
+        st.caption("Something has to be downloaded first, so the time cannot be told yet.")
+        return
+    asked = st.session_state.setdefault("estimate_jobs", {})
+    key = (spec.backbone, spec.dataset, spec.transfer)
+    if key not in asked:
+        kind = "estimate" if spec.transfer == "linear" else "estimate_finetune"
+        asked[key] = jobs.submit(Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
+    status = jobs.status(asked[key])
+    if status.state == "failed":
+        st.caption(f"The time cannot be estimated: {status.message}")
+    elif status.state == "queued" and _is_busy(asked[key]):
+        st.caption("The time is measured once the work under way has ended.")
+    else:
+        st.caption("Measuring how long it will take on this machine …")
+
+
+def asked_for() -> jobs.Status | None:
+    """The job that the link names; says so where it is not known here."""
+    job_id = st.query_params.get("job")
+    if not job_id:
+        return None
+    try:
+        return jobs.status(job_id)
+    except InputError:
+        st.info("The run that this link names was started on another machine, or its state was deleted.")
+        return None
+
+
+def heading(status: jobs.Status) -> None:
+    """What the job transfers to what, as a heading."""
+    labels = {card.name: views.backbone_label(card) for card in backbones.available()}
+    spec = status.job.spec
+    st.subheader(f"{labels.get(spec.backbone, spec.backbone)} on {task_label(spec.dataset)}", divider="gray")
+
+
+@st.fragment(run_every=0.5)
+def progress(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
+    """What is being done, how far it is, the time left, live curves (``lines`` gives them) and the button that cancels."""
+    status = jobs.status(job_id)
+    if status.ended:
+        st.rerun()
+    show_progress(status)
+    if st.button("Cancel", icon=":material/close:"):
+        jobs.cancel(job_id)
+        st.rerun()
+    curves = lines(job_id)
+    if curves.empty:
+        return
+    value = curve_choice(curves, "live_curve", "top1")
+    st.plotly_chart(charts.learning_curves(curves, value), key="live", config={"displayModeBar": False})
+
+
+def show_progress(status: jobs.Status) -> None:
+    """A bar with the stage in words; starts the lane's worker where it left."""
+    if status.state == "queued":
+        lane = jobs.lane_of(status.job)
+        jobs.ensure_worker(lane)
+        waiting = [name for name in jobs.queued(lane) if name < status.job_id]
+        st.progress(0.0, f"Waiting for {views.counted(len(waiting), 'other job')} to end" if waiting else "Starting …")
+        return
+    count = f" {status.done:,} of {status.total:,}" if status.total else ""
+    words = f"{status.stage or 'Starting …'}{count}{views.time_left(status.seconds_left)}"
+    st.progress(status.done / status.total if status.total else 0.0, words)
+
+
+def curve_choice(curves: pd.DataFrame, key: str, metric: str) -> str:
+    """Which curve is drawn: the column of ``metric`` or, where there is one, of the loss."""
+    if "loss" not in curves:
+        return metric
+    chosen = st.segmented_control(
+        "Curve", list(CURVES), default="accuracy", required=True, format_func=CURVES.__getitem__, key=key
+    )
+    return "loss" if chosen == "loss" else metric
+
+
+def records_of(status: jobs.Status) -> list[Record]:
+    """The runs of a job that is done, by seed; says so where they were deleted, or were there before it."""
+    records = Records().read_many(set(status.result["runs"]))
+    if not records:
+        st.info("The runs of this job were deleted. Press Run to make them again.")
+    elif status.result["found"]:
+        found = views.counted(len(status.result["found"]), "run")
+        st.info(f"{found} of these were there already and not repeated. Rerun on the Runs page.")
+    return sorted(records, key=lambda record: record.spec["seed"])
+
+
+def accuracy_metrics(records: list[Record]) -> None:
+    """Final and best accuracy over the runs, as metrics."""
+    metric = METRICS[records[0].result["metric"]]
+    final, best = ([record.result[f"accuracy_{when}"] for record in records] for when in ("final", "best"))
+    st.metric(f"Final {metric}", _mean_and_spread(pd.Series(final)), help="After the last epoch.")
+    st.metric(
+        f"Best {metric}",
+        _mean_and_spread(pd.Series(best)),
+        help="Best over epochs, the study's convention; optimistic, for it is chosen on the test data.",
+    )
+
+
+def links(result: dict[str, Any]) -> None:
+    """Where else a result is seen."""
+    where = {"architecture": architecture_label(result["architecture"]), "source": "Measured"}
+    with st.container(horizontal=True):
+        st.page_link(
+            "pages/tradeoffs.py", label="See it on Tradeoffs", icon=":material/show_chart:", query_params=where
+        )
+        st.page_link("pages/tasks.py", label="See it on Tasks", icon=":material/grid_on:", query_params=where)
+        st.page_link("pages/runs.py", label="All runs", icon=":material/list_alt:")
+
+
+def _own_dataset() -> str | None:
+    dataset = st.text_input(
+        "Path on this machine",
+        key="path",
+        bind="query-params",
+        persist_state="session",
+        placeholder="/home/me/pictures",
+        help=f"Laid out as {datasets.LAYOUTS}.",
+    )
+    if not dataset:
+        st.info("Give the path of a folder with one folder a class, or of a Parquet file.")
+        return None
+    try:
+        seen = datasets.describe(dataset)
+    except InputError as error:
+        st.error(str(error))
+        return None
+    st.caption(
+        f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test pictures: {seen.layout}."
+    )
+    return dataset
+
+
+def _estimate_in_words(known: estimates.Estimate, job: Job) -> str:
+    epochs, seeds = job.spec.settings.epochs, len(job.seeds)
+    training = views.duration(known.seconds(epochs, seeds, features_cached=True))
+    if job.spec.transfer == "full":
+        return f"About {training} on this machine."
+    whole = views.duration(known.seconds(epochs, seeds, features_cached=False))
+    return f"About {training} once the features are cached, {whole} the first time, on this machine."
+
+
+def _is_here(spec: TransferSpec) -> bool:
+    ready = {card.name: card.ready for card in backbones.available()}
+    ready |= {card.id: card.ready for card in datasets.available()}
+    return ready.get(spec.backbone, True) and ready.get(spec.dataset, True)
+
+
+def _is_busy(job_id: str) -> bool:
+    """True where other work of the job's lane comes before it; estimates wait for what users asked for."""
+    return jobs.queued(jobs.lane_of(jobs.status(job_id).job))[:1] != [job_id]
+
+
+def _dataset_label(card: datasets.DatasetCard) -> str:
+    absent = {"download": " (download)", "folder": " (needs a folder)"}
+    return f"{card.name}, {card.classes} classes{'' if card.ready else absent.get(card.kind, '')}"
+
+
+def _mean_and_spread(values: pd.Series) -> str:
+    if len(values) == 1:
+        return f"{100 * values.iloc[0]:.1f} % (n = 1)"
+    return f"{100 * values.mean():.1f} ± {100 * values.std():.1f} %"
