@@ -1,7 +1,8 @@
 """Run records: the truth about every measured run, one folder a run, written whole or not at all.
 
 A run's folder ``runs/<run_id>/`` holds ``spec.json`` (what was asked), ``events.jsonl`` (a line an epoch) and
-``result.json`` (what came out). Many folders are compacted into Parquet files beside them; both read the same.
+``result.json`` (what came out); under full transfer ``networks/<run_id>/`` holds its finetuned network. Many folders are
+compacted into Parquet files beside them; both read the same.
 """
 
 import json
@@ -36,6 +37,7 @@ class Records:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or home()
         self.runs = self.folder / "runs"
+        self.networks = self.folder / "networks"
         self.trash = self.folder / "trash"
         self.annotations = self.folder / "annotations"
 
@@ -68,11 +70,13 @@ class Records:
         return found
 
     def delete(self, run_id: str) -> None:
-        """Move a run into the trash, from which ``restore`` brings it back."""
+        """Move a run, and its finetuned network where it has one, into the trash, from which ``restore`` brings it back."""
         record = self.read(run_id)
         shutil.rmtree(self.trash / run_id, ignore_errors=True)
         with atomic_folder(self.trash / run_id) as temporary:
             _write_documents(temporary, record)
+        if (self.networks / run_id).is_dir():
+            os.rename(self.networks / run_id, self.trash / run_id / "network")
         if run_id in self._folders():
             leaving = self.runs / f".{run_id}.{uuid.uuid4().hex[:8]}"
             os.rename(self.runs / run_id, leaving)
@@ -86,6 +90,10 @@ class Records:
         """Bring a deleted run back. Raises InputError where the trash does not hold it."""
         if not (self.trash / run_id).is_dir():
             raise InputError(f"Run '{run_id}' is not in the trash, so it cannot be restored.")
+        network = self.trash / run_id / "network"
+        if network.is_dir() and not (self.networks / run_id).exists():  # the same run may have been made again
+            self.networks.mkdir(parents=True, exist_ok=True)
+            os.rename(network, self.networks / run_id)
         self.write(_read_documents(self.trash / run_id))
         shutil.rmtree(self.trash / run_id)
 

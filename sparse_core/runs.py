@@ -7,33 +7,52 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from sparse_core.catalog import task_label
 from sparse_core.records import Record
-from sparse_core.spec import Hyperparameters, ProbeSpec
+from sparse_core.spec import FinetuneSpec, Hyperparameters, ProbeSpec, TransferSpec, full_learning_rate
 
 
-def command(spec: ProbeSpec, seeds: int) -> str:
+def command(spec: TransferSpec, seeds: int) -> str:
     """The command line that makes the same runs, with only what differs from the defaults."""
-    words = ["python", "-m", "sparse_core", "probe", "--backbone", spec.backbone, "--dataset", spec.dataset]
-    if seeds != 5:
+    verb, usual_seeds = ("probe", 5) if isinstance(spec, ProbeSpec) else ("finetune", 1)
+    words = ["python", "-m", "sparse_core", verb, "--backbone", spec.backbone, "--dataset", spec.dataset]
+    if seeds != usual_seeds:
         words += ["--seeds", str(seeds)]
     defaults = Hyperparameters()
+    if isinstance(spec, FinetuneSpec):
+        defaults = Hyperparameters(learning_rate=full_learning_rate(spec.dataset))
     for field in dataclasses.fields(Hyperparameters):
         value = getattr(spec.settings, field.name)
         if value != getattr(defaults, field.name):
             words += [f"--{field.name.replace('_', '-')}", f"{value:g}"]
-    if spec.sweep_lr:
-        words += ["--sweep-lr", *(f"{rate:g}" for rate in spec.sweep_lr)]
-    if spec.precision != "fp32":
-        words += ["--precision", spec.precision]
+    words += _probe_options(spec) if isinstance(spec, ProbeSpec) else _finetune_options(spec)
     return shlex.join([*words, "--json"])
 
 
+def _probe_options(spec: ProbeSpec) -> list[str]:
+    words = ["--sweep-lr", *(f"{rate:g}" for rate in spec.sweep_lr)] if spec.sweep_lr else []
+    return [*words, *(["--precision", spec.precision] if spec.precision != "fp32" else [])]
+
+
+def _finetune_options(spec: FinetuneSpec) -> list[str]:
+    words = ["--optimizer", spec.optimizer] if spec.optimizer != "sgd" else []
+    flags = {
+        "--from-scratch": spec.from_scratch,
+        "--freeze-batch-norm": spec.freeze_batch_norm,
+        "--no-augmentation": not spec.augment,
+    }
+    words += [flag for flag, given in flags.items() if given]
+    if spec.label_smoothing:
+        words += ["--label-smoothing", f"{spec.label_smoothing:g}"]
+    return [*words, *(["--precision", spec.precision] if spec.precision != "auto" else [])]
+
+
 def label(record: Record) -> str:
-    """A run in words: method, sparsity, dataset and seed, and the replicate where it is a rerun."""
+    """A run in words: method, sparsity, dataset, transfer and seed, and the replicate where it is a rerun."""
     result, spec = record.result, record.spec
     method = f"{result['method']} {100 * result['sparsity']:g} %" if result["sparsity"] else "Dense"
     again = f", rerun {spec['replicate']}" if spec["replicate"] else ""
-    return f"{method}, {result['dataset_name']}, seed {spec['seed']}{again}"
+    return f"{method}, {task_label(result['dataset_name'])}, {spec['transfer']}, seed {spec['seed']}{again}"
 
 
 def curves(records: Sequence[Record], *, by_seed: bool = True) -> pd.DataFrame:

@@ -50,6 +50,33 @@ def test_a_new_record_shows_at_once_and_a_deleted_one_goes_and_comes_back():
         records.restore(run_id)
 
 
+def test_a_finetuned_network_goes_into_the_trash_and_comes_back_with_its_run(home):
+    records = Records()
+    records.write(record())
+    (run_id,) = records.ids()
+    network = home / "networks" / run_id / "network.safetensors"
+    network.parent.mkdir(parents=True)
+    network.write_bytes(b"weights")
+    records.delete(run_id)
+    assert not network.parent.exists()
+    records.restore(run_id)
+    assert network.read_bytes() == b"weights"
+
+
+def test_a_network_made_again_meanwhile_is_kept(home):
+    records = Records()
+    records.write(record())
+    (run_id,) = records.ids()
+    network = home / "networks" / run_id / "network.safetensors"
+    network.parent.mkdir(parents=True)
+    network.write_bytes(b"old")
+    records.delete(run_id)
+    network.parent.mkdir()
+    network.write_bytes(b"new")
+    records.restore(run_id)
+    assert network.read_bytes() == b"new"
+
+
 def test_the_first_record_of_a_name_stands():
     records = Records()
     records.write(record(best=0.9))
