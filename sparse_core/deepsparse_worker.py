@@ -1,0 +1,103 @@
+"""DeepSparse in a process of its own: run by .venv-deepsparse's Python, which has none of the product's other packages.
+
+    python -I deepsparse_worker.py INPUT_FD OUTPUT_FD
+
+The two descriptors are memory shared with the parent: pictures (B, 3, S, S) float32 in, features (B, D) float32 out. Commands
+come as JSON lines on stdin; each is answered by one JSON line on stdout, with ``error`` in it where it failed.
+``compile`` {onnx, shape, threads} answers {dimensions, threads, supported, version}; ``run`` {} answers {}; ``layers``
+{rounds} answers {layers: [[name, milliseconds], …]}; ``memory`` {} answers {bytes}. The process leaves with its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+os.environ["NM_DISABLE_ANALYTICS"] = "1"
+
+import deepsparse
+import numpy as np
+
+
+class Worker:
+    """One compiled network and the memory it reads from and writes to."""
+
+    def __init__(self, input_descriptor: int, output_descriptor: int) -> None:
+        self._input_descriptor = input_descriptor
+        self._output_descriptor = output_descriptor
+
+    def compile(self, onnx: str, shape: list[int], threads: int) -> dict[str, Any]:
+        self._onnx = onnx
+        self._threads = min(threads, deepsparse.cpu.cpu_architecture().num_available_physical_cores)
+        self._input = _shared(self._input_descriptor, shape)
+        self._engine = deepsparse.Engine(onnx, batch_size=shape[0], num_cores=self._threads)
+        (features,) = self._engine.run([self._input])
+        os.ftruncate(self._output_descriptor, features.nbytes)
+        self._output = _shared(self._output_descriptor, features.shape)
+        return {
+            "dimensions": features.shape[1],
+            "threads": self._threads,
+            "supported": self._engine.fraction_of_supported_ops,
+            "version": deepsparse.__version__,
+        }
+
+    def run(self) -> dict[str, Any]:
+        (features,) = self._engine.run([self._input], val_inp=False)
+        self._output[:] = features
+        return {}
+
+    def layers(self, rounds: int) -> dict[str, Any]:
+        analysis = deepsparse.model_debug_analysis(
+            self._onnx,
+            [self._input],
+            batch_size=len(self._input),
+            num_cores=self._threads,
+            num_iterations=rounds,
+            num_warmup_iterations=1,
+        )
+        return {"layers": [times for layer in analysis["layer_info"] for times in _times(layer)]}
+
+    def memory(self) -> dict[str, Any]:
+        with open("/proc/self/status") as status:
+            (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
+        return {"bytes": 1024 * int(peak)}
+
+
+def _shared(descriptor: int, shape: tuple[int, ...] | list[int]) -> np.ndarray:
+    return np.ndarray(shape, np.float32, mmap.mmap(descriptor, 4 * int(np.prod(shape))))
+
+
+def _times(layer: dict[str, Any]) -> list[list[Any]]:
+    """A layer that DeepSparse runs in parts is told by its parts."""
+    if layer["sub_layer_info"]:
+        return [times for part in layer["sub_layer_info"] for times in _times(part)]
+    return [[layer.get("canonical_name") or layer["name"], layer["average_run_time_in_ms"]]]
+
+
+def _leave_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever the engine prints is no answer
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    worker = Worker(*map(int, sys.argv[1:3]))
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            answer = getattr(worker, command.pop("do"))(**command)
+        except Exception as error:
+            answer = {"error": (str(error).splitlines() or [type(error).__name__])[0]}
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()
