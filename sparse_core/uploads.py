@@ -1,0 +1,49 @@
+"""Checkpoint files that came in through the browser: kept until they are imported, at most a day. Needs no torch."""
+
+import re
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from sparse_core.paths import atomic_folder, home, require_space
+
+KEPT_SECONDS = 24 * 3600.0
+
+
+def folder() -> Path:
+    """Where uploaded files lie, each in a folder of its own."""
+    return home() / "uploads"
+
+
+def keep(source: BinaryIO, name: str, size_bytes: int) -> Path:
+    """Write an uploaded file under a name that is safe, all of it or nothing; returns where it lies.
+
+    Files that are older than a day are removed first. Raises InputError where the disk has no room.
+    """
+    sweep()
+    require_space(folder(), size_bytes)
+    target = folder() / secrets.token_hex(8)
+    with atomic_folder(target) as temporary, open(temporary / safe_name(name), "wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+    return target / safe_name(name)
+
+
+def safe_name(name: str) -> str:
+    """The last part of a name that a browser sent, of letters, digits, dots, dashes and underscores only."""
+    last = re.split(r"[/\\]", name)[-1]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip(".-")[-100:] or "checkpoint"
+
+
+def discard(path: Path) -> None:
+    """Remove an uploaded file; a file that lies elsewhere is the user's and stays."""
+    if path.parent.parent == folder():
+        shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def sweep(older_than: float = KEPT_SECONDS) -> None:
+    """Remove the uploads that are older (seconds), and what an interrupted one left."""
+    for entry in folder().glob("*") if folder().is_dir() else ():
+        if time.time() - entry.stat().st_mtime > older_than:
+            shutil.rmtree(entry, ignore_errors=True)
