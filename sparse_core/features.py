@@ -9,12 +9,11 @@ import errno
 import hashlib
 import itertools
 import json
-import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from sparse_core.backbones import Backbone
+from sparse_core.cores import thread_pool
 from sparse_core.datasets import Dataset, Split
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_folder, home, require_space, write_text
@@ -120,11 +120,12 @@ def _make(
         values = _read_part(part)
         if values is None:
             batches = []
-            for batch in _batches(backbone, split, list(rows), precision):
-                batches.append(batch)
-                fresh += len(batch)
-                if on_progress:
-                    on_progress(done + sum(map(len, batches)), total, fresh / (time.perf_counter() - started))
+            with closing(_batches(backbone, split, list(rows), precision)) as made:
+                for batch in made:
+                    batches.append(batch)
+                    fresh += len(batch)
+                    if on_progress:
+                        on_progress(done + sum(map(len, batches)), total, fresh / (time.perf_counter() - started))
             values = np.concatenate(batches)
             _require_finite(values, backbone)
             _write_part(part, values)
@@ -157,24 +158,20 @@ def _ranges(dataset: Dataset) -> Iterator[tuple[str, range]]:
             yield name, range(start, min(start + PART, rows))
 
 
-def _batches(backbone: Backbone, split: Split, rows: list[int], precision: str) -> Iterator[np.ndarray]:
-    """Features of the rows, batch by batch. Pictures of the next batches are decoded while the backbone works."""
-    workers = os.cpu_count() or 1
-    queue: deque[Future[np.ndarray]] = deque()
-    waiting = iter(rows)
-    with ThreadPoolExecutor(workers) as pool:
+def _batches(backbone: Backbone, split: Split, rows: list[int], precision: str) -> Generator[np.ndarray, None, None]:
+    """Features of the rows, batch by batch, in order. Each core decodes a batch and runs the backbone on it."""
 
-        def decode(row: int) -> np.ndarray:
-            return prepare(split.load(row), backbone.transform)
+    def work(batch: list[int]) -> np.ndarray:
+        pictures = np.stack([prepare(split.load(row), backbone.transform) for row in batch])
+        return _forward(backbone, pictures, precision)
 
-        try:
-            queue.extend(pool.submit(decode, row) for row in itertools.islice(waiting, 8 * BATCH))
-            while queue:
-                pictures = np.stack([queue.popleft().result() for _ in range(min(BATCH, len(queue)))])
-                queue.extend(pool.submit(decode, row) for row in itertools.islice(waiting, len(pictures)))
-                yield _forward(backbone, pictures, precision)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    waiting = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
+    with thread_pool() as (pool, threads):
+        queue = deque(pool.submit(work, batch) for batch in itertools.islice(waiting, 2 * threads))
+        while queue:
+            values = queue.popleft().result()
+            queue.extend(pool.submit(work, batch) for batch in itertools.islice(waiting, 1))
+            yield values
 
 
 def _forward(backbone: Backbone, pictures: np.ndarray, precision: str) -> np.ndarray:

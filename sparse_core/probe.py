@@ -10,9 +10,9 @@ import math
 import pickle
 import time
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparse_core.cores import thread_pool
 from sparse_core.errors import Cancelled, InputError, unknown_name
 from sparse_core.paths import atomic_file
 from sparse_core.spec import Hyperparameters
@@ -54,7 +55,8 @@ class ProbeResult:
 
     ``loss`` (mean training cross entropy over the epoch), ``top1`` and ``mean_per_class`` (0..1, on test) hold a value an
     epoch. ``confusion`` is (C, C) int64 after the last epoch, rows true and columns predicted. ``weight`` is (C, D) and
-    ``bias`` (C,), float32.
+    ``bias`` (C,), float32. ``computed`` is the share of the epochs' predictions that had to be computed; the others were
+    shown to stand.
     """
 
     seed: int
@@ -65,6 +67,7 @@ class ProbeResult:
     confusion: np.ndarray
     weight: np.ndarray
     bias: np.ndarray
+    computed: float
 
     @property
     def top1_best(self) -> float:
@@ -254,8 +257,7 @@ class _Training:
         """
         epoch = min(classifier.epoch for classifier in self.classifiers)
         busy: dict[Future[None], _Classifier] = {}
-        threads = torch.get_num_threads()
-        with _single_threads(), ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with thread_pool() as (pool, threads):
             while epoch < self.settings.epochs:
                 end = min(epoch + EPOCHS_AHEAD, self.settings.epochs)
                 idle = [one for one in self.classifiers if one.epoch < end and one not in busy.values()]
@@ -325,6 +327,7 @@ class _Classifier:
         self.state = state
 
     def result(self) -> ProbeResult:
+        computed = self.predictions.computed / (len(self.training.test.features) * self.epoch)
         with torch.inference_mode():
             predicted = self.predictions.update(self.product_weight, self.bias)
         return ProbeResult(
@@ -336,6 +339,7 @@ class _Classifier:
             self.training.test.confusion(predicted),
             self.weight.numpy().copy(),
             self.bias[:, 0].numpy().copy(),
+            computed,
         )
 
     def _snapshot(self) -> dict[str, Any]:
@@ -411,11 +415,10 @@ class _Predictions:
 
     def __init__(self, test: _Test) -> None:
         self.test = test
-        rows, dimensions = test.features.shape
-        summing = dimensions * 2.0**-24
+        summing = test.features.shape[1] * 2.0**-24
         storing = 2.0**-9 if test.features.dtype == torch.bfloat16 else 0.0
         self.rounding = 8 * summing + 2 * storing  # of four logits, two drifts, and the bounds themselves
-        self.spent = rows
+        self.computed = self.spent = 0
         self.classes = torch.empty(0, dtype=torch.int64)
 
     def update(self, weight: Tensor, bias: Tensor) -> Tensor:
@@ -426,6 +429,7 @@ class _Predictions:
             self._compute_all(weight, bias)
             return self.classes
         self.spent += len(rows)
+        self.computed += len(rows)
         predicted = self.classes.clone()
         for chunk in rows.split(EVALUATION_ROWS):
             logits = torch.mm(weight, self.test.features[chunk].T) + bias
@@ -446,6 +450,7 @@ class _Predictions:
         self.weight, self.bias = weight.float().clone(), bias.clone()
         self.size = _largest_row(weight)
         self.spent = 0
+        self.computed += len(self.test.features)
         classes, margins = [], []
         for chunk in self.test.features.split(EVALUATION_ROWS):
             logits = torch.mm(weight, chunk.T) + bias
@@ -500,17 +505,6 @@ def _fingerprint(training: _Training) -> str:
     tensors = (training.features, training.labels, test.features, test.labels)
     sums = [zlib.crc32(tensor.view(torch.uint8).numpy().data) for tensor in tensors]
     return f"{sums} {training.features.dtype} {test.classes} {training.replicas} {training.settings}"
-
-
-@contextmanager
-def _single_threads() -> Iterator[None]:
-    """Let every product run in the thread that asks for it, for as long as this lasts."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _largest_row(weight: Tensor) -> float:

@@ -1,0 +1,72 @@
+"""How much memory a probe of CIFAR-10's size takes: 50,000 × 1,280 training and 10,000 test features, memory mapped.
+
+    python -m benchmarks.probe_memory [--limit-gigabytes 1.5]
+
+A process of its own trains 5 seeds for a few epochs, which is when memory is at its peak, and tells the most that it had
+resident, torch and the mapped files included. Prints one JSON line.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from sparse_core.machine import machine
+
+TRAIN, TEST, DIMENSIONS, CLASSES, SEEDS, EPOCHS = 50_000, 10_000, 1_280, 10, 5, 2
+
+
+def write_features(folder: Path) -> None:
+    """Made features of both splits as the cache holds them: float32 files of (rows, DIMENSIONS)."""
+    generator = np.random.default_rng(0)
+    for name, rows in (("train", TRAIN), ("test", TEST)):
+        file = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=(rows, DIMENSIONS))
+        for start in range(0, rows, 5000):
+            file[start : start + 5000] = generator.random((5000, DIMENSIONS), dtype=np.float32)
+        file.flush()
+
+
+def train(folder: Path) -> None:
+    """The probe itself; prints this process's peak of resident memory in bytes."""
+    from sparse_core import probe
+    from sparse_core.spec import Hyperparameters
+
+    features = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "test")]
+    labels = [np.arange(len(rows)) % CLASSES for rows in features]
+    probe.train(features[0], labels[0], features[1], labels[1], CLASSES, range(SEEDS), Hyperparameters(epochs=EPOCHS))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--limit-gigabytes", type=float, default=1.5)
+    options.add_argument("--train-in", type=Path, help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.train_in:
+        train(given.train_in)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_features(Path(folder))
+        command = [sys.executable, "-m", "benchmarks.probe_memory", "--train-in", folder]
+        peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    print(
+        json.dumps(
+            {
+                "benchmark": "probe_memory",
+                "ratio_to_limit": round(peak / (given.limit_gigabytes * 1e9), 3),
+                "peak_resident_gigabytes": round(peak / 1e9, 3),
+                "features": {"train": [TRAIN, DIMENSIONS], "test": [TEST, DIMENSIONS]},
+                "seeds": SEEDS,
+                "machine": machine(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
