@@ -1,81 +1,32 @@
 """The walk of a new user in a real Chromium: explore, probe, see the result everywhere, share the view."""
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from sparse_core.paths import REPOSITORY
+from tests.browser import served
 
 MINUTE = 60_000
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-        except Exception as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"no Chromium to drive: {error}")
-        yield started
-        started.close()
+    started = served.chromium()
+    try:
+        opened = started.__enter__()
+    except Exception as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no Chromium to drive: {error}")
+    yield opened
+    started.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "sparse_core.serve", "--port", str(port)],
-        cwd=REPOSITORY,
-        env={**os.environ, "SPARSE_TRANSFER_HOME": str(home)},
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_up(f"{address}/_stcore/health")
+    with served.dashboard(tmp_path_factory.mktemp("home")) as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(20)
-        for pid in _workers_of(str(home)):
-            os.kill(pid, signal.SIGTERM)
-
-
-def _wait_until_up(health: str) -> None:
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(health, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("the server did not come up")
-
-
-def _workers_of(home: str) -> list[int]:
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            continue
-        if b"sparse_core.worker" in command and home.encode() in environment:
-            found.append(int(pid))
-    return found
 
 
 @pytest.fixture
