@@ -40,6 +40,8 @@ ARCHITECTURES = {
     "resnet34": "ResNet34",
     "resnet18": "ResNet18",
     "resnet20": "ResNet20",
+    "resnet32": "ResNet32",
+    "resnet44": "ResNet44",
     "resnet56": "ResNet56",
     "mobilenet_v1": "MobileNetV1",
     "efficientnet_lite0": "EfficientNet-Lite0",

@@ -6,6 +6,7 @@ three namings of MobileNetV1, CIFAR ResNets; torch files old and new, and safete
 never from a file's name. Every key has to find its place: what is missing, left over or of another shape is an error.
 """
 
+import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -98,6 +99,15 @@ class _Misfit:
 
 
 @dataclass(frozen=True)
+class _Hints:
+    """What stands beside the weights: the dataset and the method they come from, and the variant of the architecture."""
+
+    dataset: str | None = None
+    method: str | None = None
+    variant: str | None = None
+
+
+@dataclass(frozen=True)
 class _Layout:
     """What a naming says: its word, how names become those of ``models``, and which architectures they may be."""
 
@@ -116,7 +126,7 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
     path = Path(path)
     asked = models.split_name(architecture) if architecture else None
     opened = tensor_files.open_file(path)
-    found, dataset, nested = _find_weights(opened.document, path)
+    found, hints, nested = _find_weights(opened.document, path)
     formats = ["safetensors"] if opened.kind == "safetensors" else []
     named, prefixed, parallel = _plain_names(found, path)
     if nested or prefixed:
@@ -132,9 +142,9 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
         formats.append("STR")
     if layout.word:
         formats.append(layout.word)
-    name, variant = _decide(weights, shape, layout, asked, path)
-    state = _owned(_complete(weights, name, variant))
-    classifier = _owned(classifier)
+    name, variant = _decide(weights, shape, layout, asked, hints.variant, path)
+    state = owned(_complete(weights, name, variant))
+    classifier = owned(classifier)
     _check_values({**state, **{f"{_classifier_name(name)}.{key}": tensor for key, tensor in classifier.items()}}, path)
     return Checkpoint(
         path=path,
@@ -147,15 +157,16 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
         classifier=classifier or None,
         classifier_shape=shape,
         mask=_stated_mask(kept, state, name, variant),
-        method="STR" if "STR" in formats else None,
-        dataset=dataset,
+        method="STR" if "STR" in formats else hints.method,
+        dataset=hints.dataset,
     )
 
 
 def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]:
     """What a file is: its formats, architecture, number of parameters, and each weight's share of zeros.
 
-    ``sparsity`` is zeros over size of all convolution and linear weights, the classifier's included. A layer's filters
+    ``sparsity`` is zeros over size of all convolution and linear weights, the classifier's included; ``backbone_sparsity``
+    leaves it out. Classes, method and dataset are None where the file does not tell them. A layer's filters
     are its outputs, its channels its inputs; pruned are those whose weights are all 0. The two shares of pruned filters, in
     [0, 1], are over convolutions, the classifier left out: of all filters together, and the mean of the layers' shares.
     """
@@ -172,13 +183,19 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
         parameters += sum(tensor.numel() for tensor in checkpoint.classifier.values())
         weight = checkpoint.classifier["weight"].view(checkpoint.classifier_shape)
         layers.append(_layer(f"{_classifier_name(checkpoint.architecture)}.weight", weight, 1))
-    weights = {**{name: checkpoint.state[name] for name in groups}, **(checkpoint.classifier or {})}
+    backbone = {name: checkpoint.state[name] for name in groups}
+    weights = {**backbone, **(checkpoint.classifier or {})}
     weights.pop("bias", None)
     return {
         "formats": list(checkpoint.formats),
         "architecture": checkpoint.architecture,
+        "variant": checkpoint.variant,
+        "classes": checkpoint.classes,
+        "method": checkpoint.method,
+        "dataset": checkpoint.dataset,
         "parameters": parameters,
         "sparsity": masks.network_sparsity(weights).total,
+        "backbone_sparsity": masks.network_sparsity(backbone).total,
         "layers": layers,
         "filters_pruned_share": sum(layer["filters_pruned"] for layer in convolutions)
         / sum(layer["filters"] for layer in convolutions),
@@ -203,15 +220,15 @@ def _layer(name: str, weight: Tensor, groups: int) -> dict[str, Any]:
     }
 
 
-def _find_weights(document: Any, path: Path) -> tuple[dict[str, Tensor], str | None, bool]:
-    """The state dict in what was saved, the dataset named beside it, and whether it was nested."""
-    dataset = None
+def _find_weights(document: Any, path: Path) -> tuple[dict[str, Tensor], _Hints, bool]:
+    """The state dict in what was saved, what stands beside it, and whether it was nested."""
+    hints = _Hints()
     for depth in range(NEST_DEPTH):
         if not isinstance(document, dict):
             break
-        dataset = _dataset(document) or dataset
+        hints = _hints(document, hints)
         if _is_state(document):
-            return _only_tensors(document, path), dataset, depth > 0
+            return _only_tensors(document, path), hints, depth > 0
         named = [key for key in NESTS if _holds_state(document.get(key))]
         inside = named or [key for key, value in document.items() if _holds_state(value)]
         if len(inside) > 1:
@@ -227,12 +244,13 @@ def _find_weights(document: Any, path: Path) -> tuple[dict[str, Tensor], str | N
     )
 
 
-def _dataset(document: Mapping[Any, Any]) -> str | None:
-    configuration = document.get("model_config")
-    for place in (configuration, document.get("__metadata__"), document):
-        if isinstance(place, dict) and isinstance(place.get("dataset"), str):
-            return place["dataset"]
-    return None
+def _hints(document: Mapping[Any, Any], known: _Hints) -> _Hints:
+    told: dict[str, str] = {}
+    for place in (document, document.get("__metadata__"), document.get("model_config")):
+        if isinstance(place, dict):
+            told |= {key: value for key, value in place.items() if isinstance(value, str) and value}
+    names = (field.name for field in dataclasses.fields(_Hints))
+    return dataclasses.replace(known, **{name: told[name] for name in names if name in told})
 
 
 def _is_state(document: Any) -> bool:
@@ -418,13 +436,20 @@ def _decide(
     classifier_shape: tuple[int, ...] | None,
     layout: _Layout,
     asked: tuple[str, str] | None,
+    hinted_variant: str | None,
     path: Path,
 ) -> tuple[str, str]:
-    """The architecture and variant that all keys fit. Raises InputError where none or several do."""
+    """The architecture and variant that all keys fit, among equal variants the hinted one. Raises InputError where none or
+    several fit."""
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
 
     def misfit(candidate: tuple[str, str]) -> _Misfit:
         return _misfit(shapes, classifier_shape, *candidate)
+
+    def hinted(candidate: tuple[str, str]) -> tuple[str, str]:
+        known = models.ARCHITECTURES[candidate[0]].variants
+        other = (candidate[0], hinted_variant or "")
+        return other if other[1] in known and not misfit(other) else candidate
 
     fitting = [candidate for candidate in layout.candidates if not misfit(candidate)]
     if asked is not None:
@@ -436,9 +461,9 @@ def _decide(
         if misfit(best):
             seen = f" They fit {architecture_label(fitting[0][0])}." if fitting else ""
             raise _misfit_error(path, best[0], misfit(best), seen)
-        return best
+        return best if variant else hinted(best)
     if len(fitting) == 1:
-        return fitting[0]
+        return hinted(fitting[0])
     best, *others = sorted(layout.candidates, key=lambda candidate: len(misfit(candidate)))
     share = 1 - len(misfit(best)) / max(len(_shapes(*best)), 1)
     if share >= 0.5 and all(len(misfit(other)) > len(misfit(best)) for other in others):
@@ -446,7 +471,8 @@ def _decide(
     names = dict.fromkeys(name for name, _ in layout.candidates)
     raise InputError(
         f"The architecture of {path.name} cannot be told from its keys ({_some(shapes) or 'a classifier alone'}). Name one of "
-        f"{', '.join(names)} as the architecture."
+        f"{', '.join(names)} as the architecture.",
+        names,
     )
 
 
@@ -489,7 +515,7 @@ def _complete(weights: Mapping[str, Tensor], architecture: str, variant: str) ->
     }
 
 
-def _owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors as float32 (counters as int64), contiguous, each with memory of its own and no more than it needs."""
     owned: dict[str, Tensor] = {}
     taken: set[int] = set()

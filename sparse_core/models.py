@@ -3,15 +3,18 @@
 ResNet18/34/50 are torchvision's own. Every network is built with random weights; ``checkpoints`` and ``backbones`` fill them.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
 from sparse_core.errors import unknown_name
+from sparse_core.masks import Mask
 from sparse_core.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, Transform
 
 # Repeats, kernel, stride, expansion, output channels of each stage (Tan & Le, EfficientNet, ICML 2019, table 1, B0).
@@ -75,6 +78,25 @@ def assemble(architecture: str, variant: str, state: Mapping[str, Tensor]) -> nn
         module = build(architecture, variant)
     module.load_state_dict(state, assign=True)
     return module
+
+
+def content_hash(architecture: str, variant: str, module: nn.Module, mask: Mask) -> str:
+    """A hash of all that decides a backbone's features and how it trains: transform, variant, weights, and what ``mask``
+    keeps beyond the weights that are not 0."""
+    variants = ARCHITECTURES[architecture].variants
+    variant = resolve_variant(architecture, variant)
+    digest = hashlib.sha256(repr(variants[variant]).encode())
+    if variant != next(iter(variants)):
+        digest.update(variant.encode())
+    weights = dict(module.named_parameters())
+    for key, tensor in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().numpy().data)
+    for name, kept in mask.tensors.items():
+        grown = kept & (weights[name] == 0)
+        if bool(grown.any()):
+            digest.update(name.encode() + np.packbits(grown.numpy()).tobytes())
+    return digest.hexdigest()
 
 
 def resolve_variant(architecture: str, variant: str) -> str:
