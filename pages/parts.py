@@ -11,7 +11,7 @@ import plotly
 import plotly.graph_objects as go
 import streamlit as st
 
-from sparse_core import charts, runs, views
+from sparse_core import backbones, charts, runs, views
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
 from sparse_core.paths import REPOSITORY, home
 from sparse_core.records import Record, Records
@@ -27,6 +27,12 @@ PAGES = (
     ("speedup", "Speedup", ":material/speed:"),
     ("runs", "Runs", ":material/list_alt:"),
 )
+
+CURVE_TITLES = {
+    "accuracy": ("How did the accuracy grow?", "on the test data after each epoch, higher is better"),
+    "loss": ("Did the training settle?", "mean training loss of each epoch, lower is better"),
+}
+USES = {"probe": "Probe it", "finetune": "Finetune it", "structure": "See its structure"}
 
 STATIC = REPOSITORY / "static"
 DOWNLOAD_WIDTH = 1000
@@ -211,10 +217,14 @@ def navigation() -> Any:
         [
             st.Page(REPOSITORY / "pages" / f"{name}.py", title=title, icon=icon, default=name == "tradeoffs")
             for name, title, icon in PAGES
-            if (REPOSITORY / "pages" / f"{name}.py").exists()
+            if _is_there(name)
         ],
         position="top",
     )
+
+
+def _is_there(page: str) -> bool:
+    return (REPOSITORY / "pages" / f"{page}.py").exists()
 
 
 def _require_frame() -> None:
@@ -342,21 +352,23 @@ def show_runs(rows: pd.DataFrame, *, key: str) -> None:
 
 
 def show_runs_in_depth(records: Sequence[Record]) -> None:
-    """Curves, per-class accuracy and confusion matrix of the runs of one probe."""
+    """Curves, per-class accuracy and confusion matrix of the runs of one job."""
     result = records[0].result
     words = f"{result['method']} {views.sparsity_label(result['sparsity'])}" if result["sparsity"] else "Dense"
-    network = f"{architecture_label(result['architecture'])} ({words}) on {task_label(result['dataset_name'])}"
+    transfer = TRANSFERS[records[0].spec["transfer"]].lower()
+    network = (
+        f"{architecture_label(result['architecture'])} ({words}) on {task_label(result['dataset_name'])}, {transfer}"
+    )
     caption = f"{views.counted(len(records), 'run')} measured on this machine, {result['created_at'][:10]}. {result['protocol']}."
-    value = result["metric"]
     name = f"{result['architecture']}-{result['dataset_name']}"
     table = runs.curves(records)
+    value = curve_choice("curve", result["metric"])
+    title, better = CURVE_TITLES["loss" if value == "loss" else "accuracy"]
     show_chart(
-        charts.with_caption(
-            charts.learning_curves(table, value), "How did the accuracy grow?", f"{network} · higher is better", caption
-        ),
+        charts.with_caption(charts.learning_curves(table, value), title, f"{network} · {better}", caption),
         key="curves",
         name=f"curves-{name}",
-        alt="Accuracy on the test data after each epoch, one line a seed",
+        alt=f"{title} One line a seed, over the epochs",
         table=table,
     )
     counts = runs.confusion(records)
@@ -379,6 +391,26 @@ def show_runs_in_depth(records: Sequence[Record]) -> None:
         alt="Confusion matrix: true classes against predicted ones",
         table=pd.DataFrame(counts, index=class_names, columns=class_names).rename_axis("true class").reset_index(),
     )
+
+
+def curve_choice(key: str, metric: str) -> str:
+    """The control for the curve that is drawn; gives the column of ``metric`` or that of the loss."""
+    chosen = st.segmented_control(
+        "Curve", ["accuracy", "loss"], default="accuracy", required=True, format_func=str.capitalize, key=key
+    )
+    return "loss" if chosen == "loss" else metric
+
+
+def backbone_links(name: str) -> None:
+    """Links to the pages that use a backbone, with this one chosen."""
+    card = next((card for card in backbones.available() if card.name == name), None)
+    if card is None:
+        return
+    chosen = {"backbone": views.backbone_label(card)}
+    with st.container(horizontal=True):
+        for page, _, icon in PAGES:
+            if page in USES and _is_there(page):
+                st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params=chosen)
 
 
 def share(command: str | None = None) -> None:

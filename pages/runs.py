@@ -3,14 +3,16 @@
 import pandas as pd
 import streamlit as st
 
-from pages import parts
+from pages import finetuned_network, parts
 from sparse_core import charts, jobs, views
-from sparse_core.catalog import METRICS, task_label
+from sparse_core.catalog import METRICS, architecture_label, task_label
 from sparse_core.records import Record, Records
 from sparse_core.runs import command, curves, label
 from sparse_core.spec import Job, first_free_replicate, recorded
 from sparse_core.store import Store
 
+USUAL_SEEDS = {"linear": 5, "full": 1}
+STARTED = {"probe": "Probe", "finetune": "Finetuning"}
 STATES = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
 
 
@@ -51,11 +53,11 @@ def _under_way() -> None:
         st.rerun()  # one has ended: its runs belong into the table
     for status in waiting:
         jobs.ensure_worker(jobs.lane_of(status.job))
-        left = f", about {status.seconds_left:.0f} s left" if status.seconds_left is not None else ""
         count = f" {status.done:,} of {status.total:,}" if status.total else ""
-        words = f"{_job_words(status)}: {status.stage or 'waiting for its turn'}{count}{left}"
+        stage = status.stage or ("starting" if status.state == "running" else "waiting for its turn")
+        words = f"{_job_words(status)}: {stage}{count}{views.time_left(status.seconds_left)}"
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(status.done / status.total if status.total else 0.0, words)
+            st.progress(status.share, words)
             if st.button("Cancel", key=f"cancel_{status.job_id}"):
                 jobs.cancel(status.job_id)
                 st.rerun()
@@ -83,7 +85,7 @@ def _names(rows: pd.DataFrame) -> dict[str, str]:
     newest = rows.sort_values("created_at", ascending=False, kind="stable")
     return {
         f"{'Dense' if row.method == 'Dense' else f'{row.method} {views.sparsity_label(row.sparsity)}'}, "
-        f"{task_label(row.dataset)}, seed {row.seed}{f', rerun {row.replicate}' if row.replicate else ''} "
+        f"{task_label(row.dataset)}, {row.transfer}, seed {row.seed}{f', rerun {row.replicate}' if row.replicate else ''} "
         f"({row.created_at:%d %b %H:%M}, {row.run_id[-4:]})": row.run_id
         for row in newest.itertuples()
     }
@@ -99,9 +101,12 @@ def _in_depth(record: Record, records: Records) -> None:
             st.metric(
                 "Best over epochs", charts.percent(result["accuracy_best"]), help="Optimistic: chosen on test data."
             )
-            st.metric(
-                "Sparsity measured", charts.percent(result["backbone_sparsity"]), help="Over convolution weights."
-            )
+            if spec.transfer == "full":
+                finetuned_network.mask_metrics([record])
+            else:
+                st.metric(
+                    "Sparsity measured", charts.percent(result["backbone_sparsity"]), help="Over convolution weights."
+                )
             st.metric(
                 "Pictures", f"{result['train_pictures']:,} + {result['test_pictures']:,}", help="Training + test."
             )
@@ -109,14 +114,18 @@ def _in_depth(record: Record, records: Records) -> None:
         if result.get("validation"):
             rates = "; ".join(f"{rate}: {charts.percent(value)}" for rate, value in result["validation"].items())
             st.caption(f"Validation accuracy by learning rate: {rates}.")
+        if spec.transfer == "full":
+            finetuned_network.notes([record])
+            finetuned_network.offer(record)
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Rerun", icon=":material/replay:", help="Trains again as a new replicate; this run is kept."):
                 again = first_free_replicate(spec, (record.spec["seed"],), records.ids())
-                job_id = jobs.submit(Job("probe", again, (record.spec["seed"],)))
-                st.switch_page("pages/probe.py", query_params={"job": job_id})
+                kind = "probe" if spec.transfer == "linear" else "finetune"
+                job_id = jobs.submit(Job(kind, again, (record.spec["seed"],)))
+                st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
             if st.button("Delete …", icon=":material/delete:"):
                 _ask_to_delete(record, records)
-            parts.share(command(spec, 5))
+            parts.share(command(spec, max(record.spec["seed"] + 1, USUAL_SEEDS[spec.transfer])))
             with st.popover("Settings", help="What was asked, as it is kept"):
                 st.json(record.spec)
         _annotate(record.run_id, records)
@@ -159,9 +168,17 @@ def _compare(records: list[Record]) -> None:
     table = pd.DataFrame(
         {
             "run": [label(record) for record in records],
+            "transfer": [record.spec["transfer"] for record in records],
             "accuracy_final": [record.result["accuracy_final"] for record in records],
             "accuracy_best": [record.result["accuracy_best"] for record in records],
             "learning_rate": [record.result["learning_rate"] for record in records],
+            "sparsity_before": [
+                record.result.get("sparsity_before", record.result["backbone_sparsity"]) for record in records
+            ],
+            "sparsity_after": [
+                record.result.get("sparsity_after", record.result["backbone_sparsity"]) for record in records
+            ],
+            "mask_violations": [record.result.get("mask_violations") for record in records],
             "protocol": [record.result["protocol"] for record in records],
             "seconds_training": [record.result["seconds_training"] for record in records],
         }
@@ -199,8 +216,12 @@ def _history() -> None:
 
 
 def _job_words(status: jobs.Status) -> str:
-    spec = status.job.spec
-    return f"{spec.backbone} on {task_label(spec.dataset)}, {views.counted(len(status.job.seeds), 'seed')}"
+    """What was asked, such as: Finetuning of resnet20-pruned on Digits, 1 seed."""
+    spec, seeds = status.job.spec, views.counted(len(status.job.seeds), "seed")
+    if status.job.kind == "speedup":
+        sparse = f"{architecture_label(spec.architecture)} at {views.sparsity_label(spec.sparsity)}"
+        return f"Speedup of {spec.backbone or sparse}"
+    return f"{STARTED[status.job.kind]} of {spec.backbone} on {task_label(spec.dataset)}, {seeds}"
 
 
 main()

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from pages import parts
 from sparse_core import backbones, charts, datasets, estimates, jobs, views
 from sparse_core.catalog import METRICS, architecture_label, task_label
 from sparse_core.errors import InputError
@@ -14,8 +15,6 @@ from sparse_core.records import Record, Records
 from sparse_core.spec import Hyperparameters, Job, TransferSpec
 
 OWN = "My own folder or Parquet file"
-
-CURVES = {"accuracy": "Accuracy", "loss": "Loss"}
 
 
 def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int] | None:
@@ -150,8 +149,17 @@ def progress(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
     curves = lines(job_id)
     if curves.empty:
         return
-    value = curve_choice(curves, "live_curve", "top1")
+    value = parts.curve_choice("live_curve", "top1")
     st.plotly_chart(charts.learning_curves(curves, value), key="live", config={"displayModeBar": False})
+
+
+@st.fragment(run_every=0.3)
+def wait_for(job_id: str) -> None:
+    """The progress of a short job; the page is drawn anew once it has ended."""
+    status = jobs.status(job_id)
+    if status.ended:
+        st.rerun()
+    show_progress(status)
 
 
 def show_progress(status: jobs.Status) -> None:
@@ -164,17 +172,7 @@ def show_progress(status: jobs.Status) -> None:
         return
     count = f" {status.done:,} of {status.total:,}" if status.total else ""
     words = f"{status.stage or 'Starting …'}{count}{views.time_left(status.seconds_left)}"
-    st.progress(status.done / status.total if status.total else 0.0, words)
-
-
-def curve_choice(curves: pd.DataFrame, key: str, metric: str) -> str:
-    """Which curve is drawn: the column of ``metric`` or, where there is one, of the loss."""
-    if "loss" not in curves:
-        return metric
-    chosen = st.segmented_control(
-        "Curve", list(CURVES), default="accuracy", required=True, format_func=CURVES.__getitem__, key=key
-    )
-    return "loss" if chosen == "loss" else metric
+    st.progress(status.share, words)
 
 
 def records_of(status: jobs.Status) -> list[Record]:

@@ -441,6 +441,30 @@ def per_class_accuracy(confusion: np.ndarray, class_names: Sequence[str]) -> go.
     return figure
 
 
+def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
+    """A bar a layer, in the order of ``layers``: its share of zero weights, and before it that of wholly pruned filters.
+
+    ``layers`` has the columns ``name``, ``shape`` (words), ``sparsity`` (0..1), ``filters`` and ``filters_pruned``.
+    """
+    panels = _Panels([""], "Layer, from the input on", "Share (%)", plot_height=260)
+    panels.x(0).update(range=[0.3, len(layers) + 0.7], showgrid=False)
+    panels.y(0).update(range=[0, 102])
+    pruned = layers["filters_pruned"] / layers["filters"]
+    hover = [
+        f"{html.escape(layer.name)}, {layer.shape}<br>{percent(layer.sparsity)} % of its weights are 0<br>"
+        f"{layer.filters_pruned:,} of {layer.filters:,} filters pruned"
+        for layer in layers.itertuples(index=False)
+    ]
+    for name, shares, colour, width in (
+        ("Weights that are 0", layers["sparsity"], SKY, 0.8),
+        ("Filters wholly pruned", pruned, VERMILLION, 0.4),
+    ):
+        bars = {"type": "bar", "x": list(range(1, len(layers) + 1)), "y": (100 * shares).tolist(), "width": width}
+        panels.add(0, name, {**bars, "marker": {"color": colour}, "hovertext": hover})
+    figure = panels.figure()
+    return figure.update_layout(barmode="overlay")
+
+
 def wilson_interval(hits: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The 95 % score interval of a proportion (Wilson 1927), which stays in 0..1 and holds for few pictures."""
     z = 1.959964

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """The user's input is wrong. The message is one line: what was expected, what came, what to do."""
+    """The user's input is wrong. The message is one line: what was expected, what came, what to do.
+
+    ``candidates`` are the names to choose one of, where the input leaves something open.
+    """
+
+    def __init__(self, message: str, candidates: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.candidates = tuple(candidates)
 
 
 class Cancelled(Exception):

@@ -37,8 +37,9 @@ LISTED = ("probe", "finetune", "speedup")
 class Status:
     """Where a job stands. ``state``: queued, running, done, failed or cancelled.
 
-    ``stage`` says in words what is being done; ``done`` of ``total`` is that stage's progress; ``seconds_left`` is for the
-    whole job, None while it cannot be told; ``result`` is what the job gave (for a probe: the names of its runs).
+    ``stage`` says in words what is being done; ``done`` of ``total`` is that stage's progress and ``share`` (0..1) the part
+    of it that is done; ``seconds_left`` is for the whole job, None while it cannot be told; ``result`` is what the job gave
+    (for a probe: the names of its runs).
     """
 
     job_id: str
@@ -47,6 +48,7 @@ class Status:
     stage: str = ""
     done: int = 0
     total: int = 0
+    share: float = 0.0
     seconds_left: float | None = None
     message: str = ""
     result: dict[str, Any] = field(default_factory=dict)
@@ -84,13 +86,15 @@ def status(job_id: str) -> Status:
     if outcome:
         return Status(job_id, job, outcome["state"], message=outcome["message"], result=outcome["result"])
     progress: dict[str, Any] = next((event for event in reversed(events(job_id)) if "stage" in event), {})
+    done, total = progress.get("done", 0), progress.get("total", 0)
     return Status(
         job_id,
         job,
         "running" if _is_locked(folder / "lock") else "queued",
         stage=progress.get("stage", ""),
-        done=progress.get("done", 0),
-        total=progress.get("total", 0),
+        done=done,
+        total=total,
+        share=progress.get("share", done / total if total else 0.0),
         seconds_left=progress.get("seconds_left"),
     )
 

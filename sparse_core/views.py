@@ -45,6 +45,12 @@ def time_left(seconds: float | None) -> str:
     return "" if seconds is None else f", about {duration(seconds)} left"
 
 
+def file_size(size_bytes: int) -> str:
+    """A file's size as people read it, such as 1.1 MB."""
+    megabytes = size_bytes / 1e6
+    return f"{megabytes:.1f} MB" if megabytes < 100 else f"{megabytes:,.0f} MB"
+
+
 def backbone_label(card: BackboneCard) -> str:
     """A backbone as people tell it from the others; one of the library by the name its user gave."""
     method = "unknown method" if card.method == UNKNOWN else card.method

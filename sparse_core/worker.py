@@ -65,7 +65,7 @@ def work(job_id: str) -> None:
     except Cancelled:
         jobs.end(job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
     except InputError as error:
-        jobs.end(job_id, "failed", str(error))
+        jobs.end(job_id, "failed", str(error), {"candidates": list(error.candidates)})
     except Exception as error:  # the worker outlives any job
         log.exception("job %s failed", job_id)
         jobs.end(

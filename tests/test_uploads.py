@@ -60,7 +60,7 @@ def test_only_uploads_are_discarded(tmp_path):
     assert own.exists()
 
 
-def test_old_uploads_go(monkeypatch):
+def test_old_uploads_go():
     old = uploads.keep(io.BytesIO(b"w"), "old.pth", 1)
     day_ago = time.time() - uploads.KEPT_SECONDS - 1
     os.utime(old.parent, (day_ago, day_ago))

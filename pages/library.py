@@ -1,0 +1,262 @@
+"""Library: bring in a pruned network from a file, see what it is, and use it on every other page."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages import parts, transfer_controls
+from sparse_core import charts, jobs, library, uploads, views
+from sparse_core.catalog import ARCHITECTURES, METHODS, architecture_label
+from sparse_core.errors import InputError
+from sparse_core.spec import ImportSpec, InspectSpec, Job
+
+SOURCES = {"upload": "Drop a file", "path": "A path on this machine"}
+COLUMNS = ["name", "architecture", "method", "sparsity", "measured_sparsity", "upstream", "origin", "imported_at"]
+
+
+def main() -> None:
+    """A file comes in, is looked into, gets a name; below are the backbones that came in before."""
+    parts.store()
+    st.markdown(
+        "**Bring in a pruned network of yours.** PyTorch files and safetensors of the known architectures, with the masks, "
+        "wrappers or thresholds their projects left in them. A file is read as numbers only: nothing in it is run."
+    )
+    jobs.ensure_worker()  # so that torch is loaded by the time a file has come in
+    _receive()
+    looked = _status("job", "inspect")
+    imported = _status("import", "import")
+    if looked and not (imported and imported.state == "done"):
+        _look(looked)
+    if imported:
+        _imported(imported)
+    _shelf()
+
+
+def _receive() -> None:
+    """The ways in: a file dropped into the browser, or a path on this machine."""
+    source = parts.choice("From", "from", SOURCES, "A path saves copying: the file is read where it lies.")
+    if source == "path":
+        with st.form("path_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+            path = st.text_input(
+                "Path of a checkpoint file", key="checkpoint", placeholder="/home/me/resnet50-acdc.pth"
+            )
+            if st.form_submit_button("Look inside", icon=":material/search:"):
+                _ask(InspectSpec(str(Path(path.strip()).expanduser())))
+        return
+    taken = st.session_state.setdefault("uploads_taken", set())
+    sent = st.file_uploader(
+        "Checkpoint file",
+        key=f"upload_{len(taken)}",
+        help="Such as .pth, .pt, .tar or .safetensors. It stays on this machine.",
+    )
+    if sent is None or sent.file_id in taken:
+        return
+    try:
+        path = uploads.keep(sent, sent.name, sent.size)
+    except InputError as error:
+        st.error(str(error))
+        return
+    taken.add(sent.file_id)
+    _ask(InspectSpec(str(path)))
+    st.rerun()
+
+
+def _ask(spec: InspectSpec) -> None:
+    st.query_params.pop("import", None)
+    st.query_params["job"] = jobs.submit(Job("inspect", spec))
+
+
+def _status(parameter: str, kind: str) -> jobs.Status | None:
+    """The job of that kind that the link names, None where there is none here."""
+    job_id = st.query_params.get(parameter)
+    if not job_id:
+        return None
+    try:
+        status = jobs.status(job_id)
+    except InputError:
+        st.info("What this link shows was done on another machine, or its state was deleted. Bring the file in again.")
+        return None
+    return status if status.job.kind == kind else None
+
+
+def _look(status: jobs.Status) -> None:
+    spec: InspectSpec = status.job.spec
+    st.subheader(Path(spec.path).name, divider="gray")
+    if not status.ended:
+        transfer_controls.wait_for(status.job_id)
+    elif status.state == "done":
+        _what_it_is(status.result)
+        _import_form(spec, status.result)
+    else:
+        st.error(status.message)
+        _ask_for_architecture(spec, status.result.get("candidates", []))
+
+
+def _ask_for_architecture(spec: InspectSpec, candidates: list[str]) -> None:
+    """Where the file leaves the architecture open, or the one that was chosen does not fit: choose one."""
+    names = candidates or (list(ARCHITECTURES) if spec.architecture else [])
+    if not names:
+        return
+    with st.form("architecture_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = st.selectbox("Architecture", names, format_func=architecture_label, key="candidate", width=330)
+        if st.form_submit_button("Read it as this", icon=":material/search:"):
+            _ask(InspectSpec(spec.path, chosen))
+            st.rerun()
+
+
+def _what_it_is(seen: dict[str, Any]) -> None:
+    """The file in a row of figures, and its layers as bars and as a table."""
+    with st.container(horizontal=True):
+        st.metric("Architecture", architecture_label(seen["architecture"]))
+        st.metric(
+            "Sparsity",
+            f"{charts.percent(seen['sparsity'])} %",
+            help="Zeros over size of all convolution and linear weights, the classifier included.",
+        )
+        st.metric(
+            "Filters pruned",
+            f"{charts.percent(seen['filters_pruned_share'])} %",
+            help="Of all filters of the convolutions: those with every weight 0.",
+        )
+        st.metric("Parameters", f"{seen['parameters'] / 1e6:.3g} million")
+        st.metric(
+            "Classes", f"{seen['classes']:,}" if seen["classes"] else "none", help="Of the classifier in the file."
+        )
+    told = [f"Format: {', '.join(seen['formats'])}"]
+    if seen["variant"]:
+        told.append(f"variant {seen['variant']}")
+    if seen["method"]:
+        told.append(f"pruned by {seen['method']}, as the file lets on")
+    st.caption(f"{'; '.join(told)}.")
+    layers = pd.DataFrame(seen["layers"])
+    layers["shape"] = [" × ".join(map(str, shape)) for shape in layers["shape"]]
+    parts.show_chart(
+        charts.with_caption(
+            charts.layer_sparsity(layers),
+            "Where is it sparse?",
+            f"{architecture_label(seen['architecture'])} · each layer from the input on · share of weights and of whole filters",
+        ),
+        key="layers",
+        name=f"layers-{seen['architecture']}",
+        alt="Share of zero weights and of wholly pruned filters in each layer",
+        table=layers,
+    )
+
+
+def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
+    """How the backbone will be known; what the file tells or is measured stands there already."""
+    measured = seen["backbone_sparsity"]
+    guess = _spelled(library.guess_method(seen["method"], measured))
+    methods = list(dict.fromkeys([*METHODS, library.UNKNOWN, guess]))
+    with st.form("import_form"):
+        columns = st.columns([3, 2, 2, 2])
+        name = columns[0].text_input(
+            "Name", library.free_name(_stem(spec.path)), help="How the other pages will list it."
+        )
+        method = columns[1].selectbox(
+            "Pruned by", methods, index=methods.index(guess), help="The file cannot always tell."
+        )
+        percent = columns[2].number_input(
+            "Known as sparse (%)",
+            0.0,
+            99.99,
+            100 * library.nominal(measured),
+            format="%g",
+            help=f"The round figure it is known by. Measured over its convolutions: {charts.percent(measured)} %.",
+        )
+        upstream = columns[3].text_input(
+            "Trained on", library.guess_upstream(seen["dataset"], seen["classes"]), help="The data it was trained on."
+        )
+        if st.form_submit_button("Put it into the library", type="primary", icon=":material/library_add:"):
+            asked = ImportSpec(
+                spec.path,
+                name.strip(),
+                architecture=spec.architecture,
+                method=method,
+                sparsity=round(percent / 100, 6),
+                upstream=upstream.strip(),
+                origin=Path(spec.path).name,
+            )
+            st.query_params["import"] = jobs.submit(Job("import", asked))
+            st.rerun()
+
+
+def _imported(status: jobs.Status) -> None:
+    if not status.ended:
+        transfer_controls.wait_for(status.job_id)
+    elif status.state == "done":
+        uploads.discard(Path(status.job.spec.path))
+        st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
+        parts.backbone_links(status.result["name"])
+    else:
+        st.error(status.message)
+
+
+def _shelf() -> None:
+    """The backbones of the library, each with its uses and the way out."""
+    st.subheader("In the library", divider="gray")
+    _offer_undo()
+    cards = {card.name: card for card in library.cards()}
+    if not cards:
+        st.info("Nothing yet. Drop a checkpoint file above, or give its path: what it is, is shown before it comes in.")
+        return
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox(
+            "Use or delete",
+            list(cards),
+            format_func=lambda name: views.backbone_label(cards[name]),
+            key="card",
+            width=330,
+        )
+        if st.button("Delete …", icon=":material/delete:"):
+            _ask_to_delete(name)
+        parts.backbone_links(name)
+    frame = pd.DataFrame([asdict(card) for card in cards.values()])
+    frame["formats"] = [", ".join(formats) for formats in frame["formats"]]
+    frame["imported_at"] = pd.to_datetime(frame["imported_at"]).dt.floor("s")
+    parts.show_table(frame.drop(columns=["kind", "ready"]), key="library_table", name="library", columns=COLUMNS)
+
+
+@st.dialog("Delete this backbone?")
+def _ask_to_delete(name: str) -> None:
+    st.write(f"“{name}” leaves the library. Runs that were made with it stay. You can undo it afterwards.")
+    if st.button("Delete", type="primary"):
+        library.remove(name)
+        st.session_state["removed"] = name
+        st.query_params.pop("import", None)
+        st.rerun()
+
+
+def _offer_undo() -> None:
+    name = st.session_state.get("removed")
+    if not name:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.info(f"“{name}” was deleted.")
+        if st.button("Undo", icon=":material/undo:"):
+            try:
+                library.restore(name)
+            except InputError as error:
+                st.error(str(error))
+                return
+            del st.session_state["removed"]
+            st.rerun()
+
+
+def _spelled(method: str) -> str:
+    """The method as the catalog writes it, where it knows it."""
+    return {name.lower(): name for name in METHODS}.get(method.lower(), method)
+
+
+def _stem(path: str) -> str:
+    """The file's name without its endings: resnet50 for resnet50.pth.tar."""
+    name = Path(path).name
+    for ending in (".gz", ".tar", ".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
+        name = name.removesuffix(ending)
+    return name
+
+
+main()
