@@ -447,8 +447,8 @@ def _decide(
         return _misfit(shapes, classifier_shape, *candidate)
 
     def hinted(candidate: tuple[str, str]) -> tuple[str, str]:
+        other = (candidate[0], hinted_variant or candidate[1])
         known = models.ARCHITECTURES[candidate[0]].variants
-        other = (candidate[0], hinted_variant or "")
         return other if other[1] in known and not misfit(other) else candidate
 
     fitting = [candidate for candidate in layout.candidates if not misfit(candidate)]

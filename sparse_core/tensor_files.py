@@ -161,16 +161,16 @@ def _read_safetensors(path: Path, stream: BinaryIO, size: int) -> dict[str, Any]
 def _check_zip(path: Path, stream: BinaryIO, size: int) -> None:
     """Refuse archives that would unpack to more than the file itself: torch.save never compresses."""
     entries = _entries(path, stream)
+    names = {entry.filename.rpartition("/")[2] for entry in entries}
+    if "constants.pkl" in names:
+        raise InputError(
+            f"{path.name} is a TorchScript archive, which holds a program. Save its state_dict() with torch.save instead."
+        )
     claimed = sum(entry.file_size for entry in entries)
     if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InputError(
             f"{path.name} is a compressed or overlapping archive that claims {claimed / 1e6:,.1f} MB in a file of "
             f"{size / 1e6:,.1f} MB, so it was not unpacked. Save the weights again with torch.save."
-        )
-    names = {entry.filename.rpartition("/")[2] for entry in entries}
-    if "constants.pkl" in names:
-        raise InputError(
-            f"{path.name} is a TorchScript archive, which holds a program. Save its state_dict() with torch.save instead."
         )
     pickles = _indices(entries)
     if len(pickles) != 1:
