@@ -91,12 +91,18 @@ def _look(status: jobs.Status) -> None:
         _what_it_is(status.result)
         _import_form(spec, status.result)
     else:
+        _refused(spec, status)
+
+
+def _refused(spec: InspectSpec, status: jobs.Status) -> None:
+    """Why the file cannot be read; where it leaves the architecture open, or the chosen one does not fit, choose one."""
+    candidates = status.result.get("candidates")
+    if candidates:
+        st.warning(
+            "Which architecture is this? The names in the file leave it open. Choose it; what does not fit is told."
+        )
+    else:
         st.error(status.message)
-        _ask_for_architecture(spec, status.result.get("candidates", []))
-
-
-def _ask_for_architecture(spec: InspectSpec, candidates: list[str]) -> None:
-    """Where the file leaves the architecture open, or the one that was chosen does not fit: choose one."""
     names = candidates or (list(ARCHITECTURES) if spec.architecture else [])
     if not names:
         return
@@ -152,6 +158,7 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
     guess = _spelled(library.guess_method(seen["method"], measured))
     methods = list(dict.fromkeys([*METHODS, library.UNKNOWN, guess]))
     with st.form("import_form"):
+        st.markdown("**Name it, and correct what the file could not tell.**")
         columns = st.columns([3, 2, 2, 2])
         name = columns[0].text_input(
             "Name", library.free_name(_stem(spec.path)), help="How the other pages will list it."
@@ -160,7 +167,7 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
             "Pruned by", methods, index=methods.index(guess), help="The file cannot always tell."
         )
         percent = columns[2].number_input(
-            "Known as sparse (%)",
+            "Nominal sparsity (%)",
             0.0,
             99.99,
             100 * library.nominal(measured),
@@ -203,13 +210,14 @@ def _shelf() -> None:
     if not cards:
         st.info("Nothing yet. Drop a checkpoint file above, or give its path: what it is, is shown before it comes in.")
         return
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         name = st.selectbox(
-            "Use or delete",
+            "Backbone",
             list(cards),
             format_func=lambda name: views.backbone_label(cards[name]),
             key="card",
-            width=330,
+            label_visibility="collapsed",
+            width=420,
         )
         if st.button("Delete …", icon=":material/delete:"):
             _ask_to_delete(name)

@@ -42,10 +42,14 @@ HEADINGS = {
     "measured_sparsity": "Measured sparsity (%)",
     "sparsity_before": "Sparsity before (%)",
     "sparsity_after": "Sparsity after (%)",
+    "row": "Network",
     "dataset": "Task",
     "dataset_hash": "Task's content",
     "accuracy_best": "Best accuracy (%)",
     "accuracy_final": "Final accuracy (%)",
+    "accuracy": "Accuracy (%)",
+    "lowest": "95 % interval from (%)",
+    "highest": "95 % interval to (%)",
     "accuracy_mean": "Mean accuracy (%)",
     "accuracy_std": "Standard deviation (points)",
     "baseline_accuracy": "Dense accuracy (%)",
@@ -60,7 +64,17 @@ HEADINGS = {
     "run_id": "Run",
     "created_at": "Made at",
 }
-RUN_COLUMNS = ["source", "method", "sparsity", "transfer", "dataset", "seed", "accuracy_best", "accuracy_final"]
+RUN_COLUMNS = [
+    "source",
+    "architecture",
+    "method",
+    "sparsity",
+    "transfer",
+    "dataset",
+    "seed",
+    "accuracy_best",
+    "accuracy_final",
+]
 PERCENT = {name for name, heading in HEADINGS.items() if heading.endswith(("(%)", "(points)"))}
 WORDS: dict[str, Callable[[str], str]] = {
     "source": str.capitalize,
@@ -347,8 +361,11 @@ def show_table(
 
 
 def show_runs(rows: pd.DataFrame, *, key: str) -> None:
-    """The table of single runs, as the store gives them."""
-    show_table(rows.drop(columns="spec"), key=key, name="runs", columns=RUN_COLUMNS)
+    """The table of single runs, as the store gives them, with what must be said of them."""
+    columns = [*RUN_COLUMNS, *(name for name in ("note", "tags") if name in rows and (rows[name] != "").any())]
+    show_table(rows.drop(columns="spec"), key=key, name="runs", columns=columns)
+    if views.has_disputed_rows(rows):
+        st.caption(views.RIGL_NOTE)
 
 
 def show_runs_in_depth(records: Sequence[Record]) -> None:
@@ -380,7 +397,8 @@ def show_runs_in_depth(records: Sequence[Record]) -> None:
         ),
         key="classes",
         name=f"classes-{name}",
-        alt="Accuracy of each class",
+        alt="Accuracy of each class, hardest first",
+        table=runs.per_class(counts, class_names),
     )
     show_chart(
         charts.with_caption(
@@ -396,7 +414,13 @@ def show_runs_in_depth(records: Sequence[Record]) -> None:
 def curve_choice(key: str, metric: str) -> str:
     """The control for the curve that is drawn; gives the column of ``metric`` or that of the loss."""
     chosen = st.segmented_control(
-        "Curve", ["accuracy", "loss"], default="accuracy", required=True, format_func=str.capitalize, key=key
+        "Curve",
+        ["accuracy", "loss"],
+        default="accuracy",
+        required=True,
+        format_func=str.capitalize,
+        key=key,
+        bind="query-params",
     )
     return "loss" if chosen == "loss" else metric
 

@@ -15,6 +15,7 @@ VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
 SATURATION = {"accuracy_mean": [], "difference": ["Colours are full beyond the ends of the scale"]}
 LAYOUTS = ["One row a network", "One row a task"]
 UNFILTERED = {"source": "all", "accuracy": "best", "level": None, "cells": []}
+CELL_COLUMNS = ["row", "task", "accuracy_mean", "accuracy_std", "runs", "difference"]
 LONG_COLUMNS = ["source", "method", "sparsity", "task", "accuracy_mean", "accuracy_std", "runs"]
 LONG_COLUMNS += ["baseline_accuracy", "difference", "relative_error_increase", "difficulty"]
 
@@ -97,13 +98,12 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         )
         return
     name = architecture_label(controls.architecture)
-    higher = "higher is better" if controls.value == "accuracy_mean" else "above 0 beats the dense network (blue)"
+    accuracy = controls.value == "accuracy_mean"
+    better = "in percent · higher is better" if accuracy else "in points · above 0 beats the dense network (blue)"
     figure = charts.with_caption(
         charts.heat_map(shown, controls.value, views.distinct(shown["row"]), views.distinct(shown["task"])),
-        "How well does each network do on each task?"
-        if controls.value == "accuracy_mean"
-        else "On which tasks does pruning cost accuracy?",
-        f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, in percent · {higher}"
+        "How well does each network do on each task?" if accuracy else "On which tasks does pruning cost accuracy?",
+        f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, {better}"
         + (" · tasks from easy to difficult" if controls.order == "difficulty" else ""),
         views.caption(
             rows,
@@ -119,6 +119,7 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         name=f"tasks-{controls.architecture}-{controls.transfer}",
         alt=f"{VALUES[controls.value]} of each network on each task, {name}",
         on_select=_take_selection,
+        table=shown[CELL_COLUMNS],
         beside=lambda: parts.share(_command(controls)),
     )
 

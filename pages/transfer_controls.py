@@ -167,7 +167,8 @@ def show_progress(status: jobs.Status) -> None:
     if status.state == "queued":
         lane = jobs.lane_of(status.job)
         jobs.ensure_worker(lane)
-        waiting = [name for name in jobs.queued(lane) if name < status.job_id]
+        earlier = [jobs.status(name) for name in jobs.queued(lane) if name < status.job_id]
+        waiting = [other for other in earlier if other.job.kind in jobs.LISTED]
         st.progress(0.0, f"Waiting for {views.counted(len(waiting), 'other job')} to end" if waiting else "Starting …")
         return
     count = f" {status.done:,} of {status.total:,}" if status.total else ""

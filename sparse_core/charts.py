@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from sparse_core.catalog import METHODS, task_label
+from sparse_core.measures import wilson_interval
 from sparse_core.views import SERIES_KEY, counted, series_names, sparsity_label
 
 # The hues of Okabe and Ito that read on white and on dark alike; grey stands for the dense reference.
@@ -295,7 +296,7 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         margin={"t": 10, "b": 100, "l": 160, "r": 10},
         clickmode="event+select",
     )
-    labels = [_shortened(task, 18) for task in tasks]
+    labels = [_shortened(task, 20) for task in tasks]
     figure.update_xaxes(tickvals=list(columns.values()), ticktext=labels, tickangle=-45, range=[-0.5, len(tasks) - 0.5])
     figure.update_xaxes(showgrid=False, zeroline=False, showline=False)
     figure.update_yaxes(
@@ -463,15 +464,6 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
         panels.add(0, name, {**bars, "marker": {"color": colour}, "hovertext": hover})
     figure = panels.figure()
     return figure.update_layout(barmode="overlay")
-
-
-def wilson_interval(hits: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % score interval of a proportion (Wilson 1927), which stays in 0..1 and holds for few pictures."""
-    z = 1.959964
-    share = hits / totals
-    centre = (share + z**2 / (2 * totals)) / (1 + z**2 / totals)
-    half = z / (1 + z**2 / totals) * np.sqrt(share * (1 - share) / totals + z**2 / (4 * totals**2))
-    return centre - half, centre + half
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float] | None:

@@ -89,6 +89,10 @@ def describe(name: str) -> Summary:
     """A first look, quick and without decoding. Raises InputError for what could not be used."""
     if name == DIGITS:
         return Summary("stratified split by seed 0", [str(digit) for digit in range(10)], 1437, 360)
+    path = Path(name).expanduser()
+    if name not in TASKS and (path.is_dir() or path.is_file()):
+        found = _look_into(path)
+        return Summary(found.layout, [str(name) for name in found.class_names], len(found.train), len(found.test))
     dataset = _open(name, download=False)
     return Summary(dataset.notes[0], dataset.class_names, len(dataset.train.labels), len(dataset.test.labels))
 
@@ -262,9 +266,45 @@ def _rows_by_class(labels: np.ndarray, training: int | None) -> tuple[np.ndarray
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
 
 
+@dataclass(frozen=True)
+class _Contents:
+    """What a path holds, with no picture opened: a row is where a picture is and its label."""
+
+    class_names: list[Any]
+    train: list[tuple[Any, int]]
+    test: list[tuple[Any, int]]
+    layout: str
+    files: list[Path]
+
+
 def _from_path(path: Path, name: str, metric: str) -> Dataset:
-    if path.is_file() or any(path.glob("*.parquet")):
-        return _from_parquet(path, name, metric)
+    found = _look_into(path)
+    if _is_parquet(path):
+        pictures = {file: _encoded(file) for file in found.files}
+        train, test = (_parquet_split(rows, pictures) for rows in (found.train, found.test))
+        digest = hashlib.sha256(
+            (_content_hash(path.parent if path.is_file() else path, found.files) + found.layout).encode()
+        )
+    else:
+        train, test = (_folder_split(rows) for rows in (found.train, found.test))
+        digest = hashlib.sha256(_content_hash(path, found.files).encode())
+        digest.update(json.dumps([len(found.train), len(found.test)]).encode())
+    class_names = [str(value) for value in found.class_names]
+    return Dataset(name, metric, class_names, train, test, digest.hexdigest(), [found.layout])
+
+
+def _look_into(path: Path) -> _Contents:
+    """Raises InputError for a layout that is not one of ``LAYOUTS`` and for contents that no classifier can use."""
+    found = _in_parquet(path) if _is_parquet(path) else _in_folder(path)
+    _require_usable(path, found.class_names, [[label for _, label in part] for part in (found.train, found.test)])
+    return found
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.is_file() or any(path.glob("*.parquet"))
+
+
+def _in_folder(path: Path) -> _Contents:
     train = path / "train"
     test = next((path / part for part in ("test", "val", "validation") if (path / part).is_dir()), None)
     if train.is_dir() and test is None:
@@ -276,17 +316,13 @@ def _from_path(path: Path, name: str, metric: str) -> Dataset:
             raise InputError(
                 f"The test split has classes that the training split lacks: {', '.join(sorted(only_tested)[:5])}."
             )
-        files = [_class_files(part, class_names) for part in (train, test)]
+        parts = [_class_files(part, class_names) for part in (train, test)]
         layout = "train and test folders"
     else:
         class_names = _class_folders(path)
-        found = _class_files(path, class_names)
-        files, layout = _split_list(found), "one folder a class, stratified split by seed 0"
-    _require_usable(path, class_names, [[label for _, label in part] for part in files])
-    train_split, test_split = (_folder_split(part) for part in files)
-    digest = hashlib.sha256(_content_hash(path, [file for part in files for file, _ in part]).encode())
-    digest.update(json.dumps([len(part) for part in files]).encode())
-    return Dataset(name, metric, class_names, train_split, test_split, digest.hexdigest(), [layout])
+        parts = _split_list(_class_files(path, class_names))
+        layout = "one folder a class, stratified split by seed 0"
+    return _Contents(class_names, parts[0], parts[1], layout, [file for part in parts for file, _ in part])
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -326,60 +362,57 @@ def _folder_split(files: list[tuple[Path, int]]) -> Split:
     return Split(labels, lambda row: Image.open(files[row][0]), [file.name for file, _ in files])
 
 
-def _from_parquet(path: Path, name: str, metric: str) -> Dataset:
+def _in_parquet(path: Path) -> _Contents:
     import pyarrow.parquet as pq
 
-    found = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    if any(file.suffix != ".parquet" for file in found):
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if any(file.suffix != ".parquet" for file in files):
         raise InputError(f"Expected a folder or a .parquet file, got {path.name}. Layouts: {LAYOUTS}.")
-    tables = {}
-    for file in found:
+    values: dict[Path, list[Any]] = {}
+    for file in files:
         try:
-            tables[file] = pq.read_table(file)
+            columns = pq.read_schema(file).names
+            values[file] = pq.read_table(file, columns=["label"])["label"].to_pylist() if "label" in columns else []
         except Exception as error:
             raise InputError(f"{file.name} is not a Parquet file that can be read ({type(error).__name__}).") from error
-        lacking = {"image", "label"} - set(tables[file].column_names)
+        lacking = {"image", "label"} - set(columns)
         if lacking:
             raise InputError(
-                f"{file.name} lacks the column {' and '.join(sorted(lacking))}; it has {', '.join(tables[file].column_names)}."
+                f"{file.name} lacks the column {' and '.join(sorted(lacking))}; it has {', '.join(columns)}."
             )
-    values = {file: table["label"].to_pylist() for file, table in tables.items()}
-    class_names = _parquet_classes(tables[found[0]], [value for column in values.values() for value in column])
+    class_names = _parquet_classes(pq.read_schema(files[0]), [value for column in values.values() for value in column])
     index = {value: label for label, value in enumerate(class_names)}
     rows = {
         file: [
-            (picture, value if isinstance(value, int) else index[value])
-            for picture, value in zip(_encoded(file, table), values[file], strict=True)
+            ((file, row), value if isinstance(value, int) else index[value]) for row, value in enumerate(values[file])
         ]
-        for file, table in tables.items()
+        for file in files
     }
-    train = [row for file in found if file.name.startswith("train") for row in rows[file]]
-    test = [row for file in found if file.name.startswith(("test", "val")) for row in rows[file]]
+    train = [row for file in files if file.name.startswith("train") for row in rows[file]]
+    test = [row for file in files if file.name.startswith(("test", "val")) for row in rows[file]]
     layout = "train and test Parquet files"
     if not train or not test:
-        train, test = _split_list([row for file in found for row in rows[file]])
+        train, test = _split_list([row for file in files for row in rows[file]])
         layout = "Parquet, stratified split by seed 0"
-    _require_usable(path, class_names, [[label for _, label in part] for part in (train, test)])
-    train_split, test_split = _bytes_split(train), _bytes_split(test)
-    root = path.parent if path.is_file() else path
-    digest = hashlib.sha256((_content_hash(root, found) + layout).encode())
-    return Dataset(
-        name, metric, [str(value) for value in class_names], train_split, test_split, digest.hexdigest(), [layout]
-    )
+    return _Contents(class_names, train, test, layout, files)
 
 
-def _encoded(file: Path, table: Any) -> list[bytes]:
-    """The pictures' bytes, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
-    pictures = table["image"].to_pylist()
-    plain = [entry.get("bytes") if isinstance(entry, dict) else entry for entry in pictures]
-    encoded = [entry for entry in plain if isinstance(entry, bytes)]
-    if len(encoded) < len(plain):
+def _encoded(file: Path) -> Any:
+    """The pictures' bytes as an Arrow column, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(file, columns=["image"])["image"]
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = pc.struct_field(column, "bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)) or column.null_count:
         raise InputError(f"{file.name} must hold pictures as bytes, or structs of bytes and path, in its column image.")
-    return encoded
+    return column
 
 
-def _parquet_classes(table: Any, values: Iterable[Any]) -> list[Any]:
-    metadata = (table.schema.metadata or {}).get(b"huggingface")
+def _parquet_classes(schema: Any, values: Iterable[Any]) -> list[Any]:
+    metadata = (schema.metadata or {}).get(b"huggingface")
     if metadata:
         features = json.loads(metadata).get("info", {}).get("features", {})
         names = features.get("label", {}).get("names")
@@ -395,9 +428,14 @@ def _parquet_classes(table: Any, values: Iterable[Any]) -> list[Any]:
     return sorted(present)
 
 
-def _bytes_split(rows: list[tuple[bytes, int]]) -> Split:
+def _parquet_split(rows: list[tuple[tuple[Path, int], int]], pictures: dict[Path, Any]) -> Split:
     labels = np.array([label for _, label in rows], dtype=np.int64)
-    return Split(labels, lambda row: Image.open(io.BytesIO(rows[row][0])), [f"row {row}" for row in range(len(rows))])
+
+    def open_row(number: int) -> Image.Image:
+        file, row = rows[number][0]
+        return Image.open(io.BytesIO(pictures[file][row].as_py()))
+
+    return Split(labels, open_row, [f"row {row}" for row in range(len(rows))])
 
 
 def _require_usable(path: Path, class_names: list[Any], labels: list[list[int]]) -> None:

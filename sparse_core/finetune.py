@@ -211,6 +211,8 @@ class _Training:
             if on_step:
                 on_step(Progress(self.epoch + 1, settings.epochs, step, steps, self.curves))
         self._finish_epoch(total / len(rows))
+        if on_step:
+            on_step(Progress(self.epoch, settings.epochs, steps, steps, self.curves))
 
     def result(self) -> FinetuneResult:
         labels = self.dataset.test.labels

@@ -105,7 +105,8 @@ def read(card: BackboneCard) -> tuple[Any, "Mask"]:
 
     entry = folder() / card.name
     try:
-        state = checkpoints.owned(tensor_files.open_file(entry / "weights.safetensors").document)
+        document = tensor_files.open_file(entry / "weights.safetensors").document
+        state = checkpoints.owned({name: tensor for name, tensor in document.items() if name != "__metadata__"})
         module = models.assemble(card.architecture, card.variant, state).eval()
         mask = masks.load(entry / "mask.safetensors")
         damaged = models.content_hash(card.architecture, card.variant, module, mask) != card.hash

@@ -97,6 +97,15 @@ def pareto_front(table: pd.DataFrame, larger: str, value: str) -> pd.Series:
     return pd.Series(~beaten & ~np.isnan(points).any(axis=1), index=table.index)
 
 
+def wilson_interval(hits: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % score interval of a proportion (Wilson 1927), which stays in 0..1 and holds for few pictures."""
+    z = 1.959964
+    share = hits / totals
+    centre = (share + z**2 / (2 * totals)) / (1 + z**2 / totals)
+    half = z / (1 + z**2 / totals) * np.sqrt(share * (1 - share) / totals + z**2 / (4 * totals**2))
+    return centre - half, centre + half
+
+
 def _accuracy_column(accuracy: str) -> str:
     if accuracy not in ACCURACIES:
         raise unknown_name("accuracy", accuracy, ACCURACIES)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_core.catalog import task_label
+from sparse_core.measures import wilson_interval
 from sparse_core.records import Record
 from sparse_core.spec import FinetuneSpec, Hyperparameters, ProbeSpec, TransferSpec, full_learning_rate
 
@@ -74,3 +75,20 @@ def confusion(records: Sequence[Record]) -> np.ndarray:
         for true, predicted, count in record.result["confusion"]:
             counts[true, predicted] += count
     return counts
+
+
+def per_class(counts: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
+    """One row a class that occurs, hardest first: ``accuracy`` and its 95 % interval (Wilson's), from counts (C, C)."""
+    totals, hits = counts.sum(axis=1), np.diag(counts)
+    present = totals > 0
+    low, high = wilson_interval(hits[present], totals[present])
+    table = pd.DataFrame(
+        {
+            "class": np.array(class_names, dtype=object)[present],
+            "accuracy": hits[present] / totals[present],
+            "lowest": low,
+            "highest": high,
+            "pictures": totals[present],
+        }
+    )
+    return table.sort_values("accuracy", kind="stable", ignore_index=True)

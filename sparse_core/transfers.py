@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sparse_core import __version__, backbones, datasets, estimates, features, finetune, networks, probe
+from sparse_core import __version__, backbones, datasets, estimates, features, finetune, networks, probe, structure
+from sparse_core.library import BackboneCard
 from sparse_core.records import Record, Records
 from sparse_core.spec import AnyTransfer, FinetuneSpec, Job, ProbeSpec, TransferSpec, protocol, record_document, run_id
 
@@ -114,9 +115,14 @@ def extract(backbone: Any, dataset: Any, spec: ProbeSpec, report: Report, *, sec
     return features.extract(backbone, dataset, precision=spec.precision, engine=spec.engine, on_progress=on_progress)
 
 
-@functools.lru_cache(maxsize=4)
 def load_backbone(name: str) -> Any:
-    """The backbone of that name, kept in memory for the next job."""
+    """The backbone of that name, kept in memory for the next job as long as the name stands for the same card."""
+    cards = {card.name: card for card in backbones.available()}
+    return _load_backbone(name, cards.get(name))
+
+
+@functools.lru_cache(maxsize=4)
+def _load_backbone(name: str, card: BackboneCard | None) -> Any:
     return backbones.load(name)
 
 
@@ -195,6 +201,7 @@ def _steps_to_events(
                 "stage": f"{stage}: step {progress.step:,} of {progress.steps:,} in epoch",
                 "done": progress.epoch,
                 "total": progress.epochs,
+                "share": done / progress.epochs,
                 "seconds_left": left,
                 "curves": curves,
             }
@@ -209,13 +216,16 @@ def _epoch(curves: finetune.Curves, epoch: int) -> dict[str, Any]:
 
 def _shared_result(backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
     """What every run's result tells, whatever its transfer."""
-    card = backbone.card
+    card, sizes = backbone.card, structure.of(backbone)
     return {
         "architecture": card.architecture,
         "upstream": card.upstream,
         "method": card.method,
         "sparsity": card.sparsity,
         "backbone_sparsity": backbone.sparsity,
+        "nonzero_parameters": sizes.nonzero,
+        "multiply_adds": sizes.multiply_adds_sparse,
+        "file_size": sizes.bytes_sparse,
         "dimensions": backbone.dimensions,
         "dataset_name": dataset.id,
         "metric": dataset.metric,

@@ -1,11 +1,6 @@
 """Full transfer against a plain torch loop, and its promise: a pruned weight stays exactly 0, whatever the options."""
 
 import copy
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,7 +12,6 @@ from torchvision.transforms import v2
 from sparse_core import datasets, finetune, masks, pictures
 from sparse_core.backbones import Backbone, BackboneCard
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.paths import REPOSITORY
 from sparse_core.probe import initial_classifier, shuffled_rows
 from sparse_core.spec import FinetuneSpec, Hyperparameters
 from sparse_core.transforms import Transform
@@ -168,7 +162,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(backbone, dataset,
 
     def stop(progress: finetune.Progress) -> None:
         if progress.epoch == 3:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # as a kill would: nothing is put in order
 
     with pytest.raises(KeyboardInterrupt):
         finetune.train(backbone, dataset, spec(), seed=1, on_step=stop, checkpoint=file)
@@ -239,5 +233,7 @@ def test_augmented_pictures_are_decided_by_seed_epoch_and_row(dataset):
 
 
 def test_the_last_batch_is_smaller_and_the_order_kept(dataset):
-    labels = [batch[:, 0, 0, 0].tolist() for batch in pictures.batches(lambda row: np.full((1, 1, 1), row), range(8), 3)]
+    labels = [
+        batch[:, 0, 0, 0].tolist() for batch in pictures.batches(lambda row: np.full((1, 1, 1), row), range(8), 3)
+    ]
     assert labels == [[0, 1, 2], [3, 4, 5], [6, 7]]

@@ -9,14 +9,16 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from sparse_core import cli, jobs, spec, worker
+from sparse_core import cli, estimates, jobs, masks, models, networks, spec, transfers, worker
 from sparse_core.errors import InputError
 from sparse_core.paths import REPOSITORY
 from sparse_core.records import Records
 from sparse_core.serve import require_free
-from sparse_core.spec import Hyperparameters, Job, ProbeSpec, run_id
+from sparse_core.spec import FinetuneSpec, Hyperparameters, Job, ProbeSpec, run_id
 from sparse_core.store import Store
 
 QUICK = Hyperparameters(epochs=3, batch_size=8)
@@ -97,6 +99,109 @@ def test_a_job_that_kills_its_worker_is_given_up(pictures, no_worker):
         jobs.append_event(job_id, {"started": 1})
     worker.work(job_id)
     assert jobs.status(job_id).message.startswith("The worker died 3 times")
+
+
+@pytest.fixture
+def sparse_backbone(tmp_path):
+    """A small network pruned to one half, as a file: what a user names as ARCHITECTURE:PATH."""
+    torch.manual_seed(0)
+    body = models.build("resnet20")
+    masks.apply(body, masks.magnitude(body, 0.5))
+    classifier = {"linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
+    torch.save({**body.state_dict(), **classifier}, tmp_path / "net.pth")
+    return f"resnet20:{tmp_path / 'net.pth'}"
+
+
+def finetune_job(backbone: str, dataset: str) -> Job:
+    settings = Hyperparameters(epochs=2, batch_size=8, learning_rate=0.01)
+    return Job("finetune", FinetuneSpec(backbone, dataset, settings=settings))
+
+
+def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
+    sparse_backbone, pictures, no_worker, tmp_path, capsys
+):
+    job_id = jobs.submit(finetune_job(sparse_backbone, pictures))
+    assert jobs.queued("long") == [job_id]
+    worker.work(job_id)
+    status = jobs.status(job_id)
+    assert status.state == "done", status.message
+    (name,) = status.result["runs"]
+    record = Records().read(name)
+    assert record.spec["transfer"] == "full"
+    assert record.result["mask_violations"] == 0
+    assert record.result["sparsity_before"] == record.result["sparsity_after"] == pytest.approx(0.5, abs=1e-5)
+    assert [event["epoch"] for event in record.events] == [1, 2]
+    (row,) = Store().results(source="measured").to_dict("records")
+    assert row["transfer"] == "full"
+    assert 0 < row["nonzero_parameters"] < row["file_size"] / 4 < 272_000
+    told = [curve for event in jobs.events(job_id) for curve in event.get("curves", [])]
+    assert [curve["epoch"] for curve in told] == [1, 2]
+    assert estimates.recall(sparse_backbone, pictures, "full").seconds_per_epoch > 0
+
+    saved = networks.file(name)
+    mask = transfers.load_backbone(sparse_backbone).mask
+    assert networks.violations(saved, mask) == 0
+    network, metadata = networks.load(saved)
+    assert metadata["class_names"] == ["dark", "light"]
+    with torch.no_grad():
+        network.body.conv1.weight.fill_(1.0)
+    networks.save(network, transfers.load_backbone(sparse_backbone), ["dark", "light"], tmp_path / "x")
+    assert networks.violations(tmp_path / "x", mask) > 0
+
+    assert cli.main(["export", str(tmp_path / "net.onnx"), "--run", name, "--json"]) == 0
+    assert cli.main(["export", str(tmp_path / "net.safetensors"), "--run", name, "--json"]) == 0
+    capsys.readouterr()
+    assert (tmp_path / "net.safetensors").read_bytes() == saved.read_bytes()
+    assert cli.main(["export", str(tmp_path / "net.txt"), "--run", name]) == 2
+    assert "ending in .safetensors or .onnx" in capsys.readouterr().err
+
+
+def test_finetune_gives_the_promised_fields(sparse_backbone, pictures, capsys):
+    words = ["finetune", "--backbone", sparse_backbone, "--dataset", pictures, "--epochs", "1"]
+    assert cli.main([*words, "--batch-size", "8", "--learning-rate", "0.02", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["mask_violations"] == 0
+    assert told["sparsity_before"] == told["sparsity_after"] == pytest.approx(0.5, abs=1e-5)
+    assert told["checkpoint"] == str(networks.file(told["runs"][0]["run_id"]))
+    assert told["runs"][0]["learning_rate"] == 0.02
+    assert {"metric", "accuracy_mean", "accuracy_std"} <= set(told)
+
+
+def test_the_learning_rate_of_full_transfer_is_the_studys():
+    assert [spec.full_learning_rate(name) for name in ("cars", "aircraft", "pets", "/my/folder")] == [
+        0.01,
+        0.01,
+        0.001,
+        0.001,
+    ]
+
+
+def test_an_estimate_of_finetuning(sparse_backbone, pictures, no_worker):
+    asked = finetune_job(sparse_backbone, pictures)
+    job_id = jobs.submit(Job("estimate_finetune", asked.spec))
+    worker.work(job_id)
+    assert jobs.status(job_id).result["seconds_per_epoch"] > 0
+
+
+def test_a_finetuning_killed_between_epochs_goes_on_to_the_same_network(sparse_backbone, pictures, home, monkeypatch):
+    """kill -9 after the first epoch, then the same command again: the very bits of a run that was left alone."""
+    words = ["finetune", "--backbone", sparse_backbone, "--dataset", pictures, "--epochs", "20"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more gain nothing on a network this small
+    command = [sys.executable, "-m", "sparse_core", *words, "--batch-size", "8", "--precision", "fp32", "--json"]
+    killed = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: list((home / "checkpoints").glob("full-*.pt")) or killed.poll() is not None, 300)
+    assert killed.poll() is None, "it ended before it could be killed"
+    killed.kill()
+    killed.wait()
+    assert Records().ids() == set()
+    resumed = json.loads(subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout)
+    assert not list((home / "checkpoints").iterdir())
+    monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
+    whole = json.loads(subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout)
+    assert resumed["checkpoint"] != whole["checkpoint"]
+    first, second = (load_file(answer["checkpoint"]) for answer in (resumed, whole))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
 def wait_for(what, seconds: float = 90.0):

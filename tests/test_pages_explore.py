@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from sparse_core.paths import PUBLISHED, REPOSITORY
 from sparse_core.records import Record, Records
+from tests.records import record
 
 APP = str(REPOSITORY / "app.py")
 PROTOCOL = "SGD lr 0.01, 150 epochs"
@@ -42,16 +43,13 @@ def fine(app: AppTest) -> AppTest:
 
 
 def measure(home: Path, method: str, sparsity: float, accuracies: list[float], **changed: str) -> None:
+    changed = {"dataset": "digits", "protocol": PROTOCOL, "dataset_hash": "0a1b2c3d", **changed}
     for seed, accuracy in enumerate(accuracies):
-        architecture = changed.get("architecture", "efficientnet_lite0")
-        dataset, protocol = changed.get("dataset", "digits"), changed.get("protocol", PROTOCOL)
-        spec = {"backbone": "b", "dataset": dataset, "dataset_hash": "0a1b2c3d", "seed": seed, "replicate": 0}
-        result = {
-            **{"architecture": architecture, "upstream": "ImageNet", "method": method, "sparsity": sparsity},
-            **{"dataset_name": dataset, "protocol": protocol, "metric": "top1", "created_at": "2030-01-02T03:04:05"},
-            **{"accuracy_best": accuracy, "accuracy_final": accuracy - 0.01},
-        }
-        name = f"linear-{seed}-{architecture}-{method}-{sparsity}-{dataset}-{protocol}".replace("/", "-")
+        made = record(sparsity=sparsity, seed=seed, best=accuracy, final=accuracy - 0.01)
+        spec = {**made.spec, "dataset": changed["dataset"], "dataset_hash": changed["dataset_hash"]}
+        result = {**made.result, "method": method, "dataset_name": changed["dataset"], "protocol": changed["protocol"]}
+        result |= {"architecture": changed.get("architecture", "efficientnet_lite0")}
+        name = "-".join(["linear", str(seed), method, str(sparsity), *changed.values()]).replace("/", "-")
         Records(home).write(Record(name, spec, result, []))
 
 
@@ -266,9 +264,7 @@ def test_cells_lead_to_their_runs(open_page: Callable[..., AppTest]) -> None:
 
 def test_datasets_of_one_name_and_different_content_stay_apart(open_page: Callable[..., AppTest], home: Path) -> None:
     measure(home, "Dense", 0, [0.9, 0.9])
-    other = {"backbone": "b", "dataset": "digits", "dataset_hash": "ffffffff", "seed": 0, "replicate": 0}
-    record = Records(home).read(sorted(Records(home).ids())[0])
-    Records(home).write(Record("linear-other", other, record.result, []))
+    measure(home, "Dense", 0, [0.8], dataset_hash="ffffffff")
     app = open_page("tasks", architecture="EfficientNet-Lite0")
     assert list(table(app).columns) == ["Network", "digits (0a1b2c)", "digits (ffffff)"]
 

@@ -23,6 +23,15 @@ from sparse_core.errors import InputError
 VARIANTS = [(name, variant) for name, known in models.ARCHITECTURES.items() for variant in known.variants]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small networks: threads that wait for each other cost more than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Toy(nn.Module):
     """Three convolutions: 3×3, 1×1, 3×3, on 8 × 8 pictures."""
 

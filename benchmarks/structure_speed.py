@@ -1,0 +1,63 @@
+"""How long the structure of a ResNet50 takes, in seconds and beside one forward pass of one picture.
+
+    python -m benchmarks.structure_speed [--rounds 5]
+
+Random weights, 90 % of them pruned by magnitude over the whole network, 224 pixels, fp32, default layout. A round is one
+analysis and one forward pass; both are run once before. ``ratio_to_forward`` is the median over rounds. Expected: seconds
+below 1. Prints one JSON line.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from sparse_core import masks, models, structure
+from sparse_core.machine import load, machine
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=5)
+    given = options.parse_args()
+
+    torch.manual_seed(0)
+    module = models.build("resnet50").eval()
+    masks.apply(module, masks.top_k(module, 0.9))
+    picture = torch.randn(1, 3, 224, 224)
+    first = seconds(lambda: structure.analyse(module, 224))
+    analyses, passes = [], []
+    with torch.no_grad():
+        module(picture)
+        for _ in range(given.rounds):
+            analyses.append(seconds(lambda: structure.analyse(module, 224)))
+            passes.append(seconds(lambda: module(picture)))
+    ratio = statistics.median(analysis / forward for analysis, forward in zip(analyses, passes, strict=True))
+    print(
+        json.dumps(
+            {
+                "benchmark": "structure_speed",
+                "seconds_first": round(first, 3),
+                "seconds": round(statistics.median(analyses), 3),
+                "seconds_of_a_forward_pass": round(statistics.median(passes), 3),
+                "ratio_to_forward": round(ratio, 2),
+                "rounds": given.rounds,
+                "threads": torch.get_num_threads(),
+                "load": round(load(), 2),
+                "machine": machine(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
