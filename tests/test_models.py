@@ -156,7 +156,7 @@ def test_each_network_takes_the_pictures_its_transform_makes(architecture):
 def test_names_of_variants():
     assert models.split_name("resnet50-tensorflow") == ("resnet50", "tensorflow")
     assert models.split_name("resnet20") == ("resnet20", "")
-    with pytest.raises(InputError, match="Did you mean .*resnet50"):
+    with pytest.raises(InputError, match=r"Did you mean .*resnet50"):
         models.build("resnet5O")
     with pytest.raises(InputError, match="Unknown variant of resnet20 'C'"):
         models.build("resnet20", "C")
