@@ -266,7 +266,7 @@ def test_datasets_of_one_name_and_different_content_stay_apart(open_page: Callab
     measure(home, "Dense", 0, [0.9, 0.9])
     measure(home, "Dense", 0, [0.8], dataset_hash="ffffffff")
     app = open_page("tasks", architecture="EfficientNet-Lite0")
-    assert list(table(app).columns) == ["Network", "digits (0a1b2c)", "digits (ffffff)"]
+    assert list(table(app).columns) == ["Network", "Digits (0a1b2c)", "Digits (ffffff)"]
 
 
 def test_tables_filter_by_words_and_columns(open_page: Callable[..., AppTest]) -> None:
