@@ -80,7 +80,8 @@ class Process:
 
     def _start(self) -> None:
         self._stop()
-        self._log.truncate(0)
+        self._log.seek(0)
+        self._log.truncate()
         descriptors = (self._input_descriptor, self._output_descriptor)
         self._process = subprocess.Popen(
             [str(ENVIRONMENT / "bin" / "python"), "-I", str(SCRIPT), *map(str, descriptors)],
