@@ -1,6 +1,7 @@
 """Structure: what pruning left of a network, layer by layer, beside other networks, and what accuracy came of it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -55,7 +56,9 @@ def main() -> None:
     if layers.open:
         with layers:
             table = structure_charts.layer_table(found)
-            parts.show_table(table, key="layer_table", name=f"structure-{name}", columns=LAYER_COLUMNS)
+            parts.show_table(
+                table, key="layer_table", name=f"structure-{name}", columns=LAYER_COLUMNS, column_config=_counts(table)
+            )
     if picture.open:
         with picture:
             _mask(card, found)
@@ -100,8 +103,6 @@ def _wants_download(card: BackboneCard) -> bool:
 
 
 def _totals(found: Structure) -> None:
-    saved_parameters = charts.percent(found.parameters_removable / found.parameters)
-    saved_work = charts.percent(found.multiply_adds_removable / found.multiply_adds)
     metrics = (
         ("Sparsity", f"{charts.percent(found.sparsity)} %", "Share of the convolutions' weights that are 0."),
         (
@@ -126,16 +127,16 @@ def _totals(found: Structure) -> None:
             f"{charts.percent(found.mean_layer_filters_pruned_share)} %.",
         ),
         ("Filters that can be removed", f"{charts.percent(found.filters_dead_share)} %", CONSTANTS),
-        (
-            "Removing them saves",
-            f"{saved_parameters} % + {saved_work} %",
-            f"{saved_parameters} % of the dense network's parameters and {saved_work} % of its multiply-adds, with no "
-            "change to what it computes. The rest of the zeros saves time only where an engine makes use of them.",
-        ),
     )
     with st.container(horizontal=True):
         for label, value, words in metrics:
             st.metric(label, value, help=words, width="content")
+    st.caption(
+        "Removing the filters and channels that can go would save "
+        f"{charts.percent(found.parameters_removable / found.parameters)} % of all parameters and "
+        f"{charts.percent(found.multiply_adds_removable / found.multiply_adds)} % of all multiply-adds, and change nothing "
+        "that the network computes. The other zeros save time only with software that makes use of them."
+    )
 
 
 def _bars(card: BackboneCard, found: Structure) -> None:
@@ -176,6 +177,9 @@ def _mask(card: BackboneCard, found: Structure) -> None:
     kept = packed_masks.unpack(packed[weight], shapes[weight])
     width = kept[0].size
     cells = structure.picture(kept, structure_charts.PICTURE_HEIGHT, structure_charts.PICTURE_WIDTH)
+    places = layer.shape[2] * layer.shape[3]
+    stripe = "A dark column" if places == 1 else f"A dark stripe of {places} columns"
+    unused = f" {stripe} is an input channel that nothing looks at." if layer.groups == 1 else ""
     coarse = "" if cells.shape == (len(kept), width) else " Each cell stands for several weights."
     parts.show_chart(
         charts.with_caption(
@@ -184,7 +188,7 @@ def _mask(card: BackboneCard, found: Structure) -> None:
             f"{views.backbone_label(card)} · {chosen}, {' × '.join(map(str, layer.shape))} · "
             f"{charts.percent(layer.sparsity)} % of the weights are 0",
             "A row is a filter. Its weights go from left to right: input channel by input channel, each row by row. "
-            f"A dark row is a pruned filter, a dark column an input channel that nothing looks at.{coarse}",
+            f"A dark row is a pruned filter.{unused}{coarse}",
         ),
         key="mask",
         name=f"mask-{card.name}-{chosen}",
@@ -228,7 +232,7 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
         name="filters-pruned",
         alt="Share of wholly pruned filters of each network",
     )
-    parts.show_table(table, key="side_table", name="structure", columns=SIDE_COLUMNS)
+    parts.show_table(table, key="side_table", name="structure", columns=SIDE_COLUMNS, column_config=_counts(table))
 
 
 def _structures(cards: Sequence[BackboneCard]) -> list[tuple[BackboneCard, Structure]] | None:
@@ -326,7 +330,15 @@ def _against_accuracy(store: Store, card: BackboneCard) -> None:
         name=f"accuracy-{card.architecture}",
         alt="Accuracy of each measured network against its size",
     )
-    parts.show_table(table, key="accuracy_table", name="structure-accuracy", columns=ACCURACY_COLUMNS)
+    parts.show_table(
+        table, key="accuracy_table", name="structure-accuracy", columns=ACCURACY_COLUMNS, column_config=_counts(table)
+    )
+
+
+def _counts(table: pd.DataFrame) -> dict[str, Any]:
+    """How whole numbers are shown: with their thousands apart."""
+    names = table.select_dtypes("integer").columns
+    return {name: st.column_config.NumberColumn(parts.heading(name), format="localized") for name in names}
 
 
 def _named(row: pd.Series, rows: pd.DataFrame) -> str:

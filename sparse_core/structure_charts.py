@@ -22,12 +22,13 @@ SIZES = {
     "file_size": ("File size", "MB", 1e6),
 }
 SHARES = {
-    "mean_layer_filters_pruned_share": ("Filters pruned, mean over layers", charts.BLUE, "circle"),
-    "filters_pruned_share": ("Filters pruned, of all", charts.ORANGE, "square"),
-    "filters_dead_share": ("Filters that can be removed", charts.VERMILLION, "diamond-open"),
+    "mean_layer_filters_pruned_share": ("Filters pruned, mean over layers", charts.BLUE, "circle", 0),
+    "filters_pruned_share": ("Filters pruned, of all", charts.ORANGE, "square", 0),
+    "filters_dead_share": ("Filters that can be removed", charts.VERMILLION, "diamond-open", 2),
 }
 PICTURE_HEIGHT, PICTURE_WIDTH = 256, 512
 NAME_CHARACTERS = 34
+ENTRY_WIDTH, RIGHT = 200, 16
 
 
 def layer_table(structure: Structure) -> pd.DataFrame:
@@ -58,7 +59,7 @@ def layer_table(structure: Structure) -> pd.DataFrame:
 
 
 def comparison_table(found: Sequence[tuple[BackboneCard, Structure]]) -> pd.DataFrame:
-    """A row a backbone: the shares of filters of the study's table 4, 0..1, and its sizes; the sparsity is measured."""
+    """A row a backbone, by measured sparsity: the shares of filters of the study's table 4, 0..1, and its sizes."""
     return pd.DataFrame(
         [
             {
@@ -74,7 +75,7 @@ def comparison_table(found: Sequence[tuple[BackboneCard, Structure]]) -> pd.Data
                 "parameters_removable": structure.parameters_removable,
                 "multiply_adds_removable": structure.multiply_adds_removable,
             }
-            for card, structure in found
+            for card, structure in sorted(found, key=lambda pair: pair[1].sparsity)
         ]
     )
 
@@ -119,21 +120,22 @@ def accuracy_table(runs: pd.DataFrame) -> pd.DataFrame:
 def filters_pruned(table: pd.DataFrame) -> go.Figure:
     """The shares of filters of each backbone, a row a backbone, a marker a share. ``table``: ``comparison_table``'s."""
     rows = list(range(len(table)))
+    offsets = np.linspace(-0.2, 0.2, len(SHARES))  # so that equal shares do not hide each other
     traces = [
         {
             **{"type": "scatter", "mode": "markers", "name": words, "hoverinfo": "text"},
-            **{"x": (100 * table[share]).tolist(), "y": rows},
-            "marker": {"color": colour, "symbol": symbol, "size": 11, "opacity": 1, "line": {"width": 2}},
+            **{"x": (100 * table[share]).tolist(), "y": [row + offset for row in rows]},
+            "marker": {"color": colour, "symbol": symbol, "size": 9, "opacity": 1, "line": {"width": width}},
             "hovertext": [
                 f"<b>{html.escape(row.network)}</b><br>{words}: {charts.percent(getattr(row, share))} %"
                 for row in table.itertuples(index=False)
             ],
         }
-        for share, (words, colour, symbol) in SHARES.items()
+        for offset, (share, (words, colour, symbol, width)) in zip(offsets, SHARES.items(), strict=True)
     ]
     largest = 100 * table[list(SHARES)].to_numpy().max()
     left = 30 + round(6.6 * min(NAME_CHARACTERS, table["network"].str.len().max()))
-    layout = _layout(34 * len(table) + 20, left, "Share of filters (%)", "", entries=len(traces), columns=2)
+    layout = _layout(34 * len(table) + 20, left, "Share of filters (%)", "", entries=len(traces))
     layout["xaxis"].update(range=[-0.03 * max(largest, 1), 1.06 * max(largest, 1)])
     layout["yaxis"].update(
         tickvals=rows, ticktext=[_shortened(name) for name in table["network"]], range=[len(rows) - 0.5, -0.5]
@@ -172,18 +174,18 @@ def overlap(table: pd.DataFrame) -> go.Figure:
     bars = {
         "type": "bar",
         "width": 0.8,
-        "name": "Kept in both of those kept in either",
+        "name": "In common",
         "marker": {"color": charts.SKY},
     }
     marks = {
-        **{"type": "scatter", "mode": "markers", "name": "What chance would give"},
+        **{"type": "scatter", "mode": "markers", "name": "By chance"},
         "marker": {"symbol": "line-ew", "size": 10, "opacity": 1, "line": {"color": charts.VERMILLION, "width": 3}},
     }
     data = [
         {**trace, "x": layers, "y": (100 * table[column]).tolist(), "hovertext": hover, "hoverinfo": "text"}
         for trace, column in ((bars, "overlap"), (marks, "overlap_by_chance"))
     ]
-    layout = _layout(260, 62, "Layer, from the input on", "In common (%)", entries=2, columns=2)
+    layout = _layout(260, 62, "Layer, from the input on", "In common (%)", entries=2)
     layout["xaxis"].update(range=[0.3, len(table) + 0.7], showgrid=False)
     layout["yaxis"].update(range=[0, 102])
     return go.Figure({"data": data, "layout": layout})
@@ -246,21 +248,26 @@ def _marker(method: str, colour: str, symbol: str) -> dict[str, Any]:
     return {"symbol": f"{symbol}-open", "size": size, "color": colour, "opacity": 1, "line": {"width": width}}
 
 
-def _layout(
-    plot_height: int, left: int, x_title: str, y_title: str, *, entries: int = 0, columns: int = 3
-) -> dict[str, Any]:
-    """Axes and margins in pixels, with room below for a legend of ``entries`` in so many columns where there are several."""
+def _layout(plot_height: int, left: int, x_title: str, y_title: str, *, entries: int = 0) -> dict[str, Any]:
+    """Axes and margins in pixels, with room below for a legend of ``entries`` where there are several."""
+    columns = max((charts.NARROW - left - RIGHT) // (ENTRY_WIDTH + 40), 1)
     rows = math.ceil(entries / columns) if entries > 1 else 0
     below = charts.AXIS_ROOM + rows * charts.LEGEND_ROW + charts.EDGE
     legend = {
         **{"orientation": "h", "font": {"size": charts.LABEL_SIZE}, "tracegroupgap": 0, "itemsizing": "constant"},
-        **{"xref": "container", "x": 0, "xanchor": "left", "yanchor": "top", "y": -charts.AXIS_ROOM / plot_height},
+        **{
+            "entrywidth": ENTRY_WIDTH,
+            "x": 0,
+            "xanchor": "left",
+            "yanchor": "top",
+            "y": -charts.AXIS_ROOM / plot_height,
+        },
     }
     axis = {"automargin": False, "zeroline": False}
     return {
         **{"template": charts.TEMPLATE, "showlegend": rows > 0, "legend": legend},
         **{"hovermode": "closest", "dragmode": False, "height": 10 + plot_height + below},
-        "margin": {"t": 10, "b": below, "l": left, "r": 16},
+        "margin": {"t": 10, "b": below, "l": left, "r": RIGHT},
         "xaxis": {"title": {"text": x_title, "standoff": 8}, **axis},
         "yaxis": {"title": {"text": y_title, "standoff": 8}, **axis},
     }
