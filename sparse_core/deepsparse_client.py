@@ -61,6 +61,13 @@ class Process:
         assert self._process
         return self._process.pid
 
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        """Features (N, D) of pictures (N, 3, S, S) float32, N up to the batch size."""
+        self._require_open()
+        self.input[: len(pictures)] = pictures
+        self.ask("run")
+        return self.output[: len(pictures)].copy()
+
     def ask(self, what: str, **given: Any) -> dict[str, Any]:
         """Send a command and wait for its answer; a process that dies meanwhile is started again, once."""
         try:
@@ -76,6 +83,8 @@ class Process:
             if descriptor >= 0:
                 os.close(descriptor)
         self._input_descriptor = self._output_descriptor = -1
+        for shared in ("input", "output"):  # each holds a descriptor and its memory
+            vars(self).pop(shared, None)
         self._log.close()
 
     def _start(self) -> None:
@@ -114,9 +123,8 @@ class Process:
         self._compile()
 
     def _ask(self, what: str, **given: Any) -> dict[str, Any]:
-        if self._process is None:
-            raise InputError("This engine was closed; compile the network again.")
-        assert self._process.stdin and self._process.stdout
+        self._require_open()
+        assert self._process and self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(json.dumps({"do": what, **given}) + "\n")
             self._process.stdin.flush()
@@ -129,6 +137,10 @@ class Process:
         if "error" in answer:
             raise InputError(f"DeepSparse cannot do this network: {answer['error']}")
         return answer
+
+    def _require_open(self) -> None:
+        if self._process is None:
+            raise InputError("This engine was closed; compile the network again.")
 
     def _gave_up(self, death: "_Died") -> InputError:
         self._log.seek(0)

@@ -270,9 +270,7 @@ class _DeepSparse(_FromOnnx):
             self.notes = (f"DeepSparse leaves {1 - supported:.0%} of the operators to a slower fallback.",)
 
     def _run_batch(self, pictures: np.ndarray) -> np.ndarray:
-        self._process.input[: len(pictures)] = pictures
-        self._process.ask("run")
-        return self._process.output[: len(pictures)].copy()
+        return self._process.run(pictures)
 
     def _layer_milliseconds(self, rounds: int) -> list[tuple[str, float]]:
         return [(name, value) for name, value in self._process.ask("layers", rounds=rounds)["layers"]]
