@@ -211,7 +211,7 @@ def accuracy(table: pd.DataFrame, size: str) -> go.Figure:
                     **{"thickness": 1.2, "width": 4, "color": colour},
                 },
                 "marker": _marker(method, colour, symbol),
-                "text": ["dense" if method == "Dense" else sparsity_label(level) for level in rows["sparsity"]],
+                "text": [" dense" if method == "Dense" else f" {sparsity_label(level)}" for level in rows["sparsity"]],
                 **{"textposition": "middle right", "textfont": {"size": charts.LABEL_SIZE}, "cliponaxis": False},
                 "hovertext": [_accuracy_hover(name, row) for row in rows.itertuples(index=False)],
             }

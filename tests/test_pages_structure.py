@@ -200,7 +200,7 @@ def test_accuracy_against_each_size():
     app = open_page(part="Against accuracy")
     dense, sparse = figure(app, 1)["data"]
     assert (dense["x"], dense["y"]) == ([4.0], [pytest.approx(85.0)])
-    assert (sparse["x"], sparse["y"], sparse["text"]) == ([2.0], [70.0], ["50 %"])
+    assert (sparse["x"], sparse["y"], sparse["text"][0].strip()) == ([2.0], [70.0], "50 %")
     assert "n = 1" in words(app, 1)
     app.segmented_control(key="size").set_value("multiply_adds").run()
     assert figure(app, 1)["data"][0]["x"] == [400.0]
