@@ -1,0 +1,208 @@
+"""The measurements of speed on disk: one JSON file a measurement, to be read in a year. Needs no torch.
+
+``speeds/<id>.json`` holds what was measured, on which machine, by which version, with all samples. A measurement that is
+deleted waits in ``speeds/.trash`` until it is restored.
+"""
+
+import json
+import math
+import os
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sparse_core.errors import InputError, unknown_name
+from sparse_core.paths import home, write_text
+
+GAINS = ("faster", "no gain", "slower")
+
+# Without these a file is no measurement; what else it holds may be absent.
+_NEEDED = {
+    "id": str,
+    "created_at": str,
+    "mode": str,
+    "timing_only": bool,
+    "architecture": str,
+    "sparsity": (int, float),
+}
+_NEEDED_IN_LINE = {
+    **{"engine": str, "batch_size": int, "ratio": (int, float)},
+    **{"ratio_low": (int, float), "ratio_high": (int, float), "gain": str, "reliable": bool},
+}
+
+_RECORD_FIELDS = {
+    "id": "measurement",
+    **{
+        name: name
+        for name in (
+            *("created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method", "sparsity"),
+            *("distribution", "load_before", "load_after", "product_version", "commit"),
+        )
+    },
+}
+_LINE_FIELDS = {
+    **{name: name for name in ("engine", "engine_version", "precision", "batch_size", "threads")},
+    "sparsity": "measured_sparsity",
+    **{
+        name: name
+        for name in (
+            *("milliseconds_per_image", "dense_milliseconds_per_image", "ratio", "ratio_low", "ratio_high", "gain"),
+            *("reliable", "spread", "images_per_second", "seconds_to_compile", "peak_memory_bytes"),
+            *("seconds_per_epoch", "dense_seconds_per_epoch", "accuracy"),
+        )
+    },
+    "difference": "output_difference",
+}
+COLUMNS = (
+    *_RECORD_FIELDS.values(),
+    *("dataset", "processor", "cores"),
+    *_LINE_FIELDS.values(),
+    *("quartile_low", "quartile_high", "rounds"),
+)
+_NUMBERS = (
+    *("sparsity", "load_before", "load_after", "cores", "batch_size", "threads", "measured_sparsity", "ratio"),
+    *("milliseconds_per_image", "dense_milliseconds_per_image", "ratio_low", "ratio_high", "spread"),
+    *("images_per_second", "seconds_to_compile", "peak_memory_bytes", "seconds_per_epoch", "dense_seconds_per_epoch"),
+    *("accuracy", "output_difference", "quartile_low", "quartile_high", "rounds"),
+)
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+
+
+def folder() -> Path:
+    """Where the measurements lie."""
+    return home() / "speeds"
+
+
+def new_id() -> str:
+    """A name for a measurement: when it was made, and something that no other has."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+
+
+def write(record: dict[str, Any]) -> Path:
+    """Keep a measurement under its ``id``, all of it or nothing; returns its file. Raises InputError where it is none."""
+    wrong = _wrong(record)
+    if wrong:
+        raise InputError(f"Not a measurement of speed: {wrong}.")
+    target = folder() / f"{record['id']}.json"
+    write_text(target, json.dumps(_finite(record), indent=1, allow_nan=False))
+    return target
+
+
+def read_all() -> list[dict[str, Any]]:
+    """Every measurement that can be read, oldest first."""
+    return _scan()[0]
+
+
+def damaged() -> list[str]:
+    """One line for each file that is no measurement: its name and what is wrong with it."""
+    return _scan()[1]
+
+
+def delete(measurement: str) -> None:
+    """Move a measurement into the trash, from which ``restore`` brings it back."""
+    source = folder() / f"{measurement}.json"
+    if not _ID.fullmatch(measurement) or not source.is_file():
+        raise unknown_name("measurement", measurement, (file.stem for file in folder().glob("*.json")))
+    _trash().mkdir(parents=True, exist_ok=True)
+    os.replace(source, _trash() / source.name)
+
+
+def restore(measurement: str) -> None:
+    """Bring a deleted measurement back. Raises InputError where the trash does not hold it."""
+    source = _trash() / f"{measurement}.json"
+    if not _ID.fullmatch(measurement) or not source.is_file():
+        raise InputError(f"Measurement '{measurement}' is not in the trash, so it cannot be restored.")
+    os.replace(source, folder() / source.name)
+
+
+def frame(records: Sequence[dict[str, Any]] | None = None) -> pd.DataFrame:
+    """One row a line of these records (of all by default), columns ``COLUMNS``: what was timed, and what came out.
+
+    ``sparsity`` is nominal and ``measured_sparsity`` that of the network, both 0..1; quartiles are milliseconds an image of
+    the sparse network; ``output_difference`` is the largest one to torch in fp32, relative. Samples and layers stay behind.
+    """
+    rows = [_row(record, line) for record in (read_all() if records is None else records) for line in record["lines"]]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS}
+    return table.assign(**numbers)
+
+
+def fingerprint() -> tuple[int, int]:
+    """Changes whenever a measurement is added or deleted; cheap enough to ask on every page."""
+    if not folder().is_dir():
+        return (0, 0)
+    return (folder().stat().st_mtime_ns, len(os.listdir(folder())))
+
+
+def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+    low, high = line.get("quartiles") or (math.nan, math.nan)
+    machine = record.get("machine") or {}
+    samples = line.get("samples") or {}
+    return {
+        **{column: record.get(name) for name, column in _RECORD_FIELDS.items()},
+        "dataset": (record.get("spec") or {}).get("dataset", ""),
+        "processor": machine.get("processor", ""),
+        "cores": machine.get("cores"),
+        **{column: line.get(name) for name, column in _LINE_FIELDS.items()},
+        **{"quartile_low": low, "quartile_high": high, "rounds": len(samples.get("sparse", ()))},
+    }
+
+
+def _scan() -> tuple[list[dict[str, Any]], list[str]]:
+    found, problems = [], []
+    for file in sorted(folder().glob("*.json")):
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError):
+            problems.append(f"{file.name} cannot be read, so it is left out.")
+            continue
+        wrong = _wrong(record)
+        if not wrong and record["id"] != file.stem:
+            wrong = "it bears another name than the measurement in it"
+        if wrong:
+            problems.append(f"{file.name} is no measurement of speed ({wrong}), so it is left out.")
+        else:
+            found.append(record)
+    return sorted(found, key=lambda record: (record["created_at"], record["id"])), problems
+
+
+def _wrong(record: Any) -> str:
+    """What keeps ``record`` from being a measurement, in words; empty where nothing does."""
+    if not isinstance(record, dict):
+        return "it is no object"
+    for name, kind in _NEEDED.items():
+        if not isinstance(record.get(name), kind):  # type: ignore[arg-type]
+            return f"'{name}' is missing or of the wrong kind"
+    if not _ID.fullmatch(record["id"]):
+        return "its 'id' is no plain word"
+    lines = record.get("lines")
+    if not isinstance(lines, list):
+        return "'lines' is missing or of the wrong kind"
+    for line in lines:
+        for name, kind in _NEEDED_IN_LINE.items():
+            if not isinstance(line, dict) or not isinstance(line.get(name), kind):  # type: ignore[arg-type]
+                return f"'{name}' of a line is missing or of the wrong kind"
+        if line["gain"] not in GAINS:
+            return f"the 'gain' of a line is none of {', '.join(GAINS)}"
+    return ""
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is not finite, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _trash() -> Path:
+    return folder() / ".trash"

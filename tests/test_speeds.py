@@ -1,0 +1,107 @@
+"""Measurements of speed on disk: a round trip, what is not one, and the trash."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from sparse_core import speeds
+from sparse_core.errors import InputError
+from sparse_core.paths import REPOSITORY
+from tests.speed_records import line, speed_record
+
+
+def test_what_is_written_is_read():
+    record = speed_record("b", created_at="2026-01-02T00:00:00", lines=[line(), line(engine="torch", ratio=1.0)])
+    earlier = speed_record("c", created_at="2026-01-01T00:00:00")
+    file = speeds.write(record)
+    speeds.write(earlier)
+    assert file.name == "b.json"
+    assert speeds.read_all() == [earlier, record]
+    assert [entry.name for entry in speeds.folder().iterdir() if entry.name.startswith(".")] == []
+
+
+def test_nothing_measured_yet():
+    assert speeds.read_all() == []
+    assert speeds.damaged() == []
+    assert speeds.fingerprint() == (0, 0)
+    assert list(speeds.frame().columns) == list(speeds.COLUMNS)
+    assert speeds.frame().empty
+
+
+def test_one_row_a_line():
+    speeds.write(speed_record("a", sparsity=0.9, lines=[line(ratio=3.0), line(batch_size=1, ratio=2.0)]))
+    speeds.write(speed_record("b", created_at="2026-02-01", sparsity=0.95, lines=[line(ratio=3.5)]))
+    table = speeds.frame()
+    assert table["measurement"].tolist() == ["a", "a", "b"]
+    assert table["sparsity"].tolist() == [0.9, 0.9, 0.95]
+    assert table["ratio"].tolist() == [3.0, 2.0, 3.5]
+    first = table.iloc[0]
+    assert (first["quartile_low"], first["quartile_high"], first["rounds"]) == (3.9, 4.1, 3)
+    assert (first["processor"], first["cores"], first["dataset"]) == ("Some processor", 2, "")
+
+
+def test_what_is_not_finite_becomes_null():
+    speeds.write(speed_record("a", lines=[line(spread=math.inf)]))
+    assert speeds.read_all()[0]["lines"][0]["spread"] is None
+    assert math.isnan(speeds.frame()["spread"][0])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "no object"),
+        (json.dumps({"id": "bad"}), "'created_at' is missing"),
+        (json.dumps(speed_record("other")), "another name"),
+        (json.dumps({**speed_record("bad"), "lines": [{"engine": "torch"}]}), "'batch_size' of a line"),
+        (json.dumps({**speed_record("bad"), "lines": ["torch"]}), "'engine' of a line"),
+        (json.dumps(speed_record("bad", lines=[line(gain="some")])), "'gain' of a line"),
+        ("\udcff", "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_left_out_with_a_word(content, said):
+    speeds.write(speed_record("good"))
+    (speeds.folder() / "bad.json").write_bytes(content.encode(errors="surrogateescape"))
+    assert [record["id"] for record in speeds.read_all()] == ["good"]
+    (words,) = speeds.damaged()
+    assert words.startswith("bad.json")
+    assert said in words
+
+
+def test_what_is_no_measurement_is_not_written():
+    for wrong in (speed_record("../a"), {**speed_record("a"), "lines": None}, speed_record("a", mode=None)):
+        with pytest.raises(InputError, match="Not a measurement"):
+            speeds.write(wrong)
+    assert not speeds.folder().exists()
+
+
+def test_deleted_and_brought_back():
+    record = speed_record("a")
+    speeds.write(record)
+    before = speeds.fingerprint()
+    speeds.delete("a")
+    assert speeds.read_all() == []
+    assert speeds.fingerprint() != before
+    speeds.restore("a")
+    assert speeds.read_all() == [record]
+    for name in ("b", "../a"):
+        with pytest.raises(InputError):
+            speeds.delete(name)
+        with pytest.raises(InputError):
+            speeds.restore(name)
+
+
+def test_names_differ():
+    names = {speeds.new_id() for _ in range(20)}
+    assert len(names) == 20
+    for name in names:
+        speeds.write(speed_record(name))
+
+
+def test_no_torch_is_needed():
+    script = "import sys; from sparse_core import speeds; speeds.frame(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
