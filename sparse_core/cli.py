@@ -24,15 +24,18 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_file
 from sparse_core.records import Record, Records
 from sparse_core.spec import (
+    DISTRIBUTIONS,
     FULL_LEARNING_RATE,
     OPTIMIZERS,
     PRECISIONS,
+    SPEEDUP_MODES,
     FinetuneSpec,
     Hyperparameters,
     ImportSpec,
     InspectSpec,
     Job,
     ProbeSpec,
+    SpeedupSpec,
     TransferSpec,
     first_free_replicate,
     full_learning_rate,
@@ -220,6 +223,45 @@ def _import(options: argparse.Namespace) -> dict[str, Any]:
     return runner.run(Job("import", spec), _say)
 
 
+def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from sparse_core import runner
+
+    spec = SpeedupSpec(
+        backbone=options.backbone,
+        architecture=options.architecture,
+        sparsity=options.sparsity,
+        distribution=options.distribution,
+        engines=tuple(_words(options.engines)),
+        batch_sizes=tuple(_whole_numbers("--batch-sizes", options.batch_sizes)),
+        threads=options.threads,
+        mode=options.mode,
+        dataset=options.dataset,
+        rounds=options.rounds,
+        epochs=options.epochs,
+    )
+    record = runner.run(Job("speedup", spec), _say)
+    _say_notes(record["problems"])
+    if record["timing_only"]:
+        _say_notes(["The mask was made for timing only; it says nothing of accuracy."])
+    for line in record["lines"]:
+        if not line["reliable"]:
+            _say_notes(
+                [f"{line['engine']}, batch {line['batch_size']}: unreliable, the machine was busy or times spread."]
+            )
+    return [{name: value for name, value in line.items() if name != "samples"} for line in record["lines"]]
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.replace(",", " ").split() if word]
+
+
+def _whole_numbers(flag: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError as error:
+        raise InputError(f"{flag} takes whole numbers such as 1,64; got '{text}'.") from error
+
+
 def _rebuild(options: argparse.Namespace) -> dict[str, Any]:
     records = Records()
     return {"rows": rebuild(records), "cache": str(default_database(records))}
@@ -300,6 +342,23 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("--method", default="", help="how it was pruned, such as AC/DC")
     import_.add_argument("--sparsity", type=float, help="nominal, 0..1; measured where not given")
     import_.add_argument("--upstream", default="", help="what it was trained on; ImageNet where not given")
+
+    speedup = _verb(verbs, "speedup", _speedup, "measure how much faster a sparse network is than the dense one, here")
+    speedup.add_argument("--backbone", default="", help="a sparse backbone; or an architecture and a sparsity")
+    speedup.add_argument("--architecture", default="", help="such as resnet50, with a mask made for timing only")
+    speedup.add_argument("--sparsity", type=float, default=0.0, help="of that mask, in (0, 1)")
+    speedup.add_argument(
+        "--distribution", choices=DISTRIBUTIONS, default="uniform", help="of that mask (default uniform)"
+    )
+    speedup.add_argument("--engines", default="", help="such as deepsparse,onnxruntime,torch; all there are by default")
+    speedup.add_argument("--batch-sizes", default="1,64", help="default 1,64")
+    speedup.add_argument("--threads", type=int, default=0, help="default: all cores")
+    speedup.add_argument(
+        "--mode", choices=SPEEDUP_MODES, default="inference", help="training is online linear training"
+    )
+    speedup.add_argument("--dataset", default="", help="for the mode training")
+    speedup.add_argument("--rounds", type=int, default=10, help="pairs of dense and sparse, at least 3 (default 10)")
+    speedup.add_argument("--epochs", type=int, default=1, help="of the mode training (default 1)")
 
     _verb(verbs, "rebuild", _rebuild, "make the dashboard's cache again from the published tables and the run records")
     export = _verb(verbs, "export", _export, "write all results as one file, or one run's finetuned network")

@@ -67,6 +67,15 @@ def run_export(job: Job, report: Report) -> dict[str, Any]:
     return {"path": str(networks.export_onnx(spec.run_id))}
 
 
+def run_speedup(job: Job, report: Report) -> dict[str, Any]:
+    """Measure how much faster a sparse network is, and keep the record; returns it."""
+    from sparse_core import speeds, speedup
+
+    record = speedup.measure(job.spec, report)
+    speeds.write(record)
+    return record
+
+
 def _stage(words: str) -> dict[str, Any]:
     return {"stage": words, "done": 0, "total": 0, "seconds_left": None}
 
@@ -80,4 +89,5 @@ KINDS = {
     "import": run_import,
     "structure": run_structure,
     "export": run_export,
+    "speedup": run_speedup,
 }

@@ -1,0 +1,167 @@
+"""Online linear training: pictures arrive live, go through the backbone in an engine, and train a linear classifier.
+
+Source: Iofinova et al., "How Well Do Sparse ImageNet Models Transfer?", CVPR 2022, section 3.6: batches of 64 with
+augmentation, one SGD step each. The speedup is the dense epoch's time over the sparse one's, in the same pipeline.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sparse_core import datasets, engines, pictures, speedup
+from sparse_core.datasets import Dataset
+from sparse_core.pictures import Pictures, normalised
+from sparse_core.probe import initial_classifier, shuffled_rows
+from sparse_core.spec import Hyperparameters, SpeedupSpec
+
+BATCH_SIZE = 64
+CHUNK = 4  # batches that one of the two runs before the other has its turn
+SETTINGS = Hyperparameters()
+
+
+class Pipeline:
+    """Decode and augment, ahead of a backbone in an engine, and a classifier that takes one SGD step a batch.
+
+    ``seconds`` sums up where the time went: ``backbone`` and ``classifier`` as they ran, ``waiting`` for pictures that were
+    not decoded in time. Decoding overlaps the backbone, so its own time is measured apart.
+    """
+
+    def __init__(self, compiled: engines.Compiled, dataset: Dataset, transform: Any, dimensions: int) -> None:
+        self.compiled, self.dataset, self.transform = compiled, dataset, transform
+        self.pictures = Pictures(dataset.train, transform, budget=0)  # a stream: nothing is kept
+        classes = len(dataset.class_names)
+        self.classifier = nn.Linear(dimensions, classes)
+        for parameter, value in zip(
+            self.classifier.parameters(), initial_classifier(0, classes, dimensions), strict=True
+        ):
+            parameter.data.copy_(value)
+        self.optimizer = torch.optim.SGD(
+            self.classifier.parameters(),
+            lr=SETTINGS.learning_rate,
+            momentum=SETTINGS.momentum,
+            weight_decay=SETTINGS.weight_decay,
+        )
+        self.seconds = {"waiting": 0.0, "backbone": 0.0, "classifier": 0.0}
+
+    def train(self, rows: Sequence[int], epoch: int) -> float:
+        """One pass over ``rows``; returns its seconds."""
+        began = time.perf_counter()
+        stream = self.stream(rows, epoch)
+        for start in range(0, len(rows), BATCH_SIZE):
+            with self._timed("waiting"):
+                batch = next(stream)
+            with self._timed("backbone"):
+                features = self._features(batch)
+            with self._timed("classifier"):
+                self._step(features, self.dataset.train.labels[np.asarray(rows[start : start + BATCH_SIZE])])
+        return time.perf_counter() - began
+
+    def stream(self, rows: Sequence[int], epoch: int) -> Iterator[np.ndarray]:
+        """Augmented pictures of ``rows``, (N, H, W, 3) uint8 with N up to 64, decoded ahead."""
+        return pictures.batches(lambda row: self.pictures.augmented(row, 0, epoch), rows, BATCH_SIZE)
+
+    def accuracy(self) -> float:
+        """Top-1 accuracy (0..1) on the test pictures."""
+        tested = Pictures(self.dataset.test, self.transform, budget=0)
+        rows = range(len(self.dataset.test.labels))
+        with torch.inference_mode():
+            predicted = [
+                self.classifier(torch.from_numpy(self._features(batch))).argmax(1).numpy()
+                for batch in pictures.batches(tested.whole, rows, BATCH_SIZE)
+            ]
+        return float((np.concatenate(predicted) == self.dataset.test.labels).mean())
+
+    def _features(self, batch: np.ndarray) -> np.ndarray:
+        return self.compiled.run(normalised(batch, self.transform).contiguous().numpy())
+
+    def _step(self, features: np.ndarray, labels: np.ndarray) -> None:
+        loss = F.cross_entropy(self.classifier(torch.from_numpy(features)), torch.from_numpy(labels))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - began
+
+
+def measure(pair: "speedup.Pair", spec: SpeedupSpec, chosen: Sequence[str], report: "speedup.Report") -> dict[str, Any]:
+    """Train for ``spec.epochs`` epochs through both networks in turn, chunk by chunk, and return the record's line.
+
+    The first of ``chosen`` engines runs them. ``accuracy`` is that of the sparse backbone, None for a mask made for timing.
+    """
+    dataset = datasets.load(spec.dataset)
+    engine, side = chosen[0], pair.transform.crop
+    report({"stage": f"{engines.LABELS[engine]}: compiling", "done": 0, "total": 0, "seconds_left": None})
+    compile_ = speedup.precision_of(engine)
+    with (
+        engines.compile(engine, pair.dense, side, BATCH_SIZE, spec.threads, compile_) as dense,
+        engines.compile(engine, pair.sparse, side, BATCH_SIZE, spec.threads, compile_) as sparse,
+    ):
+        difference = max(speedup.checked(dense, pair.dense), speedup.checked(sparse, pair.sparse))
+        dimensions = int(pair.sparse.dimensions)  # type: ignore[arg-type]
+        pipelines = {
+            name: Pipeline(compiled, dataset, pair.transform, dimensions)
+            for name, compiled in (("dense", dense), ("sparse", sparse))
+        }
+        samples = _in_turn(pipelines, len(dataset.train.labels), spec.epochs, report)
+        line = speedup.line_of(sparse, pair, samples["dense"], samples["sparse"])
+        pictures_trained = len(dataset.train.labels)
+        decode = _decode_seconds(pipelines["sparse"], pictures_trained)
+        return {
+            **line,
+            "seconds_per_epoch": line["milliseconds_per_image"] * pictures_trained / 1000,
+            "dense_seconds_per_epoch": line["dense_milliseconds_per_image"] * pictures_trained / 1000,
+            "split": {"decode": decode, **_per_epoch(pipelines["sparse"], spec.epochs)},
+            "dense_split": {"decode": decode, **_per_epoch(pipelines["dense"], spec.epochs)},
+            "accuracy": None if pair.description["timing_only"] else pipelines["sparse"].accuracy(),
+            "dataset": spec.dataset,
+            "seconds_to_compile": sparse.seconds_to_compile,
+            "peak_memory_bytes": sparse.peak_memory_bytes(),
+            "difference": difference,
+            "layers": None,
+        }
+
+
+def _in_turn(
+    pipelines: dict[str, Pipeline], rows: int, epochs: int, report: "speedup.Report"
+) -> dict[str, list[float]]:
+    """Milliseconds a picture of each chunk, for both pipelines; whole chunks only, so that they compare."""
+    samples: dict[str, list[float]] = {name: [] for name in pipelines}
+    size = min(CHUNK * BATCH_SIZE, max(rows // 3, 1))
+    chunks = [
+        (epoch, order[start : start + size].tolist())
+        for epoch in range(epochs)
+        for order in (shuffled_rows(0, epoch, rows),)
+        for start in range(0, rows, size)
+    ]
+    began = time.perf_counter()
+    for number, (epoch, chunk) in enumerate(chunks):
+        left = (time.perf_counter() - began) / number * (len(chunks) - number) if number else None
+        report({"stage": "Training online", "done": number, "total": len(chunks), "seconds_left": left})
+        for name in sorted(pipelines, reverse=bool(number % 2)):
+            seconds = pipelines[name].train(chunk, epoch)
+            if len(chunk) == size:
+                samples[name].append(1000 * seconds / size)
+    return samples
+
+
+def _per_epoch(pipeline: Pipeline, epochs: int) -> dict[str, float]:
+    return {part: seconds / epochs for part, seconds in pipeline.seconds.items()}
+
+
+def _decode_seconds(pipeline: Pipeline, rows: int) -> float:
+    """Seconds an epoch takes to decode and augment alone, with all cores, from a part of it."""
+    some = list(range(min(rows, 2 * BATCH_SIZE)))
+    began = time.perf_counter()
+    for _ in pipeline.stream(some, 0):
+        pass
+    return (time.perf_counter() - began) / len(some) * rows
