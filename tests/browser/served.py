@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from sparse_core.paths import REPOSITORY
 
+MINUTE = 60_000  # in the browser's milliseconds
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -53,6 +54,18 @@ def server(words: Sequence[str], port: int, home: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def open_page(page: Page, address: str) -> None:
+    """Go to a page of the dashboard and wait until it is drawn to its foot."""
+    page.goto(address)
+    expect(page.get_by_text("nothing leaves it")).to_be_visible(timeout=MINUTE)
+
+
+def no_fault(page: Page) -> None:
+    """Fail where the page tells of a fault of ours."""
+    assert page.get_by_text("could not be drawn").count() == 0
+    assert page.get_by_text("Traceback").count() == 0
 
 
 def free_port() -> int:

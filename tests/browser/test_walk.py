@@ -1,50 +1,9 @@
 """The walk of a new user in a real Chromium: explore, probe, see the result everywhere, share the view."""
 
-import os
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import served
-
-MINUTE = 60_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    started = served.chromium()
-    try:
-        opened = started.__enter__()
-    except Exception as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no Chromium to drive: {error}")
-    yield opened
-    started.__exit__(None, None, None)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    with served.dashboard(tmp_path_factory.mktemp("home")) as address:
-        yield address
-
-
-@pytest.fixture
-def page(browser: Browser):
-    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
-    opened = context.new_page()
-    yield opened
-    context.close()
-
-
-def open_page(page: Page, address: str) -> None:
-    page.goto(address)
-    expect(page.get_by_text("nothing leaves it")).to_be_visible(timeout=MINUTE)
-
-
-def no_fault(page: Page) -> None:
-    assert page.get_by_text("could not be drawn").count() == 0
-    assert page.get_by_text("Traceback").count() == 0
+from tests.browser.served import MINUTE, no_fault, open_page
 
 
 def test_the_first_page_shows_the_study_and_its_link_restores_it(page: Page, browser: Browser, address: str):

@@ -1,0 +1,35 @@
+"""What every test in the browser starts from: a Chromium, a dashboard with a home of its own, and an empty page."""
+
+import os
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.browser import served
+
+
+@pytest.fixture(scope="module")
+def browser():
+    started = served.chromium()
+    try:
+        opened = started.__enter__()
+    except Exception as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no Chromium to drive: {error}")
+    yield opened
+    started.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with served.dashboard(tmp_path_factory.mktemp("home")) as address:
+        yield address
+
+
+@pytest.fixture
+def page(browser: Browser):
+    context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
+    opened = context.new_page()
+    yield opened
+    context.close()
