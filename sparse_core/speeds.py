@@ -14,12 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import home, write_text
 
 GAINS = ("faster", "no gain", "slower")
+SPREAD_LIMIT = 0.15  # interquartile range over median, above which figures are called unreliable
+BUSY = 0.5  # waiting processes a core before the start, above which they are, too
 
 # Without these a file is no measurement; what else it holds may be absent.
 _NEEDED = {
@@ -34,6 +37,9 @@ _NEEDED_IN_LINE = {
     **{"engine": str, "batch_size": int, "ratio": (int, float)},
     **{"ratio_low": (int, float), "ratio_high": (int, float), "gain": str, "reliable": bool},
 }
+# What may be absent is of this kind where it is there.
+_KINDS = {"machine": dict, "spec": dict, "problems": list}
+_KINDS_IN_LINE = {"samples": dict, "quartiles": list, "split": dict, "dense_split": dict, "layers": list}
 
 _RECORD_FIELDS = {
     "id": "measurement",
@@ -41,13 +47,12 @@ _RECORD_FIELDS = {
         name: name
         for name in (
             *("created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method", "sparsity"),
-            *("distribution", "load_before", "load_after", "product_version", "commit"),
+            *("distribution", "measured_sparsity", "load_before", "load_after", "product_version", "commit"),
         )
     },
 }
 _LINE_FIELDS = {
     **{name: name for name in ("engine", "engine_version", "precision", "batch_size", "threads")},
-    "sparsity": "measured_sparsity",
     **{
         name: name
         for name in (
@@ -62,13 +67,14 @@ COLUMNS = (
     *_RECORD_FIELDS.values(),
     *("dataset", "processor", "cores"),
     *_LINE_FIELDS.values(),
-    *("quartile_low", "quartile_high", "rounds"),
+    *("quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high", "rounds"),
 )
 _NUMBERS = (
     *("sparsity", "load_before", "load_after", "cores", "batch_size", "threads", "measured_sparsity", "ratio"),
     *("milliseconds_per_image", "dense_milliseconds_per_image", "ratio_low", "ratio_high", "spread"),
     *("images_per_second", "seconds_to_compile", "peak_memory_bytes", "seconds_per_epoch", "dense_seconds_per_epoch"),
-    *("accuracy", "output_difference", "quartile_low", "quartile_high", "rounds"),
+    *("accuracy", "output_difference", "quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high"),
+    "rounds",
 )
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
@@ -124,8 +130,9 @@ def restore(measurement: str) -> None:
 def frame(records: Sequence[dict[str, Any]] | None = None) -> pd.DataFrame:
     """One row a line of these records (of all by default), columns ``COLUMNS``: what was timed, and what came out.
 
-    ``sparsity`` is nominal and ``measured_sparsity`` that of the network, both 0..1; quartiles are milliseconds an image of
-    the sparse network; ``output_difference`` is the largest one to torch in fp32, relative. Samples and layers stay behind.
+    ``sparsity`` is nominal and ``measured_sparsity`` that of the network, both 0..1; quartiles are milliseconds an image, of
+    the sparse network and of the dense one; ``output_difference`` is the largest one to torch in fp32, relative. Samples and
+    layers stay behind.
     """
     rows = [_row(record, line) for record in (read_all() if records is None else records) for line in record["lines"]]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -141,16 +148,20 @@ def fingerprint() -> tuple[int, int]:
 
 
 def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
-    low, high = line.get("quartiles") or (math.nan, math.nan)
+    low, high = (*(line.get("quartiles") or ()), math.nan, math.nan)[:2]
     machine = record.get("machine") or {}
     samples = line.get("samples") or {}
+    dense = pd.to_numeric(pd.Series(samples.get("dense") or [math.nan]), errors="coerce")
+    dense_low, dense_high = (float(value) for value in np.percentile(dense, [25, 75]))
     return {
         **{column: record.get(name) for name, column in _RECORD_FIELDS.items()},
         "dataset": (record.get("spec") or {}).get("dataset", ""),
         "processor": machine.get("processor", ""),
         "cores": machine.get("cores"),
         **{column: line.get(name) for name, column in _LINE_FIELDS.items()},
-        **{"quartile_low": low, "quartile_high": high, "rounds": len(samples.get("sparse", ()))},
+        **{"quartile_low": low, "quartile_high": high},
+        **{"dense_quartile_low": dense_low, "dense_quartile_high": dense_high},
+        "rounds": len(samples.get("sparse", ())),
     }
 
 
@@ -181,6 +192,9 @@ def _wrong(record: Any) -> str:
     for name, kind in _NEEDED.items():
         if not isinstance(record.get(name), kind):  # type: ignore[arg-type]
             return f"'{name}' is missing or of the wrong kind"
+    for name, kind in _KINDS.items():
+        if record.get(name) is not None and not isinstance(record[name], kind):
+            return f"'{name}' is of the wrong kind"
     if not _ID.fullmatch(record["id"]):
         return "its 'id' is no plain word"
     lines = record.get("lines")
@@ -190,6 +204,9 @@ def _wrong(record: Any) -> str:
         for name, kind in _NEEDED_IN_LINE.items():
             if not isinstance(line, dict) or not isinstance(line.get(name), kind):  # type: ignore[arg-type]
                 return f"'{name}' of a line is missing or of the wrong kind"
+        for name, kind in _KINDS_IN_LINE.items():
+            if line.get(name) is not None and not isinstance(line[name], kind):
+                return f"'{name}' of a line is of the wrong kind"
         if line["gain"] not in GAINS:
             return f"the 'gain' of a line is none of {', '.join(GAINS)}"
     return ""

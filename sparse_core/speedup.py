@@ -23,13 +23,12 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.machine import load, machine
 from sparse_core.paths import REPOSITORY
 from sparse_core.spec import SpeedupSpec
+from sparse_core.speeds import BUSY, SPREAD_LIMIT
 from sparse_core.transforms import Transform
 
 ROUND_SECONDS = 0.05  # a shorter round is repeated until it takes this long
 CHECKED_PICTURES = 2
 RESAMPLES = 2000
-SPREAD_LIMIT = 0.15  # interquartile range over median, above which figures are called unreliable
-BUSY = 0.5  # waiting processes a core before the start, above which they are, too
 
 Report = Callable[[dict[str, Any]], None]
 

@@ -60,6 +60,7 @@ def speed_record(measurement: str = "a", **fields: Any) -> dict[str, Any]:
         "method": "",
         "sparsity": 0.9,
         "distribution": "uniform",
+        "measured_sparsity": 0.9,
         "spec": {"architecture": "resnet50", "sparsity": 0.9, "dataset": ""},
         "machine": {"processor": "Some processor", "cores": 2, "instruction_sets": ["avx2"], "versions": {}},
         "load_before": 0.1,

@@ -40,7 +40,13 @@ def test_one_row_a_line():
     assert table["ratio"].tolist() == [3.0, 2.0, 3.5]
     first = table.iloc[0]
     assert (first["quartile_low"], first["quartile_high"], first["rounds"]) == (3.9, 4.1, 3)
+    assert (first["dense_quartile_low"], first["dense_quartile_high"]) == (12.0, 12.0)
     assert (first["processor"], first["cores"], first["dataset"]) == ("Some processor", 2, "")
+
+
+def test_sparsity_is_nominal_and_measured():
+    speeds.write(speed_record("a", sparsity=0.9, measured_sparsity=0.88))
+    assert speeds.frame()[["sparsity", "measured_sparsity"]].values.tolist() == [[0.9, 0.88]]
 
 
 def test_what_is_not_finite_becomes_null():
@@ -59,6 +65,8 @@ def test_what_is_not_finite_becomes_null():
         (json.dumps({**speed_record("bad"), "lines": [{"engine": "torch"}]}), "'batch_size' of a line"),
         (json.dumps({**speed_record("bad"), "lines": ["torch"]}), "'engine' of a line"),
         (json.dumps(speed_record("bad", lines=[line(gain="some")])), "'gain' of a line"),
+        (json.dumps(speed_record("bad", machine="a fast one")), "'machine' is of the wrong kind"),
+        (json.dumps(speed_record("bad", lines=[line(samples=[1, 2])])), "'samples' of a line is of the wrong kind"),
         ("\udcff", "cannot be read"),
     ],
 )
