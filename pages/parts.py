@@ -13,8 +13,10 @@ import streamlit as st
 
 from sparse_core import backbones, charts, runs, views
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
+from sparse_core.engines import LABELS
 from sparse_core.paths import REPOSITORY, home
 from sparse_core.records import Record, Records
+from sparse_core.speed_tables import MODES
 from sparse_core.store import Store, default_database
 
 PAGES = (
@@ -32,7 +34,12 @@ CURVE_TITLES = {
     "accuracy": ("How did the accuracy grow?", "on the test data after each epoch, higher is better"),
     "loss": ("Did the training settle?", "mean training loss of each epoch, lower is better"),
 }
-USES = {"probe": "Probe it", "finetune": "Finetune it", "structure": "See its structure"}
+USES = {
+    "probe": "Probe it",
+    "finetune": "Finetune it",
+    "structure": "See its structure",
+    "speedup": "Measure its speed",
+}
 
 STATIC = REPOSITORY / "static"
 DOWNLOAD_WIDTH = 1000
@@ -74,6 +81,30 @@ HEADINGS = {
     "overlap": "In common (%)",
     "overlap_by_chance": "In common by chance (%)",
     "error": "Error (%)",
+    "mode": "Timed",
+    "origin": "Mask of",
+    "engine_words": "Engine",
+    "milliseconds_per_image": "Milliseconds an image",
+    "dense_milliseconds_per_image": "Milliseconds an image, dense",
+    "quartile_low": "Milliseconds an image, lower quartile",
+    "quartile_high": "Milliseconds an image, upper quartile",
+    "dense_quartile_low": "Milliseconds an image, dense, lower quartile",
+    "dense_quartile_high": "Milliseconds an image, dense, upper quartile",
+    "ratio": "Times as fast as dense",
+    "ratio_low": "95 % interval from",
+    "ratio_high": "95 % interval to",
+    "gain": "Verdict",
+    "images_per_second": "Images a second",
+    "seconds_per_epoch": "Seconds an epoch",
+    "dense_seconds_per_epoch": "Seconds an epoch, dense",
+    "seconds_to_compile": "Seconds to compile",
+    "peak_memory_bytes": "Peak memory (bytes)",
+    "output_difference": "Difference to PyTorch's output",
+    "spread": "Spread of times (%)",
+    "load_before": "Load before",
+    "load_after": "Load after",
+    "share": "Share of time (%)",
+    "rounds": "Pairs of times",
     "run_id": "Run",
     "created_at": "Made at",
 }
@@ -95,6 +126,8 @@ WORDS: dict[str, Callable[[str], str]] = {
     "transfer": lambda transfer: TRANSFERS.get(transfer, transfer),
     "metric": lambda metric: METRICS.get(metric, metric),
     "dataset": task_label,
+    "mode": lambda mode: MODES.get(mode, mode),
+    "engine": lambda engine: LABELS.get(engine, engine),
 }
 
 # Words in charts take the page's own text colour, whichever theme is chosen: Plotly's grey is hard to read on white.
@@ -446,15 +479,15 @@ def backbone_links(name: str) -> None:
     chosen = {"backbone": views.backbone_label(card)}
     with st.container(horizontal=True):
         for page, _, icon in PAGES:
-            if page in USES and _is_there(page):
+            if page in USES and _is_there(page) and (page != "speedup" or card.sparsity):
                 st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params=chosen)
 
 
-def share(command: str | None = None) -> None:
+def share(command: str | None = None, key: str = "share_link") -> None:
     """A button that opens the link to exactly this view and, where there is one, the command that gives its figures."""
     with st.popover("Share", icon=":material/share:", help="A link to exactly this view, or the same as a command"):
         st.markdown("**Link.** It opens exactly this view: page, filters and selection.")
-        _link_field(key="share_link")
+        _link_field(key=key)
         if command:
             st.markdown("**Command.** The same figures as JSON, for a script.")
             st.code(command, language="bash", wrap_lines=True)
@@ -520,6 +553,23 @@ def tasks(architecture: str, order: str) -> dict[str, float]:
 @st.cache_data(show_spinner=False, max_entries=50)
 def _tasks(_handle: Store, version: tuple[int, ...], architecture: str, order: str) -> dict[str, float]:
     return views.ordered_tasks(_handle.results(architecture=architecture), order)
+
+
+def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The control for one task and transfer of these measured runs, the one with most backbones first; its runs and name."""
+    key = ["dataset", "dataset_hash", "transfer", "metric"]
+    counts = runs.groupby(key).agg(backbones=("backbone", "nunique"), runs=("run_id", "size")).reset_index()
+    counts = counts.sort_values(["backbones", "runs"], ascending=False)
+    options = {_task_name(row, counts): tuple(row[name] for name in key) for _, row in counts.iterrows()}
+    chosen = st.selectbox("Task", list(options), key="task", bind="query-params", width=330)
+    return runs[(runs[key] == list(options[chosen])).all(axis=1)], chosen
+
+
+def _task_name(row: pd.Series, rows: pd.DataFrame) -> str:
+    """A task and transfer in words, with the start of its content's hash where two tasks share a name."""
+    alike = rows[(rows["dataset"] == row["dataset"]) & (rows["transfer"] == row["transfer"])]
+    words = f"{task_label(row['dataset'])}, {TRANSFERS[row['transfer']].lower()}"
+    return words if len(alike) == 1 else f"{words} ({row['dataset_hash'][:6]}, {METRICS[row['metric']]})"
 
 
 def set_controls(values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages import parts, transfer_controls
 from sparse_core import backbones, charts, jobs, packed_masks, structure, structure_charts, views
-from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
+from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.library import BackboneCard
 from sparse_core.spec import Job, StructureSpec
 from sparse_core.store import Store
@@ -302,22 +302,17 @@ def _against_accuracy(store: Store, card: BackboneCard) -> None:
         )
         parts.backbone_links(card.name)
         return
-    key = ["dataset", "dataset_hash", "transfer", "metric"]
-    counts = runs.groupby(key).agg(backbones=("backbone", "nunique"), runs=("run_id", "size")).reset_index()
-    counts = counts.sort_values(["backbones", "runs"], ascending=False)
-    options = {_named(row, counts): tuple(row[name] for name in key) for _, row in counts.iterrows()}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = st.selectbox("Task", list(options), key="task", bind="query-params", width=330)
+        picked, chosen = parts.measured_task(runs)
         size = parts.choice(
             "Against",
             "size",
             {name: words for name, (words, _, _) in structure_charts.SIZES.items()},
             "Each counts what is not 0: parameters, multiply-adds for one picture, and a file that stores sparse.",
         )
-    picked = runs[(runs[key] == list(options[chosen])).all(axis=1)]
     table = structure_charts.accuracy_table(picked)
     single = " n = 1 where no interval is drawn." if (table["runs"] == 1).any() else ""
-    metric = METRICS.get(options[chosen][3], "accuracy")
+    metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
     parts.show_chart(
         charts.with_caption(
             structure_charts.accuracy(table, size),
@@ -339,13 +334,6 @@ def _counts(table: pd.DataFrame) -> dict[str, Any]:
     """How whole numbers are shown: with their thousands apart."""
     names = table.select_dtypes("integer").columns
     return {name: st.column_config.NumberColumn(parts.heading(name), format="localized") for name in names}
-
-
-def _named(row: pd.Series, rows: pd.DataFrame) -> str:
-    """A task and transfer in words, with the start of its content's hash where two tasks share a name."""
-    alike = rows[(rows["dataset"] == row["dataset"]) & (rows["transfer"] == row["transfer"])]
-    words = f"{task_label(row['dataset'])}, {TRANSFERS[row['transfer']].lower()}"
-    return words if len(alike) == 1 else f"{words} ({row['dataset_hash'][:6]}, {METRICS[row['metric']]})"
 
 
 def _protocols(table: pd.DataFrame) -> str:

@@ -20,7 +20,6 @@ OWN = "My own folder or Parquet file"
 def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int] | None:
     """The controls for backbone, dataset and number of seeds (``seeds`` at first); None while a path is missing or wrong."""
     cards = {card.name: card for card in backbones.available()}
-    tasks = {card.id: card for card in datasets.available()}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         backbone = st.selectbox(
             "Backbone",
@@ -32,19 +31,30 @@ def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int
             width=330,
             help="Networks of yours come in on the Library page. Those marked “download” fetch their weights at first use.",
         )
-        choice = st.selectbox(
-            "Dataset",
-            [*tasks, OWN],
-            format_func=lambda name: _dataset_label(tasks[name]) if name in tasks else OWN,
-            key="dataset",
-            bind="query-params",
-            persist_state="session",
-            width=330,
-            help="Digits works with no network. Your own pictures: a folder a class, or Parquet.",
-        )
+        choice = dataset_choice()
         count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=words_on_seeds)
-    dataset = choice if choice != OWN else _own_dataset()
+    dataset = named_dataset(choice)
     return (backbone, dataset, int(count)) if dataset else None
+
+
+def dataset_choice() -> str:
+    """The control for the dataset: one of those there are, or ``OWN``."""
+    tasks = {card.id: card for card in datasets.available()}
+    return st.selectbox(
+        "Dataset",
+        [*tasks, OWN],
+        format_func=lambda name: _dataset_label(tasks[name]) if name in tasks else OWN,
+        key="dataset",
+        bind="query-params",
+        persist_state="session",
+        width=330,
+        help="Digits works with no network. Your own pictures: a folder a class, or Parquet.",
+    )
+
+
+def named_dataset(choice: str) -> str | None:
+    """The dataset behind what ``dataset_choice`` gave, asking for the path of the user's own; None while that is missing."""
+    return choice if choice != OWN else _own_dataset()
 
 
 def schedule(defaults: Hyperparameters) -> Hyperparameters:
@@ -137,8 +147,8 @@ def heading(status: jobs.Status) -> None:
 
 
 @st.fragment(run_every=0.5)
-def progress(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
-    """What is being done, how far it is, the time left, live curves (``lines`` gives them) and the button that cancels."""
+def progress(job_id: str, lines: Callable[[str], pd.DataFrame] | None = None) -> None:
+    """What is being done, how far it is, the time left, live curves where ``lines`` gives some, and the button that cancels."""
     status = jobs.status(job_id)
     if status.ended:
         st.rerun()
@@ -146,7 +156,7 @@ def progress(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
     if st.button("Cancel", icon=":material/close:"):
         jobs.cancel(job_id)
         st.rerun()
-    curves = lines(job_id)
+    curves = lines(job_id) if lines else pd.DataFrame()
     if curves.empty:
         return
     value = parts.curve_choice("live_curve", "top1")

@@ -143,11 +143,11 @@ def tradeoff(
     ``selected`` are the names of points to stand out.
     """
     rows = summary.dropna(subset=["mean_relative_error_increase"])
-    panels = _Panels(transfers, SPARSITY_TITLE, "More errors than dense (%)")
+    panels = Panels(transfers, SPARSITY_TITLE, "More errors than dense (%)")
     names, chosen = series_names(rows), set(selected)
     for number, transfer in enumerate(transfers):
         panel = rows[rows["transfer"] == transfer]
-        last, limits = _sparsity_axis(panels.x(number), panel["sparsity"], 0.32 if len(transfers) > 1 else 0.18)
+        last, limits = sparsity_axis(panels.x(number), panel["sparsity"], 0.32 if len(transfers) > 1 else 0.18)
         panels.y(number)["range"] = _limits(panel["mean_relative_error_increase"], panel["standard_error"])
         ends = [(last, 0.0, "dense", GREY)]
         for key, line in lines(panel):
@@ -185,7 +185,7 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
 
     ``table`` is that of ``views.task_table`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
     """
-    panels = _Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
+    panels = Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
     names = series_names(table)
     series = list(dict.fromkeys(key for key, _ in lines(table) if key[0] != "Dense"))
     offsets = dict(zip(series, np.linspace(0.3, -0.3, max(len(series), 2)), strict=False))
@@ -205,7 +205,7 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
             panels.add(number, name, trace)
         panels.y(number).update(
             tickvals=list(place.values()),
-            ticktext=[_shortened(task, 20) for task in place],
+            ticktext=[shortened(task, 20) for task in place],
             showticklabels=number == 0,
             range=[-0.6, len(place) - 0.4],
         )
@@ -220,7 +220,7 @@ def pareto(table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str
     ``table`` has ``accuracy_mean``, ``standard_error`` (NaN where it cannot be told), ``runs``, ``point`` and ``front``
     (true on the front of its own source, upstream and protocol).
     """
-    panels = _Panels(transfers, f"{SPARSITY_TITLE}, spaced by what remains", "Accuracy (%)")
+    panels = Panels(transfers, f"{SPARSITY_TITLE}, spaced by what remains", "Accuracy (%)")
     names, chosen = series_names(table), set(selected)
     for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
@@ -296,12 +296,12 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         margin={"t": 10, "b": 100, "l": 160, "r": 10},
         clickmode="event+select",
     )
-    labels = [_shortened(task, 20) for task in tasks]
+    labels = [shortened(task, 20) for task in tasks]
     figure.update_xaxes(tickvals=list(columns.values()), ticktext=labels, tickangle=-45, range=[-0.5, len(tasks) - 0.5])
     figure.update_xaxes(showgrid=False, zeroline=False, showline=False)
     figure.update_yaxes(
         tickvals=list(places.values()),
-        ticktext=[_shortened(row, 24) for row in rows],
+        ticktext=[shortened(row, 24) for row in rows],
         range=[len(rows) - 0.5, -0.5],
         showgrid=False,
         zeroline=False,
@@ -329,7 +329,7 @@ def learning_curves(events: pd.DataFrame, value: str = "top1") -> go.Figure:
     ``events`` has the columns ``run`` (the words for the run), ``epoch`` and ``value``.
     """
     titles = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean per-class accuracy (%)", "loss": "Training loss"}
-    panels = _Panels([""], "Epoch", titles[value])
+    panels = Panels([""], "Epoch", titles[value])
     factor = 1 if value == "loss" else 100
     for number, (run, line) in enumerate(events.groupby("run", sort=False)):
         dash = ("solid", *MEASURED_DASHES)[number // len(HUES) % (1 + len(MEASURED_DASHES))]
@@ -378,7 +378,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Fi
         )
     )
     named = classes <= NAMED_CLASSES
-    labels = [_shortened(name, 16) for name in class_names]
+    labels = [shortened(name, 16) for name in class_names]
     axis = {"tickvals": list(range(classes)), "ticktext": labels} if named else {"showticklabels": False}
     side = 26 if classes <= NUMBERED_CLASSES else 14
     room = 30 + (7 * max(map(len, labels)) if named else 0)
@@ -428,7 +428,7 @@ def per_class_accuracy(confusion: np.ndarray, class_names: Sequence[str]) -> go.
             hoverinfo="text",
         )
     )
-    labels = [_shortened(str(names[i]), 24) for i in order]
+    labels = [shortened(str(names[i]), 24) for i in order]
     axis = {"tickvals": list(range(len(order))), "ticktext": labels} if named else {"showticklabels": False}
     figure.update_layout(
         template=TEMPLATE,
@@ -447,7 +447,7 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
 
     ``layers`` has the columns ``name``, ``shape`` (words), ``sparsity`` (0..1), ``filters`` and ``filters_pruned``.
     """
-    panels = _Panels([""], "Layer, from the input on", "Share (%)", plot_height=260)
+    panels = Panels([""], "Layer, from the input on", "Share (%)", plot_height=260)
     panels.x(0).update(range=[0.3, len(layers) + 0.7], showgrid=False)
     panels.y(0).update(range=[0, 102])
     pruned = layers["filters_pruned"] / layers["filters"]
@@ -489,7 +489,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return placed
 
 
-class _Panels:
+class Panels:
     """A figure in the making: panels side by side, each with its own axes, above one legend that names each line once.
 
     It is gathered as plain dictionaries and checked by Plotly once, at the end: checking each part as it comes takes
@@ -505,12 +505,13 @@ class _Panels:
         plot_height: int = PLOT_HEIGHT,
         spacing: float = 0.1,
         left: int = 62,
+        entry: int = LEGEND_ENTRY,
     ) -> None:
         self.data: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.shapes: list[dict[str, Any]] = []
         self.names: list[str] = []
-        self.plot_height = plot_height
+        self.plot_height, self.entry = plot_height, entry
         self.margin = {"t": PANEL_TITLE_ROOM if any(titles) else 10, "b": AXIS_ROOM, "l": left, "r": 12}
         self.axes: dict[str, dict[str, Any]] = {}
         width = (1 - spacing * (len(titles) - 1)) / len(titles)
@@ -537,11 +538,11 @@ class _Panels:
         axes = {"xaxis": f"x{number + 1}", "yaxis": f"y{number + 1}"}
         self.data.append({"hoverinfo": "text", **trace, **axes, **self._entry(name)})
 
-    def dense_line(self, number: int, start: float, end: float) -> None:
-        """The dashed line at 0 to which everything is compared."""
+    def dense_line(self, number: int, start: float, end: float, height: float = 0) -> None:
+        """The dashed line, at 0 unless told, to which everything is compared."""
         line = {"color": GREY, "width": 1.5, "dash": "dash"}
         axes = {"xref": f"x{number + 1}", "yref": f"y{number + 1}"}
-        self.shapes.append({"type": "line", "x0": start, "x1": end, "y0": 0, "y1": 0, "line": line, **axes})
+        self.shapes.append({"type": "line", "x0": start, "x1": end, "y0": height, "y1": height, "line": line, **axes})
 
     def label_ends(self, number: int, ends: Sequence[tuple[float, float, str, str]], right: float) -> None:
         """Write the name of each line (x, y, name, colour) at ``right``, apart from each other, or none if too many."""
@@ -564,12 +565,12 @@ class _Panels:
             colour, symbol = method_style(method)
             style = {"line": {"color": colour}, "marker": {"symbol": symbol}, "visible": "legendonly"}
             self.data.append({"x": [None], "y": [None], **style, **self._entry(f"{method}: {words}")})
-        columns = (NARROW - self.margin["l"] - self.margin["r"]) // LEGEND_ENTRY
+        columns = (NARROW - self.margin["l"] - self.margin["r"]) // self.entry
         rows = math.ceil(len(self.names) / columns) if len(self.names) > 1 else 0
         legend = {
             **{
                 "orientation": "h",
-                "entrywidth": LEGEND_ENTRY - 40,
+                "entrywidth": self.entry - 40,
                 "tracegroupgap": 0,
                 "itemsizing": "constant",
                 "font": {"size": LABEL_SIZE},
@@ -656,7 +657,7 @@ def _accuracy_hover(name: str, row: Any) -> str:
     )
 
 
-def _sparsity_axis(axis: dict[str, Any], sparsities: pd.Series, label_room: float) -> tuple[float, tuple[float, float]]:
+def sparsity_axis(axis: dict[str, Any], sparsities: pd.Series, label_room: float) -> tuple[float, tuple[float, float]]:
     """Fit an axis to these sparsities with a share of it left free at the right; returns the largest and the limits."""
     levels = sorted({round(100 * sparsity, 4) for sparsity in sparsities})
     span = (levels[-1] - levels[0]) or 10.0
@@ -696,7 +697,8 @@ def _readable_on(scale: Any, shares: pd.Series) -> list[str]:
     return ["#000000" if light > 0.5 else "#FFFFFF" for light in luminance]
 
 
-def _shortened(text: str, characters: int) -> str:
+def shortened(text: str, characters: int) -> str:
+    """The text cut to that many characters, as HTML."""
     short = text if len(text) <= characters else f"{text[: characters - 1]}…"
     return html.escape(short)
 
