@@ -120,6 +120,7 @@ RUN_COLUMNS = [
     "accuracy_final",
 ]
 PERCENT = {name for name, heading in HEADINGS.items() if heading.endswith(("(%)", "(points)"))}
+COUNTS = set(views.SIZES)
 WORDS: dict[str, Callable[[str], str]] = {
     "source": str.capitalize,
     "architecture": architecture_label,
@@ -281,6 +282,17 @@ def navigation() -> Any:
         ],
         position="top",
     )
+
+
+def came_by_link(page: Any) -> bool:
+    """Whether this run is the first of ``page`` and its address sets controls; then the page must run once more.
+
+    Streamlit carries a control's value to the next page only once a second run has seen it: without that, what a link
+    set would be lost to a user who goes on to another page at once.
+    """
+    first = st.session_state.get("page") != page.url_path
+    st.session_state["page"] = page.url_path
+    return first and bool(st.query_params)
 
 
 def _is_there(page: str) -> bool:
@@ -603,7 +615,7 @@ def _plotly_address() -> str:
 def _containing(frame: pd.DataFrame, words: str) -> pd.DataFrame:
     if not words.strip():
         return frame
-    text = _readable(frame).astype(str).agg(" ".join, axis=1).str.lower()
+    text = _readable(frame).astype(str).fillna("").agg(" ".join, axis=1).str.lower()
     keep = pd.Series(True, index=frame.index)
     for word in words.lower().split():
         keep &= text.str.contains(word, regex=False)
@@ -624,6 +636,8 @@ def _column_config(frame: pd.DataFrame, given: Mapping[str, Any] | None = None) 
     config: dict[str, Any] = {name: st.column_config.Column(heading(name)) for name in frame.columns}
     for name in PERCENT & set(frame.columns):
         config[name] = st.column_config.NumberColumn(heading(name), format=_percent_format(name))
+    for name in COUNTS & set(frame.columns):
+        config[name] = st.column_config.NumberColumn(heading(name), format="localized")
     return {**config, **(given or {})}
 
 

@@ -294,7 +294,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
 
 def _against_accuracy(store: Store, card: BackboneCard) -> None:
     runs = store.results(source="measured", architecture=card.architecture)
-    runs = runs.dropna(subset=["accuracy_best", *structure_charts.SIZES])
+    runs = runs.dropna(subset=["accuracy_best", *views.SIZES])
     if runs.empty:
         st.info(
             f"No {architecture_label(card.architecture)} was transferred on this machine yet, and the study's rows do not "
@@ -307,7 +307,7 @@ def _against_accuracy(store: Store, card: BackboneCard) -> None:
         size = parts.choice(
             "Against",
             "size",
-            {name: words for name, (words, _, _) in structure_charts.SIZES.items()},
+            {name: words for name, (words, _, _) in views.SIZES.items()},
             "Each counts what is not 0: parameters, multiply-adds for one picture, and a file that stores sparse.",
         )
     table = structure_charts.accuracy_table(picked)

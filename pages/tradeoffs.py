@@ -1,4 +1,4 @@
-"""Tradeoffs: how much accuracy each way of pruning costs on a new task, against sparsity."""
+"""Tradeoffs: how much accuracy each way of pruning costs on a new task, against sparsity or the network's size."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -15,11 +15,13 @@ from sparse_core.store import Store
 BOTH = "both"
 TRANSFER_CHOICES = {BOTH: "Both", **views.TRANSFER_WORDS}
 NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
+AXES = {"sparsity": "Sparsity", **{name: words for name, (words, _, _) in views.SIZES.items()}}
 TABS = ["Averages", "Accuracy per task", "Pareto front", "Runs"]
 UNFILTERED = {
     "transfer": BOTH,
     "source": "all",
     "accuracy": "best",
+    "axis": "sparsity",
     "methods": [],
     "tasks": [],
     "sparsity": (0, 100),
@@ -45,6 +47,7 @@ class Controls:
     tasks: list[str]
     sparsity: tuple[float, float]
     lottery: bool
+    axis: str
 
     @property
     def command(self) -> str:
@@ -81,7 +84,7 @@ def main() -> None:
     controls = _controls(store)
     view = _view(store, store.version, controls)
     if view.summary.empty:
-        _say_empty(controls)
+        _say_empty(store, controls)
         return
     above = st.container()  # the choice of points stands below the chart that shows it
     points = _points(view)
@@ -102,6 +105,7 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
         sparsity=controls.sparsity,
     )
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
+    rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())
     means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
     notes = views.notes_on(rows)
     if not controls.lottery:
@@ -112,7 +116,9 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     if (rows["source"] == "measured").any():
         notes.append("Measured lines are dashed, their markers open")
     filters = views.filters_in_words(controls.methods, controls.tasks, controls.sparsity)
-    return View(rows, views.name_points(means, views.series_names(rows)), filters, notes)
+    filters += views.size_in_words(controls.axis, left_out)
+    means = views.name_points(views.with_sizes(means, rows), views.series_names(rows))
+    return View(rows, means, filters, notes)
 
 
 def _controls(store: Store) -> Controls:
@@ -165,8 +171,18 @@ def _controls(store: Store) -> Controls:
             help="Lottery tickets under linear transfer make up to five times the errors of dense, so that nothing "
             "else could be read: the study leaves them out, and so does this page unless you ask.",
         )
+        axis = st.selectbox(
+            "Against",
+            list(AXES),
+            format_func=AXES.__getitem__,
+            key="axis",
+            bind="query-params",
+            width=210,
+            help="What the charts hold the accuracy against. Sizes count what is not 0. They are known of the networks "
+            "measured on this machine; the study's rows come without its networks.",
+        )
     transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
-    return Controls(architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery)
+    return Controls(architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery, axis)
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
@@ -185,9 +201,9 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
         _tradeoff(store, store.version, controls, points, date.today()),
         key="tradeoff",
         name=f"tradeoffs-{controls.architecture}",
-        alt=f"Mean relative error increase over dense against sparsity, {name}. Lower is better.",
+        alt=f"Mean relative error increase over dense against {AXES[controls.axis].lower()}, {name}. Lower is better.",
         on_select=_take_selection,
-        table=placed[SUMMARY_COLUMNS],
+        table=placed[_with_size(SUMMARY_COLUMNS, controls)],
         beside=lambda: parts.share(controls.command),
     )
 
@@ -200,7 +216,8 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     there = _there(_store, version, controls.architecture)
     published = there.loc[there["source"] == "published", "method"]
     methods = controls.methods or [method for method in METHODS if method != "Dense"]
-    absent = views.absent_methods(methods, published) if len(published) and controls.source != "measured" else {}
+    looked_for = len(published) and controls.source != "measured" and controls.axis == "sparsity"
+    absent = views.absent_methods(methods, published) if looked_for else {}
     name = architecture_label(controls.architecture)
     notes = [
         f"{TRANSFERS[other]}: no rows with a dense baseline here" for other in set(controls.transfers) - {*transfers}
@@ -208,7 +225,7 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     if published.empty:
         notes.append(f"No published rows for {name}")
     return charts.with_caption(
-        charts.tradeoff(placed, transfers, absent, points),
+        charts.tradeoff(placed, transfers, absent, points, controls.axis),
         "How many more errors does a sparse network make on a new task?",
         f"{name} · mean ± standard error over {views.task_count(placed)} · "
         "lower is better, below 0 beats the dense network",
@@ -238,7 +255,8 @@ def _behind(controls: Controls, view: View, points: list[str]) -> None:
     if averages.open:
         with averages:
             table = view.summary.drop(columns="point")
-            parts.show_table(table, key="averages", name="tradeoffs", columns=SUMMARY_COLUMNS)
+            columns = _with_size(SUMMARY_COLUMNS, controls)
+            parts.show_table(table, key="averages", name="tradeoffs", columns=columns)
     if per_task.open:
         with per_task:
             _per_task(controls, view)
@@ -300,21 +318,34 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
     if table.empty:
         st.info("No task was run with all of these networks, so their averages do not compare. Choose one task.")
         return
+    table = views.with_front(views.with_sizes(table, chosen), controls.axis)
     table = views.name_points(table, views.series_names(table))
+    saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
     figure = charts.with_caption(
-        charts.pareto(table, views.present(controls.transfers, table), points),
-        "Which networks give the most accuracy for their sparsity?",
+        charts.pareto(table, views.present(controls.transfers, table), points, controls.axis),
+        f"Which networks give the most accuracy for their {saving}?",
         f"{architecture_label(controls.architecture)} · "
         f"{f'mean over {views.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
-        "up and to the right is better, nothing beats the networks on the grey line in both",
+        f"up and to the {side} is better, nothing beats the networks on the grey line in both",
         views.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"pareto-{controls.architecture}"
-    parts.show_chart(figure, key="pareto_chart", name=name, alt="Accuracy against sparsity with the Pareto front")
-    parts.show_table(table.drop(columns="point"), key="pareto", name=name, columns=PARETO_COLUMNS)
+    alt = f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front"
+    parts.show_chart(figure, key="pareto_chart", name=name, alt=alt)
+    columns = _with_size(PARETO_COLUMNS, controls)
+    parts.show_table(table.drop(columns="point"), key="pareto", name=name, columns=columns)
 
 
-def _say_empty(controls: Controls) -> None:
+def _with_size(columns: list[str], controls: Controls) -> list[str]:
+    """The columns with that of the charts' axis, which is after the sparsity where it is another."""
+    after = columns.index("sparsity") + 1
+    return columns if controls.axis == "sparsity" else [*columns[:after], controls.axis, *columns[after:]]
+
+
+def _say_empty(store: Store, controls: Controls) -> None:
+    if controls.axis != "sparsity":
+        _say_without_size(store, controls)
+        return
     if controls.accuracy == "final" and controls.source != "measured":
         st.info("The published runs have no last-epoch accuracy, and no measured run fits. Choose the best epoch.")
     elif controls.source == "measured":
@@ -325,6 +356,17 @@ def _say_empty(controls: Controls) -> None:
     else:
         st.info("No run fits these choices. Widen the filters, or start again from the whole study.")
     st.button("Show everything again", on_click=parts.set_controls, args=(UNFILTERED,), type="primary")
+
+
+def _say_without_size(store: Store, controls: Controls) -> None:
+    known = store.results(source="measured").dropna(subset=[controls.axis])["architecture"].unique()
+    others = [architecture_label(name) for name in known if name != controls.architecture]
+    st.info(
+        f"No run that fits these choices tells the network's {AXES[controls.axis].lower()}: the study's rows come without "
+        "its networks, so only runs measured on this machine do. "
+        + (f"There are some of {', '.join(others)}: choose it above. " if others else "Measure one on the Probe page. ")
+    )
+    st.button("Back to sparsity", on_click=parts.set_controls, args=({"axis": "sparsity"},), type="primary")
 
 
 def _say_without_baseline(summary: pd.DataFrame) -> None:

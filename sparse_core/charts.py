@@ -18,7 +18,7 @@ from plotly.colors import sample_colorscale
 
 from sparse_core.catalog import METHODS, task_label
 from sparse_core.measures import wilson_interval
-from sparse_core.views import SERIES_KEY, counted, series_names, sparsity_label
+from sparse_core.views import SERIES_KEY, SIZES, counted, series_names, sparsity_label
 
 # The hues of Okabe and Ito that read on white and on dark alike; grey stands for the dense reference.
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
@@ -76,6 +76,7 @@ PANEL_TITLE_ROOM = 34
 LABEL_GAP = 15
 
 NUMBERED_CLASSES, NAMED_CLASSES = 25, 40
+FEWEST_TICKS = 3
 
 Series = tuple[str, str, str, str]
 
@@ -134,42 +135,55 @@ def _words(lines: list[str], size: int, xshift: float, y: int, yshift: float, op
 
 
 def tradeoff(
-    summary: pd.DataFrame, transfers: Sequence[str], absent: Mapping[str, str], selected: Iterable[str] = ()
+    summary: pd.DataFrame,
+    transfers: Sequence[str],
+    absent: Mapping[str, str],
+    selected: Iterable[str] = (),
+    axis: str = "sparsity",
 ) -> go.Figure:
     """Mean relative error increase over dense against sparsity, a line a method, a panel a transfer (figure 2).
 
     ``summary`` is that of ``measures.summary`` with a column ``point`` that names each row; it has rows with a baseline
     for each of ``transfers``. ``absent`` are legend entries for methods that have no line, with the words that say why.
-    ``selected`` are the names of points to stand out.
+    ``selected`` are the names of points to stand out. ``axis`` is ``sparsity`` or one of ``views.SIZES``, a column of
+    ``summary`` without NaN; sizes are spaced by their logarithm.
     """
     rows = summary.dropna(subset=["mean_relative_error_increase"])
-    panels = Panels(transfers, SPARSITY_TITLE, "More errors than dense (%)")
+    rows = rows.assign(place=_percents(rows[axis]) if axis == "sparsity" else _magnitudes(rows[axis], axis))
+    panels = Panels(transfers, _size_title(axis) or SPARSITY_TITLE, "More errors than dense (%)")
     names, chosen = series_names(rows), set(selected)
     for number, transfer in enumerate(transfers):
         panel = rows[rows["transfer"] == transfer]
-        last, limits = sparsity_axis(panels.x(number), panel["sparsity"], 0.32 if len(transfers) > 1 else 0.18)
+        room = 0.32 if len(transfers) > 1 else 0.18
+        last, limits = (
+            sparsity_axis(panels.x(number), panel["sparsity"], room)
+            if axis == "sparsity"
+            else _size_axis(panels.x(number), panel["place"], room)
+        )
         panels.y(number)["range"] = _limits(panel["mean_relative_error_increase"], panel["standard_error"])
         ends = [(last, 0.0, "dense", GREY)]
         for key, line in lines(panel):
             name = _joined(key[0], names[key[1:]])
-            panels.add(number, name, _tradeoff_line(line, name, key[0], _dash(names[key[1:]], names), chosen))
-            end = line.iloc[-1]
+            panels.add(number, name, _tradeoff_line(line, name, key[0], _dash(names[key[1:]], names), chosen, axis))
+            end = line.loc[line["place"].idxmax()]
             height = 100 * end["mean_relative_error_increase"]
-            ends.append((100 * end["sparsity"], height, name, method_style(key[0])[0]))
+            ends.append((end["place"], height, name, method_style(key[0])[0]))
         panels.dense_line(number, limits[0], last)
         panels.label_ends(number, ends, last + 0.05 * (limits[1] - limits[0]))
     return panels.figure(absent)
 
 
-def _tradeoff_line(line: pd.DataFrame, name: str, method: str, dash: str, chosen: set[str]) -> dict[str, Any]:
+def _tradeoff_line(
+    line: pd.DataFrame, name: str, method: str, dash: str, chosen: set[str], axis: str
+) -> dict[str, Any]:
     hover = [
         f"<b>{html.escape(name)}</b> at {sparsity_label(row.sparsity)}<br>"
         f"{percent(row.mean_relative_error_increase, signed=True)} % errors, {_standard_error(row)}<br>"
-        f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}"
+        f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}{_size_in_words(row, axis)}"
         for row in line.itertuples()
     ]
     return {
-        "x": _percents(line["sparsity"]),
+        "x": line["place"].tolist(),
         "y": _percents(line["mean_relative_error_increase"]),
         "error_y": _error_bars(line["standard_error"]),
         "mode": "lines+markers",
@@ -212,32 +226,40 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
     return panels.figure()
 
 
-def pareto(table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str] = ()) -> go.Figure:
+def pareto(
+    table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str] = (), axis: str = "sparsity"
+) -> go.Figure:
     """Accuracy against sparsity, a point a backbone, with the fronts that nothing beats in both; a panel a transfer.
 
-    Sparsity is spaced by the logarithm of what remains, for 90 and 95 % differ by half the weights.
+    Sparsity is spaced by the logarithm of what remains, for 90 and 95 % differ by half the weights; so are sizes.
 
     ``table`` has ``accuracy_mean``, ``standard_error`` (NaN where it cannot be told), ``runs``, ``point`` and ``front``
-    (true on the front of its own source, upstream and protocol).
+    (true on the front of its own source, upstream and protocol); ``axis`` is ``sparsity`` or one of ``views.SIZES``, a
+    column of it without NaN.
     """
-    panels = Panels(transfers, f"{SPARSITY_TITLE}, spaced by what remains", "Accuracy (%)")
+    places = _remaining(_percents(table[axis])) if axis == "sparsity" else _magnitudes(table[axis], axis)
+    table = table.assign(place=places)
+    panels = Panels(transfers, _size_title(axis) or f"{SPARSITY_TITLE}, spaced by what remains", "Accuracy (%)")
     names, chosen = series_names(table), set(selected)
     for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
-        levels = sorted({100 * sparsity for sparsity in panel["sparsity"]})
-        panels.x(number).update(tickvals=_remaining(levels), ticktext=[f"{level:.3g}" for level in levels])
+        if axis == "sparsity":
+            levels = sorted({100 * sparsity for sparsity in panel["sparsity"]})
+            panels.x(number).update(tickvals=_remaining(levels), ticktext=[f"{level:.3g}" for level in levels])
+        else:
+            panels.x(number).update(_size_ticks(panel["place"].min(), panel["place"].max()))
         for key, front in sorted(panel[panel["front"]].groupby(SERIES_KEY), key=lambda item: item[0][0] != "published"):
             panels.add(number, _joined("Pareto front", names[key]), _front_line(front, _dash(names[key], names)))
         for key, points in lines(panel):
             name = _joined(key[0], names[key[1:]])
-            panels.add(number, name, _pareto_points(points, name, key, chosen))
+            panels.add(number, name, _pareto_points(points, name, key, chosen, axis))
     return panels.figure()
 
 
 def _front_line(front: pd.DataFrame, dash: str) -> dict[str, Any]:
-    ordered = front.sort_values("sparsity")
+    ordered = front.sort_values("place")
     return {
-        "x": _remaining(_percents(ordered["sparsity"])),
+        "x": ordered["place"].tolist(),
         "y": _percents(ordered["accuracy_mean"]),
         "mode": "lines",
         "line": {"color": GREY, "width": 5, "dash": dash},
@@ -246,16 +268,16 @@ def _front_line(front: pd.DataFrame, dash: str) -> dict[str, Any]:
     }
 
 
-def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str]) -> dict[str, Any]:
+def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str], axis: str) -> dict[str, Any]:
     sizes = [
         18 if point in chosen else 13 if front else 8
         for point, front in zip(points["point"], points["front"], strict=True)
     ]
     marker = _marker(key[0], key[1] == "measured", sizes)
     verdicts = ["on the front" if front else "beaten by another" for front in points["front"]]
-    hover = [_accuracy_hover(name, row) for row in points.itertuples()]
+    hover = [f"{_accuracy_hover(name, row)}{_size_in_words(row, axis)}" for row in points.itertuples()]
     return {
-        "x": _remaining(_percents(points["sparsity"])),
+        "x": points["place"].tolist(),
         "y": _percents(points["accuracy_mean"]),
         "error_y": _error_bars(points["standard_error"]),
         "mode": "markers",
@@ -637,6 +659,38 @@ def _remaining(percents: Sequence[float]) -> list[float]:
     return [-math.log10(max(1 - percent / 100, 1e-4)) for percent in percents]
 
 
+def _magnitudes(sizes: pd.Series, axis: str) -> list[float]:
+    """Sizes as the logarithm (base 10) of their number in the unit of that axis."""
+    return np.log10(sizes / SIZES[axis][2]).tolist()
+
+
+def _size_title(axis: str) -> str:
+    """What stands at an axis of sizes; nothing for sparsity."""
+    if axis not in SIZES:
+        return ""
+    words, unit, _ = SIZES[axis]
+    return f"{words} ({unit}), log scale"
+
+
+def _size_in_words(row: Any, axis: str) -> str:
+    if axis not in SIZES:
+        return ""
+    words, unit, scale = SIZES[axis]
+    return f"<br>{words}: {getattr(row, axis) / scale:.3g} {unit}"
+
+
+def _size_ticks(low: float, high: float) -> dict[str, Any]:
+    """Ticks at round sizes between two magnitudes: 1, 2 and 5 times powers of ten, or closer ones where few of these fit."""
+    powers = [10.0**power for power in range(math.floor(low), math.ceil(high) + 1)]
+    rounds = [digit * power for power in powers for digit in (1, 2, 5)]
+    inside = [size for size in rounds if low <= math.log10(size) <= high]
+    if len(inside) < FEWEST_TICKS and high > low:
+        step = max(size for size in (*rounds, *(size / 100 for size in rounds)) if size <= (10**high - 10**low) / 3)
+        inside = [step * count for count in range(math.ceil(10**low / step), math.floor(10**high / step) + 1)]
+    inside = inside or [10**low]
+    return {"tickvals": [math.log10(size) for size in inside], "ticktext": [f"{size:.3g}" for size in inside]}
+
+
 def _error_bars(fractions: pd.Series) -> dict[str, Any]:
     return {"array": _percents(fractions.fillna(0)), "thickness": 1.2, "width": 4}
 
@@ -660,11 +714,24 @@ def _accuracy_hover(name: str, row: Any) -> str:
 def sparsity_axis(axis: dict[str, Any], sparsities: pd.Series, label_room: float) -> tuple[float, tuple[float, float]]:
     """Fit an axis to these sparsities with a share of it left free at the right; returns the largest and the limits."""
     levels = sorted({round(100 * sparsity, 4) for sparsity in sparsities})
-    span = (levels[-1] - levels[0]) or 10.0
-    low, high = levels[0] - 0.08 * span, levels[-1] + 0.08 * span
-    high += (high - low) * label_room / (1 - label_room)
+    low, high = _with_room(levels[0], levels[-1], 10.0, label_room)
     axis.update(range=[low, high], tickvals=_ticks(levels, 0.05 * (high - low)))
     return levels[-1], (low, high)
+
+
+def _size_axis(axis: dict[str, Any], places: pd.Series, label_room: float) -> tuple[float, tuple[float, float]]:
+    """As ``sparsity_axis``, of sizes as magnitudes."""
+    first, last = float(places.min()), float(places.max())
+    low, high = _with_room(first, last, 0.3, label_room)
+    axis.update(range=[low, high], **_size_ticks(low, last))
+    return last, (low, high)
+
+
+def _with_room(first: float, last: float, span: float, label_room: float) -> tuple[float, float]:
+    """The limits of an axis from ``first`` to ``last``, or ``span`` wide where they are one, with a share free at the right."""
+    margin = 0.08 * ((last - first) or span)
+    low, high = first - margin, last + margin
+    return low, high + (high - low) * label_room / (1 - label_room)
 
 
 def _ticks(levels: Sequence[float], distance: float) -> list[float]:

@@ -13,14 +13,8 @@ from sparse_core import charts, packed_masks
 from sparse_core.library import BackboneCard
 from sparse_core.packed_masks import Shapes
 from sparse_core.structure import Structure
-from sparse_core.views import SERIES_KEY, backbone_label, counted, file_size, series_names, sparsity_label
+from sparse_core.views import SERIES_KEY, SIZES, backbone_label, counted, file_size, series_names, sparsity_label
 
-# What a network's size is measured in: the column of the store, its name, and how many make one of its unit.
-SIZES = {
-    "nonzero_parameters": ("Nonzero parameters", "million", 1e6),
-    "multiply_adds": ("Multiply-adds of the nonzero weights", "million", 1e6),
-    "file_size": ("File size", "MB", 1e6),
-}
 SHARES = {
     "mean_layer_filters_pruned_share": ("Filters pruned, mean over layers", charts.BLUE, "circle", 0),
     "filters_pruned_share": ("Filters pruned, of all", charts.ORANGE, "square", 0),

@@ -10,10 +10,22 @@ import pandas as pd
 
 from sparse_core.catalog import CITATION, METHODS, TASKS, architecture_label, task_label
 from sparse_core.library import UNKNOWN, BackboneCard
-from sparse_core.measures import BASELINE_KEY, difference_to_dense, difficulty, pareto_front
+from sparse_core.measures import BASELINE_KEY, SUMMARY_KEY, difference_to_dense, difficulty, pareto_front
 
 SERIES_KEY = ["source", "upstream", "protocol"]
 TRANSFER_WORDS = {"linear": "Linear", "full": "Full"}
+
+# What a network's size is measured in: the column of the store, its name, its unit, and how many make one of it.
+SIZES = {
+    "nonzero_parameters": ("Nonzero parameters", "million", 1e6),
+    "multiply_adds": ("Multiply-adds of the nonzero weights", "million", 1e6),
+    "file_size": ("File size", "MB", 1e6),
+}
+SIZES_IN_WORDS = {
+    "nonzero_parameters": "Nonzero parameters in million, the new classifier's left out",
+    "multiply_adds": "Multiply-adds of the nonzero weights in million, for one picture, the new classifier's left out",
+    "file_size": "File size in MB, where a file stores only what is not 0, the new classifier left out",
+}
 
 RIGL_NOTE = (
     "RigL, full transfer: the study's text and its public rows disagree, cause unknown; the rows are shown "
@@ -99,9 +111,9 @@ def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
 
     ``table`` is that of ``measures.per_configuration``. Returns a row a backbone with ``accuracy_mean``,
     ``standard_error`` of that mean over seeds (√(Σ std²/n) over the number of tasks; NaN where a task has one run),
-    ``tasks``, ``runs`` and ``front``: on the Pareto front of sparsity and accuracy of its own series and transfer.
+    ``tasks`` and ``runs``.
     """
-    series = ["source", "architecture", "upstream", "transfer", "protocol"]
+    series = [name for name in SUMMARY_KEY if name not in ("method", "sparsity")]
     backbone, task = ["method", "sparsity"], ["dataset", "dataset_hash", "metric"]
     parts = []
     for _, group in table.groupby(series, sort=True):
@@ -115,8 +127,36 @@ def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
         variance = grouped["variance"].sum(min_count=1).to_numpy()
         complete = grouped["variance"].count().to_numpy() == part["tasks"].to_numpy()
         part["standard_error"] = np.where(complete, np.sqrt(variance) / part["tasks"], np.nan)
-        parts.append(part.assign(front=pareto_front(part, "sparsity", "accuracy_mean")))
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
+
+
+def with_sizes(means: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The frame, a row a backbone, with the columns of ``SIZES``: the mean over its runs, NaN where none is known.
+
+    Published runs have none, for the study's networks did not come with them. ``rows`` are the runs.
+    """
+    sizes = rows.groupby(SUMMARY_KEY)[list(SIZES)].mean()
+    return means.join(sizes, on=SUMMARY_KEY)
+
+
+def with_front(table: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """The frame with ``front``: no other backbone of the same series and transfer is as good in both and better in one.
+
+    Both are ``accuracy_mean`` and ``axis``, which is ``sparsity`` (larger is better) or one of ``SIZES`` (smaller is).
+    """
+    series = [name for name in SUMMARY_KEY if name not in ("method", "sparsity")]
+    ranked = table.assign(saved=table[axis] if axis == "sparsity" else -table[axis])
+    fronts = [pareto_front(group, "saved", "accuracy_mean") for _, group in ranked.groupby(series)]
+    return table.assign(front=pd.concat(fronts))
+
+
+def size_in_words(axis: str, left_out: int) -> list[str]:
+    """What a caption says of an axis of ``SIZES``: what is counted, and how many runs it leaves out; nothing of sparsity."""
+    if axis == "sparsity":
+        return []
+    unknown = f"{counted(left_out, 'published run')} left out, for the study's networks do not come with them"
+    return [SIZES_IN_WORDS[axis], *([unknown] if left_out else [])]
 
 
 def ordered_tasks(results: pd.DataFrame, order: str = "difficulty") -> dict[str, float]:

@@ -231,7 +231,7 @@ def test_heat_map_of_differences_is_centred_at_zero_and_readable(resnet50: pd.Da
 def test_pareto_marks_what_nothing_beats() -> None:
     levels = [("Dense", 0, 0.9), ("STR", 0.5, 0.8), ("AC/DC", 0.5, 0.85), ("AC/DC", 0.9, 0.7), ("STR", 0.95, 0.6)]
     rows = measured(*(row(*level, seed=seed) for level in levels for seed in range(3)))
-    table = views.over_same_tasks(measures.per_configuration(rows))
+    table = views.with_front(views.over_same_tasks(measures.per_configuration(rows)), "sparsity")
     front = {(entry.method, entry.sparsity) for entry in table.itertuples() if entry.front}
     assert front == {("Dense", 0), ("AC/DC", 0.5), ("AC/DC", 0.9), ("STR", 0.95)}
     figure = charts.pareto(views.name_points(table, views.series_names(table)), ["linear"])
@@ -239,6 +239,67 @@ def test_pareto_marks_what_nothing_beats() -> None:
     assert line.name == "Pareto front, measured"
     assert list(line.y) == pytest.approx([90, 85, 70, 60])
     assert list(line.x) == pytest.approx([0, np.log10(2), 1, np.log10(20)])
+
+
+def sized_pareto(axis: str, *levels: tuple[str, float, float, float]) -> tuple[pd.DataFrame, object]:
+    """The table and the chart of networks given by method, sparsity, accuracy and size."""
+    rows = measured(*(row(*level[:3], **dict.fromkeys(views.SIZES, level[3])) for level in levels))
+    table = views.with_sizes(views.over_same_tasks(measures.per_configuration(rows)), rows)
+    table = views.name_points(views.with_front(table, axis), views.series_names(table))
+    return table, charts.pareto(table, ["linear"], axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("axis", "title"),
+    [
+        ("nonzero_parameters", "Nonzero parameters (million), log scale"),
+        ("multiply_adds", "Multiply-adds of the nonzero weights (million), log scale"),
+        ("file_size", "File size (MB), log scale"),
+    ],
+)
+def test_pareto_against_a_size_prefers_the_smaller(axis: str, title: str) -> None:
+    # STR is sparser than AC/DC, but larger: other layers, say. So it is on the front of sparsity alone.
+    levels = [("Dense", 0, 0.9, 20e6), ("AC/DC", 0.8, 0.85, 2e6), ("STR", 0.9, 0.8, 4e6)]
+    table, figure = sized_pareto(axis, *levels)
+    assert set(table.loc[table["front"], "method"]) == {"Dense", "AC/DC"}
+    assert views.with_front(table, "sparsity")["front"].all()
+    front = figure.data[0]
+    assert list(front.x) == pytest.approx([np.log10(2), np.log10(20)])
+    assert list(front.y) == pytest.approx([85, 90])
+    assert figure.layout.xaxis.title.text == title
+    assert list(figure.layout.xaxis.ticktext) == ["2", "5", "10", "20"]
+    assert "4 million" in " ".join(figure.data[2].hovertext) or "4 MB" in " ".join(figure.data[2].hovertext)
+
+
+def test_ticks_of_sizes_close_to_each_other_are_round_and_in_place() -> None:
+    _, figure = sized_pareto("nonzero_parameters", ("Dense", 0, 0.9, 3.4e6), ("Magnitude", 0.3, 0.8, 2.4e6))
+    sizes = [float(text) for text in figure.layout.xaxis.ticktext]
+    assert sizes == [2.4, 2.6, 2.8, 3.0, 3.2, 3.4]
+    assert list(figure.layout.xaxis.tickvals) == pytest.approx(np.log10(sizes))
+    _, single = sized_pareto("nonzero_parameters", ("Dense", 0, 0.9, 3.37e6))
+    assert list(single.layout.xaxis.ticktext) == ["3.37"]
+
+
+def test_tradeoff_against_a_size_labels_lines_at_their_largest() -> None:
+    levels = [("Dense", 0, 0.9, 10e6), ("AC/DC", 0.5, 0.85, 5e6), ("AC/DC", 0.9, 0.8, 1e6)]
+    rows = measured(*(row(*level[:3], nonzero_parameters=level[3], multiply_adds=1, file_size=1) for level in levels))
+    summary = views.with_sizes(named_summary(rows), rows)
+    figure = charts.tradeoff(summary, ["linear"], {}, axis="nonzero_parameters")
+    (line,) = figure.data
+    assert list(line.x) == pytest.approx([np.log10(5), 0])
+    assert list(line.y) == pytest.approx([50, 100])
+    (label,) = [entry for entry in figure.layout.annotations if entry.text == "AC/DC, measured"]
+    assert (label.x, label.y) == pytest.approx((np.log10(5), 50))
+    assert figure.layout.xaxis.title.text == "Nonzero parameters (million), log scale"
+
+
+def test_networks_of_the_study_have_no_sizes(resnet50: pd.DataFrame) -> None:
+    sized = views.with_sizes(measures.summary(resnet50), resnet50)
+    assert len(sized) == len(measures.summary(resnet50))
+    assert sized[list(views.SIZES)].isna().all(axis=None)
+    words = views.size_in_words("file_size", len(resnet50))
+    assert "in MB" in words[0] and words[1].startswith("1,923 published runs left out")
+    assert views.size_in_words("sparsity", 0) == []
 
 
 def test_means_compare_only_over_tasks_that_all_have() -> None:

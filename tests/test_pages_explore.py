@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -167,6 +168,34 @@ def test_pareto_front_over_all_tasks_and_one(open_page: Callable[..., AppTest]) 
     assert set(best.loc[best["sparsity"].between(80, 95), "method"]) == {"AC/DC"}
 
 
+def test_sizes_of_the_studys_networks_are_unknown_and_said_so(open_page: Callable[..., AppTest]) -> None:
+    app = open_page(axis="File size", view="Pareto front")
+    assert len(app.get("plotly_chart")) == 0
+    assert "tells the network's file size: the study's rows come without its networks" in app.info[0].value
+    (back,) = [button for button in app.button if button.label == "Back to sparsity"]
+    back.click()
+    fine(app.run())
+    assert app.selectbox(key="axis").value == "sparsity" and len(app.get("plotly_chart")) == 2
+
+
+def test_an_axis_of_sizes_shows_the_networks_that_have_one(open_page: Callable[..., AppTest], home: Path) -> None:
+    for method, sparsity, accuracy in (("Dense", 0, 0.7), ("AC/DC", 0.9, 0.6)):
+        measure(home, method, sparsity, [accuracy] * 2, architecture="resnet50", dataset="dtd")
+    app = open_page(axis="Nonzero parameters", view="Pareto front")
+    assert legend(app) == ["AC/DC, measured"]
+    assert legend(app, 1) == ["Pareto front, measured", "Dense, measured", "AC/DC, measured"]
+    for number, title in enumerate(("How many more errors", "Which networks give the most accuracy for their size?")):
+        said = words(app, number)
+        assert title in said and "Nonzero parameters in million" in said
+        assert "1,923 published runs left out" in said and "4 runs" in said
+        assert figure(app, number)["layout"]["xaxis"]["title"]["text"] == "Nonzero parameters (million), log scale"
+    assert figure(app)["data"][0]["x"] == pytest.approx([np.log10(0.4)])
+    assert "up and to the left is better" in words(app, 1)
+    assert set(table(app)["nonzero_parameters"]) == {4_000_000, 400_000}
+    elsewhere = open_page(axis="File size", architecture="MobileNetV1")
+    assert "There are some of ResNet50: choose it above" in elsewhere.info[0].value
+
+
 def test_measured_runs_appear_at_once_and_apart(open_page: Callable[..., AppTest], home: Path) -> None:
     app = open_page()
     measure(home, "Dense", 0, [0.7, 0.7], architecture="resnet50", dataset="dtd")
@@ -274,6 +303,8 @@ def test_tables_filter_by_words_and_columns(open_page: Callable[..., AppTest]) -
     assert "No row contains these words" in app.info[0].value
     app = open_page(averages_filter="ac/dc 90 full")
     assert len(table(app)) == 1
+    app = open_page(view="Runs", behind_filter="birds wood 95 full")
+    assert len(table(app)) == 3 and table(app)["accuracy_final"].isna().all()
     app = open_page(averages_columns=["Method", "Tasks"])
     assert list(table(app).columns) == ["method", "tasks"]
 

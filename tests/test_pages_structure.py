@@ -208,7 +208,7 @@ def test_accuracy_against_each_size():
 
 def test_runs_of_different_protocols_are_never_averaged():
     row = {"method": "STR", "sparsity": 0.9, "source": "measured", "upstream": "ImageNet", "backbone": "b"}
-    row |= dict.fromkeys(structure_charts.SIZES, 1e6)
+    row |= dict.fromkeys(views.SIZES, 1e6)
     runs = pd.DataFrame([{**row, "protocol": name, "accuracy_best": best} for name, best in (("A", 0.5), ("B", 0.7))])
     table = structure_charts.accuracy_table(runs)
     assert sorted(table["accuracy_mean"]) == [0.5, 0.7]
