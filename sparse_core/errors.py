@@ -11,7 +11,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str, candidates: Iterable[str] = ()) -> None:
-        super().__init__(message)
+        super().__init__(" ".join(message.splitlines()))  # names and paths from outside may hold line breaks
         self.candidates = tuple(candidates)
 
 
