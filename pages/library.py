@@ -207,9 +207,14 @@ def _shelf() -> None:
     st.subheader("In the library", divider="gray")
     _offer_undo()
     cards = {card.name: card for card in library.cards()}
-    if not cards:
+    if cards:
+        _backbones(cards)
+    else:
         st.info("Nothing yet. Drop a checkpoint file above, or give its path: what it is, is shown before it comes in.")
-        return
+    _deleted()
+
+
+def _backbones(cards: dict[str, library.BackboneCard]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         name = st.selectbox(
             "Backbone",
@@ -245,13 +250,39 @@ def _offer_undo() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.info(f"“{name}” was deleted.")
         if st.button("Undo", icon=":material/undo:"):
-            try:
-                library.restore(name)
-            except InputError as error:
-                st.error(str(error))
-                return
-            del st.session_state["removed"]
-            st.rerun()
+            _bring_back(name)
+
+
+def _deleted() -> None:
+    """What was deleted before, which can be brought back until it is deleted for good."""
+    names = library.removed()
+    if not names:
+        return
+    with st.expander(f"Deleted ({len(names)})"), st.container(horizontal=True, vertical_alignment="center"):
+        name = st.selectbox("Deleted backbone", names, key="deleted", label_visibility="collapsed", width=420)
+        if st.button("Bring back", icon=":material/undo:"):
+            _bring_back(name)
+        if st.button("Delete all for good …", icon=":material/delete_forever:"):
+            _ask_to_empty(names)
+
+
+@st.dialog("Delete for good?")
+def _ask_to_empty(names: list[str]) -> None:
+    st.write(f"{views.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone.")
+    if st.button("Delete for good", type="primary"):
+        library.empty_trash()
+        st.session_state.pop("removed", None)
+        st.rerun()
+
+
+def _bring_back(name: str) -> None:
+    try:
+        library.restore(name)
+    except InputError as error:
+        st.error(str(error))
+        return
+    st.session_state.pop("removed", None)
+    st.rerun()
 
 
 def _spelled(method: str) -> str:
