@@ -50,10 +50,11 @@ class Controls:
 
     def pick(self, rows: pd.DataFrame, *, any_batch: bool = False) -> pd.DataFrame:
         """The newest rows that fit; ``any_batch`` leaves the batch size open."""
-        keep = (rows["architecture"] == self.architecture) & (rows["mode"] == self.mode)
+        there = self.of_machine(rows)
+        there = there[(there["architecture"] == self.architecture) & (there["mode"] == self.mode)]
         if self.batch_size and not any_batch:
-            keep &= rows["batch_size"] == self.batch_size
-        return speed_tables.latest(self.of_machine(rows)[keep])
+            there = there[there["batch_size"] == self.batch_size]
+        return speed_tables.latest(there)
 
     def of_machine(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows of the machine, engines and threads, whatever was timed."""
@@ -307,15 +308,10 @@ def _controls(rows: pd.DataFrame) -> Controls:
         )
         there = of_machine[of_machine["architecture"] == architecture]
         modes = [mode for mode in speed_tables.MODES if mode in set(there["mode"])]
-        mode = st.segmented_control(
-            "Speed of",
-            modes,
-            default=modes[0],
-            required=True,
-            format_func=speed_tables.MODES.__getitem__,
-            key="mode",
-            bind="query-params",
-        )
+        mode = modes[0]
+        if len(modes) > 1:
+            words = "Inference: the backbone alone. Online training: decoding, backbone and a classifier's steps."
+            mode = parts.choice("Speed of", "mode", {name: speed_tables.MODES[name] for name in modes}, words)
         there = there[there["mode"] == mode]
         wanted = st.multiselect(
             "Engines",
@@ -367,8 +363,7 @@ def _chart(controls: Controls, rows: pd.DataFrame) -> None:
         table=speed_tables.by_sparsity(shown),
         beside=parts.share,
     )
-    for words in speed_tables.without_gain(shown):
-        st.caption(f"Nothing to gain in {words}.")
+    st.caption("  \n".join(speed_tables.without_gain(shown)))
 
 
 def _headline(shown: pd.DataFrame) -> None:
@@ -384,7 +379,7 @@ def _headline(shown: pd.DataFrame) -> None:
 
 def _caption(controls: Controls, shown: pd.DataFrame) -> str:
     """What must be said of these rows: machine, dates, what is timing only, what is unreliable."""
-    days = sorted({f"{made:%Y-%m-%d}" for made in shown["created_at"].dropna()})
+    days = sorted({f"{made:%Y-%m-%d}" for made in shown["created_at"]})
     words = [f"Measured on {controls.machine}, {' to '.join(dict.fromkeys((days[0], days[-1])))}"]
     if shown["timing_only"].any():
         words.append("Timing only (dotted): a mask in a network with random weights, which has no accuracy")

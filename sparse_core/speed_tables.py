@@ -38,7 +38,7 @@ def table(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.Da
     made for timing) and ``network`` (origin, architecture and sparsity). ``labels`` tells what backbones are called.
     """
     rows = speeds.frame(records)
-    rows["created_at"] = pd.to_datetime(rows["created_at"], errors="coerce")
+    rows["created_at"] = pd.to_datetime(rows["created_at"], format="ISO8601", utc=True).dt.tz_localize(None)
     rows["machine"] = [machine_label(*pair) for pair in rows[["processor", "cores"]].itertuples(index=False, name=None)]
     rows["engine_words"] = [
         engine_words(*pair) for pair in rows[["engine", "precision"]].itertuples(index=False, name=None)
@@ -77,12 +77,11 @@ def interval(row: Any) -> str:
 
 def verdict(row: Any) -> str:
     """What a row's ratio says, such as "3.20 times faster (3.10–3.30)" or "no gain here, 1.02 times the dense speed …"."""
-    words = {
-        "faster": f"{times(row.ratio)} times faster ({interval(row)})",
-        "no gain": f"no gain here, {times(row.ratio)} times the dense speed ({interval(row)})",
-        "slower": f"slower here, {times(row.ratio)} times the dense speed ({interval(row)})",
-    }
-    return words[row.gain]
+    return (
+        f"{times(row.ratio)} times faster ({interval(row)})"
+        if row.gain == "faster"
+        else f"{row.gain} here, {_held(row)}"
+    )
 
 
 def where(row: Any) -> str:
@@ -97,12 +96,17 @@ def in_words(row: Any) -> str:
 
 
 def without_gain(rows: pd.DataFrame) -> list[str]:
-    """A sentence an engine for the rows whose interval includes 1 or lies below it."""
-    held = rows[rows["gain"] != "faster"]
-    return [
-        f"{engine}: {', '.join(f'{verdict(row)} at {sparsity_label(row.sparsity)}' for row in group.itertuples())}"
-        for engine, group in held.groupby("engine_words", sort=False)
-    ]
+    """A sentence an engine for the rows that are not faster: those whose interval includes 1, and those that are slower."""
+    held = rows[rows["gain"] != "faster"].sort_values("sparsity", kind="stable")
+    told = held["origin"].nunique() > 1
+    sentences = []
+    for (gain, engine), group in held.groupby(["gain", "engine_words"], sort=False):
+        places = [
+            f"{_held(row)} at {sparsity_label(row.sparsity)}{f', {row.origin}' if told else ''}"
+            for row in group.itertuples()
+        ]
+        sentences.append(f"{gain.capitalize()} here in {engine}: {'; '.join(places)}.")
+    return sentences
 
 
 def by_sparsity(rows: pd.DataFrame) -> pd.DataFrame:
@@ -315,6 +319,10 @@ def _network(row: Any, labels: Mapping[str, str]) -> str:
     if row.timing_only:
         return f"{words}, {_origin(row)}"
     return labels.get(row.backbone) or f"{words}, {_origin(row)}"
+
+
+def _held(row: Any) -> str:
+    return f"{times(row.ratio)} times the dense speed ({interval(row)})"
 
 
 def _cell(row: Any) -> str:

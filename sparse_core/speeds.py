@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,8 @@ def _wrong(record: Any) -> str:
             return f"'{name}' is of the wrong kind"
     if not _ID.fullmatch(record["id"]):
         return "its 'id' is no plain word"
+    if not _is_time(record["created_at"]):
+        return "its 'created_at' is no time such as 2026-01-31T12:00:00"
     lines = record.get("lines")
     if not isinstance(lines, list):
         return "'lines' is missing or of the wrong kind"
@@ -210,6 +213,14 @@ def _wrong(record: Any) -> str:
         if line["gain"] not in GAINS:
             return f"the 'gain' of a line is none of {', '.join(GAINS)}"
     return ""
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _finite(value: Any) -> Any:

@@ -67,6 +67,7 @@ def test_what_is_not_finite_becomes_null():
         (json.dumps(speed_record("bad", lines=[line(gain="some")])), "'gain' of a line"),
         (json.dumps(speed_record("bad", machine="a fast one")), "'machine' is of the wrong kind"),
         (json.dumps(speed_record("bad", lines=[line(samples=[1, 2])])), "'samples' of a line is of the wrong kind"),
+        (json.dumps(speed_record("bad", created_at="yesterday")), "'created_at' is no time"),
         ("\udcff", "cannot be read"),
     ],
 )
