@@ -269,15 +269,23 @@ def _this_machine() -> str:
 
 def _result(record: dict[str, Any], labels: dict[str, str]) -> None:
     """What came out, in words."""
-    table = speed_tables.table([record], labels)
-    icons = {"faster": ":material/speed:", "no gain": ":material/remove:", "slower": ":material/trending_down:"}
-    st.markdown("\n".join(f"- {icons[row.gain]} {speed_tables.in_words(row)}" for row in table.itertuples()))
+    rows = speed_tables.table([record], labels)
+    _lines(record, rows)
     if record["timing_only"]:
         st.caption("Timing only: the mask was put into a network with random weights. It says nothing of accuracy.")
-    for problem in record["problems"]:
+
+
+def _lines(record: dict[str, Any], rows: pd.DataFrame) -> None:
+    """Each line of a measurement as a sentence, what could not be measured, what is doubtful, and the machine."""
+    icons = {"faster": ":material/speed:", "no gain": ":material/remove:", "slower": ":material/trending_down:"}
+    st.markdown("\n".join(f"- {icons[row.gain]} {speed_tables.in_words(row)}" for row in rows.itertuples()))
+    for row in rows.dropna(subset=["accuracy"]).itertuples():
+        st.caption(f"Top-1 accuracy on the test pictures after this training: {charts.percent(row.accuracy)} %.")
+    for problem in record.get("problems") or ():
         st.warning(problem)
-    if not table["reliable"].all():
-        st.warning(f"{speed_tables.UNRELIABLE}. Measure again when the machine rests.")
+    doubts = speed_tables.doubts(rows)
+    if doubts:
+        st.warning(f"Unreliable. {' '.join(doubts)} Measure again when the machine rests.")
     st.caption(f"Measured on {speed_tables.made_on(record)}")
 
 
@@ -602,10 +610,7 @@ def _all_measurements(records: list[dict[str, Any]], rows: pd.DataFrame) -> None
 def _one(record: dict[str, Any], words: str, lines: pd.DataFrame) -> None:
     """One measurement in words, its record, and the way to delete it."""
     with st.container(border=True):
-        st.markdown("\n".join(f"- {speed_tables.in_words(row)}" for row in lines.itertuples()))
-        for problem in record.get("problems") or ():
-            st.caption(problem)
-        st.caption(f"Measured on {speed_tables.made_on(record)}")
+        _lines(record, lines)
         with st.container(horizontal=True):
             st.download_button(
                 "Record (JSON)",

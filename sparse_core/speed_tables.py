@@ -109,6 +109,18 @@ def without_gain(rows: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def doubts(rows: pd.DataFrame) -> list[str]:
+    """Why figures of one measurement are unreliable: a sentence for the load it began with, one for each wide spread."""
+    busy = rows["load_before"].max()
+    words = (
+        [f"The machine had other work when it began: {busy:.2f} waiting processes a core."]
+        if busy > speeds.BUSY
+        else []
+    )
+    wide = rows[rows["spread"] > speeds.SPREAD_LIMIT]
+    return [*words, *(f"The times spread by {100 * row.spread:.0f} % {where(row)}." for row in wide.itertuples())]
+
+
 def by_sparsity(rows: pd.DataFrame) -> pd.DataFrame:
     """The study's table 5: a row an architecture, origin and engine, a column a sparsity, "ratio (95 % interval)" in it."""
     if rows.empty:

@@ -270,6 +270,32 @@ def test_a_result_in_words_with_machine_load_and_problems():
     assert "It says nothing of accuracy." in text
 
 
+def test_what_makes_a_result_doubtful_is_said():
+    given = speed_record(lines=[line(spread=0.32, reliable=False), line(batch_size=1, reliable=False)], load_before=1.5)
+    job_id = jobs.submit(Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
+    jobs.end(job_id, "done", result=given)
+    (warned,) = open_page(job=job_id).warning
+    assert "The machine had other work when it began: 1.50 waiting processes a core." in warned.value
+    assert "The times spread by 32 % in DeepSparse at batch 64." in warned.value
+
+
+def test_the_accuracy_of_online_training_is_told():
+    speeds.write(training_record("a", lines=[training_line(accuracy=0.853)]))
+    app = open_page(part="All measurements")
+    app.selectbox(key="look").select_index(0).run()
+    assert "Top-1 accuracy on the test pictures after this training: 85.3 %." in said(app)
+
+
+def test_a_link_with_wrong_values_opens_with_the_usual_ones():
+    speeds.write(speed_record())
+    app = open_page(
+        machine="Nowhere", use_threads="9999", sizes=["0"], to_sparsity="0", rounds="x", job="unknown", look="?"
+    )
+    assert len(figure(app, 0)["data"]) == 1
+    assert app.number_input(key="use_threads").value == engines.cores()
+    assert "was started on another machine" in said(app)
+
+
 def test_a_failed_measurement_says_why():
     job_id = jobs.submit(Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
     jobs.end(job_id, "failed", "The engine does not know this network.")
