@@ -50,16 +50,13 @@ class Controls:
 
     def pick(self, rows: pd.DataFrame, *, any_batch: bool = False) -> pd.DataFrame:
         """The newest rows that fit; ``any_batch`` leaves the batch size open."""
-        there = self.of_machine(rows)
-        there = there[(there["architecture"] == self.architecture) & (there["mode"] == self.mode)]
-        if self.batch_size and not any_batch:
-            there = there[there["batch_size"] == self.batch_size]
-        return speed_tables.latest(there)
-
-    def of_machine(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows of the machine, engines and threads, whatever was timed."""
         keep = (rows["machine"] == self.machine) & (rows["threads"] == self.threads)
-        return rows[keep & (rows["engine"].isin(self.engines) if self.engines else True)]
+        keep &= (rows["architecture"] == self.architecture) & (rows["mode"] == self.mode)
+        if self.engines:
+            keep &= rows["engine"].isin(self.engines)
+        if self.batch_size and not any_batch:
+            keep &= rows["batch_size"] == self.batch_size
+        return speed_tables.latest(rows[keep])
 
 
 def main() -> None:
@@ -399,9 +396,11 @@ def _caption(controls: Controls, shown: pd.DataFrame) -> str:
 
 def _by_batch_size(controls: Controls, rows: pd.DataFrame) -> None:
     shown = controls.pick(rows, any_batch=True)
-    if controls.mode != "inference" or shown.empty:
+    if controls.mode != "inference":
         st.info("Online training runs in batches of 64, as in the study. Choose the speed of inference above.")
         return
+    if shown.empty:
+        return  # said above
     sizes = shown.groupby("network", sort=False)["batch_size"].nunique()
     network = st.selectbox(
         "Network",
@@ -430,8 +429,8 @@ def _by_batch_size(controls: Controls, rows: pd.DataFrame) -> None:
 
 
 def _against_accuracy(store: Store, controls: Controls, rows: pd.DataFrame) -> None:
-    timed = controls.of_machine(rows)
-    timed = timed[(timed["mode"] == "inference") & ~timed["timing_only"].astype(bool)]
+    timed = rows[(rows["machine"] == controls.machine) & (rows["mode"] == "inference")]
+    timed = timed[~timed["timing_only"].astype(bool)]
     runs = store.results(source="measured").dropna(subset=["accuracy_best"])
     if timed.empty or runs.empty:
         missing = "the speed of no backbone was measured (masks for timing only have no accuracy)"
@@ -453,6 +452,8 @@ def _against_accuracy(store: Store, controls: Controls, rows: pd.DataFrame) -> N
             width=190,
         )
         timed = timed if engine == FASTEST else timed[timed["engine"] == engine]
+        threads = _most_used("Threads", timed, "threads", "front_threads")
+        timed = timed[timed["threads"] == threads]
         size = _most_used("Batch size", timed, "batch_size", "front_batch")
         axis = parts.choice("Speed as", "speed_axis", speed_charts.SPEED_AXES, "The same, told in two ways.")
     timed = speed_tables.latest(timed[timed["batch_size"] == size])
@@ -471,7 +472,8 @@ def _against_accuracy(store: Store, controls: Controls, rows: pd.DataFrame) -> N
             speed_charts.accuracy_against_speed(table, axis),
             "Which backbones give the most accuracy for their time?",
             f"{task} · {metric}, mean ± standard deviation over {views.counted(int(table['runs'].sum()), 'run')}; median "
-            f"time with quartiles, batch {size} · up and to the {better} is better, nothing beats the grey line in both",
+            f"time with quartiles, batch {size}, {views.counted(threads, 'thread')} · up and to the {better} is better, "
+            "nothing beats the grey line in both",
             f"{_caption(controls, timed)} Best over a run's epochs on test data (optimistic). Dense: timed beside the sparse "
             f"ones.{single}",
         ),

@@ -62,8 +62,11 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
     """
     panels = charts.Panels([""], f"Training: {SPEEDUP_TITLE.lower()}", "Accuracy over dense (points)", entry=WIDE_ENTRY)
     named = compared.assign(series=speed_tables.series(compared))
-    for (method, engine, dataset, words), points in named.groupby(["method", "engine_words", "dataset", "series"]):
-        name = ", ".join(filter(None, [method, engine, task_label(dataset), words]))
+    several = compared["threads"].nunique() > 1
+    key = ["method", "engine_words", "dataset", "threads", "series"]
+    for (method, engine, dataset, threads, words), points in named.groupby(key):
+        counted_threads = counted(int(threads), "thread") if several else ""
+        name = ", ".join(filter(None, [method, engine, task_label(dataset), counted_threads, words]))
         trace = {
             **{"mode": "markers+text", "x": points["ratio"].tolist(), "y": (100 * points["difference"]).tolist()},
             "error_x": _interval_bars(points),

@@ -122,15 +122,16 @@ def doubts(rows: pd.DataFrame) -> list[str]:
 
 
 def by_sparsity(rows: pd.DataFrame) -> pd.DataFrame:
-    """The study's table 5: a row an architecture, origin and engine, a column a sparsity, "ratio (95 % interval)" in it."""
+    """The study's table 5: a row an architecture, origin, engine and number of threads, a column a sparsity, with "ratio (95 %
+    interval)" in it. ``rows`` are those of one machine and batch size."""
     if rows.empty:
         return pd.DataFrame()
     levels = {sparsity_label(level): level for level in sorted(rows["sparsity"].unique())}
     found = []
-    for key, group in rows.groupby(["architecture", "origin", "engine_words", "dataset"], sort=False):
+    key = ["architecture", "origin", "engine_words", "threads", "dataset"]
+    for values, group in rows.groupby(key, sort=False):
         newest = {sparsity_label(row.sparsity): row for row in group.itertuples()}
-        architecture, origin, engine, dataset = key
-        row = {"architecture": architecture, "origin": origin, "engine": engine, "dataset": dataset}
+        row = dict(zip(key, values, strict=True))
         found.append({**row, **{level: _cell(newest.get(level)) for level in levels}})
     return pd.DataFrame(found)
 

@@ -90,14 +90,16 @@ def test_speedup_by_sparsity_as_in_table_5():
         {
             "architecture": "resnet50",
             "origin": "uniform mask (timing only)",
-            "engine": "DeepSparse",
+            "engine_words": "DeepSparse",
+            "threads": 2,
             "80 %": "2.00 (1.90–2.10)",
             "90 %": "3.00 (2.90–3.10)",
         },
         {
             "architecture": "resnet50",
             "origin": "uniform mask (timing only)",
-            "engine": "PyTorch",
+            "engine_words": "PyTorch",
+            "threads": 2,
             "80 %": "",
             "90 %": "1.00 (0.90–1.10), no gain, unreliable",
         },
