@@ -78,10 +78,10 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
         panels.add(0, name, trace)
     low, high = min(compared["ratio_low"].min(), 1.0), max(compared["ratio_high"].max(), 1.0)
     limits = [low - 0.08 * (high - low), high + 0.2 * (high - low)]  # labels stand to the right
-    reach = 100 * (compared["difference"].abs() + compared["accuracy_std"].fillna(0)).max()
-    panels.x(0)["range"], panels.y(0)["range"] = limits, [-1.15 * max(reach, 1), 1.15 * max(reach, 1)]
+    reach = 115 * max((compared["difference"].abs() + compared["accuracy_std"].fillna(0)).max(), 0.01)
+    panels.x(0)["range"], panels.y(0)["range"] = limits, [-reach, reach]
     panels.dense_line(0, *limits)
-    dense = {"type": "line", "xref": "x1", "yref": "y1", "x0": 1, "x1": 1, "y0": -1.15 * reach, "y1": 1.15 * reach}
+    dense = {"type": "line", "xref": "x1", "yref": "y1", "x0": 1, "x1": 1, "y0": -reach, "y1": reach}
     panels.shapes.append({**dense, "line": {"color": charts.GREY, "width": 1.5, "dash": "dash"}})
     panels.annotations.append({**_small("dense"), "x": 1, "y": 0, "xanchor": "left", "yanchor": "bottom", "xshift": 4})
     return panels.figure()
@@ -106,7 +106,7 @@ def accuracy_against_speed(table: pd.DataFrame, axis: str) -> go.Figure:
             **{"mode": "markers+text", "x": points[axis].tolist(), "y": (100 * points["accuracy_mean"]).tolist()},
             "error_x": _quartile_bars(points, axis),
             "error_y": _bars(100 * points["accuracy_std"].fillna(0)),
-            "marker": _marker(colour, "star" if method == "Dense" else symbol, points["reliable"]),
+            "marker": _marker(colour, symbol, points["reliable"]),
             **_labels(points, several),
             "hovertext": [_speed_hover(row) for row in points.itertuples()],
         }
@@ -198,6 +198,8 @@ def _doubling_axis(axis: dict[str, Any], sizes: pd.Series) -> tuple[float, float
 
 
 def _marker(colour: str, symbol: str, reliable: pd.Series) -> dict[str, Any]:
+    if symbol.startswith("line"):  # that of dense, which has no inside
+        return {"symbol": f"{symbol}-open", "size": 16, "color": colour, "opacity": 1, "line": {"width": 2.5}}
     symbols = [symbol if trusted else f"{symbol}-open" for trusted in reliable]
     return {"symbol": symbols, "size": 10, "color": colour, "opacity": 1, "line": {"width": 1.8, "color": colour}}
 
