@@ -71,11 +71,10 @@ def main() -> None:
         "engine; a ratio is kept only where the engine's output agrees with PyTorch's."
     )
     jobs.ensure_worker("long")  # so that torch is loaded by the time the button is pressed
-    records, damaged = _records(home(), speeds.fingerprint())
+    labels = {card.name: views.backbone_label(card) for card in backbones.available()}
+    records, rows, damaged = _measurements(home(), speeds.fingerprint(), labels)
     for words in damaged:
         st.warning(words)
-    labels = {card.name: views.backbone_label(card) for card in backbones.available()}
-    rows = speed_tables.table(records, labels)
     _measure(rows, labels)
     _offer_undo()
     if rows.empty:
@@ -105,10 +104,13 @@ def main() -> None:
             _all_measurements(records, rows)
 
 
-@st.cache_data(show_spinner=False, max_entries=4)
-def _records(folder: Path, version: tuple[int, int]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Every measurement, and a line for each file that is none."""
-    return speeds.read_all(), speeds.damaged()
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _measurements(
+    folder: Path, version: tuple[int, int], labels: dict[str, str]
+) -> tuple[list[dict[str, Any]], pd.DataFrame, list[str]]:
+    """Every measurement, their lines as a table, and a word on each file that is none; kept, and never changed."""
+    records = speeds.read_all()
+    return records, speed_tables.table(records, labels), speeds.damaged()
 
 
 def _measure(rows: pd.DataFrame, labels: dict[str, str]) -> None:
