@@ -512,7 +512,8 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 
 class Panels:
-    """A figure in the making: panels side by side, each with its own axes, above one legend that names each line once.
+    """A figure in the making: panels side by side, each with its own axes, above one legend that names each line once, where
+    there are ``named_from`` or more.
 
     It is gathered as plain dictionaries and checked by Plotly once, at the end: checking each part as it comes takes
     several times as long.
@@ -528,12 +529,13 @@ class Panels:
         spacing: float = 0.1,
         left: int = 62,
         entry: int = LEGEND_ENTRY,
+        named_from: int = 2,
     ) -> None:
         self.data: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.shapes: list[dict[str, Any]] = []
         self.names: list[str] = []
-        self.plot_height, self.entry = plot_height, entry
+        self.plot_height, self.entry, self.named_from = plot_height, entry, named_from
         self.margin = {"t": PANEL_TITLE_ROOM if any(titles) else 10, "b": AXIS_ROOM, "l": left, "r": 12}
         self.axes: dict[str, dict[str, Any]] = {}
         width = (1 - spacing * (len(titles) - 1)) / len(titles)
@@ -588,7 +590,7 @@ class Panels:
             style = {"line": {"color": colour}, "marker": {"symbol": symbol}, "visible": "legendonly"}
             self.data.append({"x": [None], "y": [None], **style, **self._entry(f"{method}: {words}")})
         columns = (NARROW - self.margin["l"] - self.margin["r"]) // self.entry
-        rows = math.ceil(len(self.names) / columns) if len(self.names) > 1 else 0
+        rows = math.ceil(len(self.names) / columns) if len(self.names) >= self.named_from else 0
         legend = {
             **{
                 "orientation": "h",

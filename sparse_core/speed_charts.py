@@ -40,7 +40,7 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
     chart says so.
     """
     x_title = charts.SPARSITY_TITLE if across == "sparsity" else "Pictures in a batch"
-    panels = charts.Panels([""], x_title, SPEEDUP_TITLE, entry=WIDE_ENTRY)
+    panels = charts.Panels([""], x_title, SPEEDUP_TITLE, entry=WIDE_ENTRY, named_from=1)
     placed = rows.assign(x=100 * rows["sparsity"] if across == "sparsity" else np.log2(rows["batch_size"]))
     if across == "sparsity":
         _, limits = charts.sparsity_axis(panels.x(0), rows["sparsity"], FREE)
@@ -60,7 +60,9 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
 
     ``compared`` are those rows of ``speed_tables.against_accuracy`` that have a difference.
     """
-    panels = charts.Panels([""], f"Training: {SPEEDUP_TITLE.lower()}", "Accuracy over dense (points)", entry=WIDE_ENTRY)
+    panels = charts.Panels(
+        [""], f"Training: {SPEEDUP_TITLE.lower()}", "Accuracy over dense (points)", entry=WIDE_ENTRY, named_from=1
+    )
     named = compared.assign(series=speed_tables.series(compared))
     several = compared["threads"].nunique() > 1
     key = ["method", "engine_words", "dataset", "threads", "series"]
@@ -92,7 +94,7 @@ def accuracy_against_speed(table: pd.DataFrame, axis: str) -> go.Figure:
 
     ``table`` is that of ``speed_tables.speed_and_accuracy``; ``axis`` is one of ``SPEED_AXES``.
     """
-    panels = charts.Panels([""], SPEED_AXES[axis], "Accuracy (%)", entry=WIDE_ENTRY)
+    panels = charts.Panels([""], SPEED_AXES[axis], "Accuracy (%)", entry=WIDE_ENTRY, named_from=1)
     named = table.assign(series=speed_tables.series(table))
     for words, group in named[named["front"]].groupby("series"):
         line = group.sort_values("images_per_second")

@@ -95,7 +95,8 @@ def test_one_measurement_is_an_answer_in_words_and_a_chart():
     assert drawn["error_y"]["array"] == [pytest.approx(0.1)]
     assert drawn["error_y"]["arrayminus"] == [pytest.approx(0.1)]
     assert drawn["marker"]["symbol"] == ["circle"]
-    assert "timing only" in drawn["name"]
+    assert drawn["name"] == "DeepSparse, uniform mask (timing only)"
+    assert figure(app, 0)["layout"]["showlegend"]
     assert "as fast as dense" in words(app, 0)
     assert "random weights, which has no accuracy" in words(app, 0)
     assert "Hollow" not in words(app, 0)
