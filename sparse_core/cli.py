@@ -224,7 +224,7 @@ def _import(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from sparse_core import runner
+    from sparse_core import runner, speeds
 
     spec = SpeedupSpec(
         backbone=options.backbone,
@@ -240,7 +240,7 @@ def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
         epochs=options.epochs,
     )
     record = runner.run(Job("speedup", spec), _say)
-    _say_notes(record["problems"])
+    _say_notes([*record["problems"], f"All samples are kept in {speeds.folder() / record['id']}.json."])
     if record["timing_only"]:
         _say_notes(["The mask was made for timing only; it says nothing of accuracy."])
     for line in record["lines"]:
@@ -248,7 +248,9 @@ def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
             _say_notes(
                 [f"{line['engine']}, batch {line['batch_size']}: unreliable, the machine was busy or times spread."]
             )
-    return [{name: value for name, value in line.items() if name != "samples"} for line in record["lines"]]
+    return [
+        {name: value for name, value in line.items() if name not in ("samples", "layers")} for line in record["lines"]
+    ]
 
 
 def _words(text: str) -> list[str]:

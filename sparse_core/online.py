@@ -4,8 +4,9 @@ Source: Iofinova et al., "How Well Do Sparse ImageNet Models Transfer?", CVPR 20
 augmentation, one SGD step each. The speedup is the dense epoch's time over the sparse one's, in the same pipeline.
 """
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +17,11 @@ from torch.nn import functional as F
 
 from sparse_core import datasets, engines, pictures, speedup
 from sparse_core.datasets import Dataset
+from sparse_core.errors import InputError
 from sparse_core.pictures import Pictures, normalised
 from sparse_core.probe import initial_classifier, shuffled_rows
 from sparse_core.spec import Hyperparameters, SpeedupSpec
+from sparse_core.transforms import Transform
 
 BATCH_SIZE = 64
 CHUNK = 4  # batches that one of the two runs before the other has its turn
@@ -28,11 +31,11 @@ SETTINGS = Hyperparameters()
 class Pipeline:
     """Decode and augment, ahead of a backbone in an engine, and a classifier that takes one SGD step a batch.
 
-    ``seconds`` sums up where the time went: ``backbone`` and ``classifier`` as they ran, ``waiting`` for pictures that were
-    not decoded in time. Decoding overlaps the backbone, so its own time is measured apart.
+    ``seconds`` sums up where the time went: ``backbone`` and ``classifier`` as they ran, ``waiting`` until a batch's pictures
+    were decoded and normalised. Decoding overlaps the backbone, so its own time is measured apart.
     """
 
-    def __init__(self, compiled: engines.Compiled, dataset: Dataset, transform: Any, dimensions: int) -> None:
+    def __init__(self, compiled: engines.Compiled, dataset: Dataset, transform: Transform, dimensions: int) -> None:
         self.compiled, self.dataset, self.transform = compiled, dataset, transform
         self.pictures = Pictures(dataset.train, transform, budget=0)  # a stream: nothing is kept
         classes = len(dataset.class_names)
@@ -57,28 +60,28 @@ class Pipeline:
             with self._timed("waiting"):
                 batch = next(stream)
             with self._timed("backbone"):
-                features = self._features(batch)
+                features = self.compiled.run(batch)
             with self._timed("classifier"):
                 self._step(features, self.dataset.train.labels[np.asarray(rows[start : start + BATCH_SIZE])])
         return time.perf_counter() - began
 
     def stream(self, rows: Sequence[int], epoch: int) -> Iterator[np.ndarray]:
-        """Augmented pictures of ``rows``, (N, H, W, 3) uint8 with N up to 64, decoded ahead."""
-        return pictures.batches(lambda row: self.pictures.augmented(row, 0, epoch), rows, BATCH_SIZE)
+        """Augmented pictures of ``rows`` as the backbone takes them, (N, 3, H, W) float32 with N up to 64, decoded ahead."""
+        return self._prepared(lambda row: self.pictures.augmented(row, 0, epoch), rows)
 
     def accuracy(self) -> float:
         """Top-1 accuracy (0..1) on the test pictures."""
         tested = Pictures(self.dataset.test, self.transform, budget=0)
-        rows = range(len(self.dataset.test.labels))
         with torch.inference_mode():
             predicted = [
-                self.classifier(torch.from_numpy(self._features(batch))).argmax(1).numpy()
-                for batch in pictures.batches(tested.whole, rows, BATCH_SIZE)
+                self.classifier(torch.from_numpy(self.compiled.run(batch))).argmax(1).numpy()
+                for batch in self._prepared(tested.whole, range(len(self.dataset.test.labels)))
             ]
         return float((np.concatenate(predicted) == self.dataset.test.labels).mean())
 
-    def _features(self, batch: np.ndarray) -> np.ndarray:
-        return self.compiled.run(normalised(batch, self.transform).contiguous().numpy())
+    def _prepared(self, picture: Callable[[int], np.ndarray], rows: Sequence[int]) -> Iterator[np.ndarray]:
+        for batch in pictures.batches(picture, rows, BATCH_SIZE):
+            yield normalised(batch, self.transform, torch.contiguous_format).numpy()
 
     def _step(self, features: np.ndarray, labels: np.ndarray) -> None:
         loss = F.cross_entropy(self.classifier(torch.from_numpy(features)), torch.from_numpy(labels))
@@ -93,28 +96,31 @@ class Pipeline:
         self.seconds[part] += time.perf_counter() - began
 
 
-def measure(pair: "speedup.Pair", spec: SpeedupSpec, chosen: Sequence[str], report: "speedup.Report") -> dict[str, Any]:
+def open_dataset(spec: SpeedupSpec) -> Dataset:
+    """The dataset that the spec names. Raises InputError where it is too small for so few epochs, too."""
+    dataset = datasets.load(spec.dataset)
+    chunk_size(len(dataset.train.labels), spec.epochs)
+    return dataset
+
+
+def measure(
+    pair: "speedup.Pair", spec: SpeedupSpec, engine: str, dataset: Dataset, report: "speedup.Report"
+) -> dict[str, Any]:
     """Train for ``spec.epochs`` epochs through both networks in turn, chunk by chunk, and return the record's line.
 
-    The first of ``chosen`` engines runs them. ``accuracy`` is that of the sparse backbone, None for a mask made for timing.
+    ``accuracy`` is that of the sparse backbone, None for a mask made for timing.
     """
-    dataset = datasets.load(spec.dataset)
-    engine, side = chosen[0], pair.transform.crop
+    size = chunk_size(len(dataset.train.labels), spec.epochs)
     report({"stage": f"{engines.LABELS[engine]}: compiling", "done": 0, "total": 0, "seconds_left": None})
-    compile_ = speedup.precision_of(engine)
-    with (
-        engines.compile(engine, pair.dense, side, BATCH_SIZE, spec.threads, compile_) as dense,
-        engines.compile(engine, pair.sparse, side, BATCH_SIZE, spec.threads, compile_) as sparse,
-    ):
-        difference = max(speedup.checked(dense, pair.dense), speedup.checked(sparse, pair.sparse))
+    with speedup.both(pair, engine, BATCH_SIZE, spec.threads) as (dense, sparse, difference):
         dimensions = int(pair.sparse.dimensions)  # type: ignore[arg-type]
         pipelines = {
             name: Pipeline(compiled, dataset, pair.transform, dimensions)
             for name, compiled in (("dense", dense), ("sparse", sparse))
         }
-        samples = _in_turn(pipelines, len(dataset.train.labels), spec.epochs, report)
-        line = speedup.line_of(sparse, pair, samples["dense"], samples["sparse"])
         pictures_trained = len(dataset.train.labels)
+        samples = _in_turn(pipelines, pictures_trained, size, spec.epochs, report)
+        line = speedup.line_of(sparse, pair, samples["dense"], samples["sparse"])
         decode = _decode_seconds(pipelines["sparse"], pictures_trained)
         return {
             **line,
@@ -131,12 +137,26 @@ def measure(pair: "speedup.Pair", spec: SpeedupSpec, chosen: Sequence[str], repo
         }
 
 
+def chunk_size(rows: int, epochs: int) -> int:
+    """How many of ``rows`` training pictures make one of the samples that are compared: whole batches, or all of too few.
+
+    Three samples are the fewest that can be compared; InputError where ``epochs`` give less.
+    """
+    size = min(CHUNK * BATCH_SIZE, max(rows // 3 // BATCH_SIZE, 1) * BATCH_SIZE, rows)
+    an_epoch = rows // size
+    if an_epoch * epochs < 3:
+        raise InputError(
+            f"To compare dense and sparse on {rows} training pictures takes at least {math.ceil(3 / an_epoch)} epochs; "
+            f"got {epochs}. Ask for more epochs, or give more pictures."
+        )
+    return size
+
+
 def _in_turn(
-    pipelines: dict[str, Pipeline], rows: int, epochs: int, report: "speedup.Report"
+    pipelines: dict[str, Pipeline], rows: int, size: int, epochs: int, report: "speedup.Report"
 ) -> dict[str, list[float]]:
     """Milliseconds a picture of each chunk, for both pipelines; whole chunks only, so that they compare."""
     samples: dict[str, list[float]] = {name: [] for name in pipelines}
-    size = min(CHUNK * BATCH_SIZE, max(rows // 3, 1))
     chunks = [
         (epoch, order[start : start + size].tolist())
         for epoch in range(epochs)

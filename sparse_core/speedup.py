@@ -6,20 +6,22 @@ the engine's output agrees with PyTorch in fp32. What is measured is inference h
 
 import copy
 import dataclasses
-import secrets
+import itertools
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import bootstrap
 
-from sparse_core import __version__, engines, masks, models
-from sparse_core.errors import InputError, unknown_name
+from sparse_core import __version__, engines, masks, models, speeds
+from sparse_core.errors import InputError
 from sparse_core.machine import load, machine
 from sparse_core.paths import REPOSITORY
 from sparse_core.spec import SpeedupSpec
@@ -28,7 +30,8 @@ from sparse_core.transforms import Transform
 
 ROUND_SECONDS = 0.05  # a shorter round is repeated until it takes this long
 CHECKED_PICTURES = 2
-RESAMPLES = 2000
+LEAST_SPARSITY = 0.005  # a dense network has a few zeros, too
+RESAMPLES = 10_000
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -118,33 +121,43 @@ def prepare(spec: SpeedupSpec) -> Pair:
 def measure(spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     """Measure what the spec asks for and return the record: see ``sparse_core.speeds`` for its fields.
 
+    Where the spec names no engine, inference is measured in all there are, online training in the first.
     An engine that is missing, cannot do the network or differs from PyTorch is a line in the record's ``problems``; where no
     figure is left at all, that line is raised as InputError. ``report`` may raise ``Cancelled``.
     """
-    chosen = _engines(spec)
+    chosen, problems = _engines(spec)
     _require_threads(spec)
     pair = prepare(spec)
     before = load()
     lines: list[dict[str, Any]] = []
-    problems: list[str] = []
-    if spec.mode == "training":
-        from sparse_core import online
-
-        lines.append(online.measure(pair, spec, chosen, report))
-    else:
-        progress = _Progress(report, len(chosen) * len(spec.batch_sizes), spec.rounds)
-        for engine in chosen:
-            for batch_size in spec.batch_sizes:
-                try:
-                    lines.append(_inference(pair, engine, batch_size, spec, progress))
-                except InputError as error:
-                    problems.append(f"{engines.LABELS[engine]}, batch {batch_size}: {error}")
-                progress.next()
+    for words, work in _parts(spec, pair, chosen, report):
+        try:
+            lines.append(work())
+        except InputError as error:
+            problems.append(f"{words}: {error}")
     if not lines:
-        raise InputError(" ".join(dict.fromkeys(problems)))
+        raise InputError(" ".join(problems))
     for line in lines:
         line["reliable"] = line["spread"] <= SPREAD_LIMIT and before <= BUSY
     return _record(spec, pair, lines, problems, before)
+
+
+def _parts(
+    spec: SpeedupSpec, pair: Pair, chosen: Sequence[str], report: Report
+) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """What is measured one after the other: in words, and what gives its line."""
+    if spec.mode == "training":
+        from sparse_core import online
+
+        dataset = online.open_dataset(spec)
+        for engine in chosen if spec.engines else chosen[:1]:
+            yield engines.LABELS[engine], partial(online.measure, pair, spec, engine, dataset, report)
+        return
+    progress = _Progress(report, len(chosen) * len(spec.batch_sizes), spec.rounds)
+    for engine, batch_size in itertools.product(chosen, spec.batch_sizes):
+        words = f"{engines.LABELS[engine]}, batch {batch_size}"
+        yield words, partial(_inference, pair, engine, batch_size, spec, progress, words)
+        progress.next()
 
 
 def line_of(compiled: engines.Compiled, pair: Pair, dense: Sequence[float], sparse: Sequence[float]) -> dict[str, Any]:
@@ -171,33 +184,52 @@ def line_of(compiled: engines.Compiled, pair: Pair, dense: Sequence[float], spar
     }
 
 
-def checked(compiled: engines.Compiled, module: torch.nn.Module) -> float:
-    """The engine's largest relative difference to PyTorch in fp32. Raises InputError where it is too large to go on."""
+@contextmanager
+def both(
+    pair: Pair, engine: str, batch_size: int, threads: int
+) -> Iterator[tuple[engines.Compiled, engines.Compiled, float]]:
+    """The dense and the sparse network in one engine, with the larger of their relative differences to PyTorch in fp32.
+
+    PyTorch takes the precision that the dense one is faster in, bf16 only where both are exact enough in it; the other
+    engines compute in fp32. Raises InputError where the engine cannot do a network and where its output differs too much.
+    """
+    side, precision = pair.transform.crop, "best" if engine == "torch" and _bf16_is_exact(pair) else "fp32"
+    with (
+        engines.compile(engine, pair.dense, side, batch_size, threads, precision) as dense,
+        engines.compile(engine, pair.sparse, side, batch_size, threads, dense.precision) as sparse,
+    ):
+        yield dense, sparse, max(_difference(dense, pair.dense), _difference(sparse, pair.sparse))
+
+
+def _bf16_is_exact(pair: Pair) -> bool:
+    for module in (pair.dense, pair.sparse):
+        with engines.compile("torch", module, pair.transform.crop, CHECKED_PICTURES, 0, "bf16") as compiled:
+            if not engines.is_exact(compiled, engines.check(compiled, module, _pictures(compiled))):
+                return False
+    return True
+
+
+def _pictures(compiled: engines.Compiled) -> np.ndarray:
     side = compiled.input_size
-    pictures = np.random.default_rng(0).standard_normal((CHECKED_PICTURES, 3, side, side), dtype=np.float32)
-    difference = engines.check(compiled, module, pictures)
+    return np.random.default_rng(0).standard_normal((CHECKED_PICTURES, 3, side, side), dtype=np.float32)
+
+
+def _difference(compiled: engines.Compiled, module: torch.nn.Module) -> float:
+    difference = engines.check(compiled, module, _pictures(compiled))
     if not engines.is_exact(compiled, difference):
         raise InputError(
-            f"Its output differs from PyTorch's by {difference:.1e} of the largest value, above "
-            f"{engines.TOLERANCE[compiled.precision]:.0e}, so no figure was kept."
+            f"The output of {engines.LABELS[compiled.engine]} differs from PyTorch's in fp32 by {difference:.1e} of "
+            f"the largest value, above {engines.TOLERANCE[compiled.precision]:.0e}, so no figure was kept."
         )
     return difference
 
 
-def precision_of(engine: str) -> str:
-    """PyTorch takes its faster precision; the other engines compute in fp32."""
-    return "best" if engine == "torch" else "fp32"
-
-
-def _inference(pair: Pair, engine: str, batch_size: int, spec: SpeedupSpec, progress: "_Progress") -> dict[str, Any]:
-    side, precision = pair.transform.crop, precision_of(engine)
-    words = f"{engines.LABELS[engine]}, batch {batch_size}"
+def _inference(
+    pair: Pair, engine: str, batch_size: int, spec: SpeedupSpec, progress: "_Progress", words: str
+) -> dict[str, Any]:
     progress.say(f"{words}: compiling", 0)
-    with (
-        engines.compile(engine, pair.dense, side, batch_size, spec.threads, precision) as dense,
-        engines.compile(engine, pair.sparse, side, batch_size, spec.threads, precision) as sparse,
-    ):
-        difference = max(checked(dense, pair.dense), checked(sparse, pair.sparse))
+    with both(pair, engine, batch_size, spec.threads) as (dense, sparse, difference):
+        side = pair.transform.crop
         pictures = np.random.default_rng(1).standard_normal((batch_size, 3, side, side), dtype=np.float32)
         repeats = {name: _repeats(compiled, pictures) for name, compiled in (("dense", dense), ("sparse", sparse))}
         samples: dict[str, list[float]] = {"dense": [], "sparse": []}
@@ -251,14 +283,17 @@ class _Progress:
         self.before += self.rounds
 
 
-def _engines(spec: SpeedupSpec) -> list[str]:
-    """Those asked for, or every one that is here; an engine that is asked for and missing is refused with its reason."""
-    for name in spec.engines:
-        if name not in engines.LABELS:
-            raise unknown_name("engine", name, engines.LABELS)
-    if spec.engines and all(engines.missing(name) for name in spec.engines):
-        raise InputError(" ".join(filter(None, map(engines.missing, spec.engines))))
-    return list(spec.engines) or [name for name in engines.names() if not engines.missing(name)]
+def _engines(spec: SpeedupSpec) -> tuple[list[str], list[str]]:
+    """Those asked for, or all, as far as they are here, and a line for each that is asked for and missing.
+
+    Raises InputError with these lines where none is left, and for a name that is no engine's.
+    """
+    absent = {name: engines.missing(name) for name in spec.engines or engines.names()}
+    chosen = [name for name, reason in absent.items() if reason is None]
+    problems = [reason for reason in absent.values() if reason] if spec.engines else []
+    if not chosen:
+        raise InputError(" ".join(problems))
+    return chosen, problems
 
 
 def _require_threads(spec: SpeedupSpec) -> None:
@@ -272,8 +307,10 @@ def _from_backbone(name: str) -> Pair:
     from sparse_core.transfers import load_backbone
 
     backbone = load_backbone(name)
-    if not backbone.sparsity:
-        raise InputError(f"{name} has no weight that is 0, so there is nothing to gain. Name a sparse backbone.")
+    if backbone.sparsity < LEAST_SPARSITY:
+        raise InputError(
+            f"{name} is dense, with {backbone.sparsity:.1%} of its weights 0, so there is nothing to gain. Name a sparse one."
+        )
     torch.manual_seed(0)
     card = backbone.card
     return Pair(
@@ -298,7 +335,7 @@ def _record(
 ) -> dict[str, Any]:
     now = datetime.now(UTC).replace(tzinfo=None)
     return {
-        "id": f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}",
+        "id": speeds.new_id(),
         "created_at": now.isoformat(timespec="seconds"),
         "mode": spec.mode,
         **pair.description,
