@@ -534,12 +534,13 @@ def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
-    bad = [key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    ends = {key: torch.stack(tensor.aminmax()) for key, tensor in tensors.items()}  # NaN where there is any NaN
+    bad = [key for key, pair in ends.items() if not bool(pair.isfinite().all())]
     if bad:
         raise InputError(
             f"{path.name} holds NaN or infinity in {len(bad)} tensors ({_some(bad)}), so it cannot be used."
         )
-    if not any(bool(tensor.any()) for key, tensor in tensors.items() if tensor.dim() > 1):
+    if not any(bool(ends[key].any()) for key, tensor in tensors.items() if tensor.dim() > 1):
         raise InputError(f"All weights in {path.name} are 0, so it cannot be used.")
 
 
