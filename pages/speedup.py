@@ -552,7 +552,7 @@ def _epoch_split(
         charts.with_caption(
             speed_charts.epoch_split(table),
             "Where does the time of an epoch go?",
-            f"Online training on {datasets} · seconds an epoch, dense and sparse in the same pipeline · shorter is better",
+            f"Online training on {datasets} · mean seconds an epoch, dense and sparse in the same pipeline · shorter is better",
             "Pictures are decoded and augmented beside the rest, so decoding is no part of a bar: the mark shows how long it "
             f"takes alone, and what is waited for it is in the bar.{more} {_caption(controls, training)}",
         ),

@@ -25,7 +25,7 @@ ENGINE_COLOURS = {
     "torch bf16": charts.PURPLE,
 }
 MASK_SYMBOLS = {"uniform": "circle", "erk": "diamond"}
-SPLIT_COLOURS = {"backbone": charts.BLUE, "classifier": charts.GREEN, "waiting": charts.ORANGE, "other": charts.GREY}
+SPLIT_COLOURS = {"backbone": charts.BLUE, "classifier": charts.GREEN, "waiting": charts.ORANGE}
 SPEED_AXES = {"milliseconds_per_image": "Milliseconds an image", "images_per_second": "Images a second"}
 SPEEDUP_TITLE = "Times as fast as dense"
 WIDE_ENTRY = 320
@@ -127,7 +127,7 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
     rows = list(range(len(table)))
     panels = charts.Panels([""], "Seconds an epoch", "", plot_height=44 * len(rows) + 20, left=190)
     hover = [_split_hover(row) for row in table.itertuples()]
-    for part, words in {**SPLIT, "other": "Rest"}.items():
+    for part, words in SPLIT.items():
         bars = {"type": "bar", "orientation": "h", "x": table[part].tolist(), "y": rows, "width": 0.6}
         panels.add(0, words, {**bars, "marker": {"color": SPLIT_COLOURS[part]}, "hovertext": hover})
     marks = {"symbol": "line-ns", "size": 26, "opacity": 1, "line": {"color": charts.PURPLE, "width": 4}}
@@ -264,8 +264,9 @@ def _speed_hover(row: Any) -> str:
 
 
 def _split_hover(row: Any) -> str:
-    parts = [f"{words}: {getattr(row, part):.3g} s" for part, words in {**SPLIT, "other": "Rest"}.items()]
+    parts = [f"{words}: {getattr(row, part):.3g} s" for part, words in SPLIT.items()]
+    total = sum(getattr(row, part) for part in SPLIT)
     return (
-        f"<b>{html.escape(row.network)}</b>, {row.which}<br>{row.seconds_per_epoch:.3g} s an epoch<br>"
+        f"<b>{html.escape(row.network)}</b>, {row.which}<br>{total:.3g} s an epoch<br>"
         f"{'<br>'.join(parts)}<br>Decoding alone: {row.decode:.3g} s"
     )

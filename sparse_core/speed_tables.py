@@ -228,24 +228,19 @@ def series(compared: pd.DataFrame) -> list[str]:
 def epoch_split(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
     """Where the time of an epoch of online training went, two rows a line: dense and sparse.
 
-    Columns in seconds: ``seconds_per_epoch``, those of ``SPLIT``, ``other``, and ``decode``: what decoding and augmenting takes
-    alone; it runs beside the rest, so it is no part of the sum.
+    Columns in seconds, averaged over the epochs: those of ``SPLIT``, and ``decode``: what decoding and augmenting takes alone. It
+    runs beside the rest, so it is no part of the sum.
     """
     found = []
     rows = table(records, labels).to_dict("records")
     lines = [line for record in records for line in record["lines"]]
     for row, line in zip(rows, lines, strict=True):
         for which, field in (("dense", "dense_split"), ("sparse", "split")):
-            split, seconds = line.get(field), row[f"{'dense_' if which == 'dense' else ''}seconds_per_epoch"]
-            if split and not pd.isna(seconds):
-                parts = {name: float(split.get(name) or 0) for name in SPLIT}
-                found.append(
-                    {
-                        **{name: row[name] for name in ("measurement", "network", "engine_words", "dataset")},
-                        **{"which": which, "seconds_per_epoch": seconds, **parts},
-                        **{"other": max(seconds - sum(parts.values()), 0.0), "decode": float(split.get("decode") or 0)},
-                    }
-                )
+            split = line.get(field)
+            if split:
+                named = {name: row[name] for name in ("measurement", "network", "engine_words", "dataset")}
+                parts = {name: float(split.get(name) or 0) for name in (*SPLIT, "decode")}
+                found.append({**named, "which": which, **parts})
     return pd.DataFrame(found)
 
 

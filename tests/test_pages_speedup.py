@@ -335,13 +335,15 @@ def test_what_is_missing_for_training_against_accuracy_is_named():
 
 
 def test_the_split_of_an_epoch():
-    speeds.write(training_record("a"))
+    splits = {"dense_split": {"decode": 5.0, "backbone": 90.0, "classifier": 5.0, "waiting": 2.0}}
+    splits["split"] = {**splits["dense_split"], "backbone": 30.0}
+    speeds.write(training_record("a", lines=[training_line(**splits)]))
     app = open_page(part="Online training")
     traces = {trace["name"]: trace["x"] for trace in figure(app, 1)["data"]}
-    # Dense above sparse: 100 and 40 s an epoch, of which backbone 90 and 30, classifier 5; the rest is not told.
+    # Dense above sparse.
     assert traces["Backbone"] == [90.0, 30.0]
     assert traces["Classifier"] == [5.0, 5.0]
-    assert traces["Rest"] == [5.0, 5.0]
+    assert traces["Waiting for pictures"] == [2.0, 2.0]
     assert traces["Decoding alone"] == [5.0, 5.0]
 
 
