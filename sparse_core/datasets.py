@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from sparse_core.catalog import TASKS
 from sparse_core.errors import InputError, unknown_name
@@ -123,6 +123,12 @@ def upright_rgb(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.convert("RGB")
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height once the picture is turned as its EXIF says, told without decoding it."""
+    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return picture.size[::-1] if lies else picture.size
 
 
 def _task_card(name: str) -> DatasetCard:

@@ -37,7 +37,7 @@ class Pipeline:
 
     def __init__(self, compiled: engines.Compiled, dataset: Dataset, transform: Transform, dimensions: int) -> None:
         self.compiled, self.dataset, self.transform = compiled, dataset, transform
-        self.pictures = Pictures(dataset.train, transform, budget=0)  # a stream: nothing is kept
+        self.pictures = Pictures(dataset.train, transform, stream=True)
         classes = len(dataset.class_names)
         self.classifier = nn.Linear(dimensions, classes)
         for parameter, value in zip(
@@ -71,7 +71,7 @@ class Pipeline:
 
     def accuracy(self) -> float:
         """Top-1 accuracy (0..1) on the test pictures."""
-        tested = Pictures(self.dataset.test, self.transform, budget=0)
+        tested = Pictures(self.dataset.test, self.transform)
         with torch.inference_mode():
             predicted = [
                 self.classifier(torch.from_numpy(self.compiled.run(batch))).argmax(1).numpy()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
+from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 
 from sparse_core import datasets, engines, masks, models, online, pictures, runner, speedup
@@ -107,6 +108,24 @@ def test_a_crop_is_what_pillow_makes_of_it(dataset, transform):
         difference = np.abs(made.augmented(row, 7, 3).astype(int) - np.asarray(expected))
         assert difference.max() <= 2 and difference.mean() < 0.3  # they round apart
     assert 0 < flipped < 12
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_smaller_and_gives_the_same_crop(tmp_path, monkeypatch, orientation):
+    photograph = Image.fromarray(load_sample_image("china.jpg"))  # 640 × 427
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    photograph.save(tmp_path / "large.jpg", quality=95, exif=exif)
+    sizes = []
+    split = datasets.Split(np.zeros(1), lambda _: Image.open(tmp_path / "large.jpg"))
+    monkeypatch.setattr(
+        pictures, "upright_rgb", lambda opened: sizes.append(opened.size) or datasets.upright_rgb(opened)
+    )
+    stream, whole = pictures.Pictures(split, CIFAR, stream=True), pictures.Pictures(split, CIFAR)
+    for epoch in range(8):
+        difference = np.abs(stream.augmented(0, 0, epoch).astype(int) - whole.augmented(0, 0, epoch))
+        assert difference.mean() < 8  # of 255, as it is cut at larger pixels; another crop differs by 20 and more
+    assert set(sizes) <= {(640, 427), (320, 214), (160, 107), (80, 54)} and (80, 54) in sizes
 
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
