@@ -396,7 +396,7 @@ def _caption(controls: Controls, shown: pd.DataFrame) -> str:
     if shown["timing_only"].any():
         words.append("Timing only (dotted): a mask in a network with random weights, which has no accuracy")
     if not shown["reliable"].all():
-        words.append(f"Hollow: {speed_tables.UNRELIABLE[0].lower()}{speed_tables.UNRELIABLE[1:]}")
+        words.append(f"Hollow markers are {speed_tables.UNRELIABLE}")
     words.append("The newest measurement of each counts")
     return ". ".join([*words, f"Sparse Transfer Lab, {date.today():%Y-%m-%d}"]) + "."
 
@@ -489,7 +489,11 @@ def _against_accuracy(store: Store, controls: Controls, rows: pd.DataFrame) -> N
         alt="Accuracy against speed of each backbone, with the Pareto front",
     )
     parts.show_table(
-        table.drop(columns="backbone_hash"), key="front_table", name="accuracy-speed", columns=PARETO_COLUMNS
+        table.drop(columns="backbone_hash"),
+        key="front_table",
+        name="accuracy-speed",
+        columns=PARETO_COLUMNS,
+        column_config=_formats(),
     )
 
 
@@ -559,7 +563,7 @@ def _epoch_split(
         key="split",
         name="training-split",
         alt="Seconds of an epoch by part, dense and sparse",
-        table=table.drop(columns="measurement"),
+        table=table.drop(columns=["measurement", "architecture", "sparsity"]),
     )
 
 

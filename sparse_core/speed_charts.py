@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sparse_core import charts, speed_tables
+from sparse_core import charts, engines, speed_tables
 from sparse_core.catalog import architecture_label, task_label
 from sparse_core.speed_tables import SPLIT, verdict
 from sparse_core.views import counted, sparsity_label
@@ -41,6 +41,8 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
     """
     x_title = charts.SPARSITY_TITLE if across == "sparsity" else "Pictures in a batch"
     panels = charts.Panels([""], x_title, SPEEDUP_TITLE, entry=WIDE_ENTRY, named_from=1)
+    order = {name: rank for rank, name in enumerate(engines.LABELS)}
+    rows = rows.sort_values("engine", key=lambda names: names.map(order), kind="stable")
     placed = rows.assign(x=100 * rows["sparsity"] if across == "sparsity" else np.log2(rows["batch_size"]))
     if across == "sparsity":
         _, limits = charts.sparsity_axis(panels.x(0), rows["sparsity"], FREE)
@@ -74,7 +76,7 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
             "error_x": _interval_bars(points),
             "error_y": _bars(100 * points["accuracy_std"].fillna(0)),
             "marker": _marker(*charts.method_style(method), points["reliable"]),
-            **_labels(points),
+            **_labels(points, charts.method_style(method)[0]),
             "hovertext": [_training_hover(row) for row in points.itertuples()],
         }
         panels.add(0, name, trace)
@@ -109,11 +111,12 @@ def accuracy_against_speed(table: pd.DataFrame, axis: str) -> go.Figure:
             "error_x": _quartile_bars(points, axis),
             "error_y": _bars(100 * points["accuracy_std"].fillna(0)),
             "marker": _marker(colour, symbol, points["reliable"]),
-            **_labels(points, several),
+            **_labels(points, colour, several),
             "hovertext": [_speed_hover(row) for row in points.itertuples()],
         }
         panels.add(0, method if named["series"].nunique() == 1 else f"{method}, {words}", trace)
-    low, high = table[axis].min(), table[axis].max()
+    bars = _quartile_bars(table, axis)
+    low, high = (table[axis] - bars["arrayminus"]).min(), (table[axis] + bars["array"]).max()
     span = high - low or high
     panels.x(0)["range"] = [low - 0.1 * span, high + 0.3 * span]  # labels stand to the right
     return panels.figure()
@@ -125,7 +128,7 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
     ``table`` is that of ``speed_tables.epoch_split``.
     """
     rows = list(range(len(table)))
-    panels = charts.Panels([""], "Seconds an epoch", "", plot_height=44 * len(rows) + 20, left=190)
+    panels = charts.Panels([""], "Seconds an epoch", "", plot_height=44 * len(rows) + 20, left=235)
     hover = [_split_hover(row) for row in table.itertuples()]
     for part, words in SPLIT.items():
         bars = {"type": "bar", "orientation": "h", "x": table[part].tolist(), "y": rows, "width": 0.6}
@@ -184,6 +187,12 @@ def _at_dense(right: float) -> dict[str, Any]:
     return {**_small("as fast as dense"), "x": right, "y": 1, "xanchor": "right", "yanchor": "bottom"}
 
 
+def _short(row: Any) -> str:
+    """A network in few words: the mask of a timing-only one is left to the pointer."""
+    words = f"{architecture_label(row.architecture)} {sparsity_label(row.sparsity)}, {speed_tables.TIMING_ONLY}"
+    return words if row.timing_only else row.network
+
+
 def _small(text: str) -> dict[str, Any]:
     return {"text": text, "xref": "x1", "yref": "y1", "showarrow": False, "font": {"size": charts.LABEL_SIZE}}
 
@@ -206,12 +215,12 @@ def _marker(colour: str, symbol: str, reliable: pd.Series) -> dict[str, Any]:
     return {"symbol": symbols, "size": 10, "color": colour, "opacity": 1, "line": {"width": 1.8, "color": colour}}
 
 
-def _labels(points: pd.DataFrame, architecture: bool = False) -> dict[str, Any]:
+def _labels(points: pd.DataFrame, colour: str, architecture: bool = False) -> dict[str, Any]:
     """The sparsity beside each point, after the architecture where there are several."""
     words = ["dense" if row.method == "Dense" else sparsity_label(row.sparsity) for row in points.itertuples()]
     if architecture:
         words = [f"{architecture_label(name)} {word}" for name, word in zip(points["architecture"], words, strict=True)]
-    style = {"textposition": "top right", "textfont": {"size": charts.LABEL_SIZE}, "cliponaxis": False}
+    style = {"textposition": "top right", "textfont": {"size": charts.LABEL_SIZE, "color": colour}, "cliponaxis": False}
     return {"text": [f" {html.escape(word)}" for word in words], **style}
 
 

@@ -25,10 +25,8 @@ LATEST_KEY = ["machine", "mode", "dataset", "architecture", "backbone_hash", "di
 LATEST_KEY += ["precision", "batch_size", "threads"]
 DENSE_KEY = ["machine", "architecture", "engine", "precision", "batch_size", "threads"]
 SPLIT = {"backbone": "Backbone", "classifier": "Classifier", "waiting": "Waiting for pictures"}
-UNRELIABLE = (
-    f"Unreliable: the times spread by more than {100 * speeds.SPREAD_LIMIT:.0f} %, or the machine had other work when "
-    "it began"
-)
+SPLIT_NAMES = ["measurement", "network", "architecture", "sparsity", "timing_only", "engine_words", "dataset"]
+UNRELIABLE = f"unreliable, for times spread by more than {100 * speeds.SPREAD_LIMIT:.0f} %, or the machine had other work when it began"
 
 
 def table(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
@@ -238,7 +236,7 @@ def epoch_split(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) ->
         for which, field in (("dense", "dense_split"), ("sparse", "split")):
             split = line.get(field)
             if split:
-                named = {name: row[name] for name in ("measurement", "network", "engine_words", "dataset")}
+                named = {name: row[name] for name in SPLIT_NAMES}
                 parts = {name: float(split.get(name) or 0) for name in (*SPLIT, "decode")}
                 found.append({**named, "which": which, **parts})
     return pd.DataFrame(found)

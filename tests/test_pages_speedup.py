@@ -116,7 +116,7 @@ def test_an_unreliable_line_is_hollow_and_explained():
     speeds.write(speed_record(lines=[line(reliable=False)]))
     app = open_page()
     assert figure(app, 0)["data"][0]["marker"]["symbol"] == ["circle-open"]
-    assert "Hollow: unreliable: the times spread by more than 15 %" in words(app, 0)
+    assert "Hollow markers are unreliable, for times spread by more than 15 %" in words(app, 0)
     assert "(unreliable)" in said(app)
 
 

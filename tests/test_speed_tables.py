@@ -161,6 +161,12 @@ def test_no_gain_is_written_once_where_places_are_close():
     assert [note.x for note in drawn.layout.annotations if note.text == "no gain here"] == [50.0, 90.0]
 
 
+def test_engines_stand_in_one_order_and_an_unknown_one_last():
+    names = ("another", "torch", "deepsparse")
+    drawn = speed_charts.speedup(table(speed_record(lines=[line(engine=name) for name in names])), "sparsity")
+    assert [trace.name.split(",")[0] for trace in drawn.data] == ["DeepSparse", "PyTorch", "another"]
+
+
 def test_about_how_long():
     spec = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=("deepsparse",), batch_sizes=(1, 64), rounds=8)
     rows = table(speed_record(lines=[line(milliseconds=4.0, ratio=3.0, seconds_to_compile=5.0)]))
