@@ -1,0 +1,108 @@
+"""What it costs that DeepSparse runs in a process of its own, against calling it directly in its environment.
+
+    python -m benchmarks.engine_worker [--batch-size 64] [--rounds 20]
+
+ResNet50 at 90 %, 224 pixels, all cores: the pictures' way into the shared memory, the command, and the features' way back. In
+each round the worker and a process that calls DeepSparse on an array of its own run one batch, in turn. The ratio is the
+median over rounds of worker over direct call. Expected: at most 1.05. Prints one JSON line.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sparse_core import deepsparse_client, engines, onnx_export, speedup
+from sparse_core.machine import load, machine
+from sparse_core.spec import SpeedupSpec
+
+# Answers each line on stdin with the seconds that the engine took for one batch, as any program would call it.
+DIRECT = """
+import sys, time
+import deepsparse, numpy as np
+shape = tuple(map(int, sys.argv[2].split(",")))
+pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+engine = deepsparse.Engine(sys.argv[1], batch_size=shape[0])
+engine.run([pictures])
+for _ in sys.stdin:
+    started = time.perf_counter()
+    engine.run([pictures])
+    print("seconds", time.perf_counter() - started, flush=True)
+"""
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--rounds", type=int, default=20)
+    given = options.parse_args()
+    missing = engines.missing("deepsparse")
+    if missing:
+        print(json.dumps({"benchmark": "engine_worker", "skipped": missing}))
+        return
+
+    before = load()
+    pair = speedup.prepare(SpeedupSpec(architecture="resnet50", sparsity=0.9))
+    shape = (given.batch_size, 3, pair.transform.crop, pair.transform.crop)
+    pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    seconds: dict[str, list[float]] = {"worker": [], "direct": []}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        engines.compile("deepsparse", pair.sparse, shape[-1], given.batch_size) as compiled,
+    ):
+        onnx = Path(folder) / "backbone.onnx"
+        onnx_export.backbone(pair.sparse, shape[-1], onnx, given.batch_size)
+        with direct_process(onnx, shape) as direct:
+            direct_seconds(direct)
+            compiled.run(pictures)
+            for _ in range(given.rounds):
+                started = time.perf_counter()
+                compiled.run(pictures)
+                seconds["worker"].append(time.perf_counter() - started)
+                seconds["direct"].append(direct_seconds(direct))
+            direct.kill()
+    ratio = statistics.median(worker / direct for worker, direct in zip(*seconds.values(), strict=True))
+    print(
+        json.dumps(
+            {
+                "benchmark": "engine_worker",
+                "ratio_to_direct_call": round(ratio, 3),
+                "milliseconds_per_batch": {
+                    name: round(1000 * statistics.median(values), 1) for name, values in seconds.items()
+                },
+                "batch_size": given.batch_size,
+                "rounds": given.rounds,
+                "load_before": round(before, 2),
+                "machine": machine(),
+            }
+        )
+    )
+
+
+def direct_process(onnx: Path, shape: tuple[int, ...]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(deepsparse_client.ENVIRONMENT / "bin" / "python"), "-c", DIRECT, str(onnx), ",".join(map(str, shape))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "NM_DISABLE_ANALYTICS": "1"},
+        text=True,
+    )
+
+
+def direct_seconds(process: "subprocess.Popen[str]") -> float:
+    assert process.stdin and process.stdout
+    process.stdin.write("run\n")
+    process.stdin.flush()
+    line = next(line for line in process.stdout if line.startswith("seconds "))  # the engine prints lines of its own
+    return float(line.split()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Whether the dashboard stays usable while a measurement of speed runs, in a real Chromium.
+
+    python -m benchmarks.measuring_usability [--rounds 3]
+
+The job system measures a ResNet50 at batch 64 in DeepSparse, or in PyTorch where that is missing, on all cores. Meanwhile the
+first page is reloaded until its chart is drawn again, and controls are changed, each until the server's rerun has ended; the
+same without the measurement before. ``ratio_to_limit`` is the slowest of the medians over one second. Expected: below 1.
+Prints one JSON line.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser
+
+from benchmarks.page_speed import open_and_reload, reruns
+from sparse_core import engines, jobs
+from sparse_core.machine import load, machine
+from sparse_core.spec import Job, SpeedupSpec
+from tests.browser import served
+
+LIMIT_SECONDS = 1.0
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rounds", type=int, default=3)
+    given = options.parse_args()
+    engine = "torch" if engines.missing("deepsparse") else "deepsparse"
+    asked = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=(engine,), batch_sizes=(64,), rounds=10_000)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served.chromium() as browser,
+        served.dashboard(Path(folder)) as address,
+    ):
+        os.environ["SPARSE_TRANSFER_HOME"] = folder
+        alone = answers(browser, address, given.rounds)
+        job = jobs.submit(Job("speedup", asked))
+        wait_until_measuring(job)
+        meanwhile = answers(browser, address, given.rounds)
+        busy = load()
+        rounds_measured = jobs.status(job).done
+        require_running(job)
+        jobs.cancel(job)
+    slowest = max(statistics.median(values) for values in meanwhile.values())
+    print(
+        json.dumps(
+            {
+                "benchmark": "measuring_usability",
+                "ratio_to_limit": round(slowest / LIMIT_SECONDS, 2),
+                "seconds_while_measuring": rounded(meanwhile),
+                "seconds_alone": rounded(alone),
+                "engine": engine,
+                "rounds_measured_meanwhile": rounds_measured,
+                "load_while_measuring": round(busy, 2),
+                "rounds": given.rounds,
+                "machine": machine(),
+            }
+        )
+    )
+
+
+def answers(browser: Browser, address: str, rounds: int) -> dict[str, list[float]]:
+    """Seconds from a reload to the chart, and for a rerun after a change of a control."""
+    seconds: dict[str, list[float]] = {"reload": [], "rerun": []}
+    for _ in range(rounds):
+        page, _, reload = open_and_reload(browser, address, time.perf_counter())
+        seconds["reload"].append(reload)
+        seconds["rerun"] += reruns(page)
+        page.context.close()
+    return seconds
+
+
+def wait_until_measuring(job: str) -> None:
+    deadline = time.monotonic() + 300
+    while jobs.status(job).done < 1:
+        require_running(job)
+        if time.monotonic() > deadline:
+            raise SystemExit("The measurement did not begin within five minutes.")
+        time.sleep(0.2)
+
+
+def require_running(job: str) -> None:
+    status = jobs.status(job)
+    if status.ended:
+        raise SystemExit(f"The measurement ended too early: {status.message or status.state}")
+
+
+def rounded(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: [round(value, 3) for value in values] for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
