@@ -28,6 +28,7 @@ from sparse_core.spec import Job
 ENDED = ("done", "failed", "cancelled")
 ATTEMPTS = 3
 CANCEL_GRACE_SECONDS = 5.0
+START_SECONDS = 20.0  # a worker that does not serve by then is taken for dead
 LANES = ("interactive", "long")
 LONG = ("finetune", "estimate_finetune", "speedup")
 LISTED = ("probe", "finetune", "speedup")
@@ -128,11 +129,15 @@ def queued(lane: str | None = None) -> list[str]:
 
 
 def ensure_worker(lane: str = "interactive") -> None:
-    """Start the lane's worker process unless it is at work; it outlives this process and keeps torch loaded."""
+    """Start the lane's worker process unless it is at work; it outlives this process and keeps torch loaded.
+
+    One that was started and does not serve yet is waited for: pages ask several times a second.
+    """
     workers = home() / "workers"
     workers.mkdir(parents=True, exist_ok=True)
-    if _is_locked(worker_lock(lane)):
+    if _is_locked(worker_lock(lane)) or _is_starting(lane):
         return
+    _starting(lane).touch()
     with open(workers / "log.txt", "ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "sparse_core.worker", lane],
@@ -147,6 +152,11 @@ def ensure_worker(lane: str = "interactive") -> None:
 def worker_lock(lane: str) -> Path:
     """The file that the lane's worker holds a lock on while it serves."""
     return home() / "workers" / f"{lane}.lock"
+
+
+def serves(lane: str) -> None:
+    """Told by the worker once it holds its lock."""
+    _starting(lane).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -209,6 +219,17 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _starting(lane: str) -> Path:
+    return home() / "workers" / f"{lane}.starting"
+
+
+def _is_starting(lane: str) -> bool:
+    try:
+        return time.time() - _starting(lane).stat().st_mtime < START_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _jobs() -> Path:

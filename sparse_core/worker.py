@@ -29,6 +29,7 @@ def main(lane: str) -> None:
     for _ in range(SLOT_TRIES):  # whoever asks if a worker is there holds the lock for an instant
         with jobs.hold(jobs.worker_lock(lane)) as held:
             if held:
+                jobs.serves(lane)
                 return _serve(home(), lane)
         time.sleep(0.1)
 

@@ -230,6 +230,24 @@ def test_a_killed_worker_loses_nothing(home):
                 os.kill(event["started"], signal.SIGKILL)
 
 
+def test_a_worker_that_is_starting_is_waited_for(home, monkeypatch):
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command[-1]))
+    for _ in range(3):
+        jobs.ensure_worker("long")
+    jobs.ensure_worker("interactive")
+    assert started == ["long", "interactive"]
+    with jobs.hold(jobs.worker_lock("long")):
+        jobs.serves("long")
+        jobs.ensure_worker("long")
+    assert started == ["long", "interactive"]
+    jobs.ensure_worker("long")  # it died
+    assert started == ["long", "interactive", "long"]
+    monkeypatch.setattr(jobs, "START_SECONDS", 0.0)
+    jobs.ensure_worker("long")  # it never came up
+    assert started == ["long", "interactive", "long", "long"]
+
+
 def _is_ours(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
