@@ -117,15 +117,17 @@ def _measure(rows: pd.DataFrame, labels: dict[str, str]) -> None:
     """The form, and how far the measurement is that the link names."""
     status = transfer_controls.asked_for()
     status = status if status and status.job.kind == "speedup" else None
-    with st.expander("Measure this machine", expanded=rows.empty or status is not None, icon=":material/timer:"):
-        spec = _form()
-        if spec is not None:
-            with st.container(horizontal=True, vertical_alignment="center"):
-                if st.button("Measure", type="primary", icon=":material/play_arrow:"):
-                    st.query_params["job"] = jobs.submit(Job("speedup", spec))
-                    st.rerun()
-                parts.share(speed_tables.command(spec), key="share_form")
-                st.caption(_how_long(spec, rows))
+    form = st.expander(
+        "Measure this machine",
+        expanded=rows.empty or status is not None,
+        key="measure",
+        icon=":material/timer:",
+        on_change="rerun",
+        bind="query-params",
+    )
+    if form.open:
+        with form:
+            _start(_form(), rows)
     if status is None:
         return
     st.subheader(speed_tables.spec_words(status.job.spec, labels), divider="gray")
@@ -137,6 +139,18 @@ def _measure(rows: pd.DataFrame, labels: dict[str, str]) -> None:
         st.error(status.message)
     else:
         st.info(f"{status.message} Press Measure to start again.")
+
+
+def _start(spec: SpeedupSpec | None, rows: pd.DataFrame) -> None:
+    """The button that measures what the form says, and about how long that takes."""
+    if spec is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Measure", type="primary", icon=":material/play_arrow:"):
+            st.query_params["job"] = jobs.submit(Job("speedup", spec))
+            st.rerun()
+        parts.share(speed_tables.command(spec), key="share_form")
+        st.caption(_how_long(spec, rows))
 
 
 def _form() -> SpeedupSpec | None:

@@ -217,6 +217,14 @@ def test_what_was_chosen_is_asked_for():
     assert spec.engines == tuple(name for name in engines.names() if not engines.missing(name))
 
 
+def test_the_form_is_shut_once_there_is_something_to_see():
+    speeds.write(speed_record())
+    app = open_page()
+    assert not [button for button in app.button if button.label == "Measure"]
+    app = open_page(measure="true")
+    assert [button for button in app.button if button.label == "Measure"]
+
+
 def test_training_asks_for_a_dataset_and_one_engine():
     app = open_page(time="Online training")
     press(app, "Measure")

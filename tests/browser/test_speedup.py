@@ -1,0 +1,58 @@
+"""Measuring this machine in a real Chromium: progress, the result as chart and row, its link, deleting, cancelling."""
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.served import MINUTE, no_fault, open_page
+
+QUICK = "what=An+architecture%2C+timing+only&of_architecture=ResNet18&to_sparsity=90&engines=ONNX+Runtime&rounds=3"
+
+
+def press_measure(page: Page, address: str, sizes: str) -> None:
+    open_page(page, f"{address}/speedup?{QUICK}&sizes={sizes}")
+    page.get_by_role("button", name="Measure", exact=True).click(timeout=MINUTE)
+
+
+def measured(page: Page) -> None:
+    expect(page.get_by_text("Measured on").first).to_be_visible(timeout=4 * MINUTE)
+
+
+def test_measuring_from_the_button_to_chart_row_and_link(page: Page, browser: Browser, address: str):
+    open_page(page, f"{address}/speedup")
+    expect(page.get_by_text("Nothing was measured yet")).to_be_visible(timeout=MINUTE)
+    press_measure(page, address, "1")
+    expect(page.get_by_role("progressbar")).to_be_visible(timeout=MINUTE)
+    measured(page)
+    expect(page.get_by_text("Timing only: the mask was put into a network")).to_be_visible()
+    chart = page.locator(".js-plotly-plot").first
+    expect(chart).to_contain_text("How much faster, at which sparsity?", timeout=MINUTE)
+    expect(chart).to_contain_text("ONNX Runtime, uniform mask (timing only)")
+    page.get_by_role("tab", name="All measurements").click()
+    expect(page.get_by_text("1 of 1 rows")).to_be_visible(timeout=MINUTE)
+    page.wait_for_timeout(1000)
+    link = page.url
+    assert "part=All" in link and "job=" in link
+    with browser.new_context() as other:
+        second = other.new_page()
+        open_page(second, link)
+        expect(second.get_by_text("1 of 1 rows")).to_be_visible(timeout=MINUTE)
+        measured(second)
+    no_fault(page)
+
+
+def test_a_measurement_is_deleted_and_brought_back(page: Page, address: str):
+    open_page(page, f"{address}/speedup?part=All+measurements")
+    page.get_by_role("combobox", name="Look at").click(timeout=MINUTE)
+    page.get_by_role("option").first.click()
+    page.get_by_role("button", name="Delete …").click(timeout=MINUTE)
+    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_text("Nothing was measured yet")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("1 of 1 rows")).to_be_visible(timeout=MINUTE)
+    no_fault(page)
+
+
+def test_a_measurement_can_be_cancelled(page: Page, address: str):
+    press_measure(page, address, "256")
+    page.get_by_role("button", name="Cancel").click(timeout=MINUTE)
+    expect(page.get_by_text("Press Measure to start again")).to_be_visible(timeout=MINUTE)
+    no_fault(page)
