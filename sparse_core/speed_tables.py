@@ -26,7 +26,8 @@ LATEST_KEY += ["precision", "batch_size", "threads"]
 DENSE_KEY = ["machine", "architecture", "engine", "precision", "batch_size", "threads"]
 SPLIT = {"backbone": "Backbone", "classifier": "Classifier", "waiting": "Waiting for pictures"}
 SPLIT_NAMES = ["measurement", "network", "architecture", "sparsity", "timing_only", "engine_words", "dataset"]
-UNRELIABLE = f"unreliable, for times spread by more than {100 * speeds.SPREAD_LIMIT:.0f} %, or the machine had other work when it began"
+WIDE = f"times spread by more than {100 * speeds.SPREAD_LIMIT:.0f} %"
+UNRELIABLE = f"unreliable, for {WIDE}, or the machine had other work when it began"
 
 
 def table(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:

@@ -298,7 +298,14 @@ def test_the_accuracy_of_online_training_is_told():
 def test_a_link_with_wrong_values_opens_with_the_usual_ones():
     speeds.write(speed_record())
     app = open_page(
-        machine="Nowhere", use_threads="9999", sizes=["0"], to_sparsity="0", rounds="x", job="unknown", look="?"
+        measure="true",
+        machine="Nowhere",
+        use_threads="9999",
+        sizes=["0"],
+        to_sparsity="0",
+        rounds="x",
+        job="unknown",
+        look="?",
     )
     assert len(figure(app, 0)["data"]) == 1
     assert app.number_input(key="use_threads").value == engines.cores()

@@ -4,7 +4,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.served import MINUTE, no_fault, open_page
 
-QUICK = "what=An+architecture%2C+timing+only&of_architecture=ResNet18&to_sparsity=90&engines=ONNX+Runtime&rounds=3"
+QUICK = "measure=true&what=An+architecture%2C+timing+only&of_architecture=ResNet18&to_sparsity=90&engines=ONNX+Runtime&rounds=3"
 
 
 def press_measure(page: Page, address: str, sizes: str) -> None:
