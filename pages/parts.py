@@ -492,7 +492,8 @@ def backbone_links(name: str) -> None:
     with st.container(horizontal=True):
         for page, _, icon in PAGES:
             if page in USES and _is_there(page) and (page != "speedup" or card.sparsity):
-                st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params=chosen)
+                form = {"measure": "true"} if page == "speedup" else {}
+                st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params={**chosen, **form})
 
 
 def share(command: str | None = None, key: str = "share_link") -> None:
