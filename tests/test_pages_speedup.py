@@ -209,6 +209,21 @@ def test_the_sparsest_backbone_is_offered_first():
     assert (job.kind, job.spec.backbone, job.spec.mode) == ("speedup", "efficientnet_lite0_magnitude_70", "inference")
 
 
+def test_a_link_names_the_backbone():
+    press(open_page(measure="true", backbone="EfficientNet-Lite0, magnitude 50 %"), "Measure")
+    assert [job.spec.backbone for job in asked()] == [SPARSE]
+
+
+def test_a_dense_backbone_chosen_elsewhere_gives_way():
+    app = AppTest.from_file(str(REPOSITORY / "pages" / "speedup.py"), default_timeout=60)
+    app.session_state["framed"] = True
+    app.session_state["backbone"] = "efficientnet_lite0"
+    app.run()
+    assert not app.exception
+    press(app, "Measure")
+    assert [job.spec.backbone for job in asked()] == ["efficientnet_lite0_magnitude_70"]
+
+
 def test_what_was_chosen_is_asked_for():
     chosen = {"what": "An architecture, timing only", "to_sparsity": "95", "of_architecture": "ResNet18"}
     press(open_page(**chosen, sizes=["8"], rounds="3"), "Measure")
