@@ -25,6 +25,7 @@ def main() -> None:
             "This page could not be drawn: a fault of ours, written to the log. Reload the page, or choose another."
         )
     st.caption(f"Published runs: {CITATION}. Everything runs on this machine; nothing leaves it.")
+    parts.settle_link(page)
 
 
 main()

@@ -260,6 +260,9 @@ export default function ({ parentElement }) {
 _chart_buttons = st.components.v2.component(
     "sparse_transfer_chart_buttons", html=_CHART_BUTTONS, css=_BUTTON_STYLE, js=_CHART_SCRIPT
 )
+_settle = st.components.v2.component(
+    "sparse_transfer_settle", js="export default ({ setStateValue }) => setStateValue('settled', true);"
+)
 _link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIELD, css=_BUTTON_STYLE, js=_LINK_SCRIPT)
 
 
@@ -293,6 +296,18 @@ def came_by_link(page: Any) -> bool:
     first = st.session_state.get("page") != page.url_path
     st.session_state["page"] = page.url_path
     return first and bool(st.query_params)
+
+
+def settle_link(page: Any) -> None:
+    """Have the browser run ``page`` a second time where its address sets controls.
+
+    Streamlit carries a control's value on to another page only once the browser has sent it back: what a link set would
+    be lost to a user who goes on at once.
+    """
+    arrived = st.session_state.get("arrived")
+    st.session_state["arrived"] = page.url_path
+    if arrived != page.url_path and st.query_params:
+        _settle(key="settle", height=0)
 
 
 def _is_there(page: str) -> bool:

@@ -56,6 +56,7 @@ def test_a_probe_from_the_button_to_the_plots(page: Page, address: str):
     run_probe(page, address, "EfficientNet-Lite0, magnitude 50 %")
     page.get_by_role("link", name="See it on Tradeoffs").click()
     expect(page.locator(".js-plotly-plot").first).to_contain_text("Magnitude", timeout=MINUTE)
+    page.wait_for_timeout(1000)
     page.get_by_role("link", name="Tasks").click()
     expect(page.locator(".js-plotly-plot").first).to_contain_text("Digits", timeout=MINUTE)
     page.get_by_role("link", name="Runs").click()
@@ -66,7 +67,7 @@ def test_a_probe_from_the_button_to_the_plots(page: Page, address: str):
 def test_a_run_in_depth_deleted_and_brought_back(page: Page, address: str):
     open_page(page, f"{address}/runs")
     page.get_by_role("combobox", name="Look at").click()
-    page.get_by_role("option").first.click()
+    page.get_by_role("option", name="Dense, Digits").first.click()
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Rerun")).to_be_visible(timeout=MINUTE)
     page.get_by_role("button", name="Delete …").click()
@@ -89,7 +90,7 @@ def test_a_probe_can_be_cancelled(page: Page, address: str):
 
 def test_a_wrong_path_is_one_sentence(page: Page, address: str):
     open_page(page, f"{address}/probe?dataset=My+own+folder+or+Parquet+file")
-    field = page.get_by_label("Path on this machine")
+    field = page.get_by_role("textbox", name="Path on this machine")
     field.fill("/nowhere/at/all")
     field.press("Enter")
     expect(page.get_by_text("There is no folder or file at /nowhere/at/all")).to_be_visible(timeout=MINUTE)
