@@ -1,6 +1,7 @@
 """Library: bring in a pruned network from a file, see what it is, and use it on every other page."""
 
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from sparse_core.errors import InputError
 from sparse_core.spec import ImportSpec, InspectSpec, Job
 
 SOURCES = {"upload": "Drop a file", "path": "A path on this machine"}
-COLUMNS = ["name", "architecture", "method", "sparsity", "measured_sparsity", "upstream", "origin", "imported_at"]
+COLUMNS = [
+    "name",
+    "architecture",
+    "method",
+    "sparsity",
+    "measured_sparsity",
+    "upstream",
+    "imported_from",
+    "imported_at",
+]
 
 
 def main() -> None:
@@ -88,7 +98,7 @@ def _look(status: jobs.Status) -> None:
     if not status.ended:
         transfer_controls.wait_for(status.job_id)
     elif status.state == "done":
-        _what_it_is(status.result)
+        _what_it_is(Path(spec.path).name, status.result)
         _import_form(spec, status.result)
     else:
         _refused(spec, status)
@@ -113,7 +123,7 @@ def _refused(spec: InspectSpec, status: jobs.Status) -> None:
             st.rerun()
 
 
-def _what_it_is(seen: dict[str, Any]) -> None:
+def _what_it_is(file: str, seen: dict[str, Any]) -> None:
     """The file in a row of figures, and its layers as bars and as a table."""
     with st.container(horizontal=True):
         st.metric("Architecture", architecture_label(seen["architecture"]))
@@ -144,6 +154,8 @@ def _what_it_is(seen: dict[str, Any]) -> None:
             charts.layer_sparsity(layers),
             "Where is it sparse?",
             f"{architecture_label(seen['architecture'])} · each layer from the input on · share of weights and of whole filters",
+            f"{file}, with the masks and thresholds that it holds applied; the classifier comes last, where there is one. "
+            f"Sparse Transfer Lab, {date.today():%Y-%m-%d}.",
         ),
         key="layers",
         name=f"layers-{seen['architecture']}",
@@ -228,6 +240,7 @@ def _backbones(cards: dict[str, library.BackboneCard]) -> None:
             _ask_to_delete(name)
         parts.backbone_links(name)
     frame = pd.DataFrame([asdict(card) for card in cards.values()])
+    frame = frame.rename(columns={"origin": "imported_from"})
     frame["formats"] = [", ".join(formats) for formats in frame["formats"]]
     frame["imported_at"] = pd.to_datetime(frame["imported_at"]).dt.floor("s")
     parts.show_table(frame.drop(columns=["kind", "ready"]), key="library_table", name="library", columns=COLUMNS)

@@ -14,6 +14,7 @@ from sparse_core.store import Store
 
 BOTH = "both"
 TRANSFER_CHOICES = {BOTH: "Both", **views.TRANSFER_WORDS}
+MEASURED_ON = {"linear": "Probe", "full": "Finetune"}
 NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
 AXES = {"sparsity": "Sparsity", **{name: words for name, (words, _, _) in views.SIZES.items()}}
 TABS = ["Averages", "Accuracy per task", "Pareto front", "Runs"]
@@ -177,7 +178,7 @@ def _controls(store: Store) -> Controls:
             format_func=AXES.__getitem__,
             key="axis",
             bind="query-params",
-            width=210,
+            width=290,
             help="What the charts hold the accuracy against. Sizes count what is not 0. They are known of the networks "
             "measured on this machine; the study's rows come without its networks.",
         )
@@ -372,9 +373,10 @@ def _say_without_size(store: Store, controls: Controls) -> None:
 def _say_without_baseline(summary: pd.DataFrame) -> None:
     lonely = summary[summary["tasks"] == 0]
     if len(lonely):
+        pages = [MEASURED_ON[transfer] for transfer in views.present(TRANSFERS, lonely)]
         st.warning(
             f"No baseline for {'; '.join(lonely['point'])}: there is no dense run of the same backbone, data and "
-            "protocol to compare with. Run the dense backbone on the Probe page with the same settings. "
+            f"protocol to compare with. Run the dense backbone on the {' and the '.join(pages)} page with the same settings. "
             "The accuracies are in the tables below."
         )
 

@@ -77,6 +77,7 @@ LABEL_GAP = 15
 
 NUMBERED_CLASSES, NAMED_CLASSES = 25, 40
 FEWEST_TICKS = 3
+FEW_EPOCHS = 10
 
 Series = tuple[str, str, str, str]
 
@@ -187,6 +188,7 @@ def _tradeoff_line(
         "y": _percents(line["mean_relative_error_increase"]),
         "error_y": _error_bars(line["standard_error"]),
         "mode": "lines+markers",
+        **_sparsity_labels(line, axis, "lines+markers+text"),
         "line": {"color": method_style(method)[0], "width": 2.2, "dash": dash},
         "marker": _marker(method, dash != "solid", [14 if point in chosen else 9 for point in line["point"]]),
         "customdata": line["point"].tolist(),
@@ -281,6 +283,7 @@ def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str
         "y": _percents(points["accuracy_mean"]),
         "error_y": _error_bars(points["standard_error"]),
         "mode": "markers",
+        **_sparsity_labels(points, axis, "markers+text"),
         "marker": {**marker, "symbol": "line-ew-open"} if key[0] == "Dense" else marker,
         "customdata": points["point"].tolist(),
         "hovertext": [f"{words}<br>{verdict}" for words, verdict in zip(hover, verdicts, strict=True)],
@@ -352,6 +355,8 @@ def learning_curves(events: pd.DataFrame, value: str = "top1") -> go.Figure:
     """
     titles = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean per-class accuracy (%)", "loss": "Training loss"}
     panels = Panels([""], "Epoch", titles[value])
+    if events["epoch"].max() <= FEW_EPOCHS:
+        panels.x(0)["dtick"] = 1
     factor = 1 if value == "loss" else 100
     for number, (run, line) in enumerate(events.groupby("run", sort=False)):
         dash = ("solid", *MEASURED_DASHES)[number // len(HUES) % (1 + len(MEASURED_DASHES))]
@@ -671,7 +676,18 @@ def _size_title(axis: str) -> str:
     if axis not in SIZES:
         return ""
     words, unit, _ = SIZES[axis]
-    return f"{words} ({unit}), log scale"
+    return f"{words} ({unit})"
+
+
+def _sparsity_labels(rows: pd.DataFrame, axis: str, mode: str) -> dict[str, Any]:
+    """The sparsity beside each point, where the axis does not tell it."""
+    if axis == "sparsity":
+        return {}
+    labels = [
+        "dense" if method == "Dense" else sparsity_label(level) for method, level in rows[["method", "sparsity"]].values
+    ]
+    style = {"textposition": "top center", "textfont": {"size": LABEL_SIZE}, "cliponaxis": False}
+    return {"mode": mode, "text": labels, **style}
 
 
 def _size_in_words(row: Any, axis: str) -> str:

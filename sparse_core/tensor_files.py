@@ -187,7 +187,9 @@ def _entries(path: Path, stream: BinaryIO) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(stream) as archive:
             return archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path.name} is cut off or damaged: its list of contents cannot be read.") from error
+        raise InputError(
+            f"{path.name} is cut off or damaged: its list of contents cannot be read. Copy it again."
+        ) from error
 
 
 def _mentioned(stream: BinaryIO, kind: str) -> set[str]:

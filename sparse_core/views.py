@@ -156,7 +156,7 @@ def size_in_words(axis: str, left_out: int) -> list[str]:
     if axis == "sparsity":
         return []
     unknown = f"{counted(left_out, 'published run')} left out, for the study's networks do not come with them"
-    return [SIZES_IN_WORDS[axis], *([unknown] if left_out else [])]
+    return [f"{SIZES_IN_WORDS[axis]}, on a logarithmic scale", *([unknown] if left_out else [])]
 
 
 def ordered_tasks(results: pd.DataFrame, order: str = "difficulty") -> dict[str, float]:

@@ -188,7 +188,7 @@ def test_an_axis_of_sizes_shows_the_networks_that_have_one(open_page: Callable[.
         said = words(app, number)
         assert title in said and "Nonzero parameters in million" in said
         assert "1,923 published runs left out" in said and "4 runs" in said
-        assert figure(app, number)["layout"]["xaxis"]["title"]["text"] == "Nonzero parameters (million), log scale"
+        assert figure(app, number)["layout"]["xaxis"]["title"]["text"] == "Nonzero parameters (million)"
     assert figure(app)["data"][0]["x"] == pytest.approx([np.log10(0.4)])
     assert "up and to the left is better" in words(app, 1)
     assert set(table(app)["nonzero_parameters"]) == {4_000_000, 400_000}
