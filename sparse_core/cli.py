@@ -343,7 +343,7 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("--architecture", default="", help="where the file leaves it open")
     import_.add_argument("--method", default="", help="how it was pruned, such as AC/DC")
     import_.add_argument("--sparsity", type=float, help="nominal, 0..1; measured where not given")
-    import_.add_argument("--upstream", default="", help="what it was trained on; ImageNet where not given")
+    import_.add_argument("--upstream", default="", help="what it was trained on; told from the file where not given")
 
     speedup = _verb(verbs, "speedup", _speedup, "measure how much faster a sparse network is than the dense one, here")
     speedup.add_argument("--backbone", default="", help="a sparse backbone; or an architecture and a sparsity")
