@@ -66,7 +66,10 @@ class Pipeline:
         return time.perf_counter() - began
 
     def stream(self, rows: Sequence[int], epoch: int) -> Iterator[np.ndarray]:
-        """Augmented pictures of ``rows`` as the backbone takes them, (N, 3, H, W) float32 with N up to 64, decoded ahead."""
+        """Augmented pictures of ``rows`` as the backbone takes them, (N, 3, H, W) float32 with N up to 64, decoded ahead.
+
+        All batches lie in the same memory: the next one takes the place of the one before.
+        """
         return self._prepared(lambda row: self.pictures.augmented(row, 0, epoch), rows)
 
     def accuracy(self) -> float:
@@ -80,8 +83,9 @@ class Pipeline:
         return float((np.concatenate(predicted) == self.dataset.test.labels).mean())
 
     def _prepared(self, picture: Callable[[int], np.ndarray], rows: Sequence[int]) -> Iterator[np.ndarray]:
+        memory = torch.empty(BATCH_SIZE, 3, self.transform.crop, self.transform.crop)
         for batch in pictures.batches(picture, rows, BATCH_SIZE):
-            yield normalised(batch, self.transform, torch.contiguous_format).numpy()
+            yield normalised(batch, self.transform, out=memory[: len(batch)]).numpy()
 
     def _step(self, features: np.ndarray, labels: np.ndarray) -> None:
         loss = F.cross_entropy(self.classifier(torch.from_numpy(features)), torch.from_numpy(labels))

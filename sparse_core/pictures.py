@@ -116,10 +116,14 @@ def batches(
 
 
 def normalised(
-    pictures: np.ndarray, transform: Transform, memory_format: torch.memory_format = torch.channels_last
+    pictures: np.ndarray,
+    transform: Transform,
+    memory_format: torch.memory_format = torch.channels_last,
+    *,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Pictures (N, H, W, 3) uint8 as a network's input, (N, 3, H, W) float32, laid out in memory as asked for."""
+    """Pictures (N, H, W, 3) uint8 as a network's input, (N, 3, H, W) float32: ``out``, or new, laid out as asked for."""
     given = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     mean, std = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (transform.mean, transform.std))
-    made = torch.empty(given.shape, memory_format=memory_format)
+    made = torch.empty(given.shape, memory_format=memory_format) if out is None else out
     return made.copy_(given).sub_(mean).mul_(1 / std)

@@ -84,12 +84,13 @@ def test_accuracy_is_that_of_the_test_pictures(pipeline, dataset):
 def test_the_stream_is_the_same_for_both_networks_and_another_in_each_epoch(pipeline, dataset):
     other = online.Pipeline(Means(), dataset, CIFAR, DIMENSIONS)
     rows = list(range(len(dataset.train.labels)))
-    batches = list(pipeline.stream(rows, 0))
-    assert [len(batch) for batch in batches] == [64, len(rows) - 64]
-    assert all(batch.dtype == np.float32 and batch.flags.c_contiguous for batch in batches)
-    for ours, theirs in zip(batches, other.stream(rows, 0), strict=True):
+    sizes = []
+    for ours, theirs in zip(pipeline.stream(rows, 0), other.stream(rows, 0), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert not np.array_equal(batches[0], next(pipeline.stream(rows, 1)))
+        assert ours.dtype == np.float32 and ours.flags.c_contiguous
+        sizes.append(len(ours))
+    assert sizes == [64, len(rows) - 64]
+    assert not np.array_equal(next(pipeline.stream(rows, 0)), next(pipeline.stream(rows, 1)))
 
 
 @pytest.mark.parametrize("transform", [CIFAR, IMAGENET, IMAGENET_BICUBIC], ids=["CIFAR", "bilinear", "bicubic"])
@@ -128,15 +129,18 @@ def test_a_large_jpeg_is_decoded_smaller_and_gives_the_same_crop(tmp_path, monke
     assert set(sizes) <= {(640, 427), (320, 214), (160, 107), (80, 54)} and (80, 54) in sizes
 
 
-@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
-def test_pictures_are_normalised_as_torchvision_does(memory_format):
+def test_pictures_are_normalised_as_torchvision_does():
     given = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), dtype=np.uint8)
     expected = v2.functional.normalize(
         torch.from_numpy(given).permute(0, 3, 1, 2).float() / 255, list(IMAGENET.mean), list(IMAGENET.std)
     )
-    ours = pictures.normalised(given, IMAGENET, memory_format)
-    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-6)
-    assert ours.is_contiguous(memory_format=memory_format)
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        ours = pictures.normalised(given, IMAGENET, memory_format)
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-6)
+        assert ours.is_contiguous(memory_format=memory_format)
+    out = torch.empty(5, 3, 8, 9)
+    assert pictures.normalised(given, IMAGENET, out=out) is out
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_the_split_tells_where_the_time_went(pipeline, dataset, monkeypatch):
@@ -144,9 +148,9 @@ def test_the_split_tells_where_the_time_went(pipeline, dataset, monkeypatch):
     passed = [0.0]
 
     def takes(function, seconds):
-        def taking(*given):
+        def taking(*given, **named):
             passed[0] += seconds
-            return function(*given)
+            return function(*given, **named)
 
         return taking
 
