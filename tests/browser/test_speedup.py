@@ -13,7 +13,7 @@ def press_measure(page: Page, address: str, sizes: str) -> None:
 
 
 def measured(page: Page) -> None:
-    expect(page.get_by_text("Measured on").first).to_be_visible(timeout=4 * MINUTE)
+    expect(page.get_by_text("Load, in waiting processes a core")).to_be_visible(timeout=4 * MINUTE)
 
 
 def test_measuring_from_the_button_to_chart_row_and_link(page: Page, browser: Browser, address: str):
