@@ -4,9 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from pages import parts, transfer_controls
-from sparse_core import jobs, views
+from sparse_core import engines, jobs, views
 from sparse_core.runs import command
-from sparse_core.spec import Hyperparameters, Job, ProbeSpec
+from sparse_core.spec import ENGINES, PRECISIONS, Hyperparameters, Job, ProbeSpec
 
 SEEDS = 5
 
@@ -48,7 +48,7 @@ def _controls() -> Job | None:
     backbone, dataset, seeds = chosen
     with st.expander("Training settings (the study's protocol unless you change it)"):
         settings = transfer_controls.schedule(Hyperparameters())
-        left, right = st.columns([3, 1])
+        left, middle, right = st.columns([2, 1, 1])
         sweep = left.text_input(
             "Learning rates to choose from (optional)",
             key="sweep",
@@ -56,19 +56,28 @@ def _controls() -> Job | None:
             placeholder="0.001 0.01 0.1",
             help="The best is chosen on a validation split of the training data, never on the test data.",
         )
-        precision = right.selectbox(
+        precision = middle.selectbox(
             "Feature precision",
-            ["fp32", "bf16"],
+            PRECISIONS,
             key="precision",
             bind="query-params",
             help="bf16 is faster on some processors and slightly less exact; the result names it.",
+        )
+        engine = right.selectbox(
+            "Feature engine",
+            [name for name in ENGINES if name == "auto" or engines.missing(name) is None],
+            format_func=lambda name: engines.LABELS.get(name, "Fastest"),
+            key="feature_engine",
+            bind="query-params",
+            help="What computes the features. The fastest one is found by a short measurement, where there are pictures "
+            "enough to be worth it, among those that agree with PyTorch.",
         )
     try:
         rates = tuple(float(word) for word in (sweep or "").replace(",", " ").split())
     except ValueError:
         st.error(f"Expected learning rates such as 0.001 0.01 0.1, got “{sweep}”.")
         return None
-    spec = ProbeSpec(backbone, dataset, settings=settings, sweep_lr=rates, precision=precision)
+    spec = ProbeSpec(backbone, dataset, settings=settings, sweep_lr=rates, precision=precision, engine=engine)
     return Job("probe", spec, tuple(range(seeds)))
 
 
@@ -92,7 +101,11 @@ def _result(status: jobs.Status) -> None:
     with st.container(horizontal=True):
         transfer_controls.accuracy_metrics(records)
         st.metric("Training", views.duration(result["seconds_training"]))
-        st.metric("Features", "from cache" if result["features_cached"] else views.duration(result["seconds_features"]))
+        st.metric(
+            "Features",
+            "from cache" if result["features_cached"] else views.duration(result["seconds_features"]),
+            help=f"Computed by {engines.LABELS[result['engine']]} {result['engine_version']}.",
+        )
     for note in result["notes"]:
         st.warning(note)
     transfer_controls.links(result)

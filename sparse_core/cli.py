@@ -25,6 +25,7 @@ from sparse_core.paths import atomic_file
 from sparse_core.records import Record, Records
 from sparse_core.spec import (
     DISTRIBUTIONS,
+    ENGINES,
     FULL_LEARNING_RATE,
     OPTIMIZERS,
     PRECISIONS,
@@ -90,7 +91,7 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _features(options: argparse.Namespace) -> dict[str, Any]:
     from sparse_core import transfers
 
-    spec = ProbeSpec(options.backbone, options.dataset, precision=options.precision)
+    spec = ProbeSpec(options.backbone, options.dataset, precision=options.precision, engine=options.engine)
     backbone, dataset, spec = transfers.resolve(spec, _say)
     extracted = transfers.extract(backbone, dataset, spec, _say)
     _say_notes(extracted.notes)
@@ -102,6 +103,7 @@ def _features(options: argparse.Namespace) -> dict[str, Any]:
         "images_per_second": extracted.images_per_second,
         "cached": extracted.cached,
         "precision": options.precision,
+        "engine": extracted.engine,
     }
 
 
@@ -112,6 +114,7 @@ def _probe(options: argparse.Namespace) -> dict[str, Any]:
         settings=_settings(options, Hyperparameters()),
         sweep_lr=tuple(options.sweep_lr or ()),
         precision=options.precision,
+        engine=options.engine,
     )
     return probe_answer(_transfer("probe", spec, options))
 
@@ -310,11 +313,11 @@ def _parser() -> argparse.ArgumentParser:
 
     features = _verb(verbs, "features", _features, "extract and cache a backbone's features of a dataset")
     _add_backbone_and_dataset(features)
-    features.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the features (default fp32)")
+    _add_feature_options(features)
 
     probe = _verb(verbs, "probe", _probe, "train a linear classifier on a backbone's features")
     _add_transfer(probe, Hyperparameters(), seeds=5)
-    probe.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the features (default fp32)")
+    _add_feature_options(probe)
     probe.add_argument("--sweep-lr", type=float, nargs="+", metavar="LR", help="choose among these on validation data")
 
     finetune = _verb(verbs, "finetune", _finetune, "train every weight that was not pruned, under the fixed mask")
@@ -379,6 +382,13 @@ def _verb(verbs: Any, name: str, function: Any, words: str) -> argparse.Argument
 def _add_backbone_and_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", required=True, help="a name that 'backbones' lists")
     parser.add_argument("--dataset", required=True, help="a name that 'datasets' lists, a folder or a Parquet file")
+
+
+def _add_feature_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the features (default fp32)")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="auto", help="of the features; auto is the fastest that is exact enough"
+    )
 
 
 def _add_transfer(parser: argparse.ArgumentParser, defaults: Hyperparameters, seeds: int) -> None:

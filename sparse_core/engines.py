@@ -34,8 +34,9 @@ PRECISIONS = ("fp32", "bf16", "best")
 # Largest difference to torch in fp32, relative to the largest feature, up to which a figure is kept.
 TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
 
+CHECKED_PICTURES = 4
 TORCH_CHUNK = 8  # larger activations are mapped anew for each layer by the C library
-WORTH_MEASURING = 1000  # pictures; fewer are done before the engines are measured
+WORTH_MEASURING = 5000  # pictures; fewer are almost done before the engines are measured
 MEASURE_SECONDS = 1.0
 
 
@@ -165,6 +166,17 @@ def is_exact(compiled: Compiled, difference: float) -> bool:
     return difference <= TOLERANCE[compiled.precision]
 
 
+def require_exact(compiled: Compiled, module: Any) -> float:
+    """What ``check`` gives on noise; raises InputError where it is too large to go on."""
+    difference = check(compiled, module, noise(CHECKED_PICTURES, compiled.input_size))
+    if not is_exact(compiled, difference):
+        raise InputError(
+            f"The output of {LABELS[compiled.engine]} differs from PyTorch's in fp32 by {difference:.1e} of the largest "
+            f"value, above {TOLERANCE[compiled.precision]:.0e}, so no figure was kept."
+        )
+    return difference
+
+
 def fastest(
     module: Any, key: str, input_size: int, batch_size: int, precision: str = "fp32", pictures: int | None = None
 ) -> str:
@@ -201,15 +213,20 @@ def layer_name(node: str) -> str:
 
 def _measure(name: str, module: Any, input_size: int, batch_size: int) -> dict[str, Any]:
     """Milliseconds an image, the difference to torch and whether that is small enough."""
-    pictures = np.random.default_rng(0).standard_normal((batch_size, 3, input_size, input_size), dtype=np.float32)
+    pictures = noise(batch_size, input_size)
     try:
         with compile(name, module, input_size, batch_size) as compiled:
-            difference = check(compiled, module, pictures[:4])
+            difference = check(compiled, module, pictures[:CHECKED_PICTURES])
             seconds = _seconds(lambda: compiled.run(pictures))
             exact = is_exact(compiled, difference)
             return {"milliseconds_per_image": 1e3 * seconds / batch_size, "difference": difference, "is_exact": exact}
     except InputError as error:
         return {"error": str(error), "is_exact": False}
+
+
+def noise(pictures: int, side: int) -> np.ndarray:
+    """Pictures (N, 3, S, S) of standard normal noise, the same each time, to time and to check engines with."""
+    return np.random.default_rng(0).standard_normal((pictures, 3, side, side), dtype=np.float32)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -6,6 +6,7 @@ interrupted goes on from the parts it had finished.
 """
 
 import errno
+import functools
 import hashlib
 import itertools
 import json
@@ -13,13 +14,14 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from sparse_core import engines, pictures
 from sparse_core.backbones import Backbone
 from sparse_core.cores import thread_pool
 from sparse_core.datasets import Dataset, Split
@@ -28,17 +30,19 @@ from sparse_core.paths import atomic_folder, home, require_space, write_text
 from sparse_core.transforms import prepare
 
 BATCH = 4  # larger activations are mapped anew for each layer by the C library, which takes longer than the layer
+ENGINE_BATCH = 64
 PART = 1024
 PRECISIONS = ("fp32", "bf16")
 SPLITS = ("train", "test")
 
+Stream = Callable[[Split, list[int]], Generator[np.ndarray, None, None]]
 OnProgress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
 class Features:
     """Features (N, D) float32, memory mapped, and labels (N,) int64 of both splits; ``seconds`` and
-    ``images_per_second`` tell what the extraction took when it was made."""
+    ``images_per_second`` tell what the extraction took when it was made, ``engine`` which one made it."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -49,6 +53,8 @@ class Features:
     cached: bool
     seconds: float
     images_per_second: float
+    engine: str
+    engine_version: str
     notes: list[str]
 
 
@@ -62,8 +68,10 @@ def extract(
 ) -> Features:
     """The features of every picture of the dataset, from the cache where it has them.
 
-    ``precision`` bf16 runs the backbone under autocast. ``on_progress`` gets pictures done, their total and pictures a
-    second, and may raise ``Cancelled``. Raises InputError for a full disk and features that are not finite.
+    ``precision`` bf16 runs the backbone under autocast, in torch only. An ``engine`` other than torch is held against it
+    first. ``on_progress`` gets pictures done, their total and pictures a
+    second, and may raise ``Cancelled``. Raises InputError for a full disk, features that are not finite, and an engine that
+    is missing or not exact enough.
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
@@ -78,7 +86,9 @@ def extract(
     require_space(folder.parent, int(2.1 * total * backbone.dimensions * 4))
     parts = folder.parent / f".{folder.name}.parts"
     try:
-        _make(folder, parts, backbone, dataset, precision, on_progress)
+        with _open_engine(engine, backbone, precision) as (stream, version):
+            how = {"precision": precision, "engine": engine, "engine_version": version}
+            _make(folder, parts, stream, how, backbone, dataset, on_progress)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -86,7 +96,7 @@ def extract(
     return _open(folder, dataset, cached=False, notes=notes)
 
 
-def is_cached(backbone: Backbone, dataset_hash: str, *, precision: str = "fp32", engine: str = "torch") -> bool:
+def is_cached(backbone: Backbone, dataset_hash: str, precision: str = "fp32", engine: str = "torch") -> bool:
     """True where features of this backbone and data are in the cache (not whether they are intact)."""
     return _folder(backbone, dataset_hash, engine, precision).is_dir()
 
@@ -94,10 +104,10 @@ def is_cached(backbone: Backbone, dataset_hash: str, *, precision: str = "fp32",
 def time_sample(backbone: Backbone, split: Split, pictures: int, *, precision: str = "fp32") -> float:
     """Seconds a picture, decoding included, over a small sample of a split, after one batch to warm up."""
     chosen = [number % len(split.labels) for number in range(pictures)]
-    for _ in _batches(backbone, split, chosen[:BATCH], precision):
+    for _ in _by_torch(backbone, precision, split, chosen[:BATCH]):
         pass
     started = time.perf_counter()
-    for _ in _batches(backbone, split, chosen, precision):
+    for _ in _by_torch(backbone, precision, split, chosen):
         pass
     return (time.perf_counter() - started) / pictures
 
@@ -105,9 +115,10 @@ def time_sample(backbone: Backbone, split: Split, pictures: int, *, precision: s
 def _make(
     folder: Path,
     parts: Path,
+    stream: Stream,
+    how: dict[str, str],
     backbone: Backbone,
     dataset: Dataset,
-    precision: str,
     on_progress: OnProgress | None,
 ) -> None:
     started = time.perf_counter()
@@ -120,7 +131,7 @@ def _make(
         values = _read_part(part)
         if values is None:
             batches = []
-            with closing(_batches(backbone, split, list(rows), precision)) as made:
+            with closing(stream(split, list(rows))) as made:
                 for batch in made:
                     batches.append(batch)
                     fresh += len(batch)
@@ -142,7 +153,7 @@ def _make(
             "backbone_hash": backbone.hash,
             "dataset": dataset.id,
             "dataset_hash": dataset.hash,
-            "precision": precision,
+            **how,
             "seconds": seconds,
             "images_per_second": fresh / seconds if fresh else 0.0,
             "checksums": sums,
@@ -158,12 +169,33 @@ def _ranges(dataset: Dataset) -> Iterator[tuple[str, range]]:
             yield name, range(start, min(start + PART, rows))
 
 
-def _batches(backbone: Backbone, split: Split, rows: list[int], precision: str) -> Generator[np.ndarray, None, None]:
+@contextmanager
+def _open_engine(engine: str, backbone: Backbone, precision: str) -> Iterator[tuple[Stream, str]]:
+    """What computes features in this engine while it is open, and the engine's version."""
+    if engine == "torch":
+        yield functools.partial(_by_torch, backbone, precision), torch.__version__
+        return
+    side = backbone.transform.crop
+    with engines.compile(engine, backbone.module, side, ENGINE_BATCH, precision=precision) as compiled:
+        engines.require_exact(compiled, backbone.module)
+        yield functools.partial(_by_engine, backbone, compiled), compiled.version
+
+
+def _by_engine(
+    backbone: Backbone, compiled: engines.Compiled, split: Split, rows: list[int]
+) -> Generator[np.ndarray, None, None]:
+    """Features of the rows, batch by batch, in order, from an engine that spreads each batch over the cores itself."""
+    decoded = pictures.batches(lambda row: prepare(split.load(row), backbone.transform), rows, compiled.batch_size)
+    for batch in decoded:
+        yield compiled.run(pictures.normalised(batch, backbone.transform, torch.contiguous_format).numpy())
+
+
+def _by_torch(backbone: Backbone, precision: str, split: Split, rows: list[int]) -> Generator[np.ndarray, None, None]:
     """Features of the rows, batch by batch, in order. Each core decodes a batch and runs the backbone on it."""
 
     def work(batch: list[int]) -> np.ndarray:
-        pictures = np.stack([prepare(split.load(row), backbone.transform) for row in batch])
-        return _forward(backbone, pictures, precision)
+        decoded = np.stack([prepare(split.load(row), backbone.transform) for row in batch])
+        return _forward(backbone, decoded, precision)
 
     waiting = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
     with thread_pool() as (pool, threads):
@@ -174,12 +206,10 @@ def _batches(backbone: Backbone, split: Split, rows: list[int], precision: str) 
             yield values
 
 
-def _forward(backbone: Backbone, pictures: np.ndarray, precision: str) -> np.ndarray:
+def _forward(backbone: Backbone, decoded: np.ndarray, precision: str) -> np.ndarray:
     """Pictures (N, H, W, 3) uint8 to features (N, D) float32."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.transform.mean, backbone.transform.std))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
-        return backbone.module(x).float().numpy()
+        return backbone.module(pictures.normalised(decoded, backbone.transform)).float().numpy()
 
 
 def _require_finite(values: np.ndarray, backbone: Backbone) -> None:
@@ -224,6 +254,8 @@ def _open(folder: Path, dataset: Dataset, *, cached: bool, notes: list[str]) -> 
         cached,
         manifest["seconds"],
         manifest["images_per_second"],
+        manifest["engine"],
+        manifest["engine_version"],
         notes,
     )
 

@@ -32,6 +32,7 @@ def command(spec: TransferSpec, seeds: int) -> str:
 
 def _probe_options(spec: ProbeSpec) -> list[str]:
     words = ["--sweep-lr", *(f"{rate:g}" for rate in spec.sweep_lr)] if spec.sweep_lr else []
+    words += ["--engine", spec.engine] if spec.engine != "auto" else []
     return [*words, *(["--precision", spec.precision] if spec.precision != "fp32" else [])]
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from sparse_core.errors import InputError, unknown_name
 
 PRECISIONS = ("fp32", "bf16")
+ENGINES = ("auto", "deepsparse", "onnxruntime", "torch")
 OPTIMIZERS = ("sgd", "adamw")
 DISTRIBUTIONS = ("uniform", "erk")
 SPEEDUP_MODES = ("inference", "training")
@@ -55,7 +56,7 @@ class ProbeSpec:
     ``backbone`` and ``dataset`` are what the user named; the two hashes are filled in when the names are resolved, so
     that a run's identity follows content and not names. ``sweep_lr`` lists learning rates to choose from on a
     validation split of the training data; empty means ``settings.learning_rate`` is used as it is. ``engine`` computes the
-    features. ``replicate`` above 0 marks a deliberate rerun.
+    features; "auto" is the fastest one that is exact enough. ``replicate`` above 0 marks a deliberate rerun.
     """
 
     transfer: ClassVar[str] = "linear"
@@ -67,11 +68,12 @@ class ProbeSpec:
     settings: Hyperparameters = field(default_factory=Hyperparameters)
     sweep_lr: tuple[float, ...] = ()
     precision: str = "fp32"
-    engine: str = "torch"
+    engine: str = "auto"
     replicate: int = 0
 
     def __post_init__(self) -> None:
         _require_known("precision", self.precision, PRECISIONS)
+        _require_known("engine", self.engine, ENGINES)
         if any(rate <= 0 for rate in self.sweep_lr):
             raise InputError(f"sweep_lr takes learning rates above 0; got {list(self.sweep_lr)}.")
 

@@ -29,7 +29,6 @@ from sparse_core.speeds import BUSY, SPREAD_LIMIT
 from sparse_core.transforms import Transform
 
 ROUND_SECONDS = 0.05  # a shorter round is repeated until it takes this long
-CHECKED_PICTURES = 2
 LEAST_SPARSITY = 0.005  # a dense network has a few zeros, too
 RESAMPLES = 10_000
 
@@ -198,30 +197,17 @@ def both(
         engines.compile(engine, pair.dense, side, batch_size, threads, precision) as dense,
         engines.compile(engine, pair.sparse, side, batch_size, threads, dense.precision) as sparse,
     ):
-        yield dense, sparse, max(_difference(dense, pair.dense), _difference(sparse, pair.sparse))
+        yield dense, sparse, max(engines.require_exact(dense, pair.dense), engines.require_exact(sparse, pair.sparse))
 
 
 def _bf16_is_exact(pair: Pair) -> bool:
     for module in (pair.dense, pair.sparse):
-        with engines.compile("torch", module, pair.transform.crop, CHECKED_PICTURES, 0, "bf16") as compiled:
-            if not engines.is_exact(compiled, engines.check(compiled, module, _pictures(compiled))):
+        with engines.compile("torch", module, pair.transform.crop, engines.CHECKED_PICTURES, 0, "bf16") as compiled:
+            if not engines.is_exact(
+                compiled, engines.check(compiled, module, engines.noise(engines.CHECKED_PICTURES, pair.transform.crop))
+            ):
                 return False
     return True
-
-
-def _pictures(compiled: engines.Compiled) -> np.ndarray:
-    side = compiled.input_size
-    return np.random.default_rng(0).standard_normal((CHECKED_PICTURES, 3, side, side), dtype=np.float32)
-
-
-def _difference(compiled: engines.Compiled, module: torch.nn.Module) -> float:
-    difference = engines.check(compiled, module, _pictures(compiled))
-    if not engines.is_exact(compiled, difference):
-        raise InputError(
-            f"The output of {engines.LABELS[compiled.engine]} differs from PyTorch's in fp32 by {difference:.1e} of "
-            f"the largest value, above {engines.TOLERANCE[compiled.precision]:.0e}, so no figure was kept."
-        )
-    return difference
 
 
 def _inference(

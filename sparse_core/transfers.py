@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from sparse_core import __version__, backbones, datasets, estimates, features, finetune, networks, probe, structure
+from sparse_core import (
+    __version__,
+    backbones,
+    datasets,
+    engines,
+    estimates,
+    features,
+    finetune,
+    networks,
+    probe,
+    structure,
+)
 from sparse_core.library import BackboneCard
 from sparse_core.records import Record, Records
 from sparse_core.spec import AnyTransfer, FinetuneSpec, Job, ProbeSpec, TransferSpec, protocol, record_document, run_id
@@ -112,7 +123,21 @@ def extract(backbone: Any, dataset: Any, spec: ProbeSpec, report: Report, *, sec
         left = (total - done) / images_per_second + seconds_after if images_per_second else None
         report({"stage": "Extracting features", "done": done, "total": total, "seconds_left": left})
 
-    return features.extract(backbone, dataset, precision=spec.precision, engine=spec.engine, on_progress=on_progress)
+    engine = spec.engine if spec.engine != "auto" else _engine(backbone, dataset, spec.precision, report)
+    return features.extract(backbone, dataset, precision=spec.precision, engine=engine, on_progress=on_progress)
+
+
+def _engine(backbone: Any, dataset: Any, precision: str, report: Report) -> str:
+    """The engine that has computed these features already, else the fastest that is exact enough."""
+    cached = (name for name in engines.LABELS if features.is_cached(backbone, dataset.hash, precision, name))
+    known = next(cached, None)
+    if known:
+        return known
+    report({"stage": "Looking for the fastest engine", "done": 0, "total": 0, "seconds_left": None})
+    pictures = len(dataset.train.labels) + len(dataset.test.labels)
+    return engines.fastest(
+        backbone.module, backbone.hash, backbone.transform.crop, features.ENGINE_BATCH, precision, pictures
+    )
 
 
 def load_backbone(name: str) -> Any:
@@ -243,6 +268,8 @@ def _extraction_result(extracted: Any) -> dict[str, Any]:
     return {
         "seconds_features": extracted.seconds,
         "images_per_second": extracted.images_per_second,
+        "engine": extracted.engine,
+        "engine_version": extracted.engine_version,
         "features_cached": extracted.cached,
         "notes": list(extracted.notes),
     }

@@ -1,5 +1,9 @@
 """Backbones against torchvision's own networks, and the feature cache against crashes, damage and bad input."""
 
+import dataclasses
+import shutil
+from importlib.metadata import version
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +11,9 @@ import torchvision
 from PIL import Image
 from torchvision.transforms import v2
 
-from sparse_core import backbones, datasets, features
+from sparse_core import backbones, datasets, engines, features, transfers
 from sparse_core.errors import Cancelled, InputError
+from sparse_core.spec import ProbeSpec
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,40 @@ def test_reduced_precision_is_kept_apart(backbone, pictures):
     assert np.abs(reduced.train - full.train).max() < 0.05 * np.abs(full.train).max()
     with pytest.raises(InputError, match="Unknown precision"):
         features.extract(backbone, pictures, precision="int4")
+
+
+def test_other_engines_give_the_same_features_and_are_named(backbone, pictures):
+    by_torch = features.extract(backbone, pictures)
+    by_other = features.extract(backbone, pictures, engine="onnxruntime")
+    assert not by_other.cached
+    np.testing.assert_allclose(by_other.train, by_torch.train, atol=1e-3 * np.abs(by_torch.train).max())
+    assert (by_torch.engine, by_torch.engine_version) == ("torch", torch.__version__)
+    assert (by_other.engine, by_other.engine_version) == ("onnxruntime", version("onnxruntime"))
+    assert features.extract(backbone, pictures, engine="onnxruntime").cached
+
+
+def test_an_engine_that_is_not_exact_computes_nothing(backbone, pictures, monkeypatch, home):
+    monkeypatch.setattr(engines, "check", lambda *_: 0.5)
+    with pytest.raises(InputError, match="ONNX Runtime differs from PyTorch's in fp32"):
+        features.extract(backbone, pictures, engine="onnxruntime")
+    assert not list((home / "features").glob("*"))
+
+
+def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(backbone, pictures, monkeypatch, home):
+    asked = []
+    monkeypatch.setattr(engines, "fastest", lambda *words: asked.append(words) or "onnxruntime")
+    spec = ProbeSpec("resnet18", "pictures")
+
+    def engine(spec):
+        return transfers.extract(backbone, pictures, spec, lambda event: None).engine
+
+    assert engine(dataclasses.replace(spec, engine="torch")) == "torch"
+    assert engine(spec) == "torch"
+    assert not asked
+    assert engine(dataclasses.replace(spec, precision="bf16", engine="torch")) == "torch"
+    shutil.rmtree(home / "features")
+    assert engine(spec) == "onnxruntime"
+    assert asked == [(backbone.module, backbone.hash, 224, features.ENGINE_BATCH, "fp32", 12)]
 
 
 def test_features_that_are_not_finite_are_refused(backbone, pictures, home):

@@ -13,7 +13,7 @@ from tests.records import record
     ("spec", "seeds"),
     [
         (ProbeSpec("net", "digits"), 5),
-        (ProbeSpec("net", "my pictures", sweep_lr=(0.1, 0.01), precision="bf16"), 2),
+        (ProbeSpec("net", "my pictures", sweep_lr=(0.1, 0.01), precision="bf16", engine="torch"), 2),
         (FinetuneSpec("net", "digits"), 1),
         (FinetuneSpec("net", "cars", settings=Hyperparameters(learning_rate=full_learning_rate("cars"))), 3),
         (
