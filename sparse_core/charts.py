@@ -28,7 +28,7 @@ HUES = (BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE)
 # A family shares a shape: progressive circles, regularisation squares and diamonds, lottery ticket triangles.
 STYLES = {
     "Dense": (GREY, "line-ns"),
-    "GMP": (SKY, "circle-dot"),
+    "GMP": (SKY, "circle-x"),
     "WoodFisher": (BLUE, "circle"),
     "M-FAC": (GREEN, "circle-cross"),
     "STR": (ORANGE, "square"),

@@ -78,6 +78,15 @@ def test_every_method_has_its_own_colour_and_marker() -> None:
     assert charts.method_style("a method of tomorrow")[0] == charts.GREY
 
 
+def test_every_method_can_be_drawn_published_and_measured() -> None:
+    levels = [("Dense", 0), *((method, 0.5) for method in METHODS if method != "Dense")]
+    rows = measured(*(row(*level, 0.8, source=source) for source in ("published", "measured") for level in levels))
+    figure = charts.tradeoff(named_summary(rows), ["linear"], {})
+    symbols = {trace.name: trace.marker.symbol for trace in figure.data}
+    assert len(set(symbols.values())) > len(METHODS)
+    assert all(symbols[f"{method}, measured"] == f"{symbols[method]}-open" for method, level in levels if level)
+
+
 @pytest.mark.parametrize("transfer", ["linear", "full"])
 @pytest.mark.parametrize("architecture", ["resnet50", "mobilenet_v1"])
 def test_methods_that_share_a_chart_differ_in_colour(results: pd.DataFrame, architecture: str, transfer: str) -> None:
