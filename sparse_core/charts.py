@@ -152,7 +152,7 @@ def tradeoff(
     rows = summary.dropna(subset=["mean_relative_error_increase"])
     rows = rows.assign(place=_percents(rows[axis]) if axis == "sparsity" else _magnitudes(rows[axis], axis))
     panels = Panels(transfers, _size_title(axis) or SPARSITY_TITLE, "More errors than dense (%)")
-    names, chosen = series_names(rows), set(selected)
+    names, chosen = series_names(summary), set(selected)  # as in the caption
     for number, transfer in enumerate(transfers):
         panel = rows[rows["transfer"] == transfer]
         room = 0.32 if len(transfers) > 1 else 0.18
