@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from sparse_core import engines, speedup
+from sparse_core import engines, pairs
 from sparse_core.machine import load, machine
 from sparse_core.spec import SpeedupSpec
 
@@ -31,8 +31,8 @@ def main() -> None:
         return
 
     before = load()
-    pairs = {share: speedup.prepare(SpeedupSpec(architecture="resnet50", sparsity=share / 100)) for share in (90, 95)}
-    side, dense = pairs[90].transform.crop, pairs[90].dense
+    made = {share: pairs.prepare(SpeedupSpec(architecture="resnet50", sparsity=share / 100)) for share in (90, 95)}
+    side, dense = made[90].transform.crop, made[90].dense
     pictures = np.random.default_rng(0).standard_normal((given.batch_size, 3, side, side), dtype=np.float32)
     with ExitStack() as stack:
 
@@ -43,14 +43,14 @@ def main() -> None:
             "dense_deepsparse": compiled("deepsparse", dense),
             "dense_onnxruntime": compiled("onnxruntime", dense),
             "dense_torch": compiled("torch", dense, "best"),
-            "sparse_90_deepsparse": compiled("deepsparse", pairs[90].sparse),
-            "sparse_95_deepsparse": compiled("deepsparse", pairs[95].sparse),
+            "sparse_90_deepsparse": compiled("deepsparse", made[90].sparse),
+            "sparse_95_deepsparse": compiled("deepsparse", made[95].sparse),
         }
         precision = networks["dense_torch"].precision
         samples: dict[str, list[float]] = {name: [] for name in networks}
         modules = {
             **dict.fromkeys(networks, dense),
-            **{f"sparse_{share}_deepsparse": pairs[share].sparse for share in pairs},
+            **{f"sparse_{share}_deepsparse": made[share].sparse for share in made},
         }
         difference = {name: engines.check(network, modules[name], pictures[:2]) for name, network in networks.items()}
         for _ in range(given.rounds):
@@ -61,9 +61,9 @@ def main() -> None:
     milliseconds = {name: float(np.median(values)) for name, values in samples.items()}
     best = min((name for name in milliseconds if name.startswith("dense")), key=lambda name: milliseconds[name])
     ratios = {
-        "ratio_90": speedup.ratio_of(samples["dense_deepsparse"], samples["sparse_90_deepsparse"]),
-        "ratio_95": speedup.ratio_of(samples["dense_deepsparse"], samples["sparse_95_deepsparse"]),
-        "ratio_90_to_best_dense": speedup.ratio_of(samples[best], samples["sparse_90_deepsparse"]),
+        "ratio_90": pairs.ratio_of(samples["dense_deepsparse"], samples["sparse_90_deepsparse"]),
+        "ratio_95": pairs.ratio_of(samples["dense_deepsparse"], samples["sparse_95_deepsparse"]),
+        "ratio_90_to_best_dense": pairs.ratio_of(samples[best], samples["sparse_90_deepsparse"]),
     }
     print(
         json.dumps(

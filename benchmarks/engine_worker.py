@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparse_core import deepsparse_client, engines, onnx_export, speedup
+from sparse_core import deepsparse_client, engines, onnx_export, pairs
 from sparse_core.machine import load, machine
 from sparse_core.spec import SpeedupSpec
 
@@ -48,7 +48,7 @@ def main() -> None:
         return
 
     before = load()
-    pair = speedup.prepare(SpeedupSpec(architecture="resnet50", sparsity=0.9))
+    pair = pairs.prepare(SpeedupSpec(architecture="resnet50", sparsity=0.9))
     shape = (given.batch_size, 3, pair.transform.crop, pair.transform.crop)
     pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     seconds: dict[str, list[float]] = {"worker": [], "direct": []}

@@ -15,12 +15,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sparse_core import datasets, engines, pictures, speedup
+from sparse_core import datasets, engines, pictures
 from sparse_core.datasets import Dataset
 from sparse_core.errors import InputError
+from sparse_core.pairs import Pair, both, line_of
 from sparse_core.pictures import Pictures, normalised
 from sparse_core.probe import initial_classifier, shuffled_rows
-from sparse_core.spec import Hyperparameters, SpeedupSpec
+from sparse_core.spec import Hyperparameters, Report, SpeedupSpec
 from sparse_core.transforms import Transform
 
 BATCH_SIZE = 64
@@ -107,16 +108,14 @@ def open_dataset(spec: SpeedupSpec) -> Dataset:
     return dataset
 
 
-def measure(
-    pair: "speedup.Pair", spec: SpeedupSpec, engine: str, dataset: Dataset, report: "speedup.Report"
-) -> dict[str, Any]:
+def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report: Report) -> dict[str, Any]:
     """Train for ``spec.epochs`` epochs through both networks in turn, chunk by chunk, and return the record's line.
 
     ``accuracy`` is that of the sparse backbone, None for a mask made for timing.
     """
     size = chunk_size(len(dataset.train.labels), spec.epochs)
     report({"stage": f"{engines.LABELS[engine]}: compiling", "done": 0, "total": 0, "seconds_left": None})
-    with speedup.both(pair, engine, BATCH_SIZE, spec.threads) as (dense, sparse, difference):
+    with both(pair, engine, BATCH_SIZE, spec.threads) as (dense, sparse, difference):
         dimensions = int(pair.sparse.dimensions)  # type: ignore[arg-type]
         pipelines = {
             name: Pipeline(compiled, dataset, pair.transform, dimensions)
@@ -124,7 +123,7 @@ def measure(
         }
         pictures_trained = len(dataset.train.labels)
         samples = _in_turn(pipelines, pictures_trained, size, spec.epochs, report)
-        line = speedup.line_of(sparse, pair, samples["dense"], samples["sparse"])
+        line = line_of(sparse, pair, samples["dense"], samples["sparse"])
         decode = _decode_seconds(pipelines["sparse"], pictures_trained)
         return {
             **line,
@@ -157,7 +156,7 @@ def chunk_size(rows: int, epochs: int) -> int:
 
 
 def _in_turn(
-    pipelines: dict[str, Pipeline], rows: int, size: int, epochs: int, report: "speedup.Report"
+    pipelines: dict[str, Pipeline], rows: int, size: int, epochs: int, report: Report
 ) -> dict[str, list[float]]:
     """Milliseconds a picture of each chunk, for both pipelines; whole chunks only, so that they compare."""
     samples: dict[str, list[float]] = {name: [] for name in pipelines}

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core import estimates, networks, transfers
-from sparse_core.spec import ExportSpec, ImportSpec, InspectSpec, Job, StructureSpec
-from sparse_core.transfers import Report
+from sparse_core.spec import ExportSpec, ImportSpec, InspectSpec, Job, Report, StructureSpec
 
 
 def run(job: Job, report: Report) -> dict[str, Any]:

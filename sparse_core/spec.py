@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -16,6 +16,8 @@ OPTIMIZERS = ("sgd", "adamw")
 DISTRIBUTIONS = ("uniform", "erk")
 SPEEDUP_MODES = ("inference", "training")
 FULL_LEARNING_RATE = 0.001
+Report = Callable[[dict[str, Any]], None]  # how a job tells its progress; may raise Cancelled
+
 FULL_LEARNING_RATES = {"aircraft": 0.01, "cars": 0.01}
 
 

@@ -27,9 +27,17 @@ from sparse_core import (
 )
 from sparse_core.library import BackboneCard
 from sparse_core.records import Record, Records
-from sparse_core.spec import AnyTransfer, FinetuneSpec, Job, ProbeSpec, TransferSpec, protocol, record_document, run_id
-
-Report = Callable[[dict[str, Any]], None]
+from sparse_core.spec import (
+    AnyTransfer,
+    FinetuneSpec,
+    Job,
+    ProbeSpec,
+    Report,
+    TransferSpec,
+    protocol,
+    record_document,
+    run_id,
+)
 
 REPORT_SECONDS = 0.2
 

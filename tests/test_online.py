@@ -7,7 +7,7 @@ from PIL import ExifTags, Image
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 
-from sparse_core import datasets, engines, masks, models, online, pictures, runner, speedup
+from sparse_core import datasets, engines, masks, models, online, pairs, pictures, runner, speedup
 from sparse_core.errors import InputError
 from sparse_core.probe import initial_classifier
 from sparse_core.spec import Job, SpeedupSpec
@@ -204,12 +204,12 @@ def networks(monkeypatch):
     torch.manual_seed(0)
     sparse = models.build("resnet20")
     masks.apply(sparse, masks.top_k(sparse, 0.5))
-    known = speedup.prepare
+    known = pairs.prepare
 
     def prepare(spec):
         made = known(spec)
         timing_only = spec.dataset != "digits"
-        return speedup.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
+        return pairs.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
 
     monkeypatch.setattr(speedup, "prepare", prepare)
     monkeypatch.setattr(engines, "MEASURE_SECONDS", 0.0)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from sparse_core import cli, deepsparse_client, engines, library, masks, models, runner, speeds, speedup
+from sparse_core import cli, deepsparse_client, engines, library, masks, models, pairs, runner, speeds, speedup
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.spec import Job, SpeedupSpec
 
@@ -77,7 +77,7 @@ def seconds(monkeypatch):
 
 
 def test_a_ratio_is_that_of_the_medians():
-    found = speedup.ratio_of([10, 12, 11, 13, 30], [5, 4, 5, 5, 6])
+    found = pairs.ratio_of([10, 12, 11, 13, 30], [5, 4, 5, 5, 6])
     assert found.ratio == pytest.approx(12 / 5)
     assert found.spread == pytest.approx((13 - 11) / 12)  # the sparse quartiles are both 5
     assert found.low <= found.ratio <= found.high
@@ -90,20 +90,20 @@ def test_the_interval_is_the_bootstraps_over_whole_rounds():
     rows = generator.integers(25, size=(20_000, 25))
     ratios = np.median(dense[rows], 1) / np.median(sparse[rows], 1)
     low, high = np.percentile(ratios, [2.5, 97.5])
-    found = speedup.ratio_of(dense, sparse)
+    found = pairs.ratio_of(dense, sparse)
     assert found.low == pytest.approx(low, rel=0.03)
     assert found.high == pytest.approx(high, rel=0.03)
-    assert found == speedup.ratio_of(dense, sparse)
+    assert found == pairs.ratio_of(dense, sparse)
 
 
 def test_what_meets_both_networks_of_a_round_leaves_the_ratio_alone():
     dense = [1.0, 5.0, 2.0, 9.0, 3.0]
-    found = speedup.ratio_of(dense, [value / 4 for value in dense])
+    found = pairs.ratio_of(dense, [value / 4 for value in dense])
     assert (found.ratio, found.low, found.high) == (4, 4, 4)
 
 
 def test_times_that_do_not_vary_leave_no_doubt():
-    assert speedup.ratio_of([6, 6, 6], [2, 2, 2]) == speedup.Ratio(3, 3, 3, 0)
+    assert pairs.ratio_of([6, 6, 6], [2, 2, 2]) == pairs.Ratio(3, 3, 3, 0)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_times_that_do_not_vary_leave_no_doubt():
     ],
 )
 def test_a_gain_is_one_only_where_the_interval_excludes_1(dense, sparse, gain):
-    assert speedup.ratio_of(dense, sparse).gain == gain
+    assert pairs.ratio_of(dense, sparse).gain == gain
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_gain_is_one_only_where_the_interval_excludes_1(dense, sparse, gain):
 )
 def test_too_few_rounds_and_times_that_are_none_are_refused(dense, sparse):
     with pytest.raises(InputError, match="three rounds or more of times above 0"):
-        speedup.ratio_of(dense, sparse)
+        pairs.ratio_of(dense, sparse)
 
 
 def test_a_real_measurement_is_kept_whole():
@@ -170,7 +170,7 @@ def test_a_backbone_is_measured_against_a_dense_network_of_its_architecture(spar
 
 @pytest.mark.parametrize("distribution", ["uniform", "erk"])
 def test_a_mask_for_timing_prunes_all_but_the_first_convolution(distribution):
-    pair = speedup.prepare(spec(sparsity=0.8, distribution=distribution))
+    pair = pairs.prepare(spec(sparsity=0.8, distribution=distribution))
     zeros = {
         name: float((layer.weight == 0).float().mean())
         for name, layer in pair.sparse.named_modules()
