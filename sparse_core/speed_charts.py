@@ -48,7 +48,8 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
         _, limits = charts.sparsity_axis(panels.x(0), rows["sparsity"], FREE)
     else:
         limits = _doubling_axis(panels.x(0), rows["batch_size"])
-    panels.y(0)["range"] = [0, 1.12 * max(rows["ratio_high"].max(), 1.0)]
+    top = 1.12 * max(rows["ratio_high"].max(), 1.0)
+    panels.y(0)["range"] = [-0.06 * top, top]  # so that a word fits under an interval that reaches down to 0
     panels.dense_line(0, *limits, height=1)
     for (words, origin), line in placed.groupby(["engine_words", "origin"], sort=False):
         panels.add(0, f"{words}, {origin}", _speedup_line(line.sort_values("x", kind="stable")))
