@@ -234,6 +234,7 @@ def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
         architecture=options.architecture,
         sparsity=options.sparsity,
         distribution=options.distribution,
+        densities_of=options.densities_of,
         engines=tuple(_words(options.engines)),
         batch_sizes=tuple(_whole_numbers("--batch-sizes", options.batch_sizes)),
         threads=options.threads,
@@ -355,6 +356,7 @@ def _parser() -> argparse.ArgumentParser:
     speedup.add_argument(
         "--distribution", choices=DISTRIBUTIONS, default="uniform", help="of that mask (default uniform)"
     )
+    speedup.add_argument("--densities-of", default="", help="or that mask has the layer densities of this backbone")
     speedup.add_argument("--engines", default="", help="such as deepsparse,onnxruntime,torch; all there are by default")
     speedup.add_argument("--batch-sizes", default="1,64", help="default 1,64")
     speedup.add_argument("--threads", type=int, default=0, help="default: all cores")

@@ -119,6 +119,25 @@ def top_k(
     return Mask({name: part.view(shapes[name]) for name, part in zip(weights, kept.split(sizes), strict=True)})
 
 
+def with_densities(module: nn.Module, shares: Mapping[str, float]) -> Mask:
+    """Keep in each prunable layer the share of its weights, in [0, 1], that are largest in absolute value.
+
+    Raises InputError where ``shares`` names other layers than the network has.
+    """
+    weights = prunable(module)
+    if weights.keys() != shares.keys():
+        other = next(iter(weights.keys() ^ shares.keys()))
+        raise InputError(f"Expected a density for each layer of the network and for no other; {other} is only in one.")
+    return Mask(
+        {
+            name: _keep_highest(weight.detach().abs().flatten(), round((1 - shares[name]) * weight.numel())).view_as(
+                weight
+            )
+            for name, weight in weights.items()
+        }
+    )
+
+
 def magnitude(module: nn.Module, sparsity: float) -> Mask:
     """Prune the weights that are smallest in absolute value over the whole network, in one shot: see ``top_k``."""
     return top_k(module, sparsity)

@@ -11,8 +11,10 @@ import torch
 from scipy.stats import bootstrap
 
 from sparse_core import engines, masks, models
+from sparse_core.backbones import Backbone
 from sparse_core.errors import InputError
 from sparse_core.spec import SpeedupSpec
+from sparse_core.transfers import load_backbone
 from sparse_core.transforms import Transform
 
 LEAST_SPARSITY = 0.005  # a dense network has a few zeros, too
@@ -43,7 +45,8 @@ def prepare(spec: SpeedupSpec) -> Pair:
     torch.manual_seed(0)
     dense = models.build(architecture, variant).eval()
     sparse = copy.deepcopy(dense)
-    masks.apply(sparse, masks.top_k(sparse, spec.sparsity, spec.distribution, dense_first=True))
+    masks.apply(sparse, _timing_mask(sparse, spec))
+    measured = masks.sparsity(sparse).total
     transform = models.ARCHITECTURES[architecture].variants[models.resolve_variant(architecture, variant)]
     return Pair(
         dense,
@@ -55,9 +58,9 @@ def prepare(spec: SpeedupSpec) -> Pair:
             "backbone_hash": "",
             "architecture": architecture,
             "method": "",
-            "sparsity": spec.sparsity,
-            "distribution": spec.distribution,
-            "measured_sparsity": masks.sparsity(sparse).total,
+            "sparsity": spec.sparsity or round(measured, 4),
+            "distribution": f"as in {spec.densities_of}" if spec.densities_of else spec.distribution,
+            "measured_sparsity": measured,
         },
     )
 
@@ -151,14 +154,24 @@ def _bf16_is_exact(pair: Pair) -> bool:
     return True
 
 
-def _from_backbone(name: str) -> Pair:
-    from sparse_core.transfers import load_backbone
+def _timing_mask(module: torch.nn.Module, spec: SpeedupSpec) -> masks.Mask:
+    if not spec.densities_of:
+        return masks.top_k(module, spec.sparsity, spec.distribution, dense_first=True)
+    layers = masks.sparsity(_sparse_backbone(spec.densities_of).mask).layers
+    return masks.with_densities(module, {name: 1 - layer for name, layer in layers.items()})
 
+
+def _sparse_backbone(name: str) -> Backbone:
     backbone = load_backbone(name)
     if backbone.sparsity < LEAST_SPARSITY:
         raise InputError(
             f"{name} is dense, with {backbone.sparsity:.1%} of its weights 0, so there is nothing to gain. Name a sparse one."
         )
+    return backbone
+
+
+def _from_backbone(name: str) -> Pair:
+    backbone = _sparse_backbone(name)
     torch.manual_seed(0)
     card = backbone.card
     return Pair(

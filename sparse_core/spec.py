@@ -149,14 +149,16 @@ class ExportSpec:
 class SpeedupSpec:
     """How fast a sparse backbone runs beside the dense one of its architecture.
 
-    Either ``backbone`` names one, or ``architecture`` with ``sparsity`` and ``distribution`` asks for a mask made for timing
-    only. No engines means every one there is; ``threads`` 0 means all cores. ``mode`` training needs a ``dataset``.
+    Either ``backbone`` names one, or ``architecture`` asks for a mask made for timing only: with ``sparsity`` and
+    ``distribution``, or with the layer densities of the backbone that ``densities_of`` names. No engines means every one
+    there is; ``threads`` 0 means all cores. ``mode`` training needs a ``dataset``.
     """
 
     backbone: str = ""
     architecture: str = ""
     sparsity: float = 0.0
     distribution: str = "uniform"
+    densities_of: str = ""
     engines: tuple[str, ...] = ()
     batch_sizes: tuple[int, ...] = (1, 64)
     threads: int = 0
@@ -170,7 +172,9 @@ class SpeedupSpec:
         _require_known("mode", self.mode, SPEEDUP_MODES)
         if bool(self.backbone) == bool(self.architecture):
             raise InputError("Expected either a backbone or an architecture with a sparsity; got both or neither.")
-        if self.architecture:
+        if self.backbone and self.densities_of:
+            raise InputError("The backbone itself is measured; densities of another one need an architecture instead.")
+        if self.architecture and not self.densities_of:
             _require(0 < self.sparsity < 1, "sparsity", "in (0, 1)", self.sparsity)
         for size in self.batch_sizes:
             _require(size >= 1, "batch size", "at least 1", size)

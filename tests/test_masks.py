@@ -106,6 +106,16 @@ def test_uniform_densities():
     )
 
 
+def test_given_densities_keep_that_share_of_the_largest_weights_of_each_layer():
+    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Conv2d(2, 1, 1, bias=False))
+    network[0].weight.data = torch.tensor([4.0, -1, 3, -2, 8, 7, 6, -5]).view(2, 1, 2, 2)
+    mask = masks.with_densities(network, {"0.weight": 0.5, "1.weight": 1.0})
+    assert mask.tensors["0.weight"].flatten().tolist() == [False, False, False, False, True, True, True, True]
+    assert mask.tensors["1.weight"].all()
+    with pytest.raises(InputError, match=r"1\.weight is only in one"):
+        masks.with_densities(network, {"0.weight": 0.5})
+
+
 def test_scores_decide_in_place_of_magnitudes():
     weights = {"w": torch.tensor([[4.0, 3.0], [2.0, 1.0]])}
     mask = masks.top_k(weights, 0.5, scores={"w": torch.tensor([[0.0, 1.0], [-2.0, 3.0]])})

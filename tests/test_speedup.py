@@ -184,6 +184,19 @@ def test_a_mask_for_timing_prunes_all_but_the_first_convolution(distribution):
     assert masks.sparsity(pair.dense).total == 0
 
 
+def test_a_mask_for_timing_takes_the_layer_densities_of_a_backbone(sparse_backbone):
+    asked = spec(sparsity=0.0, densities_of=sparse_backbone)
+    pair = pairs.prepare(asked)
+    made, taken = masks.sparsity(pair.sparse), masks.sparsity(pairs.prepare(spec(backbone=sparse_backbone)).sparse)
+    assert made.layers == pytest.approx(taken.layers, abs=1e-9)
+    assert (pair.description["timing_only"], pair.description["backbone"]) == (True, "")
+    assert (pair.description["distribution"], pair.description["sparsity"]) == ("as in pruned", 0.8)
+    with pytest.raises(InputError, match="only in one"):
+        pairs.prepare(spec(architecture="resnet32", sparsity=0.0, densities_of=sparse_backbone))
+    with pytest.raises(InputError, match="need an architecture instead"):
+        spec(backbone=sparse_backbone, densities_of=sparse_backbone)
+
+
 def test_dense_and_sparse_take_turns_and_no_one_always_begins(seconds):
     turns = seconds([0.003] * 4, [0.001] * 4)
     (line,) = run(spec())["lines"]
