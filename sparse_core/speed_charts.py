@@ -137,7 +137,7 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
     marks = {"symbol": "line-ns", "size": 26, "opacity": 1, "line": {"color": charts.PURPLE, "width": 4}}
     decode = {"mode": "markers", "x": table["decode"].tolist(), "y": rows, "marker": marks, "hovertext": hover}
     panels.add(0, "Decoding alone", decode)
-    names = [f"{charts.shortened(row.network, 28)}<br>{row.which}, {row.engine_words}" for row in table.itertuples()]
+    names = [f"{_short(row)}<br>{row.which}, {row.engine_words}" for row in table.itertuples()]
     panels.y(0).update(tickvals=rows, ticktext=names, range=[len(rows) - 0.5, -0.5], showgrid=False)
     panels.x(0)["rangemode"] = "tozero"
     return panels.figure().update_layout(barmode="stack")
@@ -191,7 +191,7 @@ def _at_dense(right: float) -> dict[str, Any]:
 def _short(row: Any) -> str:
     """A network in few words: the mask of a timing-only one is left to the pointer."""
     words = f"{architecture_label(row.architecture)} {sparsity_label(row.sparsity)}, {speed_tables.TIMING_ONLY}"
-    return words if row.timing_only else row.network
+    return charts.shortened(words if row.timing_only else row.network, 36)
 
 
 def _small(text: str) -> dict[str, Any]:

@@ -371,7 +371,8 @@ def test_the_split_of_an_epoch():
     speeds.write(training_record("a", lines=[training_line(**splits)]))
     app = open_page(part="Online training")
     traces = {trace["name"]: trace["x"] for trace in figure(app, 1)["data"]}
-    # Dense above sparse.
+    named = figure(app, 1)["layout"]["yaxis"]["ticktext"]
+    assert named == [f"EfficientNet-Lite0, magnitude 50 %<br>{which}, DeepSparse" for which in ("dense", "sparse")]
     assert traces["Backbone"] == [90.0, 30.0]
     assert traces["Classifier"] == [5.0, 5.0]
     assert traces["Waiting for pictures"] == [2.0, 2.0]
