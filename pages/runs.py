@@ -5,10 +5,11 @@ import streamlit as st
 
 from pages import finetuned_network, parts
 from sparse_core import charts, jobs, views
-from sparse_core.catalog import METRICS, architecture_label, task_label
+from sparse_core.catalog import METRICS, task_label
 from sparse_core.records import Record, Records
 from sparse_core.runs import command, curves, label
 from sparse_core.spec import Job, first_free_replicate, recorded
+from sparse_core.speed_tables import spec_words
 from sparse_core.store import Store
 
 USUAL_SEEDS = {"linear": 5, "full": 1}
@@ -219,8 +220,7 @@ def _job_words(status: jobs.Status) -> str:
     """What was asked, such as: Finetuning of resnet20-pruned on Digits, 1 seed."""
     spec, seeds = status.job.spec, views.counted(len(status.job.seeds), "seed")
     if status.job.kind == "speedup":
-        sparse = f"{architecture_label(spec.architecture)} at {views.sparsity_label(spec.sparsity)}"
-        return f"Speedup of {spec.backbone or sparse}"
+        return f"Speedup of {spec_words(spec, {})}"
     return f"{STARTED[status.job.kind]} of {spec.backbone} on {task_label(spec.dataset)}, {seeds}"
 
 

@@ -212,18 +212,26 @@ def _architecture() -> dict[str, Any] | None:
         bind="query-params",
         width=200,
     )
-    sparsity = st.number_input(
-        "Sparsity (%)", 1.0, 99.9, 90.0, 1.0, format="%g", key="to_sparsity", bind="query-params", width=130
-    )
+    alike = {
+        card.name: f"As in {views.backbone_label(card)}"
+        for card in backbones.available()
+        if card.architecture == architecture and card.sparsity and card.ready
+    }
+    zeros = {**DISTRIBUTION_NAMES, **alike}
     distribution = st.selectbox(
         "Zeros",
-        list(DISTRIBUTION_NAMES),
-        format_func=DISTRIBUTION_NAMES.__getitem__,
+        list(zeros),
+        format_func=zeros.__getitem__,
         key="distribution",
         bind="query-params",
-        width=210,
+        width=260,
         help="Uniform: each convolution but the first alike. Erdős–Rényi-Kernel: small layers keep more of their weights, "
-        "as in RigL.",
+        "as in RigL. As in a backbone: each layer is as sparse as that of the backbone.",
+    )
+    if distribution in alike:
+        return {"architecture": architecture, "densities_of": distribution}
+    sparsity = st.number_input(
+        "Sparsity (%)", 1.0, 99.9, 90.0, 1.0, format="%g", key="to_sparsity", bind="query-params", width=130
     )
     return {"architecture": architecture, "sparsity": round(float(sparsity) / 100, 5), "distribution": distribution}
 

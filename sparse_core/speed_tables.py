@@ -19,6 +19,7 @@ from sparse_core.views import SERIES_KEY, series_names, sparsity_label
 
 MODES = {"inference": "Inference", "training": "Online training"}
 DISTRIBUTIONS = {"uniform": "uniform mask", "erk": "Erdős–Rényi-Kernel mask"}
+DENSITIES_OF = "as in "  # what a record's distribution begins with where a backbone gave the layer densities
 TIMING_ONLY = "timing only"
 
 LATEST_KEY = ["machine", "mode", "dataset", "architecture", "backbone_hash", "distribution", "sparsity", "engine"]
@@ -42,7 +43,7 @@ def table(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.Da
     rows["engine_words"] = [
         engine_words(*pair) for pair in rows[["engine", "precision"]].itertuples(index=False, name=None)
     ]
-    rows["origin"] = [_origin(row) for row in rows.itertuples(index=False)]
+    rows["origin"] = [_origin(row, labels) for row in rows.itertuples(index=False)]
     rows["network"] = [_network(row, labels) for row in rows.itertuples(index=False)]
     return rows
 
@@ -278,8 +279,9 @@ def spec_words(spec: SpeedupSpec, labels: Mapping[str, str]) -> str:
     """What a spec asks to time, such as "ResNet18 at 90 %, uniform mask (timing only)"."""
     if spec.backbone:
         return labels.get(spec.backbone, spec.backbone)
-    words = f"{architecture_label(spec.architecture)} at {sparsity_label(spec.sparsity)}"
-    return f"{words}, {DISTRIBUTIONS[spec.distribution]} ({TIMING_ONLY})"
+    distribution = f"{DENSITIES_OF}{spec.densities_of}" if spec.densities_of else spec.distribution
+    sparse = "" if spec.densities_of else f" at {sparsity_label(spec.sparsity)}"
+    return f"{architecture_label(spec.architecture)}{sparse}, {_mask_words(distribution, labels)}"
 
 
 def command(spec: SpeedupSpec) -> str:
@@ -287,6 +289,8 @@ def command(spec: SpeedupSpec) -> str:
     words = ["python", "-m", "sparse_core", "speedup"]
     if spec.backbone:
         words += ["--backbone", spec.backbone]
+    elif spec.densities_of:
+        words += ["--architecture", spec.architecture, "--densities-of", spec.densities_of]
     else:
         words += ["--architecture", spec.architecture, "--sparsity", f"{spec.sparsity:g}"]
         words += ["--distribution", spec.distribution] if spec.distribution != "uniform" else []
@@ -315,17 +319,20 @@ def made_on(record: dict[str, Any]) -> str:
     return f"{machine_label(machine.get('processor', ''), machine.get('cores') or math.nan)} ({sets}); {named}{busy}."
 
 
-def _origin(row: Any) -> str:
-    if row.timing_only:
-        return f"{DISTRIBUTIONS.get(row.distribution, row.distribution)} ({TIMING_ONLY})"
-    return row.method or "Unknown method"
+def _origin(row: Any, labels: Mapping[str, str]) -> str:
+    return _mask_words(row.distribution, labels) if row.timing_only else row.method or "Unknown method"
+
+
+def _mask_words(distribution: str, labels: Mapping[str, str]) -> str:
+    """A mask made for timing, by its distribution or by the backbone whose layer densities it has."""
+    backbone = distribution.removeprefix(DENSITIES_OF)
+    taken = f"mask as in {labels.get(backbone, backbone)}"
+    return f"{DISTRIBUTIONS.get(distribution) or taken} ({TIMING_ONLY})"
 
 
 def _network(row: Any, labels: Mapping[str, str]) -> str:
-    words = f"{architecture_label(row.architecture)} at {sparsity_label(row.sparsity)}"
-    if row.timing_only:
-        return f"{words}, {_origin(row)}"
-    return labels.get(row.backbone) or f"{words}, {_origin(row)}"
+    words = f"{architecture_label(row.architecture)} at {sparsity_label(row.sparsity)}, {_origin(row, labels)}"
+    return words if row.timing_only else labels.get(row.backbone) or words
 
 
 def _held(row: Any) -> str:

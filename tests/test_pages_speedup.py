@@ -233,6 +233,16 @@ def test_what_was_chosen_is_asked_for():
     assert spec.engines == tuple(name for name in engines.names() if not engines.missing(name))
 
 
+def test_the_layer_densities_of_a_backbone_can_be_taken():
+    chosen = {"what": "An architecture, timing only", "of_architecture": "EfficientNet-Lite0"}
+    press(open_page(**chosen, distribution="As in EfficientNet-Lite0, magnitude 50 %"), "Measure")
+    (job,) = asked()
+    assert (job.spec.architecture, job.spec.densities_of, job.spec.sparsity) == ("efficientnet_lite0", SPARSE, 0.0)
+    assert f"--densities-of {SPARSE}" in speed_tables.command(job.spec)
+    words = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
+    assert open_page(job=jobs.queued()[0]).subheader[0].value == words
+
+
 def test_the_form_is_shut_once_there_is_something_to_see():
     speeds.write(speed_record())
     app = open_page()

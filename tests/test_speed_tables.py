@@ -37,12 +37,14 @@ def test_networks_and_engines_in_words():
         speed_record("b", distribution="erk"),
         backbone("c"),
         backbone("d", backbone="gone"),
+        speed_record("e", distribution="as in net"),
     )
     assert rows["network"].tolist() == [
         *["ResNet50 at 90 %, uniform mask (timing only)"] * 2,
         "ResNet50 at 90 %, Erdős–Rényi-Kernel mask (timing only)",
         "My net",
         "EfficientNet-Lite0 at 50 %, Magnitude",
+        "ResNet50 at 90 %, mask as in My net (timing only)",
     ]
     assert rows["engine_words"].tolist()[:2] == ["DeepSparse", "PyTorch (bf16)"]
     assert set(rows["machine"]) == {"Some processor, 2 cores"}
