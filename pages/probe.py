@@ -104,7 +104,9 @@ def _result(status: jobs.Status) -> None:
         st.metric(
             "Features",
             "from cache" if result["features_cached"] else views.duration(result["seconds_features"]),
-            help=f"Computed by {engines.LABELS[result['engine']]} {result['engine_version']}.",
+            help=f"Computed by {engines.LABELS[result['engine']]} {result['engine_version']}."
+            if "engine" in result
+            else None,
         )
     for note in result["notes"]:
         st.warning(note)
