@@ -101,6 +101,7 @@ HEADINGS = {
     "peak_memory_bytes": "Peak memory (bytes)",
     "output_difference": "Difference to PyTorch's output",
     "spread": "Spread of times (%)",
+    "busy_before": "Other work before (%)",
     "load_before": "Load before",
     "load_after": "Load after",
     "share": "Share of time (%)",

@@ -34,8 +34,16 @@ def processor() -> str:
 
 
 def load() -> float:
-    """Processes that waited for a core in the last minute, for each core: above 1 the machine is busy."""
+    """Processes that ran or waited in the last minute, for each core: above 1 the machine is busy."""
     return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+def busy(seconds: float = 1.0) -> float:
+    """The share, in [0, 1], of all cores' time that is taken over the next ``seconds``, in which the caller only waits.
+
+    Unlike the load of the last minute it does not count what the caller itself did before.
+    """
+    return psutil.cpu_percent(seconds) / 100
 
 
 def _flags() -> set[str]:

@@ -110,10 +110,10 @@ def without_gain(rows: pd.DataFrame) -> list[str]:
 
 
 def doubts(rows: pd.DataFrame) -> list[str]:
-    """Why figures of one measurement are unreliable: a sentence for the load it began with, one for each wide spread."""
-    busy = rows["load_before"].max()
+    """Why figures of one measurement are unreliable: a sentence for other work when it began, one for each wide spread."""
+    busy = rows["busy_before"].max()
     words = (
-        [f"The machine had other work when it began: {busy:.2f} waiting processes a core."]
+        [f"The machine had other work when it began, which took {100 * busy:.0f} % of its cores' time."]
         if busy > speeds.BUSY
         else []
     )

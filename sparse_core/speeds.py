@@ -23,7 +23,7 @@ from sparse_core.paths import home, write_text
 
 GAINS = ("faster", "no gain", "slower")
 SPREAD_LIMIT = 0.15  # interquartile range over median, above which figures are called unreliable
-BUSY = 0.5  # waiting processes a core before the start, above which they are, too
+BUSY = 0.25  # share of the cores' time that other work took just before the start, above which they are, too
 
 # Without these a file is no measurement; what else it holds may be absent.
 _NEEDED = {
@@ -48,7 +48,15 @@ _RECORD_FIELDS = {
         name: name
         for name in (
             *("created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method", "sparsity"),
-            *("distribution", "measured_sparsity", "load_before", "load_after", "product_version", "commit"),
+            *(
+                "distribution",
+                "measured_sparsity",
+                "busy_before",
+                "load_before",
+                "load_after",
+                "product_version",
+                "commit",
+            ),
         )
     },
 }
@@ -71,7 +79,17 @@ COLUMNS = (
     *("quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high", "rounds"),
 )
 _NUMBERS = (
-    *("sparsity", "load_before", "load_after", "cores", "batch_size", "threads", "measured_sparsity", "ratio"),
+    *(
+        "sparsity",
+        "busy_before",
+        "load_before",
+        "load_after",
+        "cores",
+        "batch_size",
+        "threads",
+        "measured_sparsity",
+        "ratio",
+    ),
     *("milliseconds_per_image", "dense_milliseconds_per_image", "ratio_low", "ratio_high", "spread"),
     *("images_per_second", "seconds_to_compile", "peak_memory_bytes", "seconds_per_epoch", "dense_seconds_per_epoch"),
     *("accuracy", "output_difference", "quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high"),

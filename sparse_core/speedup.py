@@ -17,7 +17,7 @@ import numpy as np
 
 from sparse_core import __version__, engines, online, speeds
 from sparse_core.errors import InputError
-from sparse_core.machine import load, machine
+from sparse_core.machine import busy, load, machine
 from sparse_core.pairs import Pair, both, line_of, prepare
 from sparse_core.paths import REPOSITORY
 from sparse_core.spec import Report, SpeedupSpec
@@ -36,7 +36,7 @@ def measure(spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     chosen, problems = _engines(spec)
     _require_threads(spec)
     pair = prepare(spec)
-    before = load()
+    taken, before = busy(), load()
     lines: list[dict[str, Any]] = []
     for words, work in _parts(spec, pair, chosen, report):
         try:
@@ -46,8 +46,8 @@ def measure(spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     if not lines:
         raise InputError(" ".join(problems))
     for line in lines:
-        line["reliable"] = line["spread"] <= SPREAD_LIMIT and before <= BUSY
-    return _record(spec, pair, lines, problems, before)
+        line["reliable"] = line["spread"] <= SPREAD_LIMIT and taken <= BUSY
+    return {**_record(spec, pair, lines, problems), "busy_before": taken, "load_before": before, "load_after": load()}
 
 
 def _parts(
@@ -144,9 +144,7 @@ def _require_threads(spec: SpeedupSpec) -> None:
         )
 
 
-def _record(
-    spec: SpeedupSpec, pair: Pair, lines: list[dict[str, Any]], problems: list[str], load_before: float
-) -> dict[str, Any]:
+def _record(spec: SpeedupSpec, pair: Pair, lines: list[dict[str, Any]], problems: list[str]) -> dict[str, Any]:
     now = datetime.now(UTC).replace(tzinfo=None)
     return {
         "id": speeds.new_id(),
@@ -155,8 +153,6 @@ def _record(
         **pair.description,
         "spec": dataclasses.asdict(spec),
         "machine": machine(),
-        "load_before": load_before,
-        "load_after": load(),
         "product_version": __version__,
         "commit": _commit(),
         "lines": lines,

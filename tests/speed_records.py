@@ -63,6 +63,7 @@ def speed_record(measurement: str = "a", **fields: Any) -> dict[str, Any]:
         "measured_sparsity": 0.9,
         "spec": {"architecture": "resnet50", "sparsity": 0.9, "dataset": ""},
         "machine": {"processor": "Some processor", "cores": 2, "instruction_sets": ["avx2"], "versions": {}},
+        "busy_before": 0.02,
         "load_before": 0.1,
         "load_after": 1.0,
         "product_version": "1",

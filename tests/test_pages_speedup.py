@@ -306,11 +306,13 @@ def test_a_result_in_words_with_machine_load_and_problems():
 
 
 def test_what_makes_a_result_doubtful_is_said():
-    given = speed_record(lines=[line(spread=0.32, reliable=False), line(batch_size=1, reliable=False)], load_before=1.5)
+    given = speed_record(
+        lines=[line(spread=0.32, reliable=False), line(batch_size=1, reliable=False)], busy_before=0.75
+    )
     job_id = jobs.submit(Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
     jobs.end(job_id, "done", result=given)
     (warned,) = open_page(job=job_id).warning
-    assert "The machine had other work when it began: 1.50 waiting processes a core." in warned.value
+    assert "The machine had other work when it began, which took 75 % of its cores' time." in warned.value
     assert "The times spread by 32 % in DeepSparse at batch 64." in warned.value
 
 

@@ -206,15 +206,16 @@ def test_dense_and_sparse_take_turns_and_no_one_always_begins(seconds):
 
 @pytest.mark.parametrize(
     ("busy", "sparse", "reliable"),
-    [(0.0, [1, 1, 1, 1], True), (3.0, [1, 1, 1, 1], False), (0.0, [1, 2, 1, 2], False)],
+    [(0.0, [1, 1, 1, 1], True), (0.9, [1, 1, 1, 1], False), (0.0, [1, 2, 1, 2], False)],
     ids=["quiet", "under load", "wide spread"],
 )
 def test_a_busy_machine_and_a_wide_spread_are_unreliable(seconds, monkeypatch, busy, sparse, reliable):
     seconds([3, 3, 3, 3], sparse)
-    monkeypatch.setattr(speedup, "load", lambda: busy)
+    monkeypatch.setattr(speedup, "busy", lambda: busy)
     record = run(spec())
     assert record["lines"][0]["reliable"] is reliable
-    assert (record["load_before"], record["load_after"]) == (busy, busy)
+    assert record["busy_before"] == busy
+    assert min(record["load_before"], record["load_after"]) >= 0
 
 
 @pytest.mark.parametrize("exact", [True, False])
