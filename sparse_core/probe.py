@@ -9,6 +9,7 @@ each epoch; most of it is spared, because it can be shown which predictions cann
 import math
 import pickle
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -296,9 +297,7 @@ class _Classifier:
         self.bias = bias[:, None]
         self.weight_velocity = torch.zeros_like(self.weight)
         self.bias_velocity = torch.zeros_like(self.bias)
-        self.weight_gradient = torch.empty_like(self.weight)
         self.product_weight = self.weight.to(features.dtype)
-        self.product_gradient = self.weight_gradient.to(features.dtype)
         self.gathered = features.new_empty(training.settings.batch_size, features.shape[1])
         self.predictions = _Predictions(training.test)
         self.state: dict[str, Any] = {}
@@ -309,7 +308,20 @@ class _Classifier:
         rate = self.rate * settings.step_factor ** (self.epoch // settings.step_epochs)
         order = torch.from_numpy(shuffled_rows(self.seed, self.epoch, rows))
         with torch.inference_mode():
-            loss = sum(self._step(batch, rate) for batch in order.split(settings.batch_size))
+            loss = _scripted_sgd_epoch(
+                self.training.features,
+                self.training.labels,
+                order,
+                self.weight,
+                self.bias,
+                self.weight_velocity,
+                self.bias_velocity,
+                self.product_weight,
+                self.gathered,
+                rate,
+                settings.momentum,
+                settings.weight_decay,
+            )
             predicted = self.predictions.update(self.product_weight, self.bias)
             top1, mean_per_class = self.training.test.score(predicted)
         self.loss.append(float(loss) / rows)
@@ -347,33 +359,49 @@ class _Classifier:
         tensors = ("weight", "bias", "weight_velocity", "bias_velocity")
         return {"epoch": self.epoch + 1, **curves, **{name: getattr(self, name).clone() for name in tensors}}
 
-    def _step(self, batch: Tensor, rate: float) -> Tensor:
-        """One SGD step on rows ``batch`` (B,); returns the summed loss."""
-        size = len(batch)
-        x = torch.index_select(self.training.features, 0, batch, out=self.gathered[:size])
-        labels = self.training.labels[batch][None]
-        log_probabilities = torch.log_softmax(torch.mm(self.product_weight, x.T) + self.bias, dim=0)
-        loss = -log_probabilities.gather(0, labels).sum()
+
+def _sgd_epoch(
+    features: Tensor,
+    labels: Tensor,
+    order: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    weight_velocity: Tensor,
+    bias_velocity: Tensor,
+    product_weight: Tensor,
+    gathered: Tensor,
+    rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> Tensor:
+    """SGD steps over the rows in ``order`` (N,), as many at once as ``gathered`` (B, D) holds; returns the summed loss."""
+    reduced = product_weight.dtype != weight.dtype
+    loss = torch.zeros(())
+    for batch in torch.split(order, gathered.size(0)):
+        size = batch.size(0)
+        x = torch.index_select(features, 0, batch, out=gathered[:size])
+        target = labels[batch].unsqueeze(0)
+        log_probabilities = torch.log_softmax(torch.mm(product_weight, x.t()) + bias, dim=0)
+        loss = loss - log_probabilities.gather(0, target).sum()
         residual = log_probabilities.exp_()
-        residual.scatter_add_(0, labels, residual.new_full((1, 1), -1.0).expand_as(labels)).div_(size)
-        torch.mm(residual.to(x.dtype), x, out=self.product_gradient)
-        if self.product_gradient is not self.weight_gradient:
-            self.weight_gradient.copy_(self.product_gradient)
-        torch._fused_sgd_(
-            [self.weight, self.bias],
-            [self.weight_gradient, residual.sum(dim=1, keepdim=True)],
-            [self.weight_velocity, self.bias_velocity],
-            lr=rate,
-            momentum=self.training.settings.momentum,
-            weight_decay=self.training.settings.weight_decay,
-            dampening=0.0,
-            nesterov=False,
-            maximize=False,
-            is_first_step=False,  # velocities start at 0, which gives the same first step
-        )
-        if self.product_weight is not self.weight:
-            self.product_weight.copy_(self.weight)
-        return loss
+        residual.scatter_add_(0, target, residual.new_full((1, 1), -1.0).expand_as(target)).div_(size)
+        # torch.optim.SGD's rule; TorchScript would drop the fused one, which returns nothing.
+        gradient = torch.mm(residual.to(x.dtype), x).to(weight.dtype).add_(weight, alpha=weight_decay)
+        weight_velocity.mul_(momentum).add_(gradient)
+        weight.add_(weight_velocity, alpha=-rate)
+        bias_gradient = residual.sum(dim=1, keepdim=True).add_(bias, alpha=weight_decay)
+        bias_velocity.mul_(momentum).add_(bias_gradient)
+        bias.add_(bias_velocity, alpha=-rate)
+        if reduced:
+            product_weight.copy_(weight)
+    return loss
+
+
+# TorchScript runs the loop without Python's lock, which threads of small steps would otherwise wait for most of their time.
+# torch.compile, which torch recommends in its place, needs a C++ compiler on the user's machine.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)
+    _scripted_sgd_epoch = torch.jit.script(_sgd_epoch)
 
 
 class _Test:
