@@ -298,6 +298,7 @@ class _Classifier:
         self.weight_velocity = torch.zeros_like(self.weight)
         self.bias_velocity = torch.zeros_like(self.bias)
         self.product_weight = self.weight.to(features.dtype)
+        self.gradient = torch.empty_like(self.weight, dtype=features.dtype)
         self.gathered = features.new_empty(training.settings.batch_size, features.shape[1])
         self.predictions = _Predictions(training.test)
         self.state: dict[str, Any] = {}
@@ -317,6 +318,7 @@ class _Classifier:
                 self.weight_velocity,
                 self.bias_velocity,
                 self.product_weight,
+                self.gradient,
                 self.gathered,
                 rate,
                 settings.momentum,
@@ -369,12 +371,16 @@ def _sgd_epoch(
     weight_velocity: Tensor,
     bias_velocity: Tensor,
     product_weight: Tensor,
+    gradient: Tensor,
     gathered: Tensor,
     rate: float,
     momentum: float,
     weight_decay: float,
 ) -> Tensor:
-    """SGD steps over the rows in ``order`` (N,), as many at once as ``gathered`` (B, D) holds; returns the summed loss."""
+    """SGD steps over the rows in ``order`` (N,), as many at once as ``gathered`` (B, D) holds; returns the summed loss.
+
+    ``gradient`` (C, D) and ``gathered`` are memory to work in; ``product_weight`` is the weight in the products' precision.
+    """
     reduced = product_weight.dtype != weight.dtype
     loss = torch.zeros(())
     for batch in torch.split(order, gathered.size(0)):
@@ -386,11 +392,10 @@ def _sgd_epoch(
         residual = log_probabilities.exp_()
         residual.scatter_add_(0, target, residual.new_full((1, 1), -1.0).expand_as(target)).div_(size)
         # torch.optim.SGD's rule; TorchScript would drop the fused one, which returns nothing.
-        gradient = torch.mm(residual.to(x.dtype), x).to(weight.dtype).add_(weight, alpha=weight_decay)
-        weight_velocity.mul_(momentum).add_(gradient)
+        torch.mm(residual.to(x.dtype), x, out=gradient)
+        weight_velocity.mul_(momentum).add_(weight, alpha=weight_decay).add_(gradient)
         weight.add_(weight_velocity, alpha=-rate)
-        bias_gradient = residual.sum(dim=1, keepdim=True).add_(bias, alpha=weight_decay)
-        bias_velocity.mul_(momentum).add_(bias_gradient)
+        bias_velocity.mul_(momentum).add_(bias, alpha=weight_decay).add_(residual.sum(dim=1, keepdim=True))
         bias.add_(bias_velocity, alpha=-rate)
         if reduced:
             product_weight.copy_(weight)
