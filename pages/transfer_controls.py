@@ -146,9 +146,15 @@ def heading(status: jobs.Status) -> None:
     st.subheader(f"{labels.get(spec.backbone, spec.backbone)} on {task_label(spec.dataset)}", divider="gray")
 
 
-@st.fragment(run_every=0.5)
 def progress(job_id: str, lines: Callable[[str], pd.DataFrame] | None = None) -> None:
-    """What is being done, how far it is, the time left, live curves where ``lines`` gives some, and the button that cancels."""
+    """What is being done, how far it is, the time left, the button that cancels, and live curves where ``lines`` gives some."""
+    _progress_and_cancel(job_id)
+    if lines:
+        _live_curves(job_id, lines)
+
+
+@st.fragment(run_every=0.5)
+def _progress_and_cancel(job_id: str) -> None:
     status = jobs.status(job_id)
     if status.ended:
         st.rerun()
@@ -156,7 +162,11 @@ def progress(job_id: str, lines: Callable[[str], pd.DataFrame] | None = None) ->
     if st.button("Cancel", icon=":material/close:"):
         jobs.cancel(job_id)
         st.rerun()
-    curves = lines(job_id) if lines else pd.DataFrame()
+
+
+@st.fragment(run_every=2.0)  # drawing takes time from the training that is drawn
+def _live_curves(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
+    curves = lines(job_id)
     if curves.empty:
         return
     value = parts.curve_choice("live_curve", "top1")
