@@ -79,7 +79,7 @@ def main() -> None:
             features._forward(backbone, batch, given.precision)
 
     def end_to_end() -> None:
-        for _ in features._batches(backbone, split, rows, given.precision):
+        for _ in features._by_torch(backbone, given.precision, split, rows):
             pass
 
     paces: dict[str, list[float]] = {"decode_alone": [], "backbone_alone": [], "end_to_end": []}
