@@ -28,7 +28,8 @@ TEST_SHARE = 0.2
 UNREADABLE_SHARE = 0.01
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 TRAINING_PICTURES = {"caltech101": 30, "caltech256": 60}
-LAYOUTS = "D/train/CLASS/* with D/test/CLASS/*, or D/CLASS/*, or Parquet files with columns image and label"
+# Pages show these words as Markdown, in which a star would be lost.
+LAYOUTS = "pictures in D/train/CLASS/ and D/test/CLASS/, or in D/CLASS/, or Parquet files with columns image and label"
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _torchvision_splits(name: str, root: Path, download: bool) -> tuple[Any, Any
     if name not in makers:
         raise InputError(
             f"{TASKS[name].name} cannot be downloaded: its makers took it down. Put the pictures at {_task_folder(name)} as "
-            "train/CLASS/* and test/CLASS/*."
+            "train/CLASS/ and test/CLASS/."
         )
     return makers[name]()
 
@@ -220,7 +221,7 @@ def _download(name: str, folder: Path) -> None:
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"Could not download {TASKS[name].name} ({error}). With no network, put the pictures at {folder} as "
-                "train/CLASS/* and test/CLASS/*, or choose digits, which needs none."
+                "train/CLASS/ and test/CLASS/, or choose digits, which needs none."
             ) from error
         os.rename(temporary, folder)
         os.mkdir(temporary)  # for the context manager to remove
