@@ -18,7 +18,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from benchmarks.page_speed import open_and_reload, reruns
+from benchmarks import stopwatch
+from benchmarks.page_speed import CONTROLS
 from sparse_core import engines, jobs
 from sparse_core.machine import load, machine
 from sparse_core.spec import Job, SpeedupSpec
@@ -70,11 +71,11 @@ def main() -> None:
 def answers(browser: Browser, address: str, rounds: int) -> dict[str, list[float]]:
     """Seconds from a reload to the chart, and for a rerun after a change of a control."""
     seconds: dict[str, list[float]] = {"reload": [], "rerun": []}
+    clicks = stopwatch.requests_of_clicks(browser, address, CONTROLS)
     for _ in range(rounds):
-        page, _, reload = open_and_reload(browser, address, time.perf_counter())
+        _, reload = stopwatch.to_chart_and_again(browser, address, time.time())
         seconds["reload"].append(reload)
-        seconds["rerun"] += reruns(page)
-        page.context.close()
+        seconds["rerun"] += stopwatch.reruns(address, clicks)
     return seconds
 
 

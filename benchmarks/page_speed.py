@@ -4,8 +4,8 @@
 
 Each round starts a server for the bare page and one for the dashboard, in turn and each in a fresh browser context, and takes
 the time from the start of the server's process until the first chart is drawn; then from a reload until it is drawn again; then,
-for some changes of a control, what the server takes for the rerun: from the message that asks for it to the one that says
-it has ended. The ratio is the median over rounds of dashboard over bare page. Prints one JSON line.
+for some changes of a control, each seen for the first time, what the server takes for the rerun: from the message that asks
+for it to the one that says it has ended. The ratio is the median over rounds of dashboard over bare page. Prints one JSON line.
 """
 
 import argparse
@@ -15,9 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, WebSocket
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-
+from benchmarks import stopwatch
 from sparse_core.machine import machine
 from tests.browser import served
 
@@ -26,7 +24,6 @@ import streamlit as st
 
 st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[1, 4, 9])))
 """
-CHART = ".js-plotly-plot .main-svg .trace"
 CONTROLS = ("Full", "Linear", "Both", "Published", "Published and measured")
 
 
@@ -39,21 +36,22 @@ def main() -> None:
         bare = Path(folder) / "bare.py"
         bare.write_text(BARE, encoding="utf-8")
         home = Path(folder) / "home"
+        with served.dashboard(home) as address:
+            clicks = stopwatch.requests_of_clicks(browser, address, CONTROLS)
         for _ in range(given.rounds):
             port = served.free_port()
             words = ["-m", "streamlit", "run", str(bare), "--server.port", str(port), "--server.address", "127.0.0.1"]
-            started = time.perf_counter()
+            started = time.time()
             with served.server(words, port, home) as address:
-                _, seconds_to_chart, reload = open_and_reload(browser, address, started)
-                seconds["bare"].append(seconds_to_chart)
-                seconds["bare_reload"].append(reload)
-            started = time.perf_counter()
+                first, again = stopwatch.to_chart_and_again(browser, address, started)
+                seconds["bare"].append(first)
+                seconds["bare_reload"].append(again)
+            started = time.time()
             with served.dashboard(home) as address:
-                page, seconds_to_chart, reload = open_and_reload(browser, address, started)
-                seconds["dashboard"].append(seconds_to_chart)
-                seconds["reload"].append(reload)
-                seconds["rerun"] += reruns(page)
-                page.context.close()
+                first, again = stopwatch.to_chart_and_again(browser, address, started)
+                seconds["dashboard"].append(first)
+                seconds["reload"].append(again)
+                seconds["rerun"] += stopwatch.reruns(address, clicks)
     ratios = [ours / bare for ours, bare in zip(seconds["dashboard"], seconds["bare"], strict=True)]
     print(
         json.dumps(
@@ -68,55 +66,6 @@ def main() -> None:
             }
         )
     )
-
-
-def open_and_reload(browser: Browser, address: str, started: float) -> tuple[Page, float, float]:
-    """The page, and the seconds from ``started`` to its first chart and from a reload to the chart again."""
-    page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-    page.goto(address, wait_until="commit")
-    page.wait_for_selector(CHART, state="attached", timeout=60_000)
-    first = time.perf_counter() - started
-    page.wait_for_timeout(1500)
-    again = time.perf_counter()
-    page.reload(wait_until="commit")
-    page.wait_for_selector(CHART, state="attached", timeout=60_000)
-    return page, first, time.perf_counter() - again
-
-
-def reruns(page: Page) -> list[float]:
-    """Seconds on the server for each of some changes of a control, each seen for the first time."""
-    asked: list[float] = []
-    taken: list[float] = []
-
-    def on_sent(_: object) -> None:
-        asked.append(time.perf_counter())
-
-    def on_received(payload: object) -> None:
-        if isinstance(payload, bytes) and asked and ended(payload):
-            taken.append(time.perf_counter() - asked[0])
-            asked.clear()
-
-    def on_socket(socket: WebSocket) -> None:
-        socket.on("framesent", on_sent)
-        socket.on("framereceived", on_received)
-
-    page.on("websocket", on_socket)
-    page.reload()
-    page.wait_for_selector(CHART, state="attached")
-    page.wait_for_timeout(1500)
-    taken.clear()
-    for words in CONTROLS:
-        asked.clear()
-        page.get_by_test_id("stButtonGroup").get_by_text(words, exact=True).first.click()
-        page.wait_for_timeout(1200)
-    return taken
-
-
-def ended(payload: bytes) -> bool:
-    """Whether this message of the server says that the script has run to its end."""
-    message = ForwardMsg()
-    message.ParseFromString(payload)
-    return message.WhichOneof("type") == "script_finished"
 
 
 if __name__ == "__main__":
