@@ -164,7 +164,7 @@ def _progress_and_cancel(job_id: str) -> None:
         st.rerun()
 
 
-@st.fragment(run_every=2.0)  # drawing takes time from the training that is drawn
+@st.fragment(run_every=3.0)  # drawing takes time from the training that is drawn; a short one ends before
 def _live_curves(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
     curves = lines(job_id)
     if curves.empty:

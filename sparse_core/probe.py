@@ -32,6 +32,7 @@ VALIDATION_SHARE = 0.2
 COPY_ROWS = 4096
 EVALUATION_ROWS = 256  # the matrix library slows down where one factor is much longer
 EPOCHS_AHEAD = 2
+SMALL_CLASSIFIER = 16_384  # weights; up to here the conversions to bf16 cost more than its products save
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def train(
     beside it, on any number of cores, and after a resume.
 
     ``products`` is the precision of the matrix products: "fp32", "bf16", or "auto", which is bf16 where the processor
-    computes it natively. Weights, momentum and update are fp32 always.
+    computes it natively and the classifier is large enough to gain by it. Weights, momentum and update are fp32 always.
 
     ``on_epoch`` may raise ``Cancelled``. ``checkpoint`` is a file the state goes to every ten seconds, from which the same
     training resumes; it is removed when the training ends or is cancelled.
@@ -127,7 +128,7 @@ def train(
             f"Training and test features must have the same width; got {train_features.shape[1]} and "
             f"{test_features.shape[1]}. Extract both with the same backbone."
         )
-    dtype = _product_type(products)
+    dtype = _product_type(products, classes, train_features.shape[1])
     training = _Training(
         _checked_copy("training", train_features, dtype),
         torch.from_numpy(train_labels),
@@ -176,7 +177,7 @@ def choose_learning_rate(
     labels = _checked_labels("training", train_features, train_labels, classes)
     _require_classes(labels, classes)
     fitted, held_out = validation_split(labels)
-    features = _checked_copy("training", train_features, _product_type("auto"))
+    features = _checked_copy("training", train_features, _product_type("auto", classes, train_features.shape[1]))
     training = _Training(
         features[torch.from_numpy(fitted)],
         torch.from_numpy(labels[fitted]),
@@ -544,10 +545,11 @@ def _largest_row(weight: Tensor) -> float:
     return float(weight.float().norm(dim=1).max())
 
 
-def _product_type(products: str) -> torch.dtype:
+def _product_type(products: str, classes: int, dimensions: int) -> torch.dtype:
     names = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if products == "auto":
-        return torch.bfloat16 if native_bf16() else torch.float32
+        gains = classes * dimensions > SMALL_CLASSIFIER and native_bf16()
+        return torch.bfloat16 if gains else torch.float32
     if products not in names:
         raise unknown_name("precision of products", products, ("auto", *names))
     return names[products]

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import sparse_core.models  # noqa: F401  loads torchvision while the user still reads, not when the first job comes
 from sparse_core import jobs, runner
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.paths import home
