@@ -50,7 +50,7 @@ def requests_of_clicks(browser: Browser, address: str, controls: Sequence[str]) 
     sent: list[bytes] = []
     with _context(browser) as context:
         page = context.new_page()
-        page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+        page.on("websocket", lambda socket: socket.on("framesent", lambda payload: sent.append(payload)))
         page.goto(address)
         page.wait_for_function(CHART, timeout=MINUTE_MS)
         page.wait_for_timeout(SETTLED_MS)
