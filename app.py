@@ -4,17 +4,18 @@ import logging
 
 import streamlit as st
 
-from pages import parts
+from pages import buttons, frame
 from sparse_core.catalog import CITATION
 from sparse_core.errors import InputError
 
 
 def main() -> None:
     """Draw the chosen page. Whatever goes wrong on it is one sentence there and a traceback in the log."""
-    st.set_page_config(page_title="Sparse Transfer Lab", page_icon=str(parts.STATIC / "icon.svg"), layout="wide")
-    parts.provide_plotly()
-    st.html(parts.STYLE)
-    page = parts.navigation()
+    st.set_page_config(page_title="Sparse Transfer Lab", page_icon=str(buttons.STATIC / "icon.svg"), layout="wide")
+    buttons.provide_plotly()
+    st.html(frame.STYLE)
+    frame.load_charts_early()
+    page = frame.navigation()
     try:
         page.run()
     except InputError as error:
@@ -25,7 +26,7 @@ def main() -> None:
             "This page could not be drawn: a fault of ours, written to the log. Reload the page, or choose another."
         )
     st.caption(f"Published runs: {CITATION}. Everything runs on this machine; nothing leaves it.")
-    parts.settle_link(page)
+    frame.settle_link(page)
 
 
 main()

@@ -1,34 +1,22 @@
 """What the pages share: the store, charts and tables with their downloads, and the link to a view."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly
 import plotly.graph_objects as go
 import streamlit as st
 
+from pages import buttons, frame
 from sparse_core import backbones, charts, runs, views
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
 from sparse_core.engines import LABELS
-from sparse_core.paths import REPOSITORY, home
+from sparse_core.paths import home
 from sparse_core.records import Record, Records
 from sparse_core.speed_tables import MODES
 from sparse_core.store import Store, default_database
-
-PAGES = (
-    ("tradeoffs", "Tradeoffs", ":material/show_chart:"),
-    ("tasks", "Tasks", ":material/grid_on:"),
-    ("probe", "Probe", ":material/science:"),
-    ("finetune", "Finetune", ":material/tune:"),
-    ("library", "Library", ":material/inventory_2:"),
-    ("structure", "Structure", ":material/account_tree:"),
-    ("speedup", "Speedup", ":material/speed:"),
-    ("runs", "Runs", ":material/list_alt:"),
-)
 
 CURVE_TITLES = {
     "accuracy": ("How did the accuracy grow?", "on the test data after each epoch, higher is better"),
@@ -40,9 +28,6 @@ USES = {
     "structure": "See its structure",
     "speedup": "Measure its speed",
 }
-
-STATIC = REPOSITORY / "static"
-DOWNLOAD_WIDTH = 1000
 
 HEADINGS = {
     "sparsity": "Sparsity (%)",
@@ -132,198 +117,13 @@ WORDS: dict[str, Callable[[str], str]] = {
     "engine": lambda engine: LABELS.get(engine, engine),
 }
 
-# Words in charts take the page's own text colour, whichever theme is chosen: Plotly's grey is hard to read on white.
-STYLE = """
-<style>
-.stMainBlockContainer { padding-top: 4.5rem; }
-.js-plotly-plot :is(.infolayer, .xaxislayer-above, .yaxislayer-above, .hoverlayer) text {
-  fill: currentColor !important;
-}
-</style>
-"""
-
-_CHART_BUTTONS = """
-<div role="group" aria-label="Download this chart">
-  <button type="button" data-format="png" title="Picture for slides, 2,000 pixels wide">PNG</button>
-  <button type="button" data-format="svg" title="Drawing for print, scales without loss">SVG</button>
-  <button type="button" data-format="html" title="Interactive page that needs nothing else">HTML</button>
-  <span role="status"></span>
-</div>
-"""
-
-_BUTTON_STYLE = """
-div { display: flex; gap: .5rem; align-items: center; flex-wrap: wrap; }
-button {
-  font: inherit; font-size: .875rem; line-height: 1.4; padding: .25rem .75rem; min-height: 2.5rem; cursor: pointer;
-  color: var(--st-text-color); background: var(--st-background-color);
-  border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius, .5rem);
-}
-button:hover, button:focus-visible { color: var(--st-primary-color); border-color: var(--st-primary-color); }
-button:disabled { opacity: .5; cursor: progress; }
-input {
-  font: inherit; font-size: .875rem; flex: 1; min-width: 12rem; padding: .4rem; min-height: 2.5rem;
-  color: var(--st-text-color); background: var(--st-secondary-background-color);
-  border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius, .5rem);
-}
-span { font-size: .875rem; color: var(--st-text-color); }
-"""
-
-# Plotly is loaded on the first click only, from this server: the page's own copy is not reachable from here.
-_CHART_SCRIPT = """
-function plotly(address) {
-  window.sparseTransferPlotly ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = address;
-    script.onload = () => resolve(window.Plotly);
-    script.onerror = () => { delete window.sparseTransferPlotly; reject(new Error("not reachable")); };
-    document.head.append(script);
-  });
-  return window.sparseTransferPlotly;
-}
-
-function save(address, name) {
-  const link = document.createElement("a");
-  link.href = address;
-  link.download = name;
-  link.click();
-}
-
-async function page({ figure, plotly, title }) {
-  const script = await (await fetch(plotly)).text();
-  const heading = document.createElement("title");
-  heading.textContent = title;
-  const json = figure.replaceAll("<", "\\\\u003c");
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8">${heading.outerHTML}
-<script>${script}</script></head><body><div id="chart"></div><script>const figure = ${json};
-Plotly.newPlot("chart", figure.data, figure.layout, { responsive: true, displaylogo: false });</script></body></html>`;
-}
-
-async function download(format, data) {
-  const name = `${data.name}.${format}`;
-  if (format === "html") {
-    const file = new Blob([await page(data)], { type: "text/html" });
-    const address = URL.createObjectURL(file);
-    save(address, name);
-    setTimeout(() => URL.revokeObjectURL(address), 60000);
-    return;
-  }
-  const size = { width: data.width, height: data.height, scale: format === "png" ? 2 : 1 };
-  save(await (await plotly(data.plotly)).toImage(JSON.parse(data.figure), { format, ...size }), name);
-}
-
-export default function ({ data, parentElement }) {
-  const status = parentElement.querySelector("[role=status]");
-  for (const button of parentElement.querySelectorAll("button")) {
-    button.onclick = async () => {
-      button.disabled = true;
-      status.textContent = "";
-      try {
-        await download(button.dataset.format, data);
-      } catch (error) {
-        status.textContent = "The download failed: is the dashboard still running? Reload the page and try again.";
-      }
-      button.disabled = false;
-    };
-  }
-}
-"""
-
-_LINK_FIELD = """
-<div>
-  <input readonly aria-label="Link to this view">
-  <button type="button">Copy link</button>
-  <span role="status"></span>
-</div>
-"""
-
-_LINK_SCRIPT = """
-export default function ({ parentElement }) {
-  const field = parentElement.querySelector("input");
-  const status = parentElement.querySelector("[role=status]");
-  const show = () => { field.value = window.location.href; };
-  show();
-  const timer = setInterval(show, 500);
-  field.onfocus = () => field.select();
-  parentElement.querySelector("button").onclick = async () => {
-    show();
-    field.select();
-    try {
-      await navigator.clipboard.writeText(field.value);
-      status.textContent = "Copied.";
-    } catch {
-      status.textContent = "Press Ctrl+C to copy.";
-    }
-  };
-  return () => clearInterval(timer);
-}
-"""
-
-_chart_buttons = st.components.v2.component(
-    "sparse_transfer_chart_buttons", html=_CHART_BUTTONS, css=_BUTTON_STYLE, js=_CHART_SCRIPT
-)
-_settle = st.components.v2.component(
-    "sparse_transfer_settle", js="export default ({ setStateValue }) => setStateValue('settled', true);"
-)
-_link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIELD, css=_BUTTON_STYLE, js=_LINK_SCRIPT)
-
 
 def store() -> Store:
     """The results, with every run that was finished or deleted until now."""
-    _require_frame()
+    frame.require_frame()
     handle = _open_store(home())
     handle.refresh()
     return handle
-
-
-def navigation() -> Any:
-    """The page that the user chose, and the bar to choose another."""
-    st.session_state["framed"] = True
-    return st.navigation(
-        [
-            st.Page(REPOSITORY / "pages" / f"{name}.py", title=title, icon=icon, default=name == "tradeoffs")
-            for name, title, icon in PAGES
-            if _is_there(name)
-        ],
-        position="top",
-    )
-
-
-def came_by_link(page: Any) -> bool:
-    """Whether this run is the first of ``page`` and its address sets controls; then the page must run once more.
-
-    Streamlit carries a control's value to the next page only once a second run has seen it: without that, what a link
-    set would be lost to a user who goes on to another page at once.
-    """
-    first = st.session_state.get("page") != page.url_path
-    st.session_state["page"] = page.url_path
-    return first and bool(st.query_params)
-
-
-def settle_link(page: Any) -> None:
-    """Have the browser run ``page`` a second time where its address sets controls.
-
-    Streamlit carries a control's value on to another page only once the browser has sent it back: what a link set would
-    be lost to a user who goes on at once.
-    """
-    arrived = st.session_state.get("arrived")
-    st.session_state["arrived"] = page.url_path
-    if arrived != page.url_path and st.query_params:
-        _settle(key="settle", height=0)
-
-
-def _is_there(page: str) -> bool:
-    return (REPOSITORY / "pages" / f"{page}.py").exists()
-
-
-def _require_frame() -> None:
-    """Run again where the page came without the frame of ``app.py``.
-
-    A fresh server takes the folder of pages for an app of Streamlit's older kind, and would answer a link straight to a
-    page by that page alone, until the navigation has been set once.
-    """
-    if not st.session_state.get("framed"):
-        navigation()
-        st.rerun()
 
 
 @st.cache_resource(show_spinner="Opening the results …")
@@ -351,18 +151,7 @@ def show_chart(
     selectable: Any = on_select if callable(on_select) else "rerun" if on_select else "ignore"
     state = st.plotly_chart(figure, key=key, alt=alt, on_select=selectable, config={"displaylogo": False})
     with st.container(horizontal=True, vertical_alignment="center"):
-        _chart_buttons(
-            key=f"{key}_downloads",
-            width="content",
-            data={
-                "figure": figure.to_json(),
-                "title": alt,
-                "name": f"{name}-{date.today():%Y-%m-%d}",
-                "plotly": _plotly_address(),
-                "width": DOWNLOAD_WIDTH,
-                "height": figure.layout.height or 500,
-            },
-        )
+        buttons.chart_downloads(figure, key=f"{key}_downloads", name=name, alt=alt)
         if table is not None:
             shown = st.popover("Table", key=f"{key}_table", on_change="rerun", help="The numbers behind this chart")
             if shown.open:
@@ -506,8 +295,8 @@ def backbone_links(name: str) -> None:
         return
     chosen = {"backbone": views.backbone_label(card)}
     with st.container(horizontal=True):
-        for page, _, icon in PAGES:
-            if page in USES and _is_there(page) and (page != "speedup" or card.sparsity):
+        for page, _, icon in frame.PAGES:
+            if page in USES and (page != "speedup" or card.sparsity):
                 form = {"measure": "true"} if page == "speedup" else {}
                 st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params={**chosen, **form})
 
@@ -516,7 +305,7 @@ def share(command: str | None = None, key: str = "share_link") -> None:
     """A button that opens the link to exactly this view and, where there is one, the command that gives its figures."""
     with st.popover("Share", icon=":material/share:", help="A link to exactly this view, or the same as a command"):
         st.markdown("**Link.** It opens exactly this view: page, filters and selection.")
-        _link_field(key=key)
+        buttons.link_field(key=key)
         if command:
             st.markdown("**Command.** The same figures as JSON, for a script.")
             st.code(command, language="bash", wrap_lines=True)
@@ -611,22 +400,6 @@ def heading(column: str) -> str:
     """A column's name as people read it."""
     words = column.replace("_", " ")
     return HEADINGS.get(column, words[:1].upper() + words[1:])
-
-
-def provide_plotly() -> None:
-    """Put Plotly's own script where this server can hand it out; charts are drawn for download with it."""
-    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    target = STATIC / "plotly.min.js"
-    if not target.exists() or target.stat().st_size != source.stat().st_size:
-        temporary = STATIC / ".plotly.min.js"
-        shutil.copyfile(source, temporary)
-        temporary.replace(target)
-
-
-def _plotly_address() -> str:
-    base = st.get_option("server.baseUrlPath").strip("/")
-    prefix = f"/{base}" if base else ""
-    return f"{prefix}/app/static/plotly.min.js?version={plotly.__version__}"
 
 
 def _containing(frame: pd.DataFrame, words: str) -> pd.DataFrame:
