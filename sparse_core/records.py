@@ -6,10 +6,13 @@ compacted into Parquet files beside them; both read the same.
 """
 
 import json
+import logging
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_file, atomic_folder, home, write_text
 
 COMPACT_ABOVE = 500
+DOCUMENTS = ("spec.json", "events.jsonl", "result.json")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,10 @@ class Record:
 
 
 class Records:
-    """The run records under ``folder`` (by default the user's own). Safe to read while workers write."""
+    """The run records under ``folder`` (by default the user's own). Safe to read while workers write.
+
+    A folder among the runs that is no whole run, such as what a disk check leaves, is left out and named in the log.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or home()
@@ -42,49 +51,51 @@ class Records:
         self.annotations = self.folder / "annotations"
 
     def write(self, record: Record) -> None:
-        """Publish a finished run. Where a record of that name exists already, it stays as it is."""
+        """Publish a finished run. Where a whole record of that name exists already, it stays as it is."""
+        if _read_folder(self.runs / record.run_id) is None:
+            _remove(self.runs / record.run_id)
         with atomic_folder(self.runs / record.run_id) as temporary:
             _write_documents(temporary, record)
 
     def ids(self) -> set[str]:
         """The names of all finished runs."""
-        return self._folders() | set(self._compacted())
+        return self._folders() | self._compacted()  # in this order: a run that is compacted meanwhile is in the second
 
     def read(self, run_id: str) -> Record:
         """One record. Raises InputError for a name that is not there."""
-        folder = self.runs / run_id
-        if run_id in self._folders():
-            return _read_documents(folder)
-        file = self._compacted().get(run_id)
-        if file is None:
-            raise unknown_name("run", run_id, self.ids())
-        return _from_row(pd.read_parquet(file, filters=[("run_id", "==", run_id)]).iloc[0])
+        found = self.read_many({run_id})
+        if not found:
+            raise unknown_name("run", run_id, self.ids() - {run_id})
+        return found[0]
 
     def read_many(self, run_ids: set[str]) -> list[Record]:
         """The records of those names that are there, each file opened once."""
-        found = [_read_documents(self.runs / run_id) for run_id in sorted(run_ids & self._folders())]
-        missing = run_ids - {record.run_id for record in found}
-        for file in self._compacted_files() if missing else []:
-            rows = pd.read_parquet(file)
-            found += [_from_row(row) for _, row in rows[rows.run_id.isin(missing)].iterrows()]
-        return found
+        folders = [_read_folder(self.runs / run_id) for run_id in sorted(run_ids & self._folders())]
+        found = {record.run_id: record for record in folders if record}
+        # A run may be in several Parquet files, or in a folder too, where compacting was cut off: it counts once.
+        for file in self._compacted_files():
+            if run_ids <= found.keys():
+                break
+            rows = pd.read_parquet(file, filters=[("run_id", "in", run_ids - found.keys())])
+            found.update({row.run_id: _from_row(row) for _, row in rows.iterrows()})
+        return list(found.values())
 
     def delete(self, run_id: str) -> None:
-        """Move a run, and its finetuned network where it has one, into the trash, from which ``restore`` brings it back."""
+        """Move a run, and its finetuned network where it has one, into the trash, from which ``restore`` brings it back.
+
+        The network goes last: until then it lies where a run that is still there, or restored, looks for it.
+        """
         record = self.read(run_id)
-        shutil.rmtree(self.trash / run_id, ignore_errors=True)
+        _remove(self.trash / run_id)
         with atomic_folder(self.trash / run_id) as temporary:
             _write_documents(temporary, record)
+        _remove(self.runs / run_id)
+        for file in self._compacted_files():
+            rows = pd.read_parquet(file)
+            if (rows.run_id == run_id).any():
+                _write_parquet(file, rows[rows.run_id != run_id])
         if (self.networks / run_id).is_dir():
             os.rename(self.networks / run_id, self.trash / run_id / "network")
-        if run_id in self._folders():
-            leaving = self.runs / f".{run_id}.{uuid.uuid4().hex[:8]}"
-            os.rename(self.runs / run_id, leaving)
-            shutil.rmtree(leaving)
-        file = self._compacted().get(run_id)
-        if file is not None:
-            rows = pd.read_parquet(file)
-            _write_parquet(file, rows[rows.run_id != run_id])
 
     def restore(self, run_id: str) -> None:
         """Bring a deleted run back. Raises InputError where the trash does not hold it."""
@@ -95,19 +106,19 @@ class Records:
             self.networks.mkdir(parents=True, exist_ok=True)
             os.rename(network, self.networks / run_id)
         self.write(_read_documents(self.trash / run_id))
-        shutil.rmtree(self.trash / run_id)
+        _remove(self.trash / run_id)
 
     def compact(self) -> int:
         """Gather all run folders into one Parquet file once they are more than ``COMPACT_ABOVE``; returns how many."""
         folders = self._folders()
         if len(folders) <= COMPACT_ABOVE:
             return 0
-        records = [_read_documents(self.runs / run_id) for run_id in sorted(folders)]
+        records = [record for run_id in sorted(folders) if (record := _read_folder(self.runs / run_id))]
         rows = [{"run_id": record.run_id, **_documents(record)} for record in records]
         _write_parquet(self.runs / f"compacted-{uuid.uuid4().hex[:12]}.parquet", pd.DataFrame(rows))
-        for run_id in folders:
-            shutil.rmtree(self.runs / run_id)
-        return len(folders)
+        for record in records:
+            _remove(self.runs / record.run_id)
+        return len(records)
 
     def fingerprint(self) -> tuple[int, ...]:
         """Changes whenever a run is added, deleted or compacted; cheap enough to ask on every page."""
@@ -115,7 +126,7 @@ class Records:
         return (self.runs.stat().st_mtime_ns, *(file.stat().st_mtime_ns for file in self._compacted_files()))
 
     def annotate(self, run_id: str, note: str, tags: list[str]) -> None:
-        """Keep the user's own note and tags with a run (published ones too)."""
+        """Keep the user's own note and tags with a run; they outlive its deletion."""
         write_text(self.annotations / f"{run_id}.json", json.dumps({"note": note, "tags": sorted(set(tags))}))
 
     def annotation(self, run_id: str) -> tuple[str, list[str]]:
@@ -127,18 +138,18 @@ class Records:
         return document["note"], document["tags"]
 
     def _folders(self) -> set[str]:
+        """The names of the folders that are whole runs."""
         if not self.runs.is_dir():
             return set()
-        return {entry.name for entry in os.scandir(self.runs) if entry.is_dir() and not entry.name.startswith(".")}
+        entries = [Path(entry) for entry in os.scandir(self.runs) if entry.is_dir() and not entry.name.startswith(".")]
+        return {entry.name for entry in entries if _is_whole(entry)}
 
     def _compacted_files(self) -> list[Path]:
         return sorted(self.runs.glob("compacted-*.parquet"))
 
-    def _compacted(self) -> dict[str, Path]:
-        names: dict[str, Path] = {}
-        for file in self._compacted_files():
-            names.update(dict.fromkeys(pd.read_parquet(file, columns=["run_id"]).run_id, file))
-        return names
+    def _compacted(self) -> set[str]:
+        names = (pd.read_parquet(file, columns=["run_id"]).run_id for file in self._compacted_files())
+        return set().union(*names)
 
 
 def _documents(record: Record) -> dict[str, str]:
@@ -156,13 +167,39 @@ def _write_documents(folder: Path, record: Record) -> None:
     (folder / "result.json").write_text(documents["result"], encoding="utf-8")
 
 
+def _is_whole(folder: Path) -> bool:
+    whole = all((folder / name).is_file() for name in DOCUMENTS)
+    if not whole and folder.is_dir():  # else it was compacted or deleted meanwhile
+        _warn_of(folder)
+    return whole
+
+
+def _read_folder(folder: Path) -> Record | None:
+    """The run in a folder; None where it cannot be read, or was compacted meanwhile."""
+    try:
+        return _read_documents(folder)
+    except (OSError, ValueError):
+        if folder.is_dir():
+            _warn_of(folder)
+        return None
+
+
+@cache  # once a process: pages look often
+def _warn_of(folder: Path) -> None:
+    log.warning("%s is left out: expected a run with %s that can be read.", folder, ", ".join(DOCUMENTS))
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder that may be there, seen by nobody half deleted, even if this process is killed on the way."""
+    leaving = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    with suppress(FileNotFoundError):
+        os.rename(folder, leaving)
+        shutil.rmtree(leaving)
+
+
 def _read_documents(folder: Path) -> Record:
-    return _parse(
-        folder.name,
-        (folder / "spec.json").read_text(encoding="utf-8"),
-        (folder / "result.json").read_text(encoding="utf-8"),
-        (folder / "events.jsonl").read_text(encoding="utf-8"),
-    )
+    spec, events, result = ((folder / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+    return _parse(folder.name, spec, result, events)
 
 
 def _from_row(row: pd.Series) -> Record:

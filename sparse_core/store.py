@@ -203,9 +203,9 @@ def result_row(record: Record) -> dict[str, Any]:
         "accuracy_best": result["accuracy_best"],
         "accuracy_final": result["accuracy_final"],
         "backbone": spec["backbone"],
-        "nonzero_parameters": result["nonzero_parameters"],
-        "multiply_adds": result["multiply_adds"],
-        "file_size": result["file_size"],
+        "nonzero_parameters": result.get("nonzero_parameters"),  # runs made before sizes were kept have none
+        "multiply_adds": result.get("multiply_adds"),
+        "file_size": result.get("file_size"),
         "run_id": record.run_id,
         "created_at": pd.Timestamp(result["created_at"]),
         "spec": json.dumps(spec, sort_keys=True),

@@ -1,5 +1,7 @@
 """The store keeps its promises: records are the truth, the cache can be lost, nothing is there twice."""
 
+import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -99,6 +101,113 @@ def test_compaction_changes_nothing_that_is_read(monkeypatch):
     assert records.ids() == set(before) - {gone}
     records.restore(gone)
     assert records.read(gone) == before[gone]
+
+
+class Killed(BaseException):
+    """Raised by tests where a kill -9 would strike."""
+
+
+@contextlib.contextmanager
+def killed_at(step: int):
+    """Strike at the ``step``-th change of a folder's entries; ask the list given whether it came to that."""
+    steps, struck = itertools.count(), []
+
+    def dying(work):
+        def work_or_die(*arguments, **options):
+            if next(steps) == step:
+                struck.append(step)
+            if struck:
+                raise Killed
+            return work(*arguments, **options)
+
+        return work_or_die
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace", "unlink", "rmdir"):
+            patch.setattr(os, name, dying(getattr(os, name)))
+        with contextlib.suppress(Killed):
+            yield struck
+
+
+def test_a_compaction_killed_anywhere_loses_no_run_and_breaks_no_store(monkeypatch):
+    monkeypatch.setattr(records_module, "COMPACT_ABOVE", 1)
+    for step in itertools.count():
+        records = Records()
+        for seed in range(2):
+            records.write(record(seed=seed))
+        with killed_at(step) as struck:
+            records.compact()
+        assert len(Store(records).results(source="measured")) == 2
+        assert sorted(entry.run_id for entry in records.read_many(records.ids())) == sorted(records.ids())
+        records.compact()
+        assert len(Store(records).results(source="measured")) == 2
+        gone = sorted(records.ids())[0]
+        records.delete(gone)
+        assert gone not in Records().ids()
+        if not struck:
+            break
+    assert step > 5
+
+
+def test_a_deletion_killed_anywhere_keeps_the_finetuned_network(home):
+    for step in itertools.count():
+        records = Records(home / str(step))
+        records.write(record())
+        (run_id,) = records.ids()
+        network = records.networks / run_id / "network.safetensors"
+        network.parent.mkdir(parents=True)
+        network.write_bytes(b"weights")
+        with killed_at(step) as struck:
+            records.delete(run_id)
+        if run_id in records.ids():
+            records.delete(run_id)
+        records.restore(run_id)
+        assert network.read_bytes() == b"weights"
+        assert records.ids() == {run_id}
+        if not struck:
+            break
+    assert step > 3
+
+
+def test_a_folder_that_is_no_whole_run_is_left_out_and_named(caplog):
+    records = Records()
+    for seed in range(3):
+        records.write(record(seed=seed))
+    half, broken, whole = sorted(records.ids())
+    (records.runs / "lost+found").mkdir()
+    (records.runs / half / "spec.json").unlink()
+    (records.runs / broken / "result.json").write_text("{")
+    assert Store(records).results(source="measured")["run_id"].tolist() == [whole]
+    assert [entry.run_id for entry in records.read_many({half, broken, whole})] == [whole]
+    with pytest.raises(InputError, match=f"Unknown run '{broken}'"):
+        records.read(broken)
+    for name in (half, broken, "lost+found"):
+        assert f"{records.runs / name} is left out" in caplog.text
+    again = next(made for made in (record(seed=seed) for seed in range(3)) if made.run_id == half)
+    records.write(again)
+    assert records.read(half) == again
+
+
+def test_a_run_that_is_compacted_while_it_is_read_is_read(monkeypatch):
+    monkeypatch.setattr(records_module, "COMPACT_ABOVE", 0)
+    records = Records()
+    records.write(record())
+    names = records.ids()
+    listed = records._folders()
+    monkeypatch.setattr(records, "_folders", lambda: listed)
+    Records().compact()
+    assert [entry.run_id for entry in records.read_many(names)] == sorted(names)
+    assert {records.read(name).run_id for name in names} == names
+
+
+def test_runs_from_before_sizes_were_kept_have_none():
+    old = record()
+    for name in ("nonzero_parameters", "multiply_adds", "file_size"):
+        del old.result[name]
+    Records().write(old)
+    (row,) = Store().results(source="measured").to_dict("records")
+    assert pd.isna(row["nonzero_parameters"])
+    assert row["accuracy_best"] == 0.9
 
 
 def test_a_lost_damaged_or_old_cache_is_made_again(home):
