@@ -11,7 +11,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,8 @@ def describe(name: str) -> Summary:
     """A first look, quick and without decoding. Raises InputError for what could not be used."""
     if name == DIGITS:
         return Summary("stratified split by seed 0", [str(digit) for digit in range(10)], 1437, 360)
-    path = Path(name).expanduser()
-    if name not in TASKS and (path.is_dir() or path.is_file()):
+    path = None if name in TASKS else _existing(name)
+    if path:
         found = _look_into(path)
         return Summary(found.layout, [str(name) for name in found.class_names], len(found.train), len(found.test))
     dataset = _open(name, download=False)
@@ -107,10 +108,7 @@ def load(name: str) -> Dataset:
     dataset = _open(name, download=True)
     dataset.notes = []
     _leave_out_unreadable(dataset)
-    absent = sorted(set(range(len(dataset.class_names))) - set(dataset.test.labels.tolist()))
-    if absent:
-        names = ", ".join(dataset.class_names[label] for label in absent[:5])
-        dataset.notes.append(f"The test split has no picture of {len(absent)} of the classes: {names}.")
+    dataset.notes += _notes_on_absent_classes(dataset)
     return dataset
 
 
@@ -151,12 +149,51 @@ def _open(name: str, *, download: bool) -> Dataset:
         return _digits()
     if name in TASKS:
         return _task(name, download)
-    path = Path(name).expanduser()
-    if path.is_dir() or path.is_file():
+    path = _existing(name)
+    if path:
         return _from_path(path, path.stem if path.is_file() else path.resolve().name, "top1")
     if os.sep in name:
         raise InputError(f"There is no folder or file at {name}. Give one laid out as {LAYOUTS}.")
     raise unknown_name("dataset", name, [card.id for card in available()])
+
+
+def _existing(name: str) -> Path | None:
+    """The folder or file of that name; None where there is none, or none can be of such a name."""
+    if not name.strip():
+        raise InputError("Expected a dataset's name or the path of one, got an empty one. Try digits.")
+    path = os.path.expanduser(name)
+    # Unlike those of Path, these functions never raise, whatever the Python.
+    return Path(path) if os.path.isdir(path) or os.path.isfile(path) else None
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what the system says of a file or folder under ``path`` that cannot be read into one line."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise InputError(f"{where} cannot be read ({error.strerror}). Make it readable, or leave it out.") from error
+
+
+def _shortened(words: str) -> str:
+    return words if len(words) <= 80 else f"{words[:60]} … ({len(words)} characters)"
+
+
+def _notes_on_absent_classes(dataset: Dataset) -> list[str]:
+    classes = set(range(len(dataset.class_names)))
+    untrained, untested = (classes - set(split.labels.tolist()) for split in (dataset.train, dataset.test))
+    gaps = {
+        "Neither split has a picture of {}.": untrained & untested,
+        "The training split has no picture of {}. Their test pictures all count as wrong.": untrained - untested,
+        "The test split has no picture of {}.": untested - untrained,
+    }
+    return [words.format(_classes_in_words(dataset, absent)) for words, absent in gaps.items() if absent]
+
+
+def _classes_in_words(dataset: Dataset, labels: set[int]) -> str:
+    named = ", ".join(dataset.class_names[label] for label in sorted(labels)[:5])
+    return f"{len(labels)} of the classes: {named}{' …' if len(labels) > 5 else ''}"
 
 
 @functools.lru_cache(maxsize=1)
@@ -233,8 +270,9 @@ def _from_torchvision(name: str, folder: Path, metric: str) -> Dataset:
     count = int(max(values.max() for values in labels)) + 1
     class_names = _class_names(train, count)
     if test is None:
-        rows = _rows_by_class(labels[0], TRAINING_PICTURES.get(name))
-        train_split, test_split = (_subset(train, labels[0], chosen) for chosen in rows)
+        order = _file_order(train)
+        rows = _rows_by_class(labels[0][order], TRAINING_PICTURES.get(name))
+        train_split, test_split = (_subset(train, labels[0], order[chosen]) for chosen in rows)
     else:
         whole = (np.arange(len(values)) for values in labels)
         train_split, test_split = (
@@ -247,6 +285,14 @@ def _from_torchvision(name: str, folder: Path, metric: str) -> Dataset:
 
 def _subset(part: Any, labels: np.ndarray, rows: np.ndarray) -> Split:
     return Split(labels[rows], lambda row: part[int(rows[row])][0], [f"picture {row}" for row in rows])
+
+
+def _file_order(part: Any) -> np.ndarray:
+    """Rows by the names of their files: torchvision lists SUN397's in the order in which the disk happens to hold them."""
+    files = getattr(part, "_image_files", None)
+    if files is None:
+        return np.arange(len(part))
+    return np.array(sorted(range(len(files)), key=lambda row: files[row]))
 
 
 def _labels(part: Any) -> np.ndarray:
@@ -293,7 +339,7 @@ def _from_path(path: Path, name: str, metric: str) -> Dataset:
             (_content_hash(path.parent if path.is_file() else path, found.files) + found.layout).encode()
         )
     else:
-        train, test = (_folder_split(rows) for rows in (found.train, found.test))
+        train, test = (_folder_split(path, rows) for rows in (found.train, found.test))
         digest = hashlib.sha256(_content_hash(path, found.files).encode())
         digest.update(json.dumps([len(found.train), len(found.test)]).encode())
     class_names = [str(value) for value in found.class_names]
@@ -302,8 +348,9 @@ def _from_path(path: Path, name: str, metric: str) -> Dataset:
 
 def _look_into(path: Path) -> _Contents:
     """Raises InputError for a layout that is not one of ``LAYOUTS`` and for contents that no classifier can use."""
-    found = _in_parquet(path) if _is_parquet(path) else _in_folder(path)
-    _require_usable(path, found.class_names, [[label for _, label in part] for part in (found.train, found.test)])
+    with _readable(path):
+        found = _in_parquet(path) if _is_parquet(path) else _in_folder(path)
+    _require_usable(path, [[label for _, label in part] for part in (found.train, found.test)])
     return found
 
 
@@ -364,44 +411,102 @@ def _stratified(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(train), np.sort(test)
 
 
-def _folder_split(files: list[tuple[Path, int]]) -> Split:
+def _folder_split(root: Path, files: list[tuple[Path, int]]) -> Split:
     labels = np.array([label for _, label in files], dtype=np.int64)
-    return Split(labels, lambda row: Image.open(files[row][0]), [file.name for file, _ in files])
+    names = [str(file.relative_to(root)) for file, _ in files]
+    return Split(labels, lambda row: Image.open(files[row][0]), names)
 
 
 def _in_parquet(path: Path) -> _Contents:
-    import pyarrow.parquet as pq
 
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if any(file.suffix != ".parquet" for file in files):
         raise InputError(f"Expected a folder or a .parquet file, got {path.name}. Layouts: {LAYOUTS}.")
-    values: dict[Path, list[Any]] = {}
+    values = {file: _parquet_labels(file) for file in files}
+    stated = _stated_classes(files)
+    class_names = stated or _occurring_classes(values)
+    numbers = {value: number for number, value in enumerate(class_names)}
+    if stated:
+        numbers |= {number: number for number in range(len(stated))}  # where there are names, numbers stand for them
     for file in files:
-        try:
-            columns = pq.read_schema(file).names
-            values[file] = pq.read_table(file, columns=["label"])["label"].to_pylist() if "label" in columns else []
-        except Exception as error:
-            raise InputError(f"{file.name} is not a Parquet file that can be read ({type(error).__name__}).") from error
-        lacking = {"image", "label"} - set(columns)
-        if lacking:
-            raise InputError(
-                f"{file.name} lacks the column {' and '.join(sorted(lacking))}; it has {', '.join(columns)}."
-            )
-    class_names = _parquet_classes(pq.read_schema(files[0]), [value for column in values.values() for value in column])
-    index = {value: label for label, value in enumerate(class_names)}
-    rows = {
-        file: [
-            ((file, row), value if isinstance(value, int) else index[value]) for row, value in enumerate(values[file])
-        ]
-        for file in files
-    }
+        _require_known_labels(file, values[file], numbers, stated)
+    rows = {file: [((file, row), numbers[value]) for row, value in enumerate(values[file])] for file in files}
     train = [row for file in files if file.name.startswith("train") for row in rows[file]]
     test = [row for file in files if file.name.startswith(("test", "val")) for row in rows[file]]
     layout = "train and test Parquet files"
     if not train or not test:
         train, test = _split_list([row for file in files for row in rows[file]])
         layout = "Parquet, stratified split by seed 0"
+    if class_names and isinstance(class_names[-1], int) and class_names[-1] >= len(class_names):
+        layout += ", class numbers with gaps"
     return _Contents(class_names, train, test, layout, files)
+
+
+@contextmanager
+def _parquet_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{file.name} is not a Parquet file that can be read ({type(error).__name__}).") from error
+
+
+def _parquet_labels(file: Path) -> list[int | str]:
+    import pyarrow.parquet as pq
+
+    with _parquet_errors(file):
+        columns = pq.read_schema(file).names
+    lacking = {"image", "label"} - set(columns)
+    if lacking:
+        raise InputError(f"{file.name} lacks the column {' and '.join(sorted(lacking))}; it has {', '.join(columns)}.")
+    with _parquet_errors(file):
+        labels = pq.read_table(file, columns=["label"])["label"].to_pylist()
+    wrong = next((row for row, label in enumerate(labels) if not isinstance(label, (int, str))), None)
+    if wrong is not None:
+        raise InputError(
+            f"The column label must hold whole numbers or words, none of them empty; row {wrong} of {file.name} holds "
+            f"{_shortened(repr(labels[wrong]))}. Correct or remove such rows."
+        )
+    return labels
+
+
+def _stated_classes(files: list[Path]) -> list[str]:
+    """The class names that Hugging Face keeps in the files' metadata, in the order of their numbers; often none."""
+    stated = {tuple(names) for names in map(_names_in_metadata, files) if names}
+    if len(stated) > 1:
+        raise InputError(
+            "The Parquet files state different class names. Put them apart, or write them anew with the same."
+        )
+    return list(*stated)
+
+
+def _names_in_metadata(file: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    metadata = (pq.read_schema(file).metadata or {}).get(b"huggingface")
+    label = json.loads(metadata).get("info", {}).get("features", {}).get("label") if metadata else None
+    return label.get("names") or [] if isinstance(label, dict) else []
+
+
+def _occurring_classes(labels: dict[Path, list[int | str]]) -> list[Any]:
+    """The numbers from 0 or the words that occur as labels, sorted."""
+    present = {label for column in labels.values() for label in column}
+    if len({type(label) for label in present}) > 1:
+        raise InputError("The column label must hold whole numbers or words, not both. Write them all in one way.")
+    return sorted(label for label in present if isinstance(label, str) or label >= 0)
+
+
+def _require_known_labels(file: Path, labels: list[int | str], numbers: dict[Any, int], stated: list[str]) -> None:
+    wrong = [row for row, label in enumerate(labels) if label not in numbers]
+    if not wrong:
+        return
+    expected = "whole numbers from 0"
+    if stated:
+        named = ", ".join(stated[:5]) + (" …" if len(stated) > 5 else "")
+        expected = f"0 to {len(stated) - 1}, or a class name of its metadata ({named})"
+    raise InputError(
+        f"{len(wrong):,} of {len(labels):,} labels in {file.name} name no class, first {labels[wrong[0]]!r} in row "
+        f"{wrong[0]}; expected {expected}. Correct or remove such rows."
+    )
 
 
 def _encoded(file: Path) -> Any:
@@ -410,29 +515,13 @@ def _encoded(file: Path) -> Any:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    column = pq.read_table(file, columns=["image"])["image"]
+    with _parquet_errors(file):
+        column = pq.read_table(file, columns=["image"])["image"]
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = pc.struct_field(column, "bytes")
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)) or column.null_count:
         raise InputError(f"{file.name} must hold pictures as bytes, or structs of bytes and path, in its column image.")
     return column
-
-
-def _parquet_classes(schema: Any, values: Iterable[Any]) -> list[Any]:
-    metadata = (schema.metadata or {}).get(b"huggingface")
-    if metadata:
-        features = json.loads(metadata).get("info", {}).get("features", {})
-        names = features.get("label", {}).get("names")
-        if names:
-            return names
-    present = set(values)
-    if not all(isinstance(value, (int, str)) for value in present) or len({type(value) for value in present}) > 1:
-        raise InputError("The column label must hold whole numbers or words, none of them empty.")
-    if present and isinstance(next(iter(present)), int):
-        if min(present) < 0:
-            raise InputError(f"The column label holds {min(present)}; classes are numbered from 0.")
-        return list(range(max(present) + 1))
-    return sorted(present)
 
 
 def _parquet_split(rows: list[tuple[tuple[Path, int], int]], pictures: dict[Path, Any]) -> Split:
@@ -442,17 +531,17 @@ def _parquet_split(rows: list[tuple[tuple[Path, int], int]], pictures: dict[Path
         file, row = rows[number][0]
         return Image.open(io.BytesIO(pictures[file][row].as_py()))
 
-    return Split(labels, open_row, [f"row {row}" for row in range(len(rows))])
+    return Split(labels, open_row, [f"{file.name} row {row}" for (file, row), _ in rows])
 
 
-def _require_usable(path: Path, class_names: list[Any], labels: list[list[int]]) -> None:
+def _require_usable(path: Path, labels: list[list[int]]) -> None:
     if not labels[0] or not labels[1]:
         which = "any pictures" if not labels[0] and not labels[1] else "pictures in both splits"
         raise InputError(f"Expected {which} in {path}, found none. Lay it out as {LAYOUTS}.")
     if len(set(labels[0])) < 2:
         raise InputError(f"{path} has one class only; a classifier needs at least two. Add a folder for another class.")
-    if max(max(part) for part in labels) >= len(class_names):
-        raise InputError(f"{path} holds labels above its {len(class_names)} class names. Correct its metadata.")
+    if not set(labels[0]) & set(labels[1]):
+        raise InputError(f"No class of the test split of {path} has a picture in training. Split the pictures anew.")
 
 
 def _leave_out_unreadable(dataset: Dataset) -> None:
@@ -502,14 +591,16 @@ def _files(folder: Path) -> list[Path]:
 
 def _content_hash(root: Path, files: list[Path]) -> str:
     """A hash of names and bytes; remembered for as long as names, sizes and times of change stay the same."""
-    listing = hashlib.sha256(
-        json.dumps([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]).encode()
-    ).hexdigest()
+    with _readable(root):
+        stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    listing = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
     kept = home() / "datasets" / "hashes" / f"{listing[:32]}.txt"
     if kept.is_file():
         return kept.read_text(encoding="utf-8")
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(root)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+        with _readable(file):
+            content = file.read_bytes()
+        digest.update(f"{file.relative_to(root)}\0".encode() + hashlib.sha256(content).digest())
     write_text(kept, digest.hexdigest())
     return digest.hexdigest()
