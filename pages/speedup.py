@@ -115,7 +115,7 @@ def _measurements(
 
 def _measure(rows: pd.DataFrame, labels: dict[str, str]) -> None:
     """The form, and how far the measurement is that the link names."""
-    status = transfer_controls.asked_for()
+    status = transfer_controls.asked_for("speedup")
     status = status if status and status.job.kind == "speedup" else None
     form = st.expander(
         "Measure this machine",
@@ -190,13 +190,12 @@ def _form() -> SpeedupSpec | None:
 def _backbone() -> dict[str, Any] | None:
     cards = {card.name: card for card in backbones.available() if card.sparsity and card.ready}
     sparsest = max(range(len(cards)), key=lambda at: list(cards.values())[at].sparsity)
-    name = st.selectbox(
+    name = parts.selectbox(
         "Backbone",
         list(cards),
         index=sparsest,
         format_func=lambda name: views.backbone_label(cards[name]),
         key="backbone",
-        bind="query-params",
         width=400,
         help="The sparse ones on this machine. Networks of yours come in on the Library page.",
     )
@@ -431,12 +430,11 @@ def _by_batch_size(controls: Controls, rows: pd.DataFrame) -> None:
     if shown.empty:
         return  # said above
     sizes = shown.groupby("network", sort=False)["batch_size"].nunique()
-    network = st.selectbox(
+    network = parts.selectbox(
         "Network",
         list(sizes.index),
         index=int(sizes.argmax()),
         key="network",
-        bind="query-params",
         width=420,
     )
     shown = shown[shown["network"] == network]
@@ -598,7 +596,7 @@ def _time_by_layer(controls: Controls, records: list[dict[str, Any]], rows: pd.D
             told.setdefault(f"{group['network'].iloc[0]}: {words}", layers)
     if not told:
         st.info(
-            "No measurement of this architecture tells the time of each layer. DeepSparse and ONNX Runtime do, for inference."
+            "No measurement of this architecture tells the time of each layer. Only those of inference in DeepSparse do."
         )
         return
     chosen = st.selectbox("Measurement", list(told), key="layers_of", bind="query-params", width=520)

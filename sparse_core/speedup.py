@@ -125,13 +125,13 @@ class _Progress:
 
 
 def _engines(spec: SpeedupSpec) -> tuple[list[str], list[str]]:
-    """Those asked for, or all, as far as they are here, and a line for each that is asked for and missing.
+    """Those asked for, or all, as far as they are here, and a line for each that is missing: why, and how to get it.
 
     Raises InputError with these lines where none is left, and for a name that is no engine's.
     """
     absent = {name: engines.missing(name) for name in spec.engines or engines.names()}
     chosen = [name for name, reason in absent.items() if reason is None]
-    problems = [reason for reason in absent.values() if reason] if spec.engines else []
+    problems = [reason for reason in absent.values() if reason]
     if not chosen:
         raise InputError(" ".join(problems))
     return chosen, problems

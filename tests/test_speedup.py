@@ -76,6 +76,15 @@ def seconds(monkeypatch):
     return set_
 
 
+@pytest.fixture
+def no_deepsparse(monkeypatch):
+    """The reason why DeepSparse is missing."""
+    reason = "DeepSparse is not set up. 'make deepsparse' does it."
+    known = engines.missing
+    monkeypatch.setattr(engines, "missing", lambda name: reason if name == "deepsparse" else known(name))
+    return reason
+
+
 def test_a_ratio_is_that_of_the_medians():
     found = pairs.ratio_of([10, 12, 11, 13, 30], [5, 4, 5, 5, 6])
     assert found.ratio == pytest.approx(12 / 5)
@@ -236,16 +245,22 @@ def test_both_networks_run_in_one_precision_and_in_bf16_only_where_it_is_exact_e
         assert (asked, line["precision"]) == (["bf16", "fp32", "fp32"], "fp32")
 
 
-def test_an_engine_that_is_missing_is_a_line_and_the_others_are_measured(monkeypatch):
-    reason = "DeepSparse is not set up. 'make deepsparse' does it."
-    known = engines.missing
-    monkeypatch.setattr(engines, "missing", lambda name: reason if name == "deepsparse" else known(name))
+def test_an_engine_that_is_missing_is_a_line_and_the_others_are_measured(no_deepsparse):
     record = run(spec(engines=("deepsparse", "onnxruntime"), batch_sizes=(1, 2)))
-    assert record["problems"] == [reason]
+    assert record["problems"] == [no_deepsparse]
     assert [line["engine"] for line in record["lines"]] == ["onnxruntime"] * 2
-    with pytest.raises(InputError, match=reason):
+    with pytest.raises(InputError, match=no_deepsparse):
         run(spec(engines=("deepsparse",)))
     assert len(speeds.read_all()) == 1
+
+
+def test_where_no_engine_is_named_the_one_that_is_missing_is_still_a_line(no_deepsparse, capsys):
+    words = "speedup --architecture resnet20 --sparsity 0.9 --batch-sizes 1 --rounds 3 --threads 1"
+    assert cli.main([*words.split(), "--json"]) == 0
+    assert no_deepsparse in capsys.readouterr().err
+    (record,) = speeds.read_all()
+    assert record["problems"] == [no_deepsparse]
+    assert [line["engine"] for line in record["lines"]] == ["onnxruntime", "torch"]
 
 
 def test_an_engine_that_cannot_do_the_network_is_a_line(monkeypatch):
