@@ -1,6 +1,7 @@
 """Backbones against torchvision's own networks, and the feature cache against crashes, damage and bad input."""
 
 import dataclasses
+import resource
 import shutil
 from importlib.metadata import version
 
@@ -14,6 +15,7 @@ from torchvision.transforms import v2
 from sparse_core import backbones, datasets, engines, features, transfers
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.spec import ProbeSpec
+from sparse_core.transforms import CIFAR, IMAGENET, LITE, prepare
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,28 @@ def test_features_are_torchvisions_own(weights, backbone, pictures):
         expected = body(expected).numpy()
     np.testing.assert_allclose(extracted.train, expected, atol=1e-5 * np.abs(expected).max())
     assert extracted.train_labels.tolist() == pictures.train.labels.tolist()
+
+
+@pytest.mark.parametrize("transform", [IMAGENET, LITE, CIFAR], ids=["bilinear", "bicubic", "cifar"])
+@pytest.mark.parametrize("size", [(300, 200), (97, 1203), (8, 8), (30, 1000), (2000, 3), (1, 3000)])
+def test_pictures_of_any_shape_are_resized_and_cropped_as_torchvision_does(transform, size):
+    width, height = size
+    x, y = np.arange(width)[None, :, None], np.arange(height)[:, None, None]
+    waves = 127 + 80 * np.sin(x / 9 + np.arange(3)) + 40 * np.cos(y / 7 + np.arange(3))
+    shown = Image.fromarray(waves.astype(np.uint8))
+    steps = v2.Compose(
+        [v2.Resize(transform.resize, v2.InterpolationMode(transform.interpolation)), v2.CenterCrop(transform.crop)]
+    )
+    difference = np.abs(prepare(shown, transform).astype(int) - np.asarray(steps(shown)))
+    assert difference.max() <= (2 if max(size) > 16 * min(size) else 0)  # both passes round
+
+
+def test_a_strip_is_prepared_in_little_memory():
+    """Resized whole, it would take 1.3 billion pixels."""
+    strip = Image.linear_gradient("L").resize((1, 20_000)).convert("RGB")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert prepare(strip, IMAGENET).shape == (224, 224, 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
 def test_the_second_time_they_come_from_the_cache(backbone, pictures):
