@@ -6,7 +6,9 @@ import streamlit as st
 
 from pages import buttons, frame
 from sparse_core.catalog import CITATION
-from sparse_core.errors import InputError
+from sparse_core.errors import as_input_error
+
+FAULT = "This page could not be drawn: a fault of ours, written to the log. Reload the page, or choose another."
 
 
 def main() -> None:
@@ -18,13 +20,11 @@ def main() -> None:
     page = frame.navigation()
     try:
         page.run()
-    except InputError as error:
-        st.error(str(error))
-    except Exception:
-        logging.getLogger("sparse_transfer_lab").exception("the page %s failed", page.title)
-        st.error(
-            "This page could not be drawn: a fault of ours, written to the log. Reload the page, or choose another."
-        )
+    except Exception as error:
+        wrong = as_input_error(error)
+        if wrong is not error:
+            logging.getLogger("sparse_transfer_lab").exception("the page %s failed", page.title)
+        st.error(str(wrong) if wrong else FAULT)
     st.caption(f"Published runs: {CITATION}. Everything runs on this machine; nothing leaves it.")
     frame.settle_link(page)
 

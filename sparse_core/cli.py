@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_core import catalog, measures, networks
-from sparse_core.errors import InputError, unknown_name
+from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.paths import atomic_file
 from sparse_core.records import Record, Records
 from sparse_core.spec import (
@@ -49,14 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         answer = options.verb_function(options)
-    except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("Interrupted. Finished runs and cached features were kept.", file=sys.stderr)
         return 130
     except Exception as error:
         logging.getLogger(__name__).debug("fault", exc_info=True)
+        wrong = as_input_error(error)
+        if wrong is not None:
+            print(f"Error: {wrong}", file=sys.stderr)
+            return 2
         print(f"A fault of ours: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     _print(answer, as_json=options.json)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,14 @@ def status(job_id: str) -> Status:
 
 
 def events(job_id: str) -> list[dict[str, Any]]:
-    """Every event of the job so far, oldest first; a line still being written is left out."""
+    """Every event of the job so far, oldest first; a line still being written, or cut off by a full disk, is left out."""
     file = _folder(job_id) / "events.jsonl"
     lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
-    return [json.loads(line) for line in lines if line]
+    found: list[dict[str, Any]] = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def cancel(job_id: str) -> None:

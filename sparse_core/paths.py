@@ -14,8 +14,14 @@ PUBLISHED = REPOSITORY / "data" / "published"
 
 
 def home() -> Path:
-    """The user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code."""
-    return Path(os.environ.get("SPARSE_TRANSFER_HOME") or REPOSITORY / "data" / "local")
+    """The user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code. It need not be there yet.
+
+    Raises InputError where something else than a folder is there.
+    """
+    folder = Path(os.environ.get("SPARSE_TRANSFER_HOME") or REPOSITORY / "data" / "local")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"SPARSE_TRANSFER_HOME takes a folder; got the file {folder}. Name a folder, new or old.")
+    return folder
 
 
 @contextmanager

@@ -6,6 +6,7 @@ dashboard. Everything else (workers, the command line, tests) asks an in-memory 
 
 import hashlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ import pandas as pd
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import PUBLISHED, atomic_file
 from sparse_core.records import Record, Records
+
+log = logging.getLogger(__name__)
 
 SOURCES = ("published", "measured")
 
@@ -51,7 +54,7 @@ class Store:
     """Results to read, from memory or from a cache file. One process holds a cache file at a time.
 
     ``records`` are the measured runs; ``database`` is the cache file, None for memory. A cache file that is damaged or of
-    another version is made again; one that another process holds is left alone and memory is used.
+    another version is made again; where another process holds it, or it cannot be written, memory is used.
     """
 
     def __init__(self, records: Records | None = None, database: Path | None = None) -> None:
@@ -72,7 +75,13 @@ class Store:
             fingerprint = self.records.fingerprint()
             if fingerprint == self._seen:
                 return False
-            _synchronise(self._connection, self.records)
+            try:
+                _synchronise(self._connection, self.records)
+            except duckdb.Error as error:  # the disk is full: of which kind the error is depends on where it hit
+                if self.database is None:
+                    raise
+                self._connection = self._in_memory(error)
+                _synchronise(self._connection, self.records)
             self._seen = fingerprint
             return True
 
@@ -148,18 +157,19 @@ class Store:
     def _open(self) -> duckdb.DuckDBPyConnection:
         if self.database is None:
             return _fresh(":memory:")
-        self.database.parent.mkdir(parents=True, exist_ok=True)
         try:
-            connection = _current(self.database)
-        except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
-                connection = None
-            else:
-                self.database = None
-                return _fresh(":memory:")
-        connection = connection or _remake(self.database)
-        self._inode = _inode(self.database)
-        return connection
+            self.database.parent.mkdir(parents=True, exist_ok=True)
+            connection = _cache(self.database)
+            self._inode = _inode(self.database)
+            return connection
+        except (duckdb.IOException, OSError) as error:
+            return self._in_memory(error)
+
+    def _in_memory(self, error: Exception) -> duckdb.DuckDBPyConnection:
+        """The results without the cache file, because of ``error``."""
+        log.warning("The cache %s is not used: %s", self.database, error)
+        self.database = None
+        return _fresh(":memory:")
 
 
 def rebuild(records: Records | None = None, database: Path | None = None) -> int:
@@ -172,10 +182,12 @@ def rebuild(records: Records | None = None, database: Path | None = None) -> int
     database = database or default_database(records)
     with atomic_file(database) as temporary:
         temporary.unlink()
-        connection = _fresh(str(temporary))
-        _synchronise(connection, records)
-        (rows,) = connection.execute("SELECT count(*) FROM results").fetchone() or (0,)
-        connection.close()
+        try:
+            with _fresh(str(temporary)) as connection:
+                _synchronise(connection, records)
+                (rows,) = connection.execute("SELECT count(*) FROM results").fetchone() or (0,)
+        finally:
+            Path(f"{temporary}.wal").unlink(missing_ok=True)
     return rows
 
 
@@ -244,6 +256,17 @@ def _fresh(location: str) -> duckdb.DuckDBPyConnection:
     connection.execute("CREATE TABLE cache_version AS SELECT ? AS version", [_version()])
     connection.execute("CHECKPOINT")
     return connection
+
+
+def _cache(database: Path) -> duckdb.DuckDBPyConnection:
+    """The cache file opened, made again where it has to be. Raises duckdb.IOException where another process holds it."""
+    try:
+        current = _current(database)
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise
+        current = None
+    return current or _remake(database)
 
 
 def _remake(database: Path) -> duckdb.DuckDBPyConnection:

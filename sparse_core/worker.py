@@ -14,11 +14,12 @@ from pathlib import Path
 
 import sparse_core.models  # noqa: F401  loads torchvision while the user still reads, not when the first job comes
 from sparse_core import jobs, runner
-from sparse_core.errors import Cancelled, InputError
+from sparse_core.errors import Cancelled, as_input_error
 from sparse_core.paths import home
 
 IDLE_SECONDS = 900.0
 POLL_SECONDS = 0.05
+RETRY_SECONDS = 5.0
 SLOT_TRIES = 10
 NICENESS = 10
 
@@ -55,9 +56,13 @@ def _serve(folder: Path, lane: str) -> None:
         if job_id is None:
             time.sleep(POLL_SECONDS)
             continue
-        with jobs.claim(job_id) as claimed:
-            if claimed:
-                work(job_id)
+        try:
+            with jobs.claim(job_id) as claimed:
+                if claimed:
+                    work(job_id)
+        except OSError:  # not even the job's end can be written, as on a full disk
+            log.exception("job %s waits until its folder can be written", job_id)
+            time.sleep(RETRY_SECONDS)
         idle_since = time.monotonic()
 
 
@@ -79,13 +84,12 @@ def work(job_id: str) -> None:
         jobs.end(job_id, "done", result=result)
     except Cancelled:
         jobs.end(job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
-    except InputError as error:
-        jobs.end(job_id, "failed", str(error), {"candidates": list(error.candidates)})
     except Exception as error:  # the worker outlives any job
-        log.exception("job %s failed", job_id)
-        jobs.end(
-            job_id, "failed", f"Something went wrong on our side ({type(error).__name__}). The log has the details."
-        )
+        wrong = as_input_error(error)
+        if wrong is not error:
+            log.exception("job %s failed", job_id)
+        fault = f"Something went wrong on our side ({type(error).__name__}). The log has the details."
+        jobs.end(job_id, "failed", str(wrong or fault), {"candidates": list(wrong.candidates) if wrong else []})
     finally:
         finished.set()
 

@@ -1,5 +1,6 @@
 """Jobs end one way or another, whatever happens to the worker; the command line gives what it promises."""
 
+import errno
 import json
 import os
 import signal
@@ -7,14 +8,15 @@ import subprocess
 import sys
 import time
 
+import duckdb
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from sparse_core import cli, estimates, jobs, masks, models, networks, spec, transfers, worker
-from sparse_core.errors import InputError
+from sparse_core import cli, estimates, jobs, masks, models, networks, runner, spec, transfers, worker
+from sparse_core.errors import InputError, as_input_error
 from sparse_core.paths import REPOSITORY
 from sparse_core.records import Records
 from sparse_core.serve import require_free
@@ -84,6 +86,44 @@ def test_a_job_that_cannot_be_done_says_why_in_one_line(no_worker):
     status = jobs.status(job_id)
     assert status.state == "failed"
     assert status.message.startswith("There is no folder or file at /nowhere/at/all")
+
+
+def test_a_job_on_a_full_disk_says_so_in_one_line(no_worker, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    monkeypatch.setattr(runner, "run", full)
+    job_id = jobs.submit(probe_job("digits"))
+    worker.work(job_id)
+    assert jobs.status(job_id).message.startswith("Expected room on the disk for /data/x, but it is full. Free some")
+
+
+def test_a_job_whose_end_cannot_be_written_waits_for_room(no_worker, home, monkeypatch):
+    ends = []
+
+    def end_at_last(job_id, state, message="", result=None):
+        ends.append(state)
+        if len(ends) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        end(job_id, state, message, result)
+
+    end = jobs.end
+    monkeypatch.setattr(jobs, "end", end_at_last)
+    monkeypatch.setattr(worker, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.3)
+    job_id = jobs.submit(probe_job("/nowhere/at/all"))
+    worker._serve(home, "interactive")
+    assert ends == ["failed", "failed"]
+    assert jobs.status(job_id).state == "failed"
+
+
+def test_an_event_that_a_full_disk_cut_off_is_left_out(no_worker, home):
+    job_id = jobs.submit(probe_job("digits"))
+    with open(home / "jobs" / job_id / "events.jsonl", "a") as file:
+        file.write('{"stage": "Ope')
+    jobs.append_event(job_id, {"stage": "Lost with the one before"})
+    jobs.append_event(job_id, {"stage": "Training"})
+    assert jobs.status(job_id).stage == "Training"
 
 
 def test_a_queued_job_is_cancelled_at_once(pictures, no_worker):
@@ -309,6 +349,50 @@ def test_bad_input_is_exit_code_2_and_one_line(words, told, capsys):
     assert said.out == ""
     assert told in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["runs", "--json"], ["datasets"], ["rebuild"], ["summary"]])
+def test_a_home_that_is_a_file_is_refused(words, home, capsys):
+    home.write_text("")
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (
+        "",
+        f"Error: SPARSE_TRANSFER_HOME takes a folder; got the file {home}. Name a folder, new or old.\n",
+    )
+
+
+def test_places_that_cannot_be_written_are_refused_and_nothing_is_left(tmp_path, capsys):
+    (tmp_path / "a.csv").mkdir()
+    (tmp_path / "file").touch()
+    for target, told in [
+        ("a.csv", "Expected a file, but {}/a.csv is a folder"),
+        ("file/b.csv", "Expected a folder, but {}/file is a file"),
+        ("file/deep/b.csv", "Expected a folder, but a file is in the way of {}/file/deep"),
+        (f"{'long' * 70}.csv", "Expected names that a disk can hold, but one in {} is too long"),
+    ]:
+        assert cli.main(["export", str(tmp_path / target)]) == 2
+        assert f"Error: {told.format(tmp_path)}" in capsys.readouterr().err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.csv", "file", "home"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/d/.x.csv.k2v"), "room on the disk for /d, but it is full"),
+        (duckdb.IOException("IO Error: No space left on device"), "room on the disk for the file, but it is full"),
+        (OSError(errno.EACCES, "Permission denied", "/d/x"), "Expected /d/x to be open to this user, but it is not"),
+        (OSError(errno.EROFS, "Read-only", b"/d/x"), "Expected to write /d/x, but its disk can only be read"),
+        (OSError(errno.ENAMETOOLONG, "Too long", "x" * 999), f"but one in {'x' * 200}… is too long"),
+    ],
+)
+def test_what_the_disk_refuses_is_said_in_words(error, told):
+    assert told in str(as_input_error(error))
+
+
+def test_a_fault_of_ours_is_not_taken_for_the_users():
+    assert as_input_error(KeyError("x")) is None
+    assert as_input_error(OSError("no number")) is None
 
 
 def test_lists_rebuild_and_export(tmp_path, capsys):

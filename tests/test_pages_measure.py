@@ -1,5 +1,6 @@
 """Probe and Runs without a browser: empty states, results, refusals, and no torch in the serving process."""
 
+import errno
 import subprocess
 import sys
 
@@ -76,6 +77,24 @@ def test_runs_compares_several():
     assert len(options) == 2
     app.multiselect(key="chosen").set_value(list(options)).run()
     assert not app.exception
+
+
+@pytest.mark.parametrize("refusal", ["file", "full"])
+def test_a_home_that_cannot_be_used_is_one_sentence(refusal, home, monkeypatch):
+    told = f"SPARSE_TRANSFER_HOME takes a folder; got the file {home}"
+    if refusal == "file":
+        home.write_text("")
+    else:
+        told = "Expected room on the disk for the file, but it is full"
+        monkeypatch.setattr(Records, "fingerprint", lambda _: no_space())
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60).run()
+    assert not app.exception
+    (error,) = app.error
+    assert error.value.startswith(told)
+
+
+def no_space():
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_notes_are_kept():

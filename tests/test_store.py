@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from sparse_core import records as records_module
+from sparse_core import store as store_module
 from sparse_core.errors import InputError
 from sparse_core.paths import PUBLISHED, REPOSITORY
 from sparse_core.records import Records
@@ -226,6 +227,43 @@ def test_a_lost_damaged_or_old_cache_is_made_again(home):
     store = Store(records, file)
     assert len(store.results()) == 2656
     store.close()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(home, caplog):
+    records = Records()
+    records.write(record())
+    file = default_database(records)
+    file.mkdir()
+    store = Store(records, file)
+    assert len(store.results()) == 2656
+    assert store.database is None
+    assert f"The cache {file} is not used" in caplog.text
+
+
+def no_space(*_):
+    raise duckdb.TransactionException("Failed to commit: Could not write file: No space left on device")
+
+
+def test_a_disk_that_becomes_full_under_the_cache_hides_no_run(home, monkeypatch):
+    records = Records()
+    store = Store(records, default_database(records))
+    records.write(record())
+    synchronise = store_module._synchronise
+    with_file = store._connection
+    monkeypatch.setattr(
+        store_module,
+        "_synchronise",
+        lambda connection, of: no_space() if connection is with_file else synchronise(connection, of),
+    )
+    assert store.refresh()
+    assert len(store.results(source="measured")) == 1
+
+
+def test_a_rebuild_on_a_full_disk_leaves_nothing_half_written(home, monkeypatch):
+    monkeypatch.setattr(store_module, "_synchronise", no_space)
+    with pytest.raises(duckdb.Error, match="No space left"):
+        rebuild()
+    assert list(home.iterdir()) == []
 
 
 def test_rebuild_reaches_a_running_store(home):
