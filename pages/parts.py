@@ -1,18 +1,21 @@
 """What the pages share: the store, charts and tables with their downloads, and the link to a view."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from pages import buttons, frame
 from sparse_core import backbones, charts, runs, views
-from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
+from sparse_core.catalog import METRICS, STUDY_ARCHITECTURES, TRANSFERS, architecture_label, task_label
 from sparse_core.engines import LABELS
+from sparse_core.errors import unknown_name
 from sparse_core.paths import home
 from sparse_core.records import Record, Records
 from sparse_core.speed_tables import MODES
@@ -107,6 +110,7 @@ RUN_COLUMNS = [
 ]
 PERCENT = {name for name, heading in HEADINGS.items() if heading.endswith(("(%)", "(points)"))}
 COUNTS = set(views.SIZES)
+ROUNDING = 0.005  # a number is found by what the table shows of it
 WORDS: dict[str, Callable[[str], str]] = {
     "source": str.capitalize,
     "architecture": architecture_label,
@@ -155,7 +159,10 @@ def show_chart(
         if table is not None:
             shown = st.popover("Table", key=f"{key}_table", on_change="rerun", help="The numbers behind this chart")
             if shown.open:
-                shown.dataframe(_readable(table), hide_index=True, column_config=_column_config(table))
+                with shown:
+                    st.dataframe(_readable(table), hide_index=True, column_config=_column_config(table))
+                    with st.container(horizontal=True):
+                        _table_downloads(table, key=key, name=name)
         if beside is not None:
             beside()
     return state if on_select else None
@@ -192,26 +199,10 @@ def show_table(
                 key=f"{key}_columns",
                 bind="query-params",
             )
-        rows = _containing(frame, wanted or "")[chosen]
-        file = f"{name}-{date.today():%Y-%m-%d}"
-        st.download_button(
-            "CSV",
-            lambda: rows.to_csv(index=False).encode(),
-            f"{file}.csv",
-            "text/csv",
-            key=f"{key}_csv",
-            on_click="ignore",
-        )
-        st.download_button(
-            "Parquet",
-            lambda: rows.to_parquet(index=False),
-            f"{file}.parquet",
-            "application/vnd.apache.parquet",
-            key=f"{key}_parquet",
-            on_click="ignore",
-        )
+        rows = _containing(frame[chosen], wanted or "")
+        _table_downloads(rows, key=key, name=name)
     if rows.empty:
-        st.info("No row contains these words. Clear the filter to see all rows." if len(frame) else "No rows yet.")
+        st.info(_why_empty(frame, chosen))
         return
     st.dataframe(
         _readable(rows),
@@ -221,6 +212,34 @@ def show_table(
         placeholder="–",
     )
     st.caption(f"{len(rows):,} of {len(frame):,} rows. Click a heading to sort.")
+
+
+def _table_downloads(rows: pd.DataFrame, *, key: str, name: str) -> None:
+    file = f"{name}-{date.today():%Y-%m-%d}"
+    st.download_button(
+        "CSV",
+        lambda: rows.to_csv(index=False).encode(),
+        f"{file}.csv",
+        "text/csv",
+        key=f"{key}_csv",
+        on_click="ignore",
+    )
+    st.download_button(
+        "Parquet",
+        lambda: rows.to_parquet(index=False),
+        f"{file}.parquet",
+        "application/vnd.apache.parquet",
+        key=f"{key}_parquet",
+        on_click="ignore",
+    )
+
+
+def _why_empty(frame: pd.DataFrame, chosen: list[str]) -> str:
+    if frame.empty:
+        return "No rows yet."
+    if not chosen:
+        return "No column is chosen. Choose some under Columns."
+    return "No row contains these words in the columns shown. Clear the filter to see all rows."
 
 
 def show_runs(rows: pd.DataFrame, *, key: str) -> None:
@@ -311,14 +330,41 @@ def share(command: str | None = None, key: str = "share_link") -> None:
             st.code(command, language="bash", wrap_lines=True)
 
 
+def selectbox(
+    label: str, options: Sequence[Any], *, key: str, format_func: Callable[[Any], str] = str, **more: Any
+) -> Any:
+    """``st.selectbox`` in the link; says so where the link names an option that there is not."""
+    _say_unknown(label, key, map(format_func, options))
+    return st.selectbox(label, options, key=key, format_func=format_func, bind="query-params", **more)
+
+
+def multiselect(
+    label: str, options: Sequence[Any], *, key: str, format_func: Callable[[Any], str] = str, **more: Any
+) -> list[Any]:
+    """``st.multiselect`` in the link; says so where the link names an option that there is not."""
+    _say_unknown(label, key, map(format_func, options))
+    return st.multiselect(label, options, key=key, format_func=format_func, bind="query-params", **more)
+
+
+def _say_unknown(label: str, key: str, known: Iterable[str]) -> None:
+    """Streamlit would leave such a name out without a word, and show another view than the one that was asked for."""
+    if key not in st.query_params:
+        return
+    names = list(known)
+    for name in st.query_params.get_all(key):
+        if name not in names:
+            message = f"The link asks for more than there is here. {unknown_name(label.lower(), name, names)}"
+            st.toast(message, icon=":material/link_off:", duration="infinite")
+
+
 def architecture_choice(store: Store) -> str:
-    """The control that chooses among the architectures there are results for, ResNet50 first."""
-    return st.selectbox(
+    """The control that chooses among the architectures of the study and those measured here, ResNet50 first."""
+    names = {*STUDY_ARCHITECTURES, *store.values("architecture")}
+    return selectbox(
         "Architecture",
-        sorted(store.values("architecture"), key=lambda name: (name != "resnet50", architecture_label(name))),
+        sorted(names, key=lambda name: (name != "resnet50", architecture_label(name))),
         format_func=architecture_label,
         key="architecture",
-        bind="query-params",
         persist_state="session",
         width=190,
         help="The network's layout. Sparse networks are compared with the dense one of the same layout.",
@@ -343,6 +389,7 @@ def accuracy_choice() -> str:
 
 def choice(label: str, key: str, options: Mapping[str, str], words: str) -> str:
     """One of a few options (name to words), the first by default, kept in the link and from page to page."""
+    _say_unknown(label, key, options.values())
     return st.segmented_control(
         label,
         list(options),
@@ -379,7 +426,7 @@ def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     counts = runs.groupby(key).agg(backbones=("backbone", "nunique"), runs=("run_id", "size")).reset_index()
     counts = counts.sort_values(["backbones", "runs"], ascending=False)
     options = {_task_name(row, counts): tuple(row[name] for name in key) for _, row in counts.iterrows()}
-    chosen = st.selectbox("Task", list(options), key="task", bind="query-params", width=330)
+    chosen = selectbox("Task", list(options), key="task", width=330)
     return runs[(runs[key] == list(options[chosen])).all(axis=1)], chosen
 
 
@@ -403,13 +450,23 @@ def heading(column: str) -> str:
 
 
 def _containing(frame: pd.DataFrame, words: str) -> pd.DataFrame:
+    """The rows with every word: in the text of a column, or as a number of its own."""
     if not words.strip():
         return frame
-    text = _readable(frame).astype(str).fillna("").agg(" ".join, axis=1).str.lower()
+    shown = _readable(frame)
+    numbers = shown.select_dtypes("number")
+    text = shown.drop(columns=numbers.columns).astype(str).agg(" ".join, axis=1).str.lower()
     keep = pd.Series(True, index=frame.index)
     for word in words.lower().split():
-        keep &= text.str.contains(word, regex=False)
+        keep &= text.str.contains(word, regex=False) | np.isclose(numbers, _number(word), atol=ROUNDING).any(axis=1)
     return frame[keep]
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
 
 
 def _readable(frame: pd.DataFrame) -> pd.DataFrame:

@@ -27,7 +27,7 @@ def main() -> None:
             st.query_params["job"] = jobs.submit(job)
         parts.share(command(job.spec, len(job.seeds)))
         transfer_controls.estimate(job)
-    status = transfer_controls.asked_for()
+    status = transfer_controls.asked_for("probe")
     if status is None:
         return
     transfer_controls.heading(status)

@@ -36,15 +36,14 @@ def main() -> None:
     """One backbone in depth; below it its layers, a mask, other backbones, and measured accuracy."""
     store = parts.store()
     cards = {card.name: card for card in backbones.available()}
-    name = st.selectbox(
+    name = parts.selectbox(
         "Backbone",
         list(cards),
         format_func=lambda name: views.backbone_label(cards[name]),
         key="backbone",
-        bind="query-params",
         persist_state="session",
         width=420,
-        help="Networks of yours come in on the Library page. Those marked “download” fetch their weights first.",
+        help="Networks of yours come in on the Library page.",
     )
     card = cards[name]
     found = _structure(card)

@@ -43,7 +43,7 @@ def main() -> None:
     if controls.level is not None:
         rows = rows[(rows["sparsity"] == controls.level) | (rows["method"] == "Dense")]
     if rows.empty:
-        _say_empty(controls)
+        _say_empty(store, controls)
         return
     table = views.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, controls.order))
     _heat_map(controls, rows, table)
@@ -67,12 +67,11 @@ def _controls(store: Store) -> Controls:
         )
         source = parts.source_choice()
         accuracy = parts.accuracy_choice()
-        level = st.selectbox(
+        level = parts.selectbox(
             "Sparsity",
             [None, *levels],
             format_func=lambda level: "All" if level is None else views.sparsity_label(level),
             key="level",
-            bind="query-params",
             width=110,
             help="The share of a network's weights that are zero.",
         )
@@ -131,12 +130,11 @@ def _take_selection() -> None:
 
 
 def _runs_behind(rows: pd.DataFrame, table: pd.DataFrame) -> None:
-    cells = st.multiselect(
+    cells = parts.multiselect(
         "Runs behind",
         table["point"].tolist(),
         placeholder="Click a number in the heat map, or choose here, to see its runs",
         key="cells",
-        bind="query-params",
         help="Lists the runs behind these numbers and the dense runs that they are compared with.",
     )
     if cells:
@@ -159,18 +157,21 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
 
 def _command(controls: Controls) -> str:
     accuracy = f" --accuracy {controls.accuracy}" if controls.accuracy != "best" else ""
+    level = "" if controls.level is None else f" --sparsity {controls.level} {controls.level}"
     return (
-        f"python -m sparse_core summary --architecture {controls.architecture} --transfer {controls.transfer} "
-        f"--source {controls.source}{accuracy} --json"
+        f"python -m sparse_core summary --per-task --architecture {controls.architecture} "
+        f"--transfer {controls.transfer} --source {controls.source}{accuracy}{level} --json"
     )
 
 
-def _say_empty(controls: Controls) -> None:
+def _say_empty(store: Store, controls: Controls) -> None:
     name = architecture_label(controls.architecture)
     if controls.accuracy == "final" and controls.source != "measured":
         st.info("The published runs have no last-epoch accuracy, and no measured run fits. Choose the best epoch.")
     elif controls.source == "measured":
         st.info(f"No {name} was measured like this yet. Measure one on the Probe page, or show the published runs.")
+    elif controls.architecture not in store.results(source="published")["architecture"].unique():
+        st.info(f"No published rows for {name}: the study's public tables have none, and none was measured here.")
     else:
         st.info(f"There is no run of {name} under {TRANSFERS[controls.transfer].lower()} that fits these choices.")
     st.button("Show everything again", on_click=parts.set_controls, args=(UNFILTERED,), type="primary")

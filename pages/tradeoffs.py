@@ -1,5 +1,6 @@
 """Tradeoffs: how much accuracy each way of pruning costs on a new task, against sparsity or the network's size."""
 
+import shlex
 from dataclasses import dataclass
 from datetime import date
 
@@ -9,7 +10,7 @@ import streamlit as st
 
 from pages import parts
 from sparse_core import charts, measures, views
-from sparse_core.catalog import METHODS, TRANSFERS, architecture_label, task_label
+from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
 from sparse_core.store import Store
 
 BOTH = "both"
@@ -52,12 +53,16 @@ class Controls:
 
     @property
     def command(self) -> str:
-        transfer = f" --transfer {self.transfers[0]}" if len(self.transfers) == 1 else ""
-        accuracy = f" --accuracy {self.accuracy}" if self.accuracy != "best" else ""
-        return (
-            f"python -m sparse_core summary --architecture {self.architecture}{transfer} "
-            f"--source {self.source}{accuracy} --json"
-        )
+        """The command line that gives the chart's figures."""
+        words = ["python", "-m", "sparse_core", "summary", "--architecture", self.architecture]
+        words += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
+        words += ["--source", self.source if self.axis == "sparsity" else "measured"]  # only those have sizes
+        words += ["--accuracy", self.accuracy] if self.accuracy != "best" else []
+        words += ["--methods", *self.methods] if self.methods else []
+        words += ["--tasks", *self.tasks] if self.tasks else []
+        words += ["--sparsity", *map(str, self.sparsity)] if self.sparsity != (0.0, 1.0) else []
+        words += ["--without-lottery"] if "linear" in self.transfers and not self.lottery else []
+        return shlex.join([*words, "--json"])
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
         notes.append("Measured lines are dashed, their markers open")
     filters = views.filters_in_words(controls.methods, controls.tasks, controls.sparsity)
     filters += views.size_in_words(controls.axis, left_out)
-    means = views.name_points(views.with_sizes(means, rows), views.series_names(rows))
+    means = views.name_points(views.with_sizes(means, rows))
     return View(rows, means, filters, notes)
 
 
@@ -136,22 +141,20 @@ def _controls(store: Store) -> Controls:
         accuracy = parts.accuracy_choice()
     there = _there(store, store.version, architecture)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        methods = st.multiselect(
+        methods = parts.multiselect(
             "Methods",
             [method for method in METHODS if method != "Dense"],
             placeholder="All methods",
             key="methods",
-            bind="query-params",
             width=280,
             help="\n".join(f"- **{method.name}** {method.summary}" for method in METHODS.values()),
         )
-        tasks = st.multiselect(
+        tasks = parts.multiselect(
             "Tasks",
-            views.task_choices(there["dataset"].unique()),
+            views.task_choices({*TASKS, *there["dataset"]}),
             placeholder="All tasks",
             format_func=task_label,
             key="tasks",
-            bind="query-params",
             width=280,
             help="The data sets that the networks are moved to; averages are over these.",
         )
@@ -172,12 +175,11 @@ def _controls(store: Store) -> Controls:
             help="Lottery tickets under linear transfer make up to five times the errors of dense, so that nothing "
             "else could be read: the study leaves them out, and so does this page unless you ask.",
         )
-        axis = st.selectbox(
+        axis = parts.selectbox(
             "Against",
             list(AXES),
             format_func=AXES.__getitem__,
             key="axis",
-            bind="query-params",
             width=290,
             help="What the charts hold the accuracy against. Sizes count what is not 0. They are known of the networks "
             "measured on this machine; the study's rows come without its networks.",
@@ -241,12 +243,11 @@ def _take_selection() -> None:
 
 
 def _points(view: View) -> list[str]:
-    return st.multiselect(
+    return parts.multiselect(
         "Showing only",
         view.summary["point"].tolist(),
         placeholder="Everything: select points in the chart (click, box or lasso) or choose here",
         key="points",
-        bind="query-params",
         help="The tables below show only the runs behind these points. Clear it to see all.",
     )
 
@@ -273,20 +274,19 @@ def _per_task(controls: Controls, view: View) -> None:
     rows = view.rows
     levels = sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        level = st.selectbox(
+        level = parts.selectbox(
             "At sparsity",
             levels,
             index=levels.index(0.9) if 0.9 in levels else len(levels) // 2,
             format_func=views.sparsity_label,
             key="level",
-            bind="query-params",
             persist_state="page",
             width=140,
             help="The chart shows one sparsity, give or take a point; the table has all.",
         )
         order = parts.task_order()
     table = views.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, order))
-    at_level = table[((table["sparsity"] - level).abs() < NEAR) | (table["method"] == "Dense")]
+    at_level, shown = (_near(frame, level) for frame in (table, rows))
     figure = charts.with_caption(
         charts.accuracy_per_task(
             at_level, views.present(controls.transfers, at_level), views.distinct(at_level["task"])
@@ -294,22 +294,26 @@ def _per_task(controls: Controls, view: View) -> None:
         "How accurate is each network on each task?",
         f"{architecture_label(controls.architecture)} at {views.sparsity_label(level)} sparsity (± 1) · mean ± "
         "standard deviation over seeds (none for a single run) · higher is better, the upright line is dense",
-        views.caption(rows, view.filters, view.notes, controls.accuracy, date.today()),
+        views.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"tasks-{controls.architecture}"
     parts.show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
     parts.show_table(table.drop(columns=["row", "point", "hover"]), key="per_task", name=name, columns=TASK_COLUMNS)
 
 
+def _near(frame: pd.DataFrame, level: float) -> pd.DataFrame:
+    """The rows at this sparsity, give or take a point, and the dense ones."""
+    return frame[((frame["sparsity"] - level).abs() < NEAR) | (frame["method"] == "Dense")]
+
+
 def _pareto(controls: Controls, view: View, points: list[str]) -> None:
     rows = view.rows
     tasks = views.task_choices(rows["dataset"].unique())
-    task = st.selectbox(
+    task = parts.selectbox(
         "Accuracy on",
         [None, *tasks],
         format_func=lambda name: "All tasks, averaged" if name is None else task_label(name),
         key="pareto_task",
-        bind="query-params",
         persist_state="page",
         width=260,
         help="Averages are over the tasks that all networks of a line have, so that they compare.",
@@ -320,7 +324,7 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
         st.info("No task was run with all of these networks, so their averages do not compare. Choose one task.")
         return
     table = views.with_front(views.with_sizes(table, chosen), controls.axis)
-    table = views.name_points(table, views.series_names(table))
+    table = views.name_points(table)
     saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
     figure = charts.with_caption(
         charts.pareto(table, views.present(controls.transfers, table), points, controls.axis),
@@ -347,7 +351,17 @@ def _say_empty(store: Store, controls: Controls) -> None:
     if controls.axis != "sparsity":
         _say_without_size(store, controls)
         return
-    if controls.accuracy == "final" and controls.source != "measured":
+    if controls.methods == ["LTH-T"] and controls.transfers == ["linear"] and not controls.lottery:
+        st.info("LTH-T under linear transfer is left out unless asked for, as in the study.")
+        st.button("Show LTH-T, linear", on_click=parts.set_controls, args=({"lottery": True},), type="primary")
+        return
+    unpublished = _unpublished(store, controls)
+    if unpublished:
+        st.info(
+            f"No published rows for {unpublished}: the study's public tables have none, and none was measured here. "
+            "Bring such a network in on the Library page and measure it on the Probe page."
+        )
+    elif controls.accuracy == "final" and controls.source != "measured":
         st.info("The published runs have no last-epoch accuracy, and no measured run fits. Choose the best epoch.")
     elif controls.source == "measured":
         st.info(
@@ -357,6 +371,17 @@ def _say_empty(store: Store, controls: Controls) -> None:
     else:
         st.info("No run fits these choices. Widen the filters, or start again from the whole study.")
     st.button("Show everything again", on_click=parts.set_controls, args=(UNFILTERED,), type="primary")
+
+
+def _unpublished(store: Store, controls: Controls) -> str:
+    """What was asked for that the study published nothing of, in words; empty where it did or was not asked for."""
+    if controls.source == "measured":
+        return ""
+    published = store.results(source="published", architecture=controls.architecture)
+    if published.empty:
+        return architecture_label(controls.architecture)
+    absent = views.absent_methods(controls.methods, published["method"])
+    return " and ".join(absent) if len(absent) == len(controls.methods) else ""
 
 
 def _say_without_size(store: Store, controls: Controls) -> None:

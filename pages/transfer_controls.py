@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,18 +22,19 @@ def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int
     """The controls for backbone, dataset and number of seeds (``seeds`` at first); None while a path is missing or wrong."""
     cards = {card.name: card for card in backbones.available()}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        backbone = st.selectbox(
+        backbone = parts.selectbox(
             "Backbone",
             list(cards),
             format_func=lambda name: views.backbone_label(cards[name]),
             key="backbone",
-            bind="query-params",
             persist_state="session",
             width=330,
-            help="Networks of yours come in on the Library page. Those marked “download” fetch their weights at first use.",
+            help="Networks of yours come in on the Library page.",
         )
         choice = dataset_choice()
         count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=words_on_seeds)
+    if not cards[backbone].ready:
+        st.caption(f"{views.backbone_label(cards[backbone])}: {cards[backbone].note}.")
     dataset = named_dataset(choice)
     return (backbone, dataset, int(count)) if dataset else None
 
@@ -40,12 +42,11 @@ def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int
 def dataset_choice() -> str:
     """The control for the dataset: one of those there are, or ``OWN``."""
     tasks = {card.id: card for card in datasets.available()}
-    return st.selectbox(
+    return parts.selectbox(
         "Dataset",
         [*tasks, OWN],
-        format_func=lambda name: _dataset_label(tasks[name]) if name in tasks else OWN,
+        format_func=lambda name: f"{tasks[name].name}, {tasks[name].classes} classes" if name in tasks else OWN,
         key="dataset",
-        bind="query-params",
         persist_state="session",
         width=330,
         help="Digits works with no network. Your own pictures: a folder a class, or Parquet.",
@@ -54,7 +55,12 @@ def dataset_choice() -> str:
 
 def named_dataset(choice: str) -> str | None:
     """The dataset behind what ``dataset_choice`` gave, asking for the path of the user's own; None while that is missing."""
-    return choice if choice != OWN else _own_dataset()
+    if choice == OWN:
+        return _own_dataset()
+    card = next(card for card in datasets.available() if card.id == choice)
+    if not card.ready:
+        st.caption(f"{card.name}: {card.note}.")
+    return choice
 
 
 def schedule(defaults: Hyperparameters) -> Hyperparameters:
@@ -127,23 +133,28 @@ def estimate(job: Job) -> None:
         st.caption("Measuring how long it will take on this machine …")
 
 
-def asked_for() -> jobs.Status | None:
-    """The job that the link names; says so where it is not known here."""
+def asked_for(kind: str) -> jobs.Status | None:
+    """The job of this kind that the link names; says so where it is not known here."""
     job_id = st.query_params.get("job")
     if not job_id:
         return None
     try:
-        return jobs.status(job_id)
+        status = jobs.status(job_id)
     except InputError:
         st.info("The run that this link names was started on another machine, or its state was deleted.")
         return None
+    if status.job.kind != kind:
+        st.info("The link names work of another page. Press Run to start here.")
+        return None
+    return status
 
 
 def heading(status: jobs.Status) -> None:
     """What the job transfers to what, as a heading."""
     labels = {card.name: views.backbone_label(card) for card in backbones.available()}
     spec = status.job.spec
-    st.subheader(f"{labels.get(spec.backbone, spec.backbone)} on {task_label(spec.dataset)}", divider="gray")
+    dataset = task_label(Path(spec.dataset).name)  # that of a folder or file of the user's
+    st.subheader(f"{labels.get(spec.backbone, spec.backbone)} on {dataset}", divider="gray")
 
 
 def progress(job_id: str, lines: Callable[[str], pd.DataFrame] | None = None) -> None:
@@ -271,11 +282,6 @@ def _is_here(spec: TransferSpec) -> bool:
 def _is_busy(job_id: str) -> bool:
     """True where other work of the job's lane comes before it; estimates wait for what users asked for."""
     return jobs.queued(jobs.lane_of(jobs.status(job_id).job))[:1] != [job_id]
-
-
-def _dataset_label(card: datasets.DatasetCard) -> str:
-    absent = {"download": " (download)", "folder": " (needs a folder)"}
-    return f"{card.name}, {card.classes} classes{'' if card.ready else absent.get(card.kind, '')}"
 
 
 def _mean_and_spread(values: pd.Series) -> str:

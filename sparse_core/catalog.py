@@ -47,6 +47,8 @@ ARCHITECTURES = {
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 
+STUDY_ARCHITECTURES = ("resnet50", "resnet34", "resnet18", "mobilenet_v1")
+
 TRANSFERS = {"linear": "Linear transfer", "full": "Full transfer"}
 
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy", "accuracy": "accuracy"}

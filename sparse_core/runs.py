@@ -25,13 +25,14 @@ def command(spec: TransferSpec, seeds: int) -> str:
     for field in dataclasses.fields(Hyperparameters):
         value = getattr(spec.settings, field.name)
         if value != getattr(defaults, field.name):
-            words += [f"--{field.name.replace('_', '-')}", f"{value:g}"]
+            words += [f"--{field.name.replace('_', '-')}", str(value)]
+    words += ["--rerun"] if spec.replicate else []
     words += _probe_options(spec) if isinstance(spec, ProbeSpec) else _finetune_options(spec)
     return shlex.join([*words, "--json"])
 
 
 def _probe_options(spec: ProbeSpec) -> list[str]:
-    words = ["--sweep-lr", *(f"{rate:g}" for rate in spec.sweep_lr)] if spec.sweep_lr else []
+    words = ["--sweep-lr", *map(str, spec.sweep_lr)] if spec.sweep_lr else []
     words += ["--engine", spec.engine] if spec.engine != "auto" else []
     return [*words, *(["--precision", spec.precision] if spec.precision != "fp32" else [])]
 
@@ -45,7 +46,7 @@ def _finetune_options(spec: FinetuneSpec) -> list[str]:
     }
     words += [flag for flag, given in flags.items() if given]
     if spec.label_smoothing:
-        words += ["--label-smoothing", f"{spec.label_smoothing:g}"]
+        words += ["--label-smoothing", str(spec.label_smoothing)]
     return [*words, *(["--precision", spec.precision] if spec.precision != "auto" else [])]
 
 

@@ -1,5 +1,6 @@
 """What a view of the results needs besides its measures: names of points, means that compare, words for captions."""
 
+import hashlib
 import html
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -69,22 +70,28 @@ def backbone_label(card: BackboneCard) -> str:
     method = method if any(letter.isupper() for letter in method[1:]) else method.lower()
     sparse = method if card.method == "Dense" else f"{method} {sparsity_label(card.sparsity)}"
     words = f"{architecture_label(card.architecture)}, {sparse}"
-    if card.kind == "library":
-        return f"{card.name}: {words}"
-    return words if card.ready else f"{words} (download)"
+    return f"{card.name}: {words}" if card.kind == "library" else words
 
 
 def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """What the rows of each (source, upstream, protocol) are called besides their method.
 
-    Published ones need no word. Measured ones are "measured", numbered where several protocols or upstreams are shown,
-    for those are never averaged together.
+    Published ones need no word. Measured ones are "measured", with their own mark where several protocols or upstreams
+    are shown, for those are never averaged together.
+    """
+    names = marked_series_names(frame)
+    several = sum(map(bool, names.values())) > 1
+    return names if several else {key: name and "measured" for key, name in names.items()}
+
+
+def marked_series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """As ``series_names``, but a measured series always bears its mark, such as "measured 3f2a".
+
+    The mark follows from upstream and protocol alone: a link means the same whatever else is measured later.
     """
     keys = sorted(frame[SERIES_KEY].drop_duplicates().itertuples(index=False, name=None))
-    measured = [key for key in keys if key[0] == "measured"]
-    numbered = {key: f"measured {number}" for number, key in enumerate(measured, start=1)}
-    words = numbered if len(measured) > 1 else dict.fromkeys(measured, "measured")
-    return {key: words.get(key, "") for key in keys}
+    marks = {key: hashlib.sha256("\n".join(key).encode()).hexdigest()[:4] for key in keys}
+    return {key: f"measured {marks[key]}" if key[0] == "measured" else "" for key in keys}
 
 
 def name_backbones(frame: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> list[str]:
@@ -98,10 +105,10 @@ def name_backbones(frame: pd.DataFrame, names: dict[tuple[str, str, str], str]) 
     ]
 
 
-def name_points(frame: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> pd.DataFrame:
+def name_points(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with a column ``point``: each row's transfer and backbone in words, which are also its link."""
     transfers = frame["transfer"].map(TRANSFER_WORDS)
-    backbones = name_backbones(frame, names)
+    backbones = name_backbones(frame, marked_series_names(frame))
     points = [f"{transfer}: {name}" for transfer, name in zip(transfers, backbones, strict=True)]
     return frame.assign(point=points)
 
@@ -211,8 +218,7 @@ def filters_in_words(methods: Sequence[str], tasks: Sequence[str], sparsity: tup
 def notes_on(rows: pd.DataFrame) -> list[str]:
     """What must be said wherever these rows are shown."""
     notes = [RIGL_NOTE] if has_disputed_rows(rows) else []
-    names = series_names(rows)
-    for (source, upstream, protocol), words in names.items():
+    for (source, upstream, protocol), words in marked_series_names(rows).items():
         if source == "measured":
             baseline = "compared with the dense run of the same backbone, data and protocol"
             notes.append(f"{words.capitalize()}: pretrained on {upstream}, {protocol}; {baseline}")
@@ -296,7 +302,8 @@ def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[str, float]
     table = table.drop(columns=["place", "published", "rank"]).reset_index(drop=True)
     table["row"] = name_backbones(table, series_names(table))
     table["task"] = _task_names(table)
-    table["point"] = table["row"] + " on " + table["task"]
+    linked = zip(name_backbones(table, marked_series_names(table)), _marked_task_names(table), strict=True)
+    table["point"] = [f"{backbone} on {task}" for backbone, task in linked]
     table["hover"] = [_cell_in_words(cell) for cell in table.itertuples()]
     by_place = {task: order[dataset] for task, dataset in zip(table["task"], table["dataset"], strict=True)}
     table["task"] = pd.Categorical(
@@ -331,12 +338,18 @@ def single_run_notes(table: pd.DataFrame) -> list[str]:
 
 
 def _task_names(table: pd.DataFrame) -> list[str]:
+    """Each row's task; where several contents bear one name, with the start of its content's hash."""
     measured = table[table["source"] == "measured"]
     contents = measured.groupby("dataset")["dataset_hash"].nunique()
-    return [
-        f"{task_label(dataset)} ({content[:6]})" if content and contents.get(dataset, 0) > 1 else task_label(dataset)
-        for dataset, content in table[["dataset", "dataset_hash"]].itertuples(index=False, name=None)
-    ]
+    several = [contents.get(dataset, 0) > 1 for dataset in table["dataset"]]
+    plain = table["dataset"].map(task_label)
+    return np.where(several, _marked_task_names(table), plain).tolist()
+
+
+def _marked_task_names(table: pd.DataFrame) -> list[str]:
+    """Each row's task with the start of its content's hash where that is known, so that it stays the same in a link."""
+    pairs = zip(table["dataset"].map(task_label), table["dataset_hash"], strict=True)
+    return [f"{task} ({content[:6]})" if content else task for task, content in pairs]
 
 
 def _cell_in_words(cell: Any) -> str:

@@ -33,7 +33,7 @@ def resnet50(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def named_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    return views.name_points(measures.summary(rows), views.series_names(rows))
+    return views.name_points(measures.summary(rows))
 
 
 def row(method: str, sparsity: float, accuracy: float, seed: int = 0, **others: object) -> dict[str, object]:
@@ -173,8 +173,31 @@ def test_measured_lines_are_dashed_open_and_apart_by_protocol() -> None:
     figure = charts.tradeoff(named_summary(rows), ["linear"], {})
     looks = {trace.name: (trace.line.dash, trace.marker.symbol, list(trace.y)) for trace in figure.data}
     assert looks["AC/DC"] == ("solid", "square", pytest.approx([0]))
-    assert looks["AC/DC, measured 1"] == ("dash", "square-open", pytest.approx([100]))
-    assert looks["AC/DC, measured 2"][0] == "dot"
+    marks = {name for name in looks if name.startswith("AC/DC, measured ")}
+    assert len(marks) == 2
+    assert {looks[name][0] for name in marks} == {"dash", "dot"}
+    assert all(looks[name][1:] == ("square-open", pytest.approx([100])) for name in marks)
+
+
+def test_a_measured_point_keeps_its_name_when_others_are_measured() -> None:
+    """Names are links: they must not come to mean other runs."""
+    first = measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8))
+    more = measured(
+        *(
+            row(method, level, 0.7, protocol=protocol)
+            for protocol in "QR"
+            for method, level in (("Dense", 0), ("AC/DC", 0.5))
+        )
+    )
+    (name,) = named_summary(first)["point"]
+    both = named_summary(pd.concat([first, more], ignore_index=True))
+    assert both["point"].nunique() == 3
+    (kept,) = both.loc[both["point"] == name, "protocol"]
+    assert kept == first["protocol"].iloc[0]
+    cells, more_cells = (
+        views.task_table(rows, "best", {"digits": 0.0})["point"].tolist() for rows in (first, pd.concat([first, more]))
+    )
+    assert set(cells) < set(more_cells)
 
 
 def test_a_single_task_has_no_error_bar_and_says_so() -> None:
@@ -243,7 +266,7 @@ def test_pareto_marks_what_nothing_beats() -> None:
     table = views.with_front(views.over_same_tasks(measures.per_configuration(rows)), "sparsity")
     front = {(entry.method, entry.sparsity) for entry in table.itertuples() if entry.front}
     assert front == {("Dense", 0), ("AC/DC", 0.5), ("AC/DC", 0.9), ("STR", 0.95)}
-    figure = charts.pareto(views.name_points(table, views.series_names(table)), ["linear"])
+    figure = charts.pareto(views.name_points(table), ["linear"])
     line = figure.data[0]
     assert line.name == "Pareto front, measured"
     assert list(line.y) == pytest.approx([90, 85, 70, 60])
@@ -254,7 +277,7 @@ def sized_pareto(axis: str, *levels: tuple[str, float, float, float]) -> tuple[p
     """The table and the chart of networks given by method, sparsity, accuracy and size."""
     rows = measured(*(row(*level[:3], **dict.fromkeys(views.SIZES, level[3])) for level in levels))
     table = views.with_sizes(views.over_same_tasks(measures.per_configuration(rows)), rows)
-    table = views.name_points(views.with_front(table, axis), views.series_names(table))
+    table = views.name_points(views.with_front(table, axis))
     return table, charts.pareto(table, ["linear"], axis=axis)
 
 

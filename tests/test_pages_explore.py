@@ -1,6 +1,7 @@
 """The pages that show results, run by Streamlit's test harness: what they show, filters, links, empty states."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -244,22 +245,67 @@ def test_last_epoch_counts_measured_runs_only(open_page: Callable[..., AppTest],
 def test_an_empty_view_offers_the_way_back(open_page: Callable[..., AppTest]) -> None:
     app = open_page(methods=["GMP"])
     assert len(app.get("plotly_chart")) == 0
-    assert "No run fits these choices" in app.info[0].value
+    assert "No published rows for GMP" in app.info[0].value
     (again,) = [button for button in app.button if button.label == "Show everything again"]
     again.click()
     fine(app.run())
     assert len(legend(app)) == 10
 
 
-def test_command_gives_what_the_chart_shows(open_page: Callable[..., AppTest]) -> None:
-    app = open_page(transfer="Full", source="Published")
+def test_an_architecture_without_rows_says_so(open_page: Callable[..., AppTest]) -> None:
+    for page in ("tradeoffs", "tasks"):
+        app = open_page(page, architecture="ResNet18")
+        assert "No published rows for ResNet18" in app.info[0].value
+
+
+def test_lottery_tickets_alone_are_offered_not_missing(open_page: Callable[..., AppTest]) -> None:
+    app = open_page(methods=["LTH-T"], transfer="Linear")
+    assert "left out unless asked for" in app.info[0].value
+    (show,) = [button for button in app.button if button.label == "Show LTH-T, linear"]
+    show.click()
+    fine(app.run())
+    assert "LTH-T" in legend(app)
+
+
+def test_a_link_with_an_unknown_name_says_so(open_page: Callable[..., AppTest]) -> None:
+    app = open_page(methods=["AC/DD", "STR"], architecture="ResNet5O", points=["Full: STR 91 %"])
+    said = [toast.value for toast in app.toast]
+    assert len(said) == 3
+    assert any("Unknown methods 'AC/DD'. Did you mean AC/DC" in words for words in said)
+    assert any("Unknown architecture 'ResNet5O'. Did you mean ResNet50" in words for words in said)
+    assert any("Unknown showing only 'Full: STR 91 %'" in words for words in said)
+    assert len(open_page(methods=["STR"], architecture="ResNet50").toast) == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"transfer": "Full", "source": "Published"},
+        {"transfer": "Linear", "methods": ["AC/DC", "WoodFisher"], "tasks": ["CIFAR-10", "Oxford-IIIT Pets"]},
+        {"transfer": "Linear", "sparsity": ["85", "95"]},
+    ],
+)
+def test_command_gives_what_the_chart_shows(open_page: Callable[..., AppTest], query: dict) -> None:
+    app = open_page(**query)
     (command,) = [code.value for code in app.code]
-    assert command == "python -m sparse_core summary --architecture resnet50 --transfer full --source published --json"
-    run = subprocess.run([sys.executable, *command.split()[1:]], capture_output=True, cwd=REPOSITORY, check=True)
+    run = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, cwd=REPOSITORY, check=True)
     given = {(row["method"], row["sparsity"]): row["mean_relative_error_increase"] for row in json.loads(run.stdout)}
-    for line in (trace for trace in figure(app)["data"] if "xaxis" in trace):
-        for sparsity, height in zip(line["x"], line["y"], strict=True):
-            assert height == pytest.approx(100 * given[line["name"], round(sparsity / 100, 4)])
+    shown = {
+        (line["name"], round(sparsity / 100, 4)): height / 100
+        for line in figure(app)["data"]
+        if "xaxis" in line
+        for sparsity, height in zip(line["x"], line["y"], strict=True)
+    }
+    assert shown == pytest.approx(given)
+
+
+def test_command_of_tasks_gives_the_cells(open_page: Callable[..., AppTest]) -> None:
+    app = open_page("tasks", level="90 %")
+    (command,) = [code.value for code in app.code]
+    run = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, cwd=REPOSITORY, check=True)
+    given = sorted(f"{100 * row['accuracy_mean']:.1f}" for row in json.loads(run.stdout))
+    written = [text for numbers in figure(app)["data"][1:] for text in numbers["text"]]
+    assert sorted(written) == given and len(given) > 12
 
 
 def test_tasks_heat_map_and_table(open_page: Callable[..., AppTest]) -> None:
