@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -38,9 +39,9 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
-        _require(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        _require(_is_rate(self.learning_rate), "learning_rate", "a finite number above 0", self.learning_rate)
         _require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        _require(self.weight_decay >= 0, "weight_decay", "0 or more", self.weight_decay)
+        _require(0 <= self.weight_decay < math.inf, "weight_decay", "finite, 0 or more", self.weight_decay)
         _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
         _require(self.step_epochs >= 1, "step_epochs", "at least 1", self.step_epochs)
         _require(0 < self.step_factor <= 1, "step_factor", "in (0, 1]", self.step_factor)
@@ -57,8 +58,9 @@ class ProbeSpec:
 
     ``backbone`` and ``dataset`` are what the user named; the two hashes are filled in when the names are resolved, so
     that a run's identity follows content and not names. ``sweep_lr`` lists learning rates to choose from on a
-    validation split of the training data; empty means ``settings.learning_rate`` is used as it is. ``engine`` computes the
-    features; "auto" is the fastest one that is exact enough. ``replicate`` above 0 marks a deliberate rerun.
+    validation split of the training data; empty means ``settings.learning_rate`` is used as it is. It is kept sorted and
+    each rate once, for their order changes no result. ``engine`` computes the features; "auto" is the fastest one that is
+    exact enough. ``replicate`` above 0 marks a deliberate rerun.
     """
 
     transfer: ClassVar[str] = "linear"
@@ -76,8 +78,9 @@ class ProbeSpec:
     def __post_init__(self) -> None:
         _require_known("precision", self.precision, PRECISIONS)
         _require_known("engine", self.engine, ENGINES)
-        if any(rate <= 0 for rate in self.sweep_lr):
-            raise InputError(f"sweep_lr takes learning rates above 0; got {list(self.sweep_lr)}.")
+        for rate in self.sweep_lr:
+            _require(_is_rate(rate), "Each learning rate to choose from", "a finite number above 0", rate)
+        object.__setattr__(self, "sweep_lr", tuple(sorted(set(self.sweep_lr))))
 
 
 @dataclass(frozen=True)
@@ -277,15 +280,22 @@ def first_free_replicate(spec: AnyTransfer, seeds: Iterable[int], taken: set[str
 def protocol(spec: TransferSpec) -> str:
     """The training settings in words. Two runs can be compared as sparse and dense only where these words agree."""
     settings = spec.settings
-    rate = f"lr {settings.learning_rate:g}"
+    rate = f"lr {exact(settings.learning_rate)}"
     if isinstance(spec, ProbeSpec) and spec.sweep_lr:
-        rate = f"lr chosen from {', '.join(f'{r:g}' for r in spec.sweep_lr)}"
-    momentum = f"momentum {settings.momentum:g}, " if _optimizer(spec) == "sgd" else ""
+        rate = f"lr chosen from {', '.join(map(exact, spec.sweep_lr))}"
+    momentum = f"momentum {exact(settings.momentum)}, " if _optimizer(spec) == "sgd" else ""
     words = (
-        f"{'SGD' if _optimizer(spec) == 'sgd' else 'AdamW'} {rate} ×{settings.step_factor:g} every {settings.step_epochs} "
-        f"epochs, {momentum}weight decay {settings.weight_decay:g}, {settings.epochs} epochs, batch {settings.batch_size}, "
+        f"{'SGD' if _optimizer(spec) == 'sgd' else 'AdamW'} {rate} ×{exact(settings.step_factor)} every "
+        f"{settings.step_epochs} epochs, {momentum}weight decay {exact(settings.weight_decay)}, {settings.epochs} epochs, "
+        f"batch {settings.batch_size}, "
     )
     return words + (f"{spec.precision} features" if isinstance(spec, ProbeSpec) else _options(spec))
+
+
+def exact(value: float) -> str:
+    """A number in few digits where they say all of it, else in as many as it has: two that read the same are the same."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _optimizer(spec: TransferSpec) -> str:
@@ -299,7 +309,7 @@ def _options(spec: FinetuneSpec) -> str:
     if spec.freeze_batch_norm:
         words.append("BatchNorm frozen")
     if spec.label_smoothing:
-        words.append(f"label smoothing {spec.label_smoothing:g}")
+        words.append(f"label smoothing {exact(spec.label_smoothing)}")
     return ", ".join([*words, f"{spec.precision} training"])
 
 
@@ -313,6 +323,10 @@ def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
         elif value != defaults[name]:
             changed[name] = value
     return changed
+
+
+def _is_rate(value: float) -> bool:
+    return 0 < value < math.inf
 
 
 def _require(holds: bool, name: str, expected: str, value: object) -> None:

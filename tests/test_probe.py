@@ -1,6 +1,7 @@
 """The batched probe against an ordinary loop of torch's own parts, scikit-learn, and itself."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from sparse_core import probe
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.spec import Hyperparameters
+from sparse_core.spec import Hyperparameters, Job, ProbeSpec, job, protocol, run_id, to_json
 
 SETTINGS = Hyperparameters(epochs=7, step_epochs=3, learning_rate=0.05, batch_size=16)
 
@@ -180,13 +181,18 @@ def test_resumes_from_a_checkpoint_of_the_last_epoch(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again[0].confusion, whole[0].confusion)
 
 
-def test_cancel_leaves_nothing(tmp_path):
+def test_cancel_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "CHECKPOINT_SECONDS", 0.0)
+    file = tmp_path / "state.pt"
+
     def cancel(progress: probe.Progress) -> None:
-        raise Cancelled
+        if progress.epoch == 3:
+            assert file.exists()
+            raise Cancelled
 
     with pytest.raises(Cancelled):
-        probe.train(*TRAIN, *TEST, 4, [0], SETTINGS, on_epoch=cancel, checkpoint=tmp_path / "state.pt")
-    assert not list(tmp_path.glob("state*"))
+        probe.train(*TRAIN, *TEST, 4, [0], SETTINGS, on_epoch=cancel, checkpoint=file)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_sweep_chooses_what_is_best_on_validation_data():
@@ -199,6 +205,37 @@ def test_the_sweep_chooses_what_is_best_on_validation_data():
     x, y = TRAIN
     results = probe.train(x[fit], y[fit], x[held_out], y[held_out], 4, [0, 1], one)
     assert scores[0.05] == pytest.approx(np.mean([result.top1_final for result in results]))
+
+
+def test_the_order_of_the_rates_to_choose_from_is_nothing_of_the_runs_identity():
+    one, other = (ProbeSpec("b", "d", sweep_lr=rates) for rates in ((0.1, 0.01, 0.1), (0.01, 0.1)))
+    assert one.sweep_lr == (0.01, 0.1)
+    assert run_id(one, 0) == run_id(other, 0)
+    assert protocol(one) == protocol(other)
+    assert job(json.loads(to_json(Job("probe", one)))).spec == one
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0.0, -0.1])
+def test_what_is_no_learning_rate_is_refused_at_once(rate):
+    with pytest.raises(InputError, match=f"must be a finite number above 0; got {rate}"):
+        ProbeSpec("b", "d", sweep_lr=(0.1, rate))
+    with pytest.raises(InputError, match="learning_rate must be a finite number above 0"):
+        Hyperparameters(learning_rate=rate)
+
+
+def test_protocols_tell_numbers_apart_to_their_last_digit():
+    def words(**settings):
+        return protocol(ProbeSpec("b", "d", settings=Hyperparameters(**settings)))
+
+    assert words() == (
+        "SGD lr 0.01 ×0.1 every 50 epochs, momentum 0.9, weight decay 0.0005, 150 epochs, batch 64, fp32 features"
+    )
+    assert "lr 0.0001 " in words(learning_rate=1e-4)
+    assert "lr 100 " in words(learning_rate=100.0)
+    assert "lr 0.010000001 " in words(learning_rate=0.010000001)
+    assert "weight decay 0.00050000001," in words(weight_decay=0.00050000001)
+    chosen = (protocol(ProbeSpec("b", "d", sweep_lr=(0.1, rate))) for rate in (0.01, 0.010000001))
+    assert len(set(chosen)) == 2
 
 
 def test_refusals_are_one_line():
