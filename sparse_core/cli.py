@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from sparse_core import catalog, measures, networks
+from sparse_core import catalog, measures, networks, views
 from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.paths import atomic_file
 from sparse_core.records import Record, Records
@@ -65,11 +65,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
-    architectures = Store().values("architecture")
-    if options.architecture and options.architecture not in architectures:
-        raise unknown_name("architecture", options.architecture, architectures)
-    rows = Store().results(source=options.source, architecture=options.architecture, transfer=options.transfer)
-    return _plain(measures.summary(rows, options.accuracy))
+    store = Store()
+    _require_known("architecture", [options.architecture] if options.architecture else None, {*catalog.ARCHITECTURES})
+    _require_known("method", options.methods, {*catalog.METHODS, *store.values("method")})
+    _require_known("task", options.tasks, {*catalog.TASKS, *store.values("dataset")})
+    rows = store.results(
+        source=options.source,
+        architecture=options.architecture,
+        transfer=options.transfer,
+        methods=options.methods,
+        datasets=options.tasks,
+        sparsity=tuple(options.sparsity),
+    )
+    if options.without_lottery:
+        rows = rows[~views.is_hidden_lottery_ticket(rows)]
+    if rows.empty and options.source != "measured":
+        _say_notes(["No published rows for these choices."])
+    _say_disputed(rows)
+    measure = measures.difference_to_dense if options.per_task else measures.summary
+    return _plain(measure(rows, options.accuracy))
 
 
 def _backbones(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -86,6 +100,7 @@ def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = Store().results(source=options.source)
+    _say_disputed(rows)
     return _plain(rows.drop(columns="spec"))
 
 
@@ -277,7 +292,9 @@ def _rebuild(options: argparse.Namespace) -> dict[str, Any]:
 def _export(options: argparse.Namespace) -> dict[str, Any]:
     if options.run:
         return _export_network(options.run, options.path)
-    return {"rows": Store().export(options.path), "path": str(options.path)}
+    store = Store()
+    _say_disputed(store.results())
+    return {"rows": store.export(options.path), "path": str(options.path)}
 
 
 def _export_network(run_id: str, target: Path) -> dict[str, Any]:
@@ -307,6 +324,15 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
     summary.add_argument("--source", choices=["published", "measured", "all"], default="all")
     summary.add_argument("--accuracy", choices=list(measures.ACCURACIES), default="best", help="over epochs, or final")
+    summary.add_argument("--methods", nargs="+", help="such as AC/DC WoodFisher; all by default")
+    summary.add_argument("--tasks", nargs="+", help="such as cifar10 pets; all by default")
+    summary.add_argument(
+        "--sparsity", type=float, nargs=2, default=(0.0, 1.0), metavar=("FROM", "TO"), help="of 1, both included"
+    )
+    summary.add_argument(
+        "--without-lottery", action="store_true", help="leave LTH-T out under linear, as the study does"
+    )
+    summary.add_argument("--per-task", action="store_true", help="accuracy and difference to dense, a row a task")
 
     _verb(verbs, "backbones", _backbones, "the backbones there are")
     _verb(verbs, "datasets", _datasets, "the datasets there are")
@@ -411,6 +437,17 @@ def _say(event: dict[str, Any]) -> None:
     count = f" {event['done']:,} of {event['total']:,}" if event["total"] else ""
     end = "\n" if event["total"] and event["done"] == event["total"] else "\r"
     print(f"\033[K{event['stage']}{count}{left}", end=end, file=sys.stderr, flush=True)
+
+
+def _require_known(kind: str, names: Sequence[str] | None, known: set[str]) -> None:
+    for name in names or ():
+        if name not in known:
+            raise unknown_name(kind, name, known)
+
+
+def _say_disputed(rows: pd.DataFrame) -> None:
+    if views.has_disputed_rows(rows):
+        _say_notes([views.RIGL_NOTE])
 
 
 def _say_notes(notes: Sequence[str]) -> None:
