@@ -233,7 +233,7 @@ def _weights(module: nn.Module, kinds: tuple[type[nn.Conv2d] | type[nn.Linear], 
 
 
 def _pairs(module: nn.Module, mask: Mask) -> list[tuple[Tensor, Tensor]]:
-    """Each masked weight of the module with its mask, once all of them are seen to fit."""
+    """Each masked weight of the module with its mask, on the weight's device, once all of them are seen to fit."""
     weights = prunable(module)
     unknown = [name for name in mask.tensors if name not in weights]
     if unknown:
@@ -245,7 +245,7 @@ def _pairs(module: nn.Module, mask: Mask) -> list[tuple[Tensor, Tensor]]:
             raise InputError(
                 f"The mask of '{name}' is {tuple(kept.shape)}; the weight is {tuple(weights[name].shape)}."
             )
-    return [(weights[name], kept) for name, kept in mask.tensors.items()]
+    return [(weights[name], kept.to(weights[name].device)) for name, kept in mask.tensors.items()]
 
 
 def _sparsity(tensors: Mapping[str, Tensor]) -> Sparsity:

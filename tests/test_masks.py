@@ -201,6 +201,12 @@ def test_a_pruned_weight_that_is_not_a_number_is_a_violation():
     assert masks.violations(module, Mask({"weight": torch.zeros(2, 1, 1, 1, dtype=torch.bool)})) == 1
 
 
+def test_a_mask_meets_its_weights_on_their_device():
+    module = nn.Conv2d(1, 2, 1, device="meta")
+    ((weight, kept),) = masks._pairs(module, Mask({"weight": torch.ones(2, 1, 1, 1, dtype=torch.bool)}))
+    assert kept.device == weight.device == torch.device("meta")
+
+
 def test_masks_are_equal_where_they_keep_the_same():
     kept = torch.tensor([True, False])
     assert Mask({"w": kept}) == Mask({"w": kept.clone()})
