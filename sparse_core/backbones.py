@@ -18,6 +18,7 @@ from sparse_core.transforms import Transform
 
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
 TORCHVISION = ("resnet18", "resnet34", "resnet50")
+DENSE_ZEROS = 0.05  # a dense network may hold some zeros; one with more was pruned
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,18 @@ def load(name: str) -> Backbone:
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
     return _load_torchvision(card)
+
+
+def file_stamp(name: str) -> tuple[str, int, int] | None:
+    """Path, size and time of change of the local weight file behind a name; None where there is none. It tells whether
+    what was loaded under that name is still what lies there."""
+    architecture, _, given = name.partition(":")
+    file = Path(given) if given else _local_file(architecture)
+    try:
+        status = file.stat() if file else None
+    except OSError:
+        return None
+    return (str(file), status.st_size, status.st_mtime_ns) if status else None
 
 
 def _lite_cards() -> list[BackboneCard]:
@@ -107,10 +120,18 @@ def _load_lite(card: BackboneCard) -> Backbone:
 
 
 def _load_torchvision(card: BackboneCard) -> Backbone:
-    from sparse_core import checkpoints
+    from sparse_core import checkpoints, masks
 
-    checkpoint = checkpoints.read(_local_file(card.architecture) or _download(card.architecture), card.architecture)
-    return _finish(card, checkpoint.network(), checkpoint.full_mask())
+    file = _local_file(card.architecture) or _download(card.architecture)
+    checkpoint = checkpoints.read(file, card.architecture)
+    module = checkpoint.network()
+    sparsity = masks.sparsity(module).total
+    if sparsity > DENSE_ZEROS:
+        raise InputError(
+            f"Expected dense weights at {file}, for {card.name} is what sparse networks are held against; these are "
+            f"{100 * sparsity:.0f} % sparse. Move the file elsewhere, and import it in the Library."
+        )
+    return _finish(card, module, checkpoint.full_mask())
 
 
 def _load_file(name: str, architecture: str, file: Path) -> Backbone:

@@ -149,13 +149,13 @@ def _engine(backbone: Any, dataset: Any, precision: str, report: Report) -> str:
 
 
 def load_backbone(name: str) -> Any:
-    """The backbone of that name, kept in memory for the next job as long as the name stands for the same card."""
+    """The backbone of that name, kept in memory for the next job as long as the name stands for the same card and file."""
     cards = {card.name: card for card in backbones.available()}
-    return _load_backbone(name, cards.get(name))
+    return _load_backbone(name, cards.get(name), backbones.file_stamp(name))
 
 
 @functools.lru_cache(maxsize=4)
-def _load_backbone(name: str, card: BackboneCard | None) -> Any:
+def _load_backbone(name: str, card: BackboneCard | None, stamp: tuple[str, int, int] | None) -> Any:
     return backbones.load(name)
 
 

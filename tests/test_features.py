@@ -12,7 +12,7 @@ import torchvision
 from PIL import Image
 from torchvision.transforms import v2
 
-from sparse_core import backbones, datasets, engines, features, transfers
+from sparse_core import backbones, datasets, engines, features, masks, transfers
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.spec import ProbeSpec
 from sparse_core.transforms import CIFAR, IMAGENET, LITE, prepare
@@ -222,6 +222,41 @@ def test_weight_files_that_do_not_fit_are_refused(weights, tmp_path):
         backbones.load(f"resnet18:{tmp_path / 'junk.pth'}")
     with pytest.raises(InputError, match="Did you mean efficientnet_lite0"):
         backbones.load("eficientnet_lite0")
+
+
+def put(state, file, *, sparsity=0.0):
+    """Weights where a torchvision architecture's own are looked for, pruned to ``sparsity``."""
+    network = torchvision.models.resnet18(weights=None)
+    network.load_state_dict(state)
+    if sparsity:
+        masks.apply(network, masks.magnitude(network, sparsity))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), file)
+
+
+def test_a_pruned_file_does_not_pass_for_the_dense_baseline(weights, home):
+    state = weights[0].state_dict()
+    file = home / "backbones" / "resnet18.pth"
+    put(state, file, sparsity=0.9)
+    with pytest.raises(
+        InputError, match=r"Expected dense weights at .*resnet18.pth, .* 90 % sparse. .*import it in the Library"
+    ):
+        backbones.load("resnet18")
+    put(state, file, sparsity=0.03)
+    assert backbones.load("resnet18").sparsity == pytest.approx(0.03, abs=1e-4)
+
+
+def test_a_replaced_weight_file_is_loaded_anew(weights, home):
+    state = {name: tensor.clone() for name, tensor in weights[0].state_dict().items()}
+    file = home / "backbones" / "resnet18.pth"
+    put(state, file)
+    names = ("resnet18", f"resnet18:{file}")
+    before = [transfers.load_backbone(name) for name in names]
+    assert [transfers.load_backbone(name) for name in names] == before
+    state["conv1.weight"] += 1
+    put(state, file)
+    after = [transfers.load_backbone(name) for name in names]
+    assert all(new.hash != old.hash for new, old in zip(after, before, strict=True))
 
 
 def test_no_network_gives_no_random_network(monkeypatch):
