@@ -132,10 +132,25 @@ def test_pruned_weights_stay_exactly_zero(backbone, dataset, options):
     assert (result.top1_fp32 is None) == (options.get("precision") != "bf16")
 
 
-def test_without_the_mask_held_the_weights_would_move(backbone, dataset, monkeypatch):
+def test_a_broken_mask_ends_the_training(backbone, dataset, monkeypatch):
     monkeypatch.setattr(finetune.FixedMask, "hold", lambda self: None)
-    result = finetune.train(backbone, dataset, spec(), seed=0)
-    assert result.curves.mask_violations[-1] > 0
+    with pytest.raises(RuntimeError, match=r"pruned weights of seed 0 are not 0 in epoch 1\."):
+        finetune.train(backbone, dataset, spec(), seed=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e-30])
+def test_a_pruned_weight_becomes_zero_whatever_it_was(backbone, value):
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        body = copy.deepcopy(backbone.module).to(memory_format=memory_format)
+        before = {name: weight.clone() for name, weight in masks.prunable(body).items()}
+        fixed = finetune.FixedMask(body, backbone.mask)
+        for name, kept in backbone.mask.tensors.items():
+            body.get_parameter(name).data[~kept] = value
+        assert fixed.violations() > 0
+        fixed.hold()
+        assert fixed.violations() == 0
+        for name, weight in masks.prunable(body).items():
+            assert torch.equal(weight, before[name])
 
 
 def test_frozen_batch_norm_does_not_change(backbone, dataset):
@@ -171,11 +186,14 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(backbone, dataset,
 
     with pytest.raises(KeyboardInterrupt):
         finetune.train(backbone, dataset, spec(), seed=1, on_step=stop, checkpoint=file)
+    seconds = torch.load(file)["seconds"]
     epochs = []
     resumed = finetune.train(
         backbone, dataset, spec(), seed=1, on_step=lambda progress: epochs.append(progress.epoch), checkpoint=file
     )
     assert set(epochs) == {3}
+    assert len(resumed.seconds) == 3
+    assert resumed.seconds[:2] == seconds
     assert not file.exists()
     assert vars(resumed.curves) == vars(whole.curves)
     for name, value in whole.network.state_dict().items():
@@ -208,9 +226,37 @@ def test_cancelling_leaves_nothing(backbone, dataset, tmp_path):
     assert not list(tmp_path.glob("state*"))
 
 
-def test_a_training_that_diverges_is_one_line(backbone, dataset):
-    with pytest.raises(InputError, match="Training diverged"):
-        finetune.train(backbone, dataset, spec(settings={"learning_rate": 1e30}), seed=0)
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"learning_rate": 1e30}, "the loss"),
+        ({"learning_rate": 1e25, "batch_size": 99}, "what the network gives"),
+        ({"learning_rate": 1e38, "batch_size": 99, "weight_decay": 100.0}, "a weight"),
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_that_diverges_is_one_line(backbone, dataset, options, what, optimizer):
+    with pytest.raises(InputError, match=f"Training diverged: {what} .* in epoch 1 at .* Lower the learning rate"):
+        finetune.train(backbone, dataset, spec(settings=options, optimizer=optimizer), seed=0)
+
+
+def test_a_training_that_diverges_later_leaves_nothing(backbone, dataset, tmp_path, monkeypatch):
+    file = tmp_path / "state.pt"
+
+    def spoil(progress: finetune.Progress) -> None:
+        if progress.epoch == 2:
+            assert file.exists()
+            monkeypatch.setattr(finetune, "normalised", lambda *_: torch.full((7, 3, 16, 16), float("nan")))
+
+    with pytest.raises(finetune.Diverged):
+        finetune.train(backbone, dataset, spec(), seed=0, on_step=spoil, checkpoint=file)
+    assert not list(tmp_path.glob("state*"))
+
+
+def test_a_negative_variance_gives_no_accuracy(backbone, dataset):
+    backbone.module.bn2.running_var.fill_(-1.0)
+    with pytest.raises(finetune.Diverged, match="if that does not help, the backbone is damaged"):
+        finetune.train(backbone, dataset, spec(freeze_batch_norm=True), seed=0)
 
 
 def test_crops_are_drawn_as_torchvision_draws_them():
