@@ -3,6 +3,7 @@
 Reading and scaling an estimate needs no torch; only ``measure`` does, and runs in a worker.
 """
 
+import dataclasses
 import hashlib
 import json
 import time
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from sparse_core.paths import home, write_text
-from sparse_core.spec import FinetuneSpec, Hyperparameters, ProbeSpec, TransferSpec
+from sparse_core.spec import PRECISIONS, VALIDATION_SHARE, FinetuneSpec, Hyperparameters, ProbeSpec, TransferSpec
 
 SAMPLE_PICTURES = 32
 SAMPLE_ROWS = 4096
+SAMPLE_STEPS = 256
 SAMPLE_EPOCHS = 3
 SAMPLE_SEEDS = 5
 
@@ -24,30 +26,42 @@ SAMPLE_SEEDS = 5
 @dataclass(frozen=True)
 class Estimate:
     """``seconds_per_picture`` for features (decode and backbone; 0 under full transfer, which has none),
-    ``seconds_per_epoch`` for one seed; ``pictures`` is how many the dataset has."""
+    ``seconds_per_epoch`` for one seed, at the batch size it was measured with; ``pictures`` is how many the dataset has."""
 
     pictures: int
     seconds_per_picture: float
     seconds_per_epoch: float
 
-    def seconds(self, epochs: int, seeds: int, features_cached: bool) -> float:
-        """The whole transfer: features where they are not cached, then training."""
+    def seconds(self, spec: TransferSpec, seeds: int, features_cached: bool) -> float:
+        """The whole transfer: features where they are not cached, the choice of a learning rate if any, then training."""
         extraction = 0.0 if features_cached else self.pictures * self.seconds_per_picture
-        return extraction + epochs * seeds * self.seconds_per_epoch
+        rates = len(spec.sweep_lr) if isinstance(spec, ProbeSpec) else 0
+        epochs = spec.settings.epochs * seeds * (1 + rates * (1 - VALIDATION_SHARE))
+        return extraction + epochs * self.seconds_per_epoch
 
 
-def recall(backbone: str, dataset: str, transfer: str = "linear") -> Estimate | None:
-    """What is known of this backbone on this dataset on this machine; None where nothing was measured yet."""
-    file = _file(backbone, dataset, transfer)
-    return Estimate(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+def key(spec: TransferSpec) -> tuple[str, str, str, int, str]:
+    """What decides the time a transfer takes a picture, and an epoch of one seed: specs with the same key share an estimate."""
+    return spec.transfer, spec.backbone, spec.dataset, spec.settings.batch_size, spec.precision
+
+
+def recall(spec: TransferSpec) -> Estimate | None:
+    """What is known of this transfer on this machine; None where nothing was measured yet.
+
+    The precision "auto" is bf16 where that was measured, for it is chosen where it is the faster one, else fp32.
+    """
+    precisions = reversed(PRECISIONS) if spec.precision == "auto" else [spec.precision]
+    files = (_file(dataclasses.replace(spec, precision=precision)) for precision in precisions)
+    file = next((file for file in files if file.is_file()), None)
+    return Estimate(**json.loads(file.read_text(encoding="utf-8"))) if file else None
 
 
 def remember(spec: ProbeSpec, extracted: Any, seconds_per_epoch: float) -> None:
     """Keep the times of a real probe, which are better than any estimate."""
+    if not extracted.images_per_second:
+        return  # features cached by an extraction that did not time itself
     pictures = len(extracted.train_labels) + len(extracted.test_labels)
-    known = recall(spec.backbone, spec.dataset)
-    per_picture = known.seconds_per_picture if known and extracted.cached else 1 / extracted.images_per_second
-    _keep(spec, Estimate(pictures, per_picture, seconds_per_epoch))
+    _keep(spec, Estimate(pictures, 1 / extracted.images_per_second, seconds_per_epoch))
 
 
 def remember_finetune(spec: FinetuneSpec, dataset: Any, seconds_per_epoch: float) -> None:
@@ -62,7 +76,7 @@ def measure(backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
         from sparse_core import finetune
 
         remember_finetune(spec, dataset, finetune.time_epoch(backbone, dataset, spec))
-        return asdict(recall(spec.backbone, spec.dataset, spec.transfer))  # type: ignore[arg-type]
+        return asdict(recall(spec))  # type: ignore[arg-type]
     return _measure_probe(backbone, dataset, spec)
 
 
@@ -70,11 +84,10 @@ def _measure_probe(backbone: Any, dataset: Any, spec: ProbeSpec) -> dict[str, An
     from sparse_core import features
 
     seconds_per_picture = features.time_sample(backbone, dataset.train, SAMPLE_PICTURES, precision=spec.precision)
-    pictures = len(dataset.train.labels) + len(dataset.test.labels)
-    seconds_per_epoch = _time_epoch(
-        min(len(dataset.train.labels), SAMPLE_ROWS), backbone.dimensions, len(dataset.class_names), spec.settings
-    ) * (len(dataset.train.labels) / min(len(dataset.train.labels), SAMPLE_ROWS))
-    estimate = Estimate(pictures, seconds_per_picture, seconds_per_epoch)
+    trained, tested = len(dataset.train.labels), len(dataset.test.labels)
+    rows = min(trained, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
+    seconds = _time_epoch(rows, backbone.dimensions, len(dataset.class_names), spec.settings)
+    estimate = Estimate(trained + tested, seconds_per_picture, seconds * trained / rows)
     _keep(spec, estimate)
     return asdict(estimate)
 
@@ -94,9 +107,9 @@ def _time_epoch(rows: int, dimensions: int, classes: int, settings: Hyperparamet
 
 
 def _keep(spec: TransferSpec, estimate: Estimate) -> None:
-    write_text(_file(spec.backbone, spec.dataset, spec.transfer), json.dumps(asdict(estimate)))
+    write_text(_file(spec), json.dumps(asdict(estimate)))
 
 
-def _file(backbone: str, dataset: str, transfer: str) -> Path:
-    name = hashlib.sha256(f"{backbone}\n{dataset}\n{transfer}".encode()).hexdigest()[:24]
+def _file(spec: TransferSpec) -> Path:
+    name = hashlib.sha256("\n".join(map(str, key(spec))).encode()).hexdigest()[:24]
     return home() / "estimates" / f"{name}.json"

@@ -42,7 +42,7 @@ OnProgress = Callable[[int, int, float], None]
 @dataclass(frozen=True)
 class Features:
     """Features (N, D) float32, memory mapped, and labels (N,) int64 of both splits; ``seconds`` and
-    ``images_per_second`` tell what the extraction took when it was made, ``engine`` which one made it."""
+    ``images_per_second`` tell what the extraction took when it was made, interrupted or not, ``engine`` which one made it."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -124,12 +124,14 @@ def _make(
     started = time.perf_counter()
     total = len(dataset.train.labels) + len(dataset.test.labels)
     done = fresh = 0
+    seconds = 0.0
     arrays: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
     for name, rows in _ranges(dataset):
         split: Split = getattr(dataset, name)
         part = parts / f"{name}-{rows.start}.npy"
-        values = _read_part(part)
+        values, taken = _read_part(part)
         if values is None:
+            begun = time.perf_counter()
             batches = []
             with closing(stream(split, list(rows))) as made:
                 for batch in made:
@@ -139,10 +141,11 @@ def _make(
                         on_progress(done + sum(map(len, batches)), total, fresh / (time.perf_counter() - started))
             values = np.concatenate(batches)
             _require_finite(values, backbone)
-            _write_part(part, values)
+            taken = time.perf_counter() - begun
+            _write_part(part, values, taken)
         done += len(rows)
+        seconds += taken
         arrays[name].append(values)
-    seconds = time.perf_counter() - started
     with atomic_folder(folder) as temporary:
         for name in SPLITS:
             np.save(temporary / f"{name}.npy", np.concatenate(arrays[name]))
@@ -155,7 +158,7 @@ def _make(
             "dataset_hash": dataset.hash,
             **how,
             "seconds": seconds,
-            "images_per_second": fresh / seconds if fresh else 0.0,
+            "images_per_second": total / seconds,
             "checksums": sums,
         }
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -221,17 +224,20 @@ def _require_finite(values: np.ndarray, backbone: Backbone) -> None:
         )
 
 
-def _read_part(part: Path) -> np.ndarray | None:
-    check = part.with_suffix(".sum")
-    if not part.is_file() or not check.is_file() or check.read_text(encoding="utf-8") != _checksum(part):
-        return None
-    return np.load(part)
+def _read_part(part: Path) -> tuple[np.ndarray | None, float]:
+    """The features of a finished part and the seconds it took; None where it is missing or damaged."""
+    try:
+        kept = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))
+        intact = kept["checksum"] == _checksum(part)
+    except (OSError, ValueError):
+        return None, 0.0
+    return (np.load(part), kept["seconds"]) if intact else (None, 0.0)
 
 
-def _write_part(part: Path, values: np.ndarray) -> None:
+def _write_part(part: Path, values: np.ndarray, seconds: float) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
     np.save(part, values)
-    write_text(part.with_suffix(".sum"), _checksum(part))
+    write_text(part.with_suffix(".json"), json.dumps({"checksum": _checksum(part), "seconds": seconds}))
 
 
 def _is_intact(folder: Path) -> bool:

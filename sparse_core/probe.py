@@ -25,10 +25,9 @@ from torch import Tensor
 from sparse_core.cores import thread_pool
 from sparse_core.errors import Cancelled, InputError, unknown_name
 from sparse_core.paths import atomic_file
-from sparse_core.spec import Hyperparameters
+from sparse_core.spec import VALIDATION_SHARE, Hyperparameters
 
 CHECKPOINT_SECONDS = 10.0
-VALIDATION_SHARE = 0.2
 COPY_ROWS = 4096
 EVALUATION_ROWS = 256  # the matrix library slows down where one factor is much longer
 EPOCHS_AHEAD = 2
@@ -57,8 +56,8 @@ class ProbeResult:
 
     ``loss`` (mean training cross entropy over the epoch), ``top1`` and ``mean_per_class`` (0..1, on test) hold a value an
     epoch. ``confusion`` is (C, C) int64 after the last epoch, rows true and columns predicted. ``weight`` is (C, D) and
-    ``bias`` (C,), float32. ``computed`` is the share of the epochs' predictions that had to be computed; the others were
-    shown to stand.
+    ``bias`` (C,), float32. ``products`` is the precision that the matrix products had, "fp32" or "bf16". ``computed`` is
+    the share of the epochs' predictions that had to be computed; the others were shown to stand.
     """
 
     seed: int
@@ -69,6 +68,7 @@ class ProbeResult:
     confusion: np.ndarray
     weight: np.ndarray
     bias: np.ndarray
+    products: str
     computed: float
 
     @property
@@ -354,6 +354,7 @@ class _Classifier:
             self.training.test.confusion(predicted),
             self.weight.numpy().copy(),
             self.bias[:, 0].numpy().copy(),
+            "bf16" if self.product_weight.dtype == torch.bfloat16 else "fp32",
             computed,
         )
 

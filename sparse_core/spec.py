@@ -17,6 +17,7 @@ OPTIMIZERS = ("sgd", "adamw")
 DISTRIBUTIONS = ("uniform", "erk")
 SPEEDUP_MODES = ("inference", "training")
 FULL_LEARNING_RATE = 0.001
+VALIDATION_SHARE = 0.2  # of the training data, held out while a learning rate is chosen
 Report = Callable[[dict[str, Any]], None]  # how a job tells its progress; may raise Cancelled
 
 FULL_LEARNING_RATES = {"aircraft": 0.01, "cars": 0.01}
@@ -39,7 +40,7 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
-        _require(_is_rate(self.learning_rate), "learning_rate", "a finite number above 0", self.learning_rate)
+        _require_rate("learning_rate", self.learning_rate)
         _require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
         _require(0 <= self.weight_decay < math.inf, "weight_decay", "finite, 0 or more", self.weight_decay)
         _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
@@ -79,7 +80,7 @@ class ProbeSpec:
         _require_known("precision", self.precision, PRECISIONS)
         _require_known("engine", self.engine, ENGINES)
         for rate in self.sweep_lr:
-            _require(_is_rate(rate), "Each learning rate to choose from", "a finite number above 0", rate)
+            _require_rate("Each learning rate to choose from", rate)
         object.__setattr__(self, "sweep_lr", tuple(sorted(set(self.sweep_lr))))
 
 
@@ -325,13 +326,14 @@ def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]
     return changed
 
 
-def _is_rate(value: float) -> bool:
-    return 0 < value < math.inf
-
-
 def _require(holds: bool, name: str, expected: str, value: object) -> None:
     if not holds:
         raise InputError(f"{name} must be {expected}; got {value}.")
+
+
+def _require_rate(name: str, value: float) -> None:
+    _require(value > 0, name, "above 0", value)
+    _require(value < math.inf, name, "finite", value)
 
 
 def _require_known(name: str, value: str, known: Iterable[str]) -> None:

@@ -34,6 +34,7 @@ from sparse_core.spec import (
     ProbeSpec,
     Report,
     TransferSpec,
+    exact,
     protocol,
     record_document,
     run_id,
@@ -54,6 +55,7 @@ def run_probe(job: Job, report: Report) -> dict[str, Any]:
     extracted = _features(backbone, dataset, spec, len(missing), report)
     started = time.perf_counter()
     rate, validation = _learning_rate(extracted, spec, missing, report)
+    chosen = time.perf_counter()
     settings = dataclasses.replace(spec.settings, learning_rate=rate)
     results = probe.train(
         extracted.train,
@@ -66,18 +68,17 @@ def run_probe(job: Job, report: Report) -> dict[str, Any]:
         on_epoch=_epochs_to_events(report, "Training the classifiers"),
         checkpoint=records.folder / "checkpoints" / f"{names[missing[0]]}-{len(missing)}.pt",
     )
-    seconds = time.perf_counter() - started
-    if not spec.sweep_lr:
-        estimates.remember(spec, extracted, seconds / (spec.settings.epochs * len(missing)))
+    ended = time.perf_counter()
     shared = {
         **_shared_result(backbone, dataset, spec),
         **_extraction_result(extracted),
-        "seconds_training": seconds,
+        "seconds_training": ended - started,
         "validation": validation,
     }
     for result in results:
         records.write(_probe_record(names[result.seed], spec, result, shared))
     records.compact()
+    estimates.remember(spec, extracted, (ended - chosen) / (spec.settings.epochs * len(missing)))
     return {"runs": [names[seed] for seed in job.seeds], "found": found}
 
 
@@ -99,11 +100,11 @@ def run_finetune(job: Job, report: Report) -> dict[str, Any]:
             checkpoint=records.folder / "checkpoints" / f"{names[seed]}.pt",
         )
         seconds = time.perf_counter() - started
-        estimates.remember_finetune(spec, dataset, seconds / spec.settings.epochs)
         networks.save(result.network, backbone, dataset.class_names, networks.file(names[seed]))
         records.write(
             _finetune_record(names[seed], spec, result, _shared_result(backbone, dataset, spec), seconds, backbone)
         )
+        estimates.remember_finetune(spec, dataset, seconds / spec.settings.epochs)
     records.compact()
     return {"runs": [names[seed] for seed in job.seeds], "found": found}
 
@@ -160,8 +161,8 @@ def _load_backbone(name: str, card: BackboneCard | None, stamp: tuple[str, int, 
 
 
 def _features(backbone: Any, dataset: Any, spec: ProbeSpec, seeds: int, report: Report) -> Any:
-    known = estimates.recall(spec.backbone, spec.dataset)
-    after = known.seconds_per_epoch * spec.settings.epochs * seeds if known else 0.0
+    known = estimates.recall(spec)
+    after = known.seconds(spec, seeds, features_cached=True) if known else 0.0
     return extract(backbone, dataset, spec, report, seconds_after=after)
 
 
@@ -179,7 +180,7 @@ def _learning_rate(
         spec.sweep_lr,
         on_epoch=_epochs_to_events(report, "Choosing the learning rate"),
     )
-    return rate, {f"{candidate:g}": accuracy for candidate, accuracy in validation.items()}
+    return rate, {exact(candidate): accuracy for candidate, accuracy in validation.items()}
 
 
 def _epochs_to_events(report: Report, stage: str) -> Callable[[probe.Progress], None]:
@@ -287,6 +288,7 @@ def _probe_record(name: str, spec: ProbeSpec, result: probe.ProbeResult, shared:
     outcome = {
         **shared,
         "learning_rate": result.learning_rate,
+        "products": result.products,
         **_accuracies(shared["metric"], result.top1, result.mean_per_class),
         "confusion": _sparse_counts(result.confusion),
     }

@@ -12,9 +12,10 @@ import torchvision
 from PIL import Image
 from torchvision.transforms import v2
 
-from sparse_core import backbones, datasets, engines, features, masks, transfers
+from sparse_core import backbones, datasets, engines, estimates, features, masks, transfers
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.spec import ProbeSpec
+from sparse_core.records import Records
+from sparse_core.spec import Hyperparameters, Job, ProbeSpec
 from sparse_core.transforms import CIFAR, IMAGENET, LITE, prepare
 
 
@@ -127,6 +128,36 @@ def test_an_interruption_costs_only_the_part_under_way(backbone, pictures, monke
     assert not list((home / "features").glob(".*"))
     monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
     np.testing.assert_allclose(whole.train, features.extract(backbone, pictures).train, rtol=1e-5, atol=1e-6)
+
+
+def probe_job(weights, pictures_folder):
+    settings = Hyperparameters(epochs=2, batch_size=4)
+    return Job("probe", ProbeSpec(f"resnet18:{weights[1]}", str(pictures_folder), settings=settings, engine="torch"))
+
+
+def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(weights, pictures, tmp_path, monkeypatch):
+    """All parts were there, so that nothing was left to extract; the time they took was known all the same."""
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
+        patched.setattr(features, "atomic_folder", killed)
+        transfers.run_probe(probe_job(weights, tmp_path / "d"), lambda event: None)
+    given = transfers.run_probe(probe_job(weights, tmp_path / "d"), lambda event: None)
+    result = Records().read(given["runs"][0]).result
+    assert result["images_per_second"] == pytest.approx(12 / result["seconds_features"])
+    assert result["seconds_features"] > 0.01
+    assert result["products"] == "fp32"
+    known = estimates.recall(probe_job(weights, tmp_path / "d").spec)
+    assert known.seconds_per_picture == pytest.approx(1 / result["images_per_second"])
+
+
+def killed(*_):
+    raise RuntimeError("killed")
+
+
+def test_a_result_is_written_before_the_estimate(weights, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimates, "remember", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        transfers.run_probe(probe_job(weights, tmp_path / "d"), lambda event: None)
+    assert len(Records().ids()) == 1
 
 
 def test_reduced_precision_is_kept_apart(backbone, pictures):

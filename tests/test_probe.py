@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
-from sparse_core import probe
+from sparse_core import estimates, probe
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.spec import Hyperparameters, Job, ProbeSpec, job, protocol, run_id, to_json
+from sparse_core.spec import FinetuneSpec, Hyperparameters, Job, ProbeSpec, job, protocol, run_id, to_json
 
 SETTINGS = Hyperparameters(epochs=7, step_epochs=3, learning_rate=0.05, batch_size=16)
 
@@ -55,6 +56,19 @@ def test_equals_torchs_own_loop():
         assert result.top1 == pytest.approx(curve, abs=1e-9)
         np.testing.assert_allclose(result.weight, model.weight.detach().numpy(), atol=2e-6)
         np.testing.assert_allclose(result.bias, model.bias.detach().numpy(), atol=2e-6)
+
+
+def test_the_precision_of_the_products_is_told(monkeypatch):
+    def products(**asked):
+        return probe.train(*TRAIN, *TEST, 4, [0], dataclasses.replace(SETTINGS, epochs=1), **asked)[0].products
+
+    assert products(products="fp32") == "fp32"
+    assert products(products="bf16") == "bf16"
+    assert products() == "fp32"
+    monkeypatch.setattr(probe, "SMALL_CLASSIFIER", 0)
+    for native in (True, False):
+        monkeypatch.setattr(probe, "native_bf16", lambda native=native: native)
+        assert products() == ("bf16" if native else "fp32")
 
 
 def test_the_start_is_that_of_torchs_linear_layer():
@@ -217,9 +231,9 @@ def test_the_order_of_the_rates_to_choose_from_is_nothing_of_the_runs_identity()
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0.0, -0.1])
 def test_what_is_no_learning_rate_is_refused_at_once(rate):
-    with pytest.raises(InputError, match=f"must be a finite number above 0; got {rate}"):
+    with pytest.raises(InputError, match=f"learning rate to choose from must be .*; got {rate}"):
         ProbeSpec("b", "d", sweep_lr=(0.1, rate))
-    with pytest.raises(InputError, match="learning_rate must be a finite number above 0"):
+    with pytest.raises(InputError, match=f"learning_rate must be .*; got {rate}"):
         Hyperparameters(learning_rate=rate)
 
 
@@ -236,6 +250,45 @@ def test_protocols_tell_numbers_apart_to_their_last_digit():
     assert "weight decay 0.00050000001," in words(weight_decay=0.00050000001)
     chosen = (protocol(ProbeSpec("b", "d", sweep_lr=(0.1, rate))) for rate in (0.01, 0.010000001))
     assert len(set(chosen)) == 2
+
+
+def test_an_estimate_counts_features_epochs_seeds_and_rates_to_choose_from():
+    known = estimates.Estimate(pictures=1000, seconds_per_picture=0.01, seconds_per_epoch=0.5)
+    spec = ProbeSpec("b", "d", settings=Hyperparameters(epochs=10))
+    assert known.seconds(spec, 2, features_cached=True) == pytest.approx(10)
+    assert known.seconds(spec, 2, features_cached=False) == pytest.approx(20)
+    # Three rates are tried on four fifths of the training data before.
+    swept = dataclasses.replace(spec, sweep_lr=(0.1, 0.01, 0.001))
+    assert known.seconds(swept, 2, features_cached=True) == pytest.approx(10 * (1 + 3 * 0.8))
+    full = FinetuneSpec("b", "d", settings=Hyperparameters(epochs=10))
+    assert known.seconds(full, 2, features_cached=True) == pytest.approx(10)
+
+
+def test_estimates_of_other_batch_sizes_and_precisions_are_kept_apart():
+    extracted = SimpleNamespace(train_labels=range(8), test_labels=range(2), images_per_second=4.0)
+    spec, small = (ProbeSpec("b", "d", settings=Hyperparameters(batch_size=size)) for size in (64, 1))
+    estimates.remember(spec, extracted, 0.1)
+    assert estimates.recall(small) is None
+    estimates.remember(small, extracted, 5.0)
+    assert estimates.recall(spec) == estimates.Estimate(10, 0.25, 0.1)
+    assert estimates.recall(small) == estimates.Estimate(10, 0.25, 5.0)
+    assert estimates.recall(dataclasses.replace(spec, precision="bf16")) is None
+    assert estimates.recall(dataclasses.replace(spec, sweep_lr=(0.1,))) == estimates.recall(spec)
+
+
+def test_what_was_measured_stands_for_the_automatic_precision():
+    dataset = SimpleNamespace(train=SimpleNamespace(labels=range(8)), test=SimpleNamespace(labels=range(2)))
+    asked = FinetuneSpec("b", "d")
+    for precision, seconds in (("fp32", 3.0), ("bf16", 1.0)):
+        assert estimates.recall(dataclasses.replace(asked, precision=precision)) is None
+        estimates.remember_finetune(dataclasses.replace(asked, precision=precision), dataset, seconds)
+        assert estimates.recall(asked).seconds_per_epoch == seconds
+
+
+def test_features_without_a_pace_leave_no_estimate():
+    extracted = SimpleNamespace(train_labels=range(8), test_labels=range(2), images_per_second=0.0)
+    estimates.remember(ProbeSpec("b", "d"), extracted, 0.1)
+    assert estimates.recall(ProbeSpec("b", "d")) is None
 
 
 def test_refusals_are_one_line():
