@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sparse_core.errors import InputError
+from sparse_core.machine import PeakMemory
 from sparse_core.paths import REPOSITORY
 
 ENVIRONMENT = REPOSITORY / ".venv-deepsparse"
@@ -34,8 +35,9 @@ def missing() -> str | None:
 class Process:
     """DeepSparse with one network compiled at one batch size. A process that dies is started again once.
 
-    ``onnx`` is the backbone's file, kept till ``close``; ``shape`` (B, 3, S, S). Raises InputError where DeepSparse cannot
-    compile the network and where the process died twice.
+    ``restarts`` counts that, so that a time it fell into is known; ``memory`` began when DeepSparse was loaded. ``onnx`` is the
+    backbone's file, kept till ``close``; ``shape`` (B, 3, S, S). Raises InputError where DeepSparse cannot compile the network
+    and where the process died twice.
     """
 
     def __init__(self, onnx: Path, shape: tuple[int, int, int, int], threads: int) -> None:
@@ -44,7 +46,7 @@ class Process:
         self._output_descriptor = os.memfd_create("features")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._process: subprocess.Popen[str] | None = None
-        self._restarted = False
+        self.restarts = 0
         try:
             os.ftruncate(self._input_descriptor, 4 * int(np.prod(shape)))
             self.input = _shared(self._input_descriptor, shape)
@@ -113,12 +115,14 @@ class Process:
         self._process = None
 
     def _compile(self) -> dict[str, Any]:
+        self.ask("ready")
+        self.memory = PeakMemory(self.pid)
         return self.ask("compile", onnx=str(self._onnx), shape=self._shape, threads=self._threads)
 
     def _start_again(self, death: "_Died") -> None:
-        if self._restarted:
+        if self.restarts:
             raise self._gave_up(death) from death
-        self._restarted = True
+        self.restarts = 1
         self._start()
         self._compile()
 

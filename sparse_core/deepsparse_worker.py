@@ -4,8 +4,9 @@
 
 The two descriptors are memory shared with the parent: pictures (B, 3, S, S) float32 in, features (B, D) float32 out. Commands
 come as JSON lines on stdin; each is answered by one JSON line on stdout, with ``error`` in it where it failed.
-``compile`` {onnx, shape, threads} answers {dimensions, threads, supported, version}; ``run`` {} answers {}; ``layers``
-{rounds} answers {layers: [[name, milliseconds], …]}; ``memory`` {} answers {bytes}. The process leaves with its parent.
+``ready`` {} answers {} once DeepSparse is loaded; ``compile`` {onnx, shape, threads} answers {dimensions, threads, supported,
+version}; ``run`` {} answers {}; ``layers`` {rounds} answers {layers: [[name, milliseconds], …]}. The process leaves with its
+parent.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ class Worker:
     def __init__(self, input_descriptor: int, output_descriptor: int) -> None:
         self._input_descriptor = input_descriptor
         self._output_descriptor = output_descriptor
+
+    def ready(self) -> dict[str, Any]:
+        return {}
 
     def compile(self, onnx: str, shape: list[int], threads: int) -> dict[str, Any]:
         self._onnx = onnx
@@ -61,11 +65,6 @@ class Worker:
             num_warmup_iterations=1,
         )
         return {"layers": [times for layer in analysis["layer_info"] for times in _times(layer)]}
-
-    def memory(self) -> dict[str, Any]:
-        with open("/proc/self/status") as status:
-            (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
-        return {"bytes": 1024 * int(peak)}
 
 
 def _shared(descriptor: int, shape: tuple[int, ...] | list[int]) -> np.ndarray:

@@ -11,9 +11,7 @@ import importlib.util
 import itertools
 import json
 import os
-import resource
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -25,7 +23,7 @@ import numpy as np
 
 from sparse_core import deepsparse_client
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.machine import machine
+from sparse_core.machine import PeakMemory, machine
 from sparse_core.paths import home, write_text
 
 LABELS = {"deepsparse": "DeepSparse", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
@@ -42,7 +40,8 @@ MEASURE_SECONDS = 1.0
 
 class Compiled:
     """A backbone compiled by one engine. ``precision`` is that of its arithmetic, fp32 or bf16; ``threads`` what it uses;
-    ``version`` is the engine's; ``notes`` are sentences to show beside its figures. To be closed, or used in a ``with``."""
+    ``version`` is the engine's; ``notes`` are sentences to show beside its figures; ``peak_memory_bytes`` is what
+    ``measure_memory`` found. To be closed, or used in a ``with``."""
 
     def __init__(self, engine: str, input_size: int, batch_size: int, threads: int) -> None:
         self.engine = engine
@@ -53,6 +52,7 @@ class Compiled:
         self.precision = "fp32"
         self.seconds_to_compile = 0.0
         self.notes: tuple[str, ...] = ()
+        self.peak_memory_bytes: int | None = None
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Prepared pictures (N, 3, S, S) float32 to features (N, D) float32, for any N, in batches; the last is padded."""
@@ -75,12 +75,21 @@ class Compiled:
             shares[layer_name(node)] = shares.get(layer_name(node), 0.0) + value / total
         return shares
 
-    def peak_memory_bytes(self) -> int:
-        """The most memory that the engine's process has held: for DeepSparse its own, for the others this one, all in."""
-        if sys.platform == "linux":
-            lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-            return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    @property
+    def restarts(self) -> int:
+        """How often the engine's process died and was started again. A time that this fell into is none of the network's."""
+        return 0
+
+    def measure_memory(self) -> None:
+        """Run a batch and set ``peak_memory_bytes``: the most resident memory that the engine's process held since just before
+        it compiled the network, above what it held then. None where the system cannot tell.
+
+        So it counts the network as the engine keeps it, what compiling took, and a batch with its activations, for this engine
+        and batch size alone: DeepSparse's in a process of its own, the others' in this one, once an ONNX file is written. As
+        this one is shared, it is to be called right after ``compile``.
+        """
+        self.run(noise(self.batch_size, self.input_size))
+        self.peak_memory_bytes = self._memory().rise()
 
     def close(self) -> None:
         """Give back what the engine holds."""
@@ -97,6 +106,10 @@ class Compiled:
 
     def _layer_milliseconds(self, rounds: int) -> list[tuple[str, float]]:
         return []
+
+    def _memory(self) -> PeakMemory:
+        """That of the engine's process, begun just before the network was compiled."""
+        raise NotImplementedError
 
 
 def names() -> list[str]:
@@ -292,8 +305,12 @@ class _DeepSparse(_FromOnnx):
     def _layer_milliseconds(self, rounds: int) -> list[tuple[str, float]]:
         return [(name, value) for name, value in self._process.ask("layers", rounds=rounds)["layers"]]
 
-    def peak_memory_bytes(self) -> int:
-        return self._process.ask("memory")["bytes"]
+    @property
+    def restarts(self) -> int:
+        return self._process.restarts
+
+    def _memory(self) -> PeakMemory:
+        return self._process.memory
 
     def close(self) -> None:
         self._process.close()
@@ -308,6 +325,7 @@ class _OnnxRuntime(_FromOnnx):
         import onnxruntime
 
         self.version = onnxruntime.__version__
+        self._since_compiling = PeakMemory()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -321,6 +339,9 @@ class _OnnxRuntime(_FromOnnx):
         (features,) = self._session.run(None, {"pictures": np.ascontiguousarray(pictures, np.float32)})
         return features[:given]
 
+    def _memory(self) -> PeakMemory:
+        return self._since_compiling
+
 
 class _Torch(Compiled):
     """The fastest of a few ways that torch has, by a short measurement; in chunks, which it does faster than large batches."""
@@ -332,6 +353,7 @@ class _Torch(Compiled):
         from sparse_core.probe import native_bf16
 
         self.version = str(torch.__version__)
+        self._since_compiling = PeakMemory()
         sample = torch.zeros(min(batch_size, TORCH_CHUNK), 3, input_size, input_size)
         own = copy.deepcopy(module).eval().requires_grad_(False).to(memory_format=torch.channels_last)
         ways: list[tuple[str, Callable[[Any], Any]]] = []
@@ -351,6 +373,9 @@ class _Torch(Compiled):
         chunks = torch.from_numpy(np.ascontiguousarray(pictures, np.float32)).split(TORCH_CHUNK)
         with self._threads(), torch.inference_mode():
             return torch.cat([self._forward(chunk).float() for chunk in chunks]).numpy()
+
+    def _memory(self) -> PeakMemory:
+        return self._since_compiling
 
     @contextlib.contextmanager
     def _threads(self) -> Iterator[None]:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from sparse_core import datasets, engines, pictures
 from sparse_core.datasets import Dataset
 from sparse_core.errors import InputError
-from sparse_core.pairs import Pair, both, line_of
+from sparse_core.machine import OtherWork
+from sparse_core.pairs import Pair, both, line_of, undisturbed
 from sparse_core.pictures import Pictures, normalised
 from sparse_core.probe import initial_classifier, shuffled_rows
 from sparse_core.spec import Hyperparameters, Report, SpeedupSpec
@@ -122,11 +123,14 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report
             for name, compiled in (("dense", dense), ("sparse", sparse))
         }
         pictures_trained = len(dataset.train.labels)
+        others = OtherWork()
         samples = _in_turn(pipelines, pictures_trained, size, spec.epochs, report)
+        busy_during = others.share()
         line = line_of(sparse, pair, samples["dense"], samples["sparse"])
         decode = _decode_seconds(pipelines["sparse"], pictures_trained)
         return {
             **line,
+            "busy_during": busy_during,
             "seconds_per_epoch": line["milliseconds_per_image"] * pictures_trained / 1000,
             "dense_seconds_per_epoch": line["dense_milliseconds_per_image"] * pictures_trained / 1000,
             "split": {"decode": decode, **_per_epoch(pipelines["sparse"], spec.epochs)},
@@ -134,9 +138,10 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report
             "accuracy": None if pair.description["timing_only"] else pipelines["sparse"].accuracy(),
             "dataset": spec.dataset,
             "seconds_to_compile": sparse.seconds_to_compile,
-            "peak_memory_bytes": sparse.peak_memory_bytes(),
+            "peak_memory_bytes": sparse.peak_memory_bytes,
             "difference": difference,
             "layers": None,
+            "restarts": dense.restarts + sparse.restarts,
         }
 
 
@@ -170,11 +175,24 @@ def _in_turn(
     for number, (epoch, chunk) in enumerate(chunks):
         left = (time.perf_counter() - began) / number * (len(chunks) - number) if number else None
         report({"stage": "Training online", "done": number, "total": len(chunks), "seconds_left": left})
-        for name in sorted(pipelines, reverse=bool(number % 2)):
-            seconds = pipelines[name].train(chunk, epoch)
-            if len(chunk) == size:
-                samples[name].append(1000 * seconds / size)
+        order = sorted(pipelines, reverse=bool(number % 2))
+        seconds = _train_both(pipelines, order, chunk, epoch)
+        if len(chunk) == size:
+            for name in pipelines:
+                samples[name].append(1000 * seconds[name] / size)
     return samples
+
+
+def _train_both(pipelines: dict[str, Pipeline], order: Sequence[str], chunk: list[int], epoch: int) -> dict[str, float]:
+    """Seconds of each, in turn. Where an engine died meanwhile both train on the chunk once more, and only that is counted."""
+    spent = {name: dict(pipeline.seconds) for name, pipeline in pipelines.items()}
+
+    def train() -> dict[str, float]:
+        for name, pipeline in pipelines.items():
+            pipeline.seconds = dict(spent[name])
+        return {name: pipelines[name].train(chunk, epoch) for name in order}
+
+    return undisturbed([pipeline.compiled for pipeline in pipelines.values()], train)
 
 
 def _per_epoch(pipeline: Pipeline, epochs: int) -> dict[str, float]:

@@ -1,10 +1,10 @@
 """A sparse network and its dense counterpart in one engine, and the ratio of their times: what every measurement shares."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from sparse_core.transforms import Transform
 
 LEAST_SPARSITY = 0.005  # a dense network has a few zeros, too
 RESAMPLES = 10_000
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,25 @@ def both(
     """The dense and the sparse network in one engine, with the larger of their relative differences to PyTorch in fp32.
 
     PyTorch takes the precision that the dense one is faster in, bf16 only where both are exact enough in it; the other
-    engines compute in fp32. Raises InputError where the engine cannot do a network and where its output differs too much.
+    engines compute in fp32. The memory that the sparse one takes is measured on the way. Raises InputError where the engine
+    cannot do a network and where its output differs too much.
     """
     side, precision = pair.transform.crop, "best" if engine == "torch" and _bf16_is_exact(pair) else "fp32"
     with (
         engines.compile(engine, pair.dense, side, batch_size, threads, precision) as dense,
         engines.compile(engine, pair.sparse, side, batch_size, threads, dense.precision) as sparse,
     ):
+        sparse.measure_memory()
         yield dense, sparse, max(engines.require_exact(dense, pair.dense), engines.require_exact(sparse, pair.sparse))
+
+
+def undisturbed(networks: Sequence[engines.Compiled], work: Callable[[], Found]) -> Found:
+    """What ``work`` returns, which times these networks; done again where an engine's process was started again meanwhile."""
+    while True:
+        before = sum(network.restarts for network in networks)
+        found = work()
+        if sum(network.restarts for network in networks) == before:
+            return found
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ DENSE_KEY = ["machine", "architecture", "engine", "precision", "batch_size", "th
 SPLIT = {"backbone": "Backbone", "classifier": "Classifier", "waiting": "Waiting for pictures"}
 SPLIT_NAMES = ["measurement", "network", "architecture", "sparsity", "timing_only", "engine_words", "dataset"]
 WIDE = f"times spread by more than {100 * speeds.SPREAD_LIMIT:.0f} %"
-UNRELIABLE = f"unreliable, for {WIDE}, or the machine had other work when it began"
+UNRELIABLE = f"unreliable, for {WIDE}, or the machine had other work"
 
 
 def table(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
@@ -110,13 +110,18 @@ def without_gain(rows: pd.DataFrame) -> list[str]:
 
 
 def doubts(rows: pd.DataFrame) -> list[str]:
-    """Why figures of one measurement are unreliable: a sentence for other work when it began, one for each wide spread."""
+    """Why figures of one measurement are unreliable: a sentence for other work when it began, one for each line during which
+    there was, one for each wide spread."""
     busy = rows["busy_before"].max()
     words = (
         [f"The machine had other work when it began, which took {100 * busy:.0f} % of its cores' time."]
         if busy > speeds.BUSY
         else []
     )
+    words += [
+        f"Other work took {100 * row.busy_during:.0f} % of the cores' time meanwhile {where(row)}."
+        for row in rows[rows["busy_during"] > speeds.BUSY].itertuples()
+    ]
     wide = rows[rows["spread"] > speeds.SPREAD_LIMIT]
     return [*words, *(f"The times spread by {100 * row.spread:.0f} % {where(row)}." for row in wide.itertuples())]
 
@@ -315,8 +320,11 @@ def made_on(record: dict[str, Any]) -> str:
     named = ", ".join(f"{engine_words(engine, None)} {version}".strip() for engine, version in used.items())
     loads = [record.get(f"load_{when}") for when in ("before", "after")]
     said = [f"{when} {load:.2f}" for when, load in zip(("before", "after"), loads, strict=True) if load is not None]
-    busy = f". Load, in waiting processes a core: {', '.join(said)}" if said else ""
-    return f"{machine_label(machine.get('processor', ''), machine.get('cores') or math.nan)} ({sets}); {named}{busy}."
+    waiting = f". Load, in waiting processes a core: {', '.join(said)}" if said else ""
+    shares = [line["busy_during"] for line in record["lines"] if line.get("busy_during") is not None]
+    others = f". Other work took up to {100 * max(shares):.0f} % of the cores' time meanwhile" if shares else ""
+    label = machine_label(machine.get("processor", ""), machine.get("cores") or math.nan)
+    return f"{label} ({sets}); {named}{waiting}{others}."
 
 
 def _origin(row: Any, labels: Mapping[str, str]) -> str:

@@ -2,6 +2,11 @@
 
 ``speeds/<id>.json`` holds what was measured, on which machine, by which version, with all samples. A measurement that is
 deleted waits in ``speeds/.trash`` until it is restored.
+
+Of other work on the machine it holds: ``busy_before``, the share (0..1) of the cores' time that was taken just before the start;
+a line's ``busy_during``, the share that others than the measurement took while it was timed; ``load_before`` and ``load_after``,
+waiting processes a core in the minute before. ``peak_memory_bytes`` of a line is ``engines.Compiled.measure_memory``'s, and
+``restarts`` how often an engine died and was started again. What could not be told, or was not yet when it was measured, is null.
 """
 
 import json
@@ -23,7 +28,7 @@ from sparse_core.paths import home, write_text
 
 GAINS = ("faster", "no gain", "slower")
 SPREAD_LIMIT = 0.15  # interquartile range over median, above which figures are called unreliable
-BUSY = 0.25  # share of the cores' time that other work took just before the start, above which they are, too
+BUSY = 0.25  # share of the cores' time that other work took just before or meanwhile, above which they are, too
 
 # Without these a file is no measurement; what else it holds may be absent.
 _NEEDED = {
@@ -66,7 +71,7 @@ _LINE_FIELDS = {
         name: name
         for name in (
             *("milliseconds_per_image", "dense_milliseconds_per_image", "ratio", "ratio_low", "ratio_high", "gain"),
-            *("reliable", "spread", "images_per_second", "seconds_to_compile", "peak_memory_bytes"),
+            *("reliable", "spread", "busy_during", "images_per_second", "seconds_to_compile", "peak_memory_bytes"),
             *("seconds_per_epoch", "dense_seconds_per_epoch", "accuracy"),
         )
     },
@@ -82,6 +87,7 @@ _NUMBERS = (
     *(
         "sparsity",
         "busy_before",
+        "busy_during",
         "load_before",
         "load_after",
         "cores",
@@ -181,6 +187,8 @@ def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
         **{"quartile_low": low, "quartile_high": high},
         **{"dense_quartile_low": dense_low, "dense_quartile_high": dense_high},
         "rounds": len(samples.get("sparse", ())),
+        # Lines without ``busy_during`` are older and tell the memory of the whole process, which compares with nothing.
+        "peak_memory_bytes": line.get("peak_memory_bytes") if "busy_during" in line else None,
     }
 
 

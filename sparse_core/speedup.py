@@ -17,8 +17,8 @@ import numpy as np
 
 from sparse_core import __version__, engines, online, speeds
 from sparse_core.errors import InputError
-from sparse_core.machine import busy, load, machine
-from sparse_core.pairs import Pair, both, line_of, prepare
+from sparse_core.machine import OtherWork, busy, load, machine
+from sparse_core.pairs import Pair, both, line_of, prepare, undisturbed
 from sparse_core.paths import REPOSITORY
 from sparse_core.spec import Report, SpeedupSpec
 from sparse_core.speeds import BUSY, SPREAD_LIMIT
@@ -30,8 +30,8 @@ def measure(spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     """Measure what the spec asks for and return the record: see ``sparse_core.speeds`` for its fields.
 
     Where the spec names no engine, inference is measured in all there are, online training in the first.
-    An engine that is missing, cannot do the network or differs from PyTorch is a line in the record's ``problems``; where no
-    figure is left at all, that line is raised as InputError. ``report`` may raise ``Cancelled``.
+    An engine that is missing, cannot do the network, differs from PyTorch or died once is a line in the record's ``problems``;
+    where no figure is left at all, that line is raised as InputError. ``report`` may raise ``Cancelled``.
     """
     chosen, problems = _engines(spec)
     _require_threads(spec)
@@ -40,13 +40,19 @@ def measure(spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     lines: list[dict[str, Any]] = []
     for words, work in _parts(spec, pair, chosen, report):
         try:
-            lines.append(work())
+            line = work()
         except InputError as error:
             problems.append(f"{words}: {error}")
+            continue
+        lines.append(line)
+        if line["restarts"]:
+            problems.append(
+                f"{words}: its process died and was started again. What it was timed at then was timed anew."
+            )
     if not lines:
         raise InputError(" ".join(problems))
     for line in lines:
-        line["reliable"] = line["spread"] <= SPREAD_LIMIT and taken <= BUSY
+        line["reliable"] = line["spread"] <= SPREAD_LIMIT and max(taken, line["busy_during"] or 0.0) <= BUSY
     return {**_record(spec, pair, lines, problems), "busy_before": taken, "load_before": before, "load_after": load()}
 
 
@@ -72,21 +78,33 @@ def _inference(
     progress.say(f"{words}: compiling", 0)
     with both(pair, engine, batch_size, spec.threads) as (dense, sparse, difference):
         pictures = engines.noise(batch_size, pair.transform.crop)
-        repeats = {name: _repeats(compiled, pictures) for name, compiled in (("dense", dense), ("sparse", sparse))}
+        networks = {"dense": dense, "sparse": sparse}
+        repeats = undisturbed((dense, sparse), lambda: {name: _repeats(networks[name], pictures) for name in networks})
         samples: dict[str, list[float]] = {"dense": [], "sparse": []}
+        others = OtherWork()
         for number in range(spec.rounds):
             progress.say(words, number)
-            turns = [("dense", dense), ("sparse", sparse)]
-            for name, compiled in turns if number % 2 else reversed(turns):
-                seconds = _seconds(compiled, pictures, repeats[name])
-                samples[name].append(1000 * seconds / batch_size)
+            order = ("dense", "sparse") if number % 2 else ("sparse", "dense")
+            seconds = undisturbed((dense, sparse), partial(_round, networks, order, pictures, repeats))
+            for name in networks:
+                samples[name].append(1000 * seconds[name] / batch_size)
+        busy_during = others.share()
         return {
             **line_of(sparse, pair, samples["dense"], samples["sparse"]),
+            "busy_during": busy_during,
             "seconds_to_compile": sparse.seconds_to_compile,
-            "peak_memory_bytes": sparse.peak_memory_bytes(),
+            "peak_memory_bytes": sparse.peak_memory_bytes,
             "difference": difference,
             "layers": _layers(sparse),
+            "restarts": dense.restarts + sparse.restarts,
         }
+
+
+def _round(
+    networks: dict[str, engines.Compiled], order: Sequence[str], pictures: np.ndarray, repeats: dict[str, int]
+) -> dict[str, float]:
+    """Seconds a batch of each network, in turn."""
+    return {name: _seconds(networks[name], pictures, repeats[name]) for name in order}
 
 
 def _layers(compiled: engines.Compiled) -> list[tuple[str, float]] | None:

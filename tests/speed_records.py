@@ -22,12 +22,14 @@ def line(*, ratio: float = 3.0, width: float = 0.1, milliseconds: float = 4.0, *
         "gain": "faster" if low > 1 else "slower" if high < 1 else "no gain",
         "reliable": True,
         "spread": 0.05,
+        "busy_during": 0.03,
         "images_per_second": 1000 / milliseconds,
         "seconds_to_compile": 5.0,
         "peak_memory_bytes": 10**9,
         "difference": 1e-6,
         "samples": {"dense": [milliseconds * ratio] * 3, "sparse": [milliseconds] * 3},
         "layers": None,
+        "restarts": 0,
         **fields,
     }
 

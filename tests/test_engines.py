@@ -58,7 +58,7 @@ def test_engines_agree_with_torch(network, sparsity, engine):
         assert difference <= engines.TOLERANCE["fp32"]
         assert engines.is_exact(compiled, difference)
         assert (compiled.engine, compiled.precision, compiled.batch_size, compiled.threads) == (engine, "fp32", 2, 1)
-        assert compiled.seconds_to_compile > 0 and compiled.peak_memory_bytes() > 1e7 and compiled.version
+        assert compiled.seconds_to_compile > 0 and compiled.version
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -179,6 +179,31 @@ def test_the_other_engines_do_not_tell(compiled_small):
     assert compiled_small("torch").layer_shares() is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Only Linux tells.")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_memory_is_that_of_the_engine_and_its_batch_alone(small, engine):
+    """An engine that runs in chunks takes the more for its pictures only: 0.2 MB each at 128 pixels, activations 1 MB a layer."""
+    held = np.ones(300 * 2**20, np.uint8)  # by the process before and meanwhile
+    del held
+    held = np.ones(100 * 2**20, np.uint8)
+    taken = {}
+    for batch_size in (1, 128):
+        with engines.compile(engine, small, 128, batch_size, 1) as compiled:
+            assert compiled.peak_memory_bytes is None
+            compiled.measure_memory()
+            taken[batch_size] = compiled.peak_memory_bytes
+    pictures_bytes = 127 * 3 * 128 * 128 * 4
+    assert 0 <= taken[1] < len(held)
+    assert taken[128] > taken[1] + 0.7 * pictures_bytes
+
+
+def test_where_the_memory_cannot_be_told_it_is_null(small, monkeypatch, tmp_path):
+    monkeypatch.setattr("sparse_core.machine.Path", lambda _: tmp_path / "nowhere")
+    with engines.compile("torch", small, 32, 2, 1) as compiled:
+        compiled.measure_memory()
+    assert compiled.peak_memory_bytes is None
+
+
 @needs_deepsparse
 def test_a_killed_worker_is_started_again_once_and_then_reported(small):
     with engines.compile("deepsparse", small, 32, 2, 1) as compiled:
@@ -186,7 +211,7 @@ def test_a_killed_worker_is_started_again_once_and_then_reported(small):
         first = compiled._process.pid
         os.kill(first, signal.SIGKILL)
         np.testing.assert_array_equal(compiled.run(pictures(2)), before)
-        assert compiled._process.pid != first
+        assert compiled._process.pid != first and compiled.restarts == 1
         os.kill(compiled._process.pid, signal.SIGKILL)
         with pytest.raises(InputError, match=r"process died twice \(signal 9\)") as report:
             compiled.run(pictures(2))

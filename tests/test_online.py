@@ -234,6 +234,32 @@ def test_a_record_of_online_training(networks):
     assert [event["done"] for event in said[1:]] == list(range(chunks + 2))  # each epoch ends with a rest
 
 
+def test_a_chunk_that_a_restart_falls_into_is_trained_on_again_by_both(dataset, monkeypatch):
+    """Batches take one second of a clock, but for the second of the sparse pipeline: 50, as its engine is started again."""
+    passed, batches, died = [0.0], [], [0]
+
+    class Dying(Means):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        restarts = property(lambda self: died[0] if self.name == "sparse" else 0)
+
+        def _run_batch(self, given):
+            batches.append(self.name)
+            dies = self.name == "sparse" and batches.count("sparse") == 2
+            died[0] += dies
+            passed[0] += 50 if dies else 1
+            return super()._run_batch(given)
+
+    monkeypatch.setattr(online.time, "perf_counter", lambda: passed[0])
+    pipelines = {name: online.Pipeline(Dying(name), dataset, CIFAR, DIMENSIONS) for name in ("dense", "sparse")}
+    samples = online._in_turn(pipelines, 96, 32, 1, lambda _: None)
+    assert samples == {name: [1000 / 32] * 3 for name in pipelines}
+    assert batches.count("dense") == batches.count("sparse") == 4
+    assert all(pipeline.seconds["backbone"] == 3 for pipeline in pipelines.values())
+
+
 def test_a_mask_made_for_timing_has_no_accuracy(networks, dataset, monkeypatch):
     monkeypatch.setattr(datasets, "load", lambda name: dataset)
     chosen = ("onnxruntime", "torch")

@@ -182,8 +182,17 @@ def test_about_how_long():
 
 def test_a_record_without_machine_or_versions_is_still_told():
     bare = speed_record(machine=None, load_before=None, load_after=None)
+    del bare["lines"][0]["busy_during"]
     assert speed_tables.made_on(bare) == "Unknown processor (unknown instruction sets); DeepSparse 1.8.0."
     assert table(bare)["machine"].tolist() == ["Unknown processor"]
+
+
+def test_work_meanwhile_is_told_and_doubted():
+    given = speed_record(lines=[line(busy_during=0.4), line(engine="torch", busy_during=0.2), line(busy_during=None)])
+    assert speed_tables.made_on(given).endswith("Other work took up to 40 % of the cores' time meanwhile.")
+    assert speed_tables.doubts(table(given)) == [
+        "Other work took 40 % of the cores' time meanwhile in DeepSparse at batch 64."
+    ]
 
 
 def test_layers_of_each_line():

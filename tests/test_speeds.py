@@ -42,6 +42,15 @@ def test_one_row_a_line():
     assert (first["quartile_low"], first["quartile_high"], first["rounds"]) == (3.9, 4.1, 3)
     assert (first["dense_quartile_low"], first["dense_quartile_high"]) == (12.0, 12.0)
     assert (first["processor"], first["cores"], first["dataset"]) == ("Some processor", 2, "")
+    assert (first["busy_before"], first["busy_during"], first["peak_memory_bytes"]) == (0.02, 0.03, 1e9)
+
+
+def test_older_records_say_nothing_of_work_meanwhile_and_of_the_engines_own_memory():
+    older = line()
+    del older["busy_during"], older["restarts"]
+    speeds.write(speed_record("a", lines=[older]))
+    assert speeds.damaged() == []
+    assert speeds.frame()[["busy_during", "peak_memory_bytes"]].isna().all(axis=None)
 
 
 def test_sparsity_is_nominal_and_measured():
