@@ -14,10 +14,9 @@ ADDRESS = "127.0.0.1"
 def main() -> int:
     """Parse ``--port``, check it, and become the Streamlit server. Returns 2 where the port cannot be had."""
     parser = argparse.ArgumentParser(prog="python -m sparse_core.serve", description=__doc__)
-    parser.add_argument("--port", type=int, default=8501)
-    port = parser.parse_args().port
+    parser.add_argument("--port", default="8501")
     try:
-        require_free(port)
+        port = require_free(parser.parse_args().port)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -27,10 +26,11 @@ def main() -> int:
     os.execv(sys.executable, [*command, "--server.address", ADDRESS])
 
 
-def require_free(port: int) -> None:
-    """Raises InputError where the port is not one, or is in use on this machine."""
+def require_free(words: str) -> int:
+    """The port that the words name. Raises InputError where they name none, or one that is in use on this machine."""
+    port = int(words) if words.isascii() and words.isdigit() else 0
     if not 1 <= port <= 65535:
-        raise InputError(f"A port is a number from 1 to 65535; got {port}. Choose one with PORT=…")
+        raise InputError(f"A port is a number from 1 to 65535; got '{words}'. Choose one with PORT=…")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -43,6 +43,7 @@ def require_free(port: int) -> None:
             raise InputError(
                 f"Port {port} is in use on this machine. Choose another: make run PORT={port + 1}"
             ) from error
+    return port
 
 
 if __name__ == "__main__":

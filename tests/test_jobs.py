@@ -413,6 +413,7 @@ def test_a_port_in_use_is_one_line():
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(InputError, match=f"Port {port} is in use"):
-            require_free(port)
-    with pytest.raises(InputError, match="from 1 to 65535"):
-        require_free(70000)
+            require_free(str(port))
+    for words in ("70000", "0", "-5", "abc", "8501x", ""):
+        with pytest.raises(InputError, match="from 1 to 65535"):
+            require_free(words)
