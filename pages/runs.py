@@ -1,5 +1,7 @@
 """Runs: everything that was run or is running, one run in depth, several side by side."""
 
+from collections import Counter
+
 import pandas as pd
 import streamlit as st
 
@@ -7,6 +9,7 @@ from pages import finetuned_network, parts
 from sparse_core import charts, jobs, views
 from sparse_core.catalog import METRICS, task_label
 from sparse_core.records import Record, Records
+from sparse_core.run_states import WORDS, with_states
 from sparse_core.runs import command, curves, label
 from sparse_core.spec import Job, first_free_replicate, recorded
 from sparse_core.speed_tables import spec_words
@@ -14,7 +17,7 @@ from sparse_core.store import Store
 
 USUAL_SEEDS = {"linear": 5, "full": 1}
 STARTED = {"probe": "Probe", "finetune": "Finetuning"}
-STATES = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+COMMAND = "python -m sparse_core runs --source {source} --json"
 
 
 def main() -> None:
@@ -31,27 +34,42 @@ def main() -> None:
         bind="query-params",
         help="Measured: runs made on this machine. Published: the study's runs.",
     )
-    rows = store.results(source=source)
+    _offer_undo(store.records)
+    recent = jobs.recent()
+    if source == "measured":
+        _measured(store, recent)
+    else:
+        parts.show_runs(store.results(source=source), key="published_runs")  # other columns, so another choice of them
+    parts.share(COMMAND.format(source=source), key="share_list")
+    _history(recent)
+
+
+def _measured(store: Store, recent: list[jobs.Status]) -> None:
+    """The picked runs and the table of all, those that were started and gave nothing included."""
+    rows = store.results(source="measured")
     if rows.empty:
         st.info("No run was made on this machine yet. Launch a probe: with a warm cache it takes seconds.")
         st.page_link("pages/probe.py", label="Launch a probe", icon=":material/science:")
     else:
-        _offer_undo(store.records)
-        if source == "measured":
-            _chosen(store, rows)
-            rows = _with_annotations(rows, store.records)
-        parts.show_runs(rows, key="all_runs")
-    _history()
+        _chosen(store, rows)
+    table = with_states(_with_annotations(rows, store.records), recent)
+    if table.empty:
+        return
+    said = [name for name in ("note", "tags") if (table[name].notna() & (table[name] != "")).any()]
+    usual = [name for name in parts.RUN_COLUMNS if name != "source"]
+    columns = ["state", *usual, "protocol", *said]
+    parts.show_table(table.drop(columns="spec"), key="all_runs", name="runs", columns=columns)
 
 
 @st.fragment(run_every=1.0)
 def _under_way() -> None:
     """Jobs that have not ended, with their progress and a button to cancel each."""
     waiting = [status for status in map(jobs.status, jobs.queued()) if status.job.kind in jobs.LISTED]
-    before = st.session_state.get("jobs_under_way", 0)
-    st.session_state["jobs_under_way"] = len(waiting)
-    if len(waiting) < before:
-        st.rerun()  # one has ended: its runs belong into the table
+    states = {status.job_id: status.state for status in waiting}
+    before = st.session_state.get("jobs_under_way", states)
+    st.session_state["jobs_under_way"] = states
+    if states != before:
+        st.rerun()  # the table tells states, and has the runs of what has ended
     for status in waiting:
         jobs.ensure_worker(jobs.lane_of(status.job))
         count = f" {status.done:,} of {status.total:,}" if status.total else ""
@@ -166,9 +184,10 @@ def _offer_undo(records: Records) -> None:
 
 
 def _compare(records: list[Record]) -> None:
+    names = _labels(records)
     table = pd.DataFrame(
         {
-            "run": [label(record) for record in records],
+            "run": names,
             "transfer": [record.spec["transfer"] for record in records],
             "accuracy_final": [record.result["accuracy_final"] for record in records],
             "accuracy_best": [record.result["accuracy_best"] for record in records],
@@ -184,21 +203,40 @@ def _compare(records: list[Record]) -> None:
             "seconds_training": [record.result["seconds_training"] for record in records],
         }
     )
-    lines = curves(records, by_seed=False)
+    lines = pd.concat([curves([record]).assign(run=name) for record, name in zip(records, names, strict=True)])
     metrics = {record.result["metric"] for record in records}
     parts.show_chart(
         charts.with_caption(
             charts.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
             "How do these runs compare?",
             f"{views.counted(len(records), 'run')} · accuracy on the test data after each epoch · higher is better",
-            "Measured on this machine.",
+            _comparison_caption(records),
         ),
         key="compare",
         name="compared-runs",
         alt="Accuracy after each epoch, one line a run",
         table=lines,
+        beside=lambda: parts.share(COMMAND.format(source="measured"), key="share_comparison"),
     )
     parts.show_table(table, key="compared", name="compared-runs")
+
+
+def _labels(records: list[Record]) -> list[str]:
+    """Each run in words, with the end of its name where others read the same, as with other settings."""
+    words = [label(record) for record in records]
+    return [
+        f"{name} ({record.run_id[-4:]})" if words.count(name) > 1 else name
+        for record, name in zip(records, words, strict=True)
+    ]
+
+
+def _comparison_caption(records: list[Record]) -> str:
+    days = sorted({record.result["created_at"][:10] for record in records})
+    made = " to ".join(dict.fromkeys((days[0], days[-1])))
+    protocols = Counter(record.result["protocol"] for record in records)
+    told = "; ".join(f"{views.counted(count, 'run')} by {protocol}" for protocol, count in protocols.items())
+    differ = "Protocols differ: " if len(protocols) > 1 else ""
+    return f"{views.counted(len(records), 'run')} measured on this machine, {made}. {differ}{told}."
 
 
 def _with_annotations(rows: pd.DataFrame, records: Records) -> pd.DataFrame:
@@ -206,14 +244,14 @@ def _with_annotations(rows: pd.DataFrame, records: Records) -> pd.DataFrame:
     return rows.assign(note=[note for note, _ in annotations], tags=[" ".join(tags) for _, tags in annotations])
 
 
-def _history() -> None:
-    """What was started and did not give runs, so that nothing disappears without a word."""
-    ended = [status for status in jobs.recent(20) if status.state in ("failed", "cancelled")]
+def _history(recent: list[jobs.Status]) -> None:
+    """Why jobs gave no runs, so that nothing disappears without a word."""
+    ended = [status for status in recent if status.state in ("failed", "cancelled")]
     if not ended:
         return
     with st.expander(f"Failed and cancelled ({len(ended)})"):
         for status in ended:
-            st.markdown(f"**{_job_words(status)}**, {STATES[status.state]}. {status.message}")
+            st.markdown(f"**{_job_words(status)}**, {WORDS[status.state]}. {status.message}")
 
 
 def _job_words(status: jobs.Status) -> str:

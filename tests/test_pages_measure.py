@@ -1,15 +1,19 @@
 """Probe and Runs without a browser: empty states, results, refusals, and no torch in the serving process."""
 
+import dataclasses
 import errno
+import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from sparse_core import jobs
 from sparse_core.paths import REPOSITORY
 from sparse_core.records import Records
+from sparse_core.spec import FinetuneSpec, Job, ProbeSpec, protocol, recorded
 from tests.records import record
 
 
@@ -49,8 +53,6 @@ def test_probe_shows_a_finished_job():
     records = [record(seed=0), record(seed=1, best=0.8)]
     for entry in records:
         Records().write(entry)
-    from sparse_core.spec import Job, ProbeSpec
-
     job_id = jobs.submit(Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0, 1)))
     jobs.end(job_id, "done", result={"runs": [entry.run_id for entry in records], "found": []})
     app = open_page("probe", job=job_id)
@@ -58,8 +60,6 @@ def test_probe_shows_a_finished_job():
 
 
 def test_probe_shows_why_a_job_failed():
-    from sparse_core.spec import Job, ProbeSpec
-
     job_id = jobs.submit(Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0,)))
     jobs.end(job_id, "failed", "The disk is full.")
     assert open_page("probe", job=job_id).error[0].value == "The disk is full."
@@ -69,14 +69,97 @@ def test_runs_says_what_to_do_when_there_are_none():
     assert "No run was made on this machine yet" in open_page("runs").info[0].value
 
 
-def test_runs_compares_several():
-    for seed in (0, 1):
-        Records().write(record(seed=seed))
+def compare(*records) -> tuple[AppTest, dict, str]:
+    """The page with these runs chosen: itself, the chart's figure and the words in it."""
+    for entry in records:
+        Records().write(entry)
     app = open_page("runs")
-    options = app.multiselect(key="chosen").options
-    assert len(options) == 2
-    app.multiselect(key="chosen").set_value(list(options)).run()
+    options = list(app.multiselect(key="chosen").options)
+    assert len(options) == len(records)
+    app.multiselect(key="chosen").set_value(options).run()
     assert not app.exception
+    (chart,) = app.get("plotly_chart")
+    figure = json.loads(chart.proto.spec)
+    words = " ".join(entry["text"] for entry in figure["layout"]["annotations"]).replace("<br>", " ")
+    return app, figure, words
+
+
+def test_runs_compares_several():
+    app, figure, words = compare(record(seed=0, final=0.7), record(seed=1, final=0.8))
+    heights = {trace["hovertext"][0].split("<br>")[0]: trace["y"] for trace in figure["data"] if "hovertext" in trace}
+    assert heights == {"Dense, Digits, linear, seed 0": [70.0], "Dense, Digits, linear, seed 1": [80.0]}
+    assert "How do these runs compare?" in words
+    assert "2 runs measured on this machine, 2026-01-02. 2 runs by SGD lr 0.01" in words
+    shares = [code.value for code in app.code]
+    assert shares == ["python -m sparse_core runs --source measured --json"] * 2
+
+
+def test_runs_that_differ_in_protocol_are_told_apart():
+    usual, short = record(final=0.7), record(final=0.8)
+    short = dataclasses.replace(short, run_id="linear-0-short")
+    short.spec["settings"]["epochs"] = 5
+    short.result.update(protocol="SGD, 5 epochs", created_at="2026-01-05T03:04:05")
+    _, figure, words = compare(usual, short)
+    assert sorted(trace["y"] for trace in figure["data"] if "hovertext" in trace) == [[70.0], [80.0]]
+    assert "2 runs measured on this machine, 2026-01-02 to 2026-01-05. Protocols differ: 1 run by SGD" in words
+    assert "; 1 run by" in words
+
+
+def shown_runs(app: AppTest) -> pd.DataFrame:
+    return app.dataframe[-1].value
+
+
+def test_the_table_tells_state_and_settings_of_every_run():
+    for entry in (record(seed=0), record(sparsity=0.5)):
+        Records().write(entry)
+    Records().annotate(record(seed=0).run_id, "odd", ["a"])
+    spec = ProbeSpec("efficientnet_lite0", "digits")
+    states = {"failed": 1, "cancelled": 2, "done": 3}
+    for state, seed in states.items():
+        jobs.end(jobs.submit(Job("probe", spec, (seed,))), state, "The disk is full.", {"runs": [], "found": []})
+    jobs.submit(Job("finetune", FinetuneSpec("net", "digits"), (0, 1)))
+    app = open_page("runs")
+    table = shown_runs(app)
+    assert table["state"].tolist() == ["waiting", "waiting", "cancelled", "failed", "done", "done"]
+    assert table["seed"].tolist() == [0, 1, 2, 1, 0, 0]
+    assert table["protocol"].iloc[2] == protocol(spec)
+    assert table["protocol"].str.startswith("SGD lr").all()
+    assert {"accuracy_final", "note", "tags"} <= set(table)
+    app.segmented_control(key="runs_source").set_value("published").run()
+    assert not app.exception
+    assert len(shown_runs(app)) == 2655
+    app.segmented_control(key="runs_source").set_value("measured").run()
+    assert shown_runs(app)["state"].tolist() == table["state"].tolist()
+
+
+def test_a_run_that_was_tried_before_it_was_finished_is_there_once():
+    made = record(seed=4)
+    Records().write(made)
+    spec = recorded(made.spec)
+    for state in ("failed", "cancelled"):
+        jobs.end(jobs.submit(Job("probe", ProbeSpec(spec.backbone, spec.dataset), (4,))), state, "No.")
+    assert shown_runs(open_page("runs"))["state"].tolist() == ["done"]
+
+
+def test_what_was_started_shows_before_the_first_run_is_there():
+    jobs.end(jobs.submit(Job("probe", ProbeSpec("net", "digits"), (0,))), "failed", "Unknown backbone 'net'.")
+    app = open_page("runs")
+    assert "No run was made" in app.info[0].value
+    assert shown_runs(app)["state"].tolist() == ["failed"]
+
+
+def test_deleting_the_only_run_can_be_undone():
+    entry = record()
+    Records().write(entry)
+    app = open_page("runs")
+    Records().delete(entry.run_id)  # as the dialog does, which needs a browser
+    app.session_state["deleted"] = entry.run_id
+    app.run()
+    assert "The run was deleted." in [info.value for info in app.info]
+    next(button for button in app.button if button.label == "Undo").click().run()
+    assert not app.exception
+    assert Records().ids() == {entry.run_id}
+    assert "The run was deleted." not in [info.value for info in app.info]
 
 
 @pytest.mark.parametrize("refusal", ["file", "full"])
