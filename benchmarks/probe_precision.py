@@ -1,59 +1,85 @@
 """Whether bf16 products in the probe's training give the accuracies of fp32 ones, over 5 seeds on real features.
 
-    python -m benchmarks.probe_precision [--sets BACKBONE:DATASET …] [--limit-points 0.1]
+    python -m benchmarks.probe_precision [--datasets A B C] [--limit-points 0.1]
 
-By default three real feature sets that need no network: digits under EfficientNet-Lite0 dense and pruned to 30 and 50 %.
-A set of your own is BACKBONE:DATASET, where DATASET is a name, a folder or a Parquet file. Features are fp32 and cached.
-Where the processor has no bf16 products they are emulated: slowly, with the same rounding. Prints one JSON line.
+The probe takes bf16 for classifiers above ``probe.SMALL_CLASSIFIER`` weights only. So that even a dataset of five classes is
+above it, a feature set holds what several backbones give side by side: EfficientNet-Lite0 dense and two of its pruned copies,
+3,840 dimensions. By default three real feature sets that need no network: digits under three choices of the copies. Datasets of
+your own are names, folders or Parquet files, a feature set each. Features are fp32 and cached. Where the processor has no bf16
+products they are emulated: slowly, with the same rounding. Prints one JSON line.
 """
 
 import argparse
 import json
 import statistics
+from dataclasses import dataclass
+
+import numpy as np
 
 from sparse_core import backbones, datasets, features, probe
 from sparse_core.machine import machine
 from sparse_core.spec import Hyperparameters
 
-DEFAULT = [f"efficientnet_lite0{copy}:digits" for copy in ("", "_magnitude_30", "_magnitude_50")]
+COPIES = [(30, 50), (30, 70), (50, 70)]
 
 
-def accuracies(extracted: features.Features, products: str, seeds: int, epochs: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Data:
+    """Features (N, D) and (T, D) of a dataset with their labels; ``metric`` is the dataset's own."""
+
+    train: np.ndarray
+    train_labels: np.ndarray
+    test: np.ndarray
+    test_labels: np.ndarray
+    classes: int
+    metric: str
+
+
+def joined(dataset: datasets.Dataset, copies: tuple[int, ...]) -> Data:
+    """The features that the dense backbone and its ``copies``, pruned by so many percent, give of the dataset."""
+    names = ["efficientnet_lite0", *(f"efficientnet_lite0_magnitude_{percent}" for percent in copies)]
+    parts = [features.extract(backbones.load(name), dataset) for name in names]
+    train, test = (np.hstack([getattr(part, split) for part in parts]) for split in ("train", "test"))
+    return Data(train, parts[0].train_labels, test, parts[0].test_labels, len(dataset.class_names), dataset.metric)
+
+
+def accuracies(data: Data, products: str, seeds: int, epochs: int) -> dict[str, float]:
     """Mean best and final accuracy over the seeds, in percent, in the dataset's own metric."""
     results = probe.train(
-        extracted.train,
-        extracted.train_labels,
-        extracted.test,
-        extracted.test_labels,
-        len(extracted.class_names),
+        data.train,
+        data.train_labels,
+        data.test,
+        data.test_labels,
+        data.classes,
         range(seeds),
         Hyperparameters(epochs=epochs),
         products=products,
     )
-    metric = "mean_per_class" if extracted.metric == "mean_per_class" else "top1"
     return {
-        when: 100 * statistics.mean(getattr(result, f"{metric}_{when}") for result in results)
+        when: 100 * statistics.mean(getattr(result, f"{data.metric}_{when}") for result in results)
         for when in ("best", "final")
     }
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--sets", nargs="+", default=DEFAULT, metavar="BACKBONE:DATASET")
+    options.add_argument("--datasets", nargs="+", metavar="DATASET")
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--epochs", type=int, default=150)
     options.add_argument("--limit-points", type=float, default=0.1)
     given = options.parse_args()
 
+    asked = [(name, COPIES[0]) for name in given.datasets] if given.datasets else [("digits", each) for each in COPIES]
     found = {}
-    for number, asked in enumerate(given.sets, start=1):
-        backbone, _, dataset = asked.partition(":")
-        extracted = features.extract(backbones.load(backbone), datasets.load(dataset))
-        fp32, bf16 = (accuracies(extracted, products, given.seeds, given.epochs) for products in ("fp32", "bf16"))
-        name = asked if asked in DEFAULT else f"set {number}"
-        found[name] = {
-            "train": list(extracted.train.shape),
-            "test": list(extracted.test.shape),
+    for number, (name, copies) in enumerate(asked, start=1):
+        data = joined(datasets.load(name), copies)
+        fp32, bf16 = (accuracies(data, products, given.seeds, given.epochs) for products in ("fp32", "bf16"))
+        weights = data.classes * data.train.shape[1]
+        found[f"set {number}" if given.datasets else f"digits, dense and {copies[0]} and {copies[1]} % pruned"] = {
+            "train": list(data.train.shape),
+            "test": list(data.test.shape),
+            "classes": data.classes,
+            "large_enough_for_bf16": weights > probe.SMALL_CLASSIFIER,
             "fp32": {when: round(value, 3) for when, value in fp32.items()},
             "bf16": {when: round(value, 3) for when, value in bf16.items()},
             "difference_points": {when: round(bf16[when] - fp32[when], 3) for when in fp32},
