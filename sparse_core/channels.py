@@ -232,8 +232,10 @@ class _Flow(fx.Interpreter):
         mean, variance = (_numbers(statistic) for statistic in (layer.running_mean, layer.running_var))
         factor = _numbers(layer.weight) if layer.affine else np.ones_like(mean)
         shift = _numbers(layer.bias) if layer.affine else np.zeros_like(mean)
-        constants = (inputs.constants - mean) / np.sqrt(variance + layer.eps) * factor + shift
-        return _Signal(inputs.shape, inputs.names, np.where(factor == 0, shift, constants))
+        squared = variance + layer.eps
+        spread = np.sqrt(np.where(squared > 0, squared, np.nan))  # no number comes out behind a variance without a root
+        constants = (inputs.constants - mean) / spread * factor + shift
+        return _Signal(inputs.shape, inputs.names, np.where((factor == 0) & (squared > 0), shift, constants))
 
     def _step(self, kind: Any, evaluate: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         shape = evaluate(*_shapes(args), **_shapes(kwargs))
