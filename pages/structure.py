@@ -179,13 +179,15 @@ def _mask(card: BackboneCard, found: Structure) -> None:
     places = layer.shape[2] * layer.shape[3]
     stripe = "A dark column" if places == 1 else f"A dark stripe of {places} columns"
     unused = f" {stripe} is an input channel that nothing looks at." if layer.groups == 1 else ""
+    pruned, zero = charts.percent(1 - kept.mean()), charts.percent(layer.sparsity)
+    zeros = f", {zero} % are 0" if zero != pruned else ""  # a mask that its file states may keep weights that are 0
     coarse = "" if cells.shape == (len(kept), width) else " Each cell stands for several weights."
     parts.show_chart(
         charts.with_caption(
             structure_charts.mask(cells, len(kept), width),
             "Which of its weights are kept?",
             f"{views.backbone_label(card)} · {chosen}, {' × '.join(map(str, layer.shape))} · "
-            f"{charts.percent(layer.sparsity)} % of the weights are 0",
+            f"{pruned} % of the weights are pruned{zeros}",
             "A row is a filter. Its weights go from left to right: input channel by input channel, each row by row. "
             f"A dark row is a pruned filter.{unused}{coarse}",
         ),
@@ -274,7 +276,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
         st.info("The layers of these two networks differ, so their masks do not compare. Choose another.")
         return
     table = structure_charts.overlap_table(first, second, shapes)
-    total = table["kept_in_both"].sum() / max(table["kept_in_either"].sum(), 1)
+    total = packed_masks.iou(zip(table["kept_in_both"], table["kept_in_either"], strict=True))
     parts.show_chart(
         charts.with_caption(
             structure_charts.overlap(table),

@@ -201,19 +201,6 @@ def network_sparsity(of: nn.Module | Mapping[str, Tensor]) -> Sparsity:
     return _sparsity(_weights(of, (nn.Conv2d, nn.Linear)) if isinstance(of, nn.Module) else of)
 
 
-def iou(a: Mask, b: Mask) -> float:
-    """Intersection over union of the kept weights of two masks, in [0, 1]; 1 where neither keeps any.
-
-    Raises InputError where the masks are not of the same weights.
-    """
-    return packed_masks.iou(_overlaps(a, b).values())
-
-
-def iou_by_layer(a: Mask, b: Mask) -> dict[str, float]:
-    """``iou`` of each weight alone, by name."""
-    return {name: packed_masks.iou([pair]) for name, pair in _overlaps(a, b).items()}
-
-
 def save(mask: Mask, path: Path) -> None:
     """Write the mask with one bit a weight: see ``sparse_core.packed_masks``."""
     packed_masks.save({name: kept.cpu().numpy() for name, kept in mask.tensors.items()}, path)
@@ -259,22 +246,6 @@ def _sparsity(tensors: Mapping[str, Tensor]) -> Sparsity:
 def _zeros(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, int, int]]:
     for name, tensor in tensors.items():
         yield name, tensor.numel() - int(torch.count_nonzero(tensor)), tensor.numel()
-
-
-def _overlaps(a: Mask, b: Mask) -> dict[str, tuple[int, int]]:
-    differing = sorted(a.tensors.keys() ^ b.tensors.keys())
-    if differing:
-        raise InputError(f"Only masks of the same weights overlap; '{differing[0]}' is in one of them alone.")
-    for name, kept in a.tensors.items():
-        if kept.shape != b.tensors[name].shape:
-            raise InputError(
-                f"Only masks of the same weights overlap; '{name}' is {tuple(kept.shape)} and "
-                f"{tuple(b.tensors[name].shape)}."
-            )
-    return {
-        name: (int((kept & b.tensors[name]).sum()), int((kept | b.tensors[name]).sum()))
-        for name, kept in a.tensors.items()
-    }
 
 
 def _check_distribution(

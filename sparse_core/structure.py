@@ -136,7 +136,7 @@ def of(backbone: Any) -> Structure:
         from sparse_core import masks
 
         known = dataclasses.replace(analyse(backbone.module, backbone.transform.crop), hash=backbone.hash)
-        masks.save(masks.from_zeros(backbone.module), _folder() / f"{backbone.hash}.mask")
+        masks.save(backbone.mask, mask_file(backbone.hash))
         write_text(_folder() / f"{backbone.hash}.json", json.dumps(dataclasses.asdict(known)))
     write_text(_card_file(backbone.card), json.dumps({"hash": backbone.hash, "card": _plain(backbone.card)}))
     return known
@@ -158,8 +158,8 @@ def recall_card(card: Any) -> Structure | None:
 
 
 def mask_file(backbone_hash: str) -> Path:
-    """Where the bit-packed mask of a backbone lies whose structure is kept."""
-    return _folder() / f"{backbone_hash}.mask"
+    """Where the bit-packed mask of a backbone lies whose structure is kept: its own, which may keep weights that are 0."""
+    return _folder() / f"{backbone_hash}.safetensors"
 
 
 def from_document(document: dict[str, Any]) -> Structure:

@@ -46,9 +46,13 @@ def network(pruned: int) -> nn.Module:
     return module
 
 
-def keep(name: str, pruned: int, module: nn.Module | None = None) -> structure.Structure:
+def keep(
+    name: str, pruned: int, module: nn.Module | None = None, mask: masks.Mask | None = None
+) -> structure.Structure:
     """Put the structure of a small network where the page finds that of the backbone ``name``."""
-    loaded = {"card": card(name), "module": module or network(pruned), "hash": f"{name}-{pruned}"}
+    module = module or network(pruned)
+    mask = mask or masks.from_zeros(module)
+    loaded = {"card": card(name), "module": module, "mask": mask, "hash": f"{name}-{pruned}"}
     return structure.of(SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
 
 
@@ -144,6 +148,18 @@ def test_the_mask_of_a_layer():
     assert "2 × 4 × 1 × 1" in words(app, 1)
 
 
+def whole_mask(kept: bool) -> masks.Mask:
+    return masks.Mask(
+        {name: weight.new_full(weight.shape, kept).bool() for name, weight in network(0).state_dict().items()}
+    )
+
+
+def test_a_stated_mask_is_shown_as_it_is_where_it_keeps_zeros():
+    keep(DENSE, 1, mask=whole_mask(True))
+    app = open_page(part="Mask of a layer")
+    assert "0 % of the weights are pruned, 25.0 % are 0" in words(app, 1)
+
+
 def test_the_chosen_layer_gives_way_to_one_the_next_backbone_has():
     keep(DENSE, 1)
     keep(SPARSE, 2, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
@@ -178,6 +194,12 @@ def test_overlap_of_two_masks():
     assert bars["y"] == [pytest.approx(100 / 3), 100.0]
     assert chance["y"] == [pytest.approx(100 * 20.25 / (81 + 27 - 20.25)), 100.0]
     assert "39.3 % in common" in words(app, 1)
+
+
+def test_masks_that_keep_nothing_are_the_same():
+    for name in (DENSE, SPARSE):
+        keep(name, 4, mask=whole_mask(False))
+    assert "100 % in common" in words(open_page(part="Overlap of masks", other=label(SPARSE)), 1)
 
 
 def test_overlap_refuses_other_layers():
@@ -223,7 +245,13 @@ def test_overlap_table_agrees_with_the_masks(tmp_path):
         masks.save(mask, tmp_path / f"{number}")
         packed.append(packed_masks.load_packed(tmp_path / f"{number}"))
     table = structure_charts.overlap_table(packed[0][0], packed[1][0], packed[0][1])
-    assert table["kept_in_both"].sum() / table["kept_in_either"].sum() == pytest.approx(masks.iou(a, b))
+    both, either = (
+        {name: operator(kept, b.tensors[name]).sum().item() for name, kept in a.tensors.items()}
+        for operator in (torch.logical_and, torch.logical_or)
+    )
+    assert table["kept_in_both"].tolist() == list(both.values())
+    assert table["kept_in_either"].tolist() == list(either.values())
+    assert table["overlap"].tolist() == [both[name] / either[name] for name in both]
 
 
 def test_mask_picture_keeps_shares_and_scale():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sparse_core import channels, masks, models, packed_masks, structure
+from sparse_core import channels, masks, models, structure
 from sparse_core.backbones import BackboneCard
 from sparse_core.errors import InputError
 
@@ -109,6 +109,16 @@ def test_a_constant_counts_as_it_says():
         return structure.analyse(network.eval(), 8).layers[0].filters_dead
 
     assert [dead(-0.5, 1), dead(-0.5, 3), dead(0.5, 1), dead(0.5, 3)] == [1, 1, 1, 0]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor", [0.0, 1.0])
+def test_behind_a_negative_variance_nothing_is_constant(factor):
+    network = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1))
+    network[0].weight.data[0] = 0
+    network[1].running_var[0] = -1.0
+    network[1].weight.data[0] = factor
+    assert structure.analyse(network.eval(), 8).layers[0].filters_dead == 0
 
 
 def test_a_stream_loses_a_channel_only_where_every_producer_is_zero():
@@ -254,7 +264,7 @@ def test_a_backbones_structure_is_kept_by_its_hash(home, monkeypatch):
     found = structure.of(backbone)
     assert structure.recall(backbone.hash) == structure.recall_card(backbone.card) == found
     assert found == dataclasses.replace(structure.analyse(backbone.module, 32), hash=backbone.hash)
-    assert packed_masks.load(structure.mask_file(backbone.hash)).keys() == masks.prunable(backbone.module).keys()
+    assert masks.load(structure.mask_file(backbone.hash)) == backbone.mask
     monkeypatch.setattr(structure, "analyse", None)  # not needed again
     assert structure.of(backbone) == found
 
@@ -311,8 +321,11 @@ def make_backbone():
 
     card = BackboneCard("small/one", "resnet20", "CIFAR-10", "Magnitude", 0.8, "file", "", True)
     module = models.build("resnet20", "A").eval()
-    masks.apply(module, masks.top_k(module, 0.8))
-    return SimpleNamespace(card=card, module=module, hash="abc", transform=SimpleNamespace(crop=32))
+    mask = masks.top_k(module, 0.8)
+    masks.apply(module, mask)
+    with torch.no_grad():
+        module.conv1.weight[mask.tensors["conv1.weight"]] = 0  # kept, and 0 all the same: only the mask tells
+    return SimpleNamespace(card=card, module=module, mask=mask, hash="abc", transform=SimpleNamespace(crop=32))
 
 
 def prune_at_random(module: nn.Module, seed: int) -> None:
