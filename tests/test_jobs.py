@@ -176,7 +176,7 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
     assert 0 < row["nonzero_parameters"] < row["file_size"] / 4 < 272_000
     told = [curve for event in jobs.events(job_id) for curve in event.get("curves", [])]
     assert [curve["epoch"] for curve in told] == [1, 2]
-    assert estimates.recall(sparse_backbone, pictures, "full").seconds_per_epoch > 0
+    assert estimates.recall(finetune_job(sparse_backbone, pictures).spec).seconds_per_epoch > 0
 
     saved = networks.file(name)
     mask = transfers.load_backbone(sparse_backbone).mask
@@ -334,7 +334,7 @@ def test_probe_and_features_give_the_promised_fields(pictures, capsys):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["summary", "--architecture", "resnet5"], "Did you mean resnet50"),
+        (["summary", "--architecture", "resnet5"], "Did you mean resnet56 or resnet50"),
         (["probe", "--backbone", "resnet", "--dataset", "digits"], "Unknown backbone 'resnet'"),
         (["probe", "--backbone", "efficientnet_lite0", "--dataset", "digit"], "Did you mean digits"),
         (["probe", "--backbone", "efficientnet_lite0", "--dataset", "digits", "--seeds", "0"], "at least 1; got 0"),
