@@ -39,6 +39,8 @@ class Pipeline:
 
     def __init__(self, compiled: engines.Compiled, dataset: Dataset, transform: Transform, dimensions: int) -> None:
         self.compiled, self.dataset, self.transform = compiled, dataset, transform
+        # Pillow's decoder and torch's resizing, on a thread a core: as fast as torchvision's decode_jpeg with v2 transforms,
+        # both 1.2 times as fast as Pillow alone (benchmarks/decoders.py), and it reads any format and draws the crop by seed.
         self.pictures = Pictures(dataset.train, transform, stream=True)
         classes = len(dataset.class_names)
         self.classifier = nn.Linear(dimensions, classes)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks import deepsparse_speed
 from sparse_core import deepsparse_client, engines, masks, models
 from sparse_core.errors import InputError
 
@@ -141,6 +142,17 @@ def test_a_difference_is_relative_to_the_largest_feature(small):
     compiled.precision = "bf16"
     assert engines.is_exact(compiled, difference)
     assert not engines.is_exact(compiled, float("nan"))
+
+
+def test_the_benchmark_ends_where_an_output_differs_too_much(small):
+    with engines.compile("onnxruntime", small, 32, 2, 1) as compiled:
+        networks, modules = {"dense": compiled}, {"dense": small}
+        assert 0 <= deepsparse_speed.differences(networks, modules)["dense"] <= engines.TOLERANCE["fp32"]
+        right = compiled._run_batch
+        compiled._run_batch = lambda given: 1.1 * right(given)
+        with pytest.raises(SystemExit) as end:
+            deepsparse_speed.differences(networks, modules)
+    assert "The output of ONNX Runtime differs from PyTorch's in fp32 by 1.0e-01" in end.value.code
 
 
 def test_features_that_are_not_finite_differ(small):

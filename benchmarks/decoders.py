@@ -1,0 +1,126 @@
+"""What decoding a JPEG for training takes, by the ways there are: decode, random resized crop to 224 pixels, flip.
+
+    python -m benchmarks.decoders [--pictures FOLDER] [--count 256] [--rounds 7]
+
+The ways: Pillow alone; Pillow with ``draft``, which decodes at a half or less where the crop allows it; torchvision's
+decode_jpeg with its v2 transforms; and the product's own, Pillow with ``draft`` and then torch's resizing. Each on one thread
+and on one a core, in turn; medians over rounds, each with other crops. A ratio is how many times as fast as Pillow alone a way
+is, with a thread a core. ``gain_of_threads`` is the pace with a thread a core over that with one: near the number of cores,
+processes cannot do better. FOLDER holds JPEGs, best with 256 pixels on the shorter side; without it they are made. Expected: the
+product's way is at least as fast as torchvision's, but for what runs differ by. Prints one JSON line.
+"""
+
+import argparse
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import io as torchvision_io
+from torchvision.transforms import v2
+
+from benchmarks.online_training import made_pictures
+from sparse_core.datasets import Split
+from sparse_core.machine import load, machine
+from sparse_core.pictures import Pictures, random_crop
+from sparse_core.transforms import IMAGENET
+
+SIDE = IMAGENET.crop
+FROM_TENSOR = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])
+Way = Callable[[bytes, int, int], object]  # a file's content, its row and the round
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--pictures")
+    options.add_argument("--count", type=int, default=256)
+    options.add_argument("--rounds", type=int, default=7)
+    given = options.parse_args()
+    before, cores = load(), os.cpu_count() or 1
+    files = contents(given.pictures, given.count)
+    made = Pictures(Split(np.zeros(len(files)), lambda row: Image.open(io.BytesIO(files[row]))), IMAGENET, stream=True)
+    ways: dict[str, Way] = {
+        "pillow": pillow,
+        "pillow_draft": pillow_draft,
+        "torchvision_v2": torchvision_v2,
+        "product": lambda _, row, round_: made.augmented(row, 0, round_),
+    }
+    kinds = [(name, threads) for name in ways for threads in sorted({1, cores})]
+    samples: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
+    for round_ in range(given.rounds + 1):
+        for name, threads in kinds:
+            seconds = seconds_for(ways[name], files, threads, round_)
+            if round_:  # the first warms up
+                samples[name, threads].append(1000 * seconds / len(files))
+    milliseconds = {kind: float(np.median(values)) for kind, values in samples.items()}
+    print(
+        json.dumps(
+            {
+                "benchmark": "decoders",
+                **{
+                    f"ratio_{name}": round(milliseconds["pillow", cores] / milliseconds[name, cores], 2)
+                    for name in ways
+                },
+                "gain_of_threads": {name: round(milliseconds[name, 1] / milliseconds[name, cores], 2) for name in ways},
+                "milliseconds_per_picture": {
+                    f"{name}, {threads} thread{'s' * (threads > 1)}": round(value, 2)
+                    for (name, threads), value in milliseconds.items()
+                },
+                "pictures": "given" if given.pictures else "made",
+                "picture_count": len(files),
+                "rounds": given.rounds,
+                "load_before": round(before, 2),
+                "machine": machine(),
+            }
+        )
+    )
+
+
+def contents(folder: str | None, count: int) -> list[bytes]:
+    """The content of up to ``count`` JPEGs in a folder and those below it, or of made ones, spread over them all."""
+    with tempfile.TemporaryDirectory() as temporary:
+        files = sorted(Path(folder or made_pictures(Path(temporary))).rglob("*.jp*g"))
+        return [file.read_bytes() for file in files[:: max(1, len(files) // count)][:count]]
+
+
+def seconds_for(way: Way, files: Sequence[bytes], threads: int, round_: int) -> float:
+    with ThreadPoolExecutor(threads) as pool:
+        started = time.perf_counter()
+        for _ in pool.map(way, files, range(len(files)), [round_] * len(files)):
+            pass
+        return time.perf_counter() - started
+
+
+def pillow(content: bytes, row: int, round_: int, *, draft: bool = False) -> np.ndarray:
+    generator = np.random.default_rng([row, round_])
+    opened = Image.open(io.BytesIO(content))
+    size = opened.size
+    left, top, width, height = random_crop(*size, generator)
+    if draft:
+        scale = max(1, min(width, height) // SIDE)
+        opened.draft("RGB", (size[0] // scale, size[1] // scale))
+    picture = opened.convert("RGB")
+    across, down = picture.width / size[0], picture.height / size[1]
+    box = (left * across, top * down, (left + width) * across, (top + height) * down)
+    made = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+    return made[:, ::-1] if generator.random() < 0.5 else made
+
+
+def pillow_draft(content: bytes, row: int, round_: int) -> np.ndarray:
+    return pillow(content, row, round_, draft=True)
+
+
+def torchvision_v2(content: bytes, row: int, round_: int) -> torch.Tensor:
+    encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return FROM_TENSOR(torchvision_io.decode_jpeg(encoded, torchvision_io.ImageReadMode.RGB))
+
+
+if __name__ == "__main__":
+    main()
