@@ -13,11 +13,10 @@ FAULT = "This page could not be drawn: a fault of ours, written to the log. Relo
 
 def main() -> None:
     """Draw the chosen page. Whatever goes wrong on it is one sentence there and a traceback in the log."""
-    st.set_page_config(page_title="Sparse Transfer Lab", page_icon=str(buttons.STATIC / "icon.svg"), layout="wide")
-    buttons.provide_plotly()
+    page = frame.navigation()
     st.html(frame.STYLE)
     frame.load_charts_early()
-    page = frame.navigation()
+    buttons.provide_plotly()
     try:
         page.run()
     except Exception as error:

@@ -8,9 +8,8 @@ import plotly
 import plotly.graph_objects as go
 import streamlit as st
 
-from sparse_core.paths import REPOSITORY
+from pages.frame import STATIC
 
-STATIC = REPOSITORY / "static"
 DOWNLOAD_WIDTH = 1000
 
 _CHART_BUTTONS = """

@@ -3,12 +3,15 @@
 It needs nothing but Streamlit, so that the browser draws it while the server still loads what the page is made of.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from sparse_core.paths import REPOSITORY
+
+STATIC = REPOSITORY / "static"
 
 PAGES = (
     ("tradeoffs", "Tradeoffs", ":material/show_chart:"),
@@ -37,6 +40,11 @@ _settle = st.components.v2.component(
 )
 
 
+def plain(text: str) -> str:
+    """The text as it stands, wherever Streamlit takes Markdown: names out of a file may hold links and pictures."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&])", r"\\\1", text)
+
+
 def load_charts_early() -> None:
     """Have the browser load Streamlit's copy of Plotly while the server still loads what the page is made of.
 
@@ -51,6 +59,8 @@ def load_charts_early() -> None:
 
 def navigation() -> Any:
     """The page that the user chose, and the bar to choose another."""
+    # Without an icon of our own the browser would fetch the page's from a server of Google's.
+    st.set_page_config(page_title="Sparse Transfer Lab", page_icon=str(STATIC / "icon.svg"), layout="wide")
     st.session_state["framed"] = True
     return st.navigation(
         [

@@ -168,6 +168,12 @@ def show_chart(
     return state if on_select else None
 
 
+def heading(column: str) -> str:
+    """A column's name as people read it."""
+    words = column.replace("_", " ")
+    return HEADINGS.get(column, words[:1].upper() + words[1:])
+
+
 def show_table(
     frame: pd.DataFrame,
     *,
@@ -175,10 +181,11 @@ def show_table(
     name: str,
     column_config: Mapping[str, Any] | None = None,
     columns: list[str] | None = None,
+    title: Callable[[str], str] = heading,
 ) -> None:
     """A table that sorts, filters and downloads, in which the user chooses the columns; the choices are in the link.
 
-    ``columns`` are those shown at first (all by default). Fractions are shown in percent; the downloads hold the
+    ``columns`` are those shown at first (all by default), ``title`` gives a column's heading. Fractions are shown in percent; the downloads hold the
     rows and columns on the screen, fractions as they are.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -195,7 +202,7 @@ def show_table(
                 "Columns",
                 list(frame.columns),
                 default=columns or list(frame.columns),
-                format_func=heading,
+                format_func=title,
                 key=f"{key}_columns",
                 bind="query-params",
             )
@@ -208,7 +215,7 @@ def show_table(
         _readable(rows),
         hide_index=True,
         key=f"{key}_rows",
-        column_config=_column_config(rows, column_config),
+        column_config={**_column_config(rows, title), **(column_config or {})},
         placeholder="–",
     )
     st.caption(f"{len(rows):,} of {len(frame):,} rows. Click a heading to sort.")
@@ -443,12 +450,6 @@ def set_controls(values: Mapping[str, Any]) -> None:
         st.session_state[key] = value
 
 
-def heading(column: str) -> str:
-    """A column's name as people read it."""
-    words = column.replace("_", " ")
-    return HEADINGS.get(column, words[:1].upper() + words[1:])
-
-
 def _containing(frame: pd.DataFrame, words: str) -> pd.DataFrame:
     """The rows with every word: in the text of a column, or as a number of its own."""
     if not words.strip():
@@ -479,13 +480,13 @@ def _readable(frame: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def _column_config(frame: pd.DataFrame, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    config: dict[str, Any] = {name: st.column_config.Column(heading(name)) for name in frame.columns}
+def _column_config(frame: pd.DataFrame, title: Callable[[str], str] = heading) -> dict[str, Any]:
+    config: dict[str, Any] = {name: st.column_config.Column(title(name)) for name in frame.columns}
     for name in PERCENT & set(frame.columns):
-        config[name] = st.column_config.NumberColumn(heading(name), format=_percent_format(name))
+        config[name] = st.column_config.NumberColumn(title(name), format=_percent_format(name))
     for name in COUNTS & set(frame.columns):
-        config[name] = st.column_config.NumberColumn(heading(name), format="localized")
-    return {**config, **(given or {})}
+        config[name] = st.column_config.NumberColumn(title(name), format="localized")
+    return config
 
 
 def _percent_format(column: str) -> str:

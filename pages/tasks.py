@@ -149,7 +149,7 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
     if wide.open:
         with wide:
             st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
-            parts.show_table(views.as_in_the_study(table), key="wide", name=name)
+            parts.show_table(views.as_in_the_study(table), key="wide", name=name, title=str)
     if long.open:
         with long:
             parts.show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, columns=LONG_COLUMNS)

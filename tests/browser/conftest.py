@@ -31,5 +31,8 @@ def address(tmp_path_factory):
 def page(browser: Browser):
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
     opened = context.new_page()
+    elsewhere: list[str] = []
+    opened.on("request", lambda request: elsewhere.append(request.url) if not served.is_local(request.url) else None)
     yield opened
     context.close()
+    assert elsewhere == [], "the dashboard says that nothing leaves this machine"

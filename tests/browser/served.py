@@ -68,6 +68,11 @@ def no_fault(page: Page) -> None:
     assert page.get_by_text("Traceback").count() == 0
 
 
+def is_local(address: str) -> bool:
+    """Whether the browser stays on this machine for it."""
+    return address.startswith(("http://127.0.0.1:", "blob:", "data:"))
+
+
 def free_port() -> int:
     """A port that nothing listens on just now."""
     with socket.socket() as free:
