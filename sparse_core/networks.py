@@ -1,7 +1,8 @@
 """Finetuned networks as files: safetensors that any tool reads, with what is needed to use them, and ONNX on request.
 
 ``networks/<run_id>/network.safetensors`` holds the backbone's weights under their own names and the classifier as
-``fc.weight`` and ``fc.bias``; its metadata names architecture, classes and how pictures are prepared.
+``fc.weight`` and ``fc.bias``; its metadata names architecture, classes, how pictures are prepared, and what it was trained
+on: ``dataset`` last, ``upstream`` from first to last, such as "ImageNet → CIFAR-10".
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparse_core.catalog import task_label
 from sparse_core.errors import InputError
 from sparse_core.paths import atomic_file, home
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from sparse_core.masks import Mask
 
 CLASSIFIER = "fc"
+PROVENANCE = ("architecture", "method", "dataset", "upstream")
 
 
 def file(run_id: str, ending: str = "safetensors") -> Path:
@@ -33,8 +36,8 @@ def require(run_id: str) -> Path:
     return found
 
 
-def save(network: "Network", backbone: "Backbone", class_names: list[str], target: Path) -> None:
-    """Write the network, all of it or nothing."""
+def save(network: "Network", backbone: "Backbone", class_names: list[str], target: Path, dataset: str = "") -> None:
+    """Write the network, all of it or nothing. ``dataset`` is the id of what it was finetuned on, empty where that is unknown."""
     from safetensors.torch import save_file
 
     body = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
@@ -47,6 +50,9 @@ def save(network: "Network", backbone: "Backbone", class_names: list[str], targe
         "class_names": json.dumps(class_names),
         "transform": json.dumps(dataclasses.asdict(backbone.transform)),
     }
+    if dataset:
+        label = task_label(dataset)
+        metadata |= {"dataset": label, "upstream": f"{backbone.card.upstream} → {label}"}
     with atomic_file(target) as temporary:
         save_file({**body, **classifier}, temporary, metadata)
 
@@ -80,7 +86,7 @@ def load(source: Path) -> tuple["Network", dict[str, Any]]:
 
 
 def export_onnx(run_id: str) -> Path:
-    """Write the run's network as ONNX beside it, with preprocessing and class names in it; returns the file."""
+    """Write the run's network as ONNX beside it, with preprocessing, class names and provenance in it; returns the file."""
     from sparse_core import onnx_export
     from sparse_core.transforms import Transform
 
@@ -89,4 +95,13 @@ def export_onnx(run_id: str) -> Path:
     target = file(run_id, "onnx")
     with atomic_file(target) as temporary:
         onnx_export.classifier_network(network, metadata["class_names"], transform, temporary)
+        _add_metadata(temporary, {name: metadata[name] for name in PROVENANCE if name in metadata})
     return target
+
+
+def _add_metadata(source: Path, entries: dict[str, str]) -> None:
+    import onnx
+
+    model = onnx.load(source)
+    model.metadata_props.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in entries.items())
+    onnx.save(model, source)

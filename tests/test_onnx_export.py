@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sparse_core import models, onnx_export, transforms
+from sparse_core import models, networks, onnx_export, transforms
+from sparse_core.backbones import Backbone, BackboneCard
 from sparse_core.errors import InputError
+from sparse_core.finetune import Network
 
 DEEPER = ("resnet32", "resnet44", "resnet56")  # more of resnet20's blocks
 VARIANTS = [
@@ -105,6 +107,23 @@ def test_a_classifier_takes_pictures_as_they_are(architecture, tmp_path):
     preprocessing = json.loads(metadata["preprocessing"])
     assert (preprocessing["resize_shorter_side"], preprocessing["centre_crop"]) == (transform.resize, transform.crop)
     assert preprocessing["interpolation"] == transform.interpolation
+
+
+@pytest.mark.parametrize(
+    ("dataset", "label"), [("cifar10", "CIFAR-10"), ("digits", "Digits"), ("my pictures", "my pictures")]
+)
+def test_a_finetuned_network_tells_what_it_was_trained_on(dataset, label):
+    body = models.build("resnet20", "A")
+    card = BackboneCard("tiny", "resnet20", "ImageNet", "Magnitude", 0.6, "file", "", True)
+    backbone = Backbone(card, body, 64, transforms.CIFAR, "hash", 0.6, mask=None, variant="A")
+    network = Network(body, 2, 64, 0)
+    networks.save(network, backbone, ["cat", "dog"], networks.file("run"), dataset)
+    told = {"architecture": "resnet20", "method": "Magnitude", "dataset": label, "upstream": f"ImageNet → {label}"}
+    metadata = networks.load(networks.file("run"))[1]
+    assert {name: metadata[name] for name in told} == told
+    in_onnx = {entry.key: entry.value for entry in onnx.load(networks.export_onnx("run")).metadata_props}
+    assert {name: in_onnx[name] for name in told} == told
+    assert json.loads(in_onnx["class_names"]) == ["cat", "dog"]
 
 
 def test_class_names_must_match_the_network(tmp_path):
