@@ -185,8 +185,8 @@ def show_table(
 ) -> None:
     """A table that sorts, filters and downloads, in which the user chooses the columns; the choices are in the link.
 
-    ``columns`` are those shown at first (all by default), ``title`` gives a column's heading. Fractions are shown in percent; the downloads hold the
-    rows and columns on the screen, fractions as they are.
+    ``columns`` are those shown at first (all by default), ``title`` gives a column's heading. Fractions are shown in
+    percent; the downloads hold the rows and columns on the screen, fractions as they are.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
         wanted = st.text_input(

@@ -110,9 +110,9 @@ def schedule(defaults: Hyperparameters) -> Hyperparameters:
 
 @st.fragment(run_every=1.0)
 def estimate(job: Job) -> None:
-    """About how long the job will take; measured once on this machine for each backbone, dataset and transfer."""
+    """About how long the job will take; measured once on this machine for what decides it: see ``estimates.key``."""
     spec: TransferSpec = job.spec
-    known = estimates.recall(spec.backbone, spec.dataset, spec.transfer)
+    known = estimates.recall(spec)
     if known:
         st.caption(_estimate_in_words(known, job))
         return
@@ -120,7 +120,7 @@ def estimate(job: Job) -> None:
         st.caption("Something has to be downloaded first, so the time cannot be told yet.")
         return
     asked = st.session_state.setdefault("estimate_jobs", {})
-    key = (spec.backbone, spec.dataset, spec.transfer)
+    key = estimates.key(spec)
     if key not in asked:
         kind = "estimate" if spec.transfer == "linear" else "estimate_finetune"
         asked[key] = jobs.submit(Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
@@ -265,11 +265,11 @@ def _own_dataset() -> str | None:
 
 
 def _estimate_in_words(known: estimates.Estimate, job: Job) -> str:
-    epochs, seeds = job.spec.settings.epochs, len(job.seeds)
-    training = views.duration(known.seconds(epochs, seeds, features_cached=True))
+    seeds = len(job.seeds)
+    training = views.duration(known.seconds(job.spec, seeds, features_cached=True))
     if job.spec.transfer == "full":
         return f"About {training} on this machine."
-    whole = views.duration(known.seconds(epochs, seeds, features_cached=False))
+    whole = views.duration(known.seconds(job.spec, seeds, features_cached=False))
     return f"About {training} once the features are cached, {whole} the first time, on this machine."
 
 

@@ -293,8 +293,9 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     if options.run:
         return _export_network(options.run, options.path)
     store = Store()
+    rows = store.export(options.path)
     _say_disputed(store.results())
-    return {"rows": store.export(options.path), "path": str(options.path)}
+    return {"rows": rows, "path": str(options.path)}
 
 
 def _export_network(run_id: str, target: Path) -> dict[str, Any]:
