@@ -9,8 +9,11 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import sparse_core.models  # noqa: F401  loads torchvision while the user still reads, not when the first job comes
 from sparse_core import jobs, runner
@@ -72,7 +75,7 @@ def work(job_id: str) -> None:
     if status.ended:
         jobs.end(job_id, status.state)
         return
-    starts = sum("started" in event for event in jobs.events(job_id))
+    starts = starts_in_vain(jobs.events(job_id))
     if starts >= jobs.ATTEMPTS:
         jobs.end(job_id, "failed", f"The worker died {starts} times at this job. Is there enough memory? See the log.")
         return
@@ -92,6 +95,19 @@ def work(job_id: str) -> None:
         jobs.end(job_id, "failed", str(wrong or fault), {"candidates": list(wrong.candidates) if wrong else []})
     finally:
         finished.set()
+
+
+def starts_in_vain(events: Sequence[dict[str, Any]]) -> int:
+    """How often a job was started since it last came further than ever: one that resumes is not given up while it advances."""
+    furthest: Counter[str] = Counter()
+    starts = 0
+    for event in events:
+        starts += "started" in event
+        stage, done = event.get("stage", ""), event.get("done", 0)
+        if done > furthest[stage]:
+            furthest[stage] = done
+            starts = 0
+    return starts
 
 
 def _next_job(lane: str) -> str | None:

@@ -126,6 +126,16 @@ def test_an_event_that_a_full_disk_cut_off_is_left_out(no_worker, home):
     assert jobs.status(job_id).stage == "Training"
 
 
+def test_a_job_that_advances_between_kills_is_not_given_up():
+    def attempt(*epochs: int) -> list[dict]:
+        return [{"started": 1}, *({"stage": "Training", "done": epoch} for epoch in epochs)]
+
+    advancing = [*attempt(1, 2), *attempt(3), *attempt(4), *attempt(5)]
+    assert worker.starts_in_vain(advancing) == 0
+    assert worker.starts_in_vain([*advancing, *attempt(5), *attempt(4, 5), *attempt()]) == jobs.ATTEMPTS
+    assert worker.starts_in_vain([*attempt(), *attempt()]) == 2
+
+
 def test_a_queued_job_is_cancelled_at_once(pictures, no_worker):
     job_id = jobs.submit(probe_job(pictures))
     jobs.cancel(job_id)
