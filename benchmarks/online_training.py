@@ -74,6 +74,7 @@ def main() -> None:
                 "epochs": given.epochs,
                 "reliable": line["reliable"],
                 "load_before": round(record["load_before"], 2),
+                "busy_during": line["busy_during"],
                 "machine": machine(),
             }
         )

@@ -193,10 +193,12 @@ def require_exact(compiled: Compiled, module: Any) -> float:
 def fastest(
     module: Any, key: str, input_size: int, batch_size: int, precision: str = "fp32", pictures: int | None = None
 ) -> str:
-    """The fastest engine here that is exact enough, for a backbone whose content hash is ``key``.
+    """The fastest engine here that is exact enough, for a backbone whose content hash is ``key``, where that is known or worth
+    finding out; else torch.
 
-    Measured once for each machine, backbone and batch size, then remembered. Where only a few ``pictures`` are to be run,
-    a backbone not measured yet goes to torch. So does bf16, which no other engine has.
+    Measured once for each machine, backbone and batch size, then remembered and taken for any number of ``pictures``. A
+    backbone not measured yet goes to torch, unmeasured, where fewer than ``WORTH_MEASURING`` are to be run. So does bf16,
+    which no other engine has.
     """
     if precision == "bf16":
         return "torch"
