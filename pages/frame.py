@@ -3,12 +3,16 @@
 It needs nothing but Streamlit, so that the browser draws it while the server still loads what the page is made of.
 """
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from sparse_core.errors import as_input_error
 from sparse_core.paths import REPOSITORY
 
 STATIC = REPOSITORY / "static"
@@ -35,9 +39,26 @@ STYLE = """
 </style>
 """
 
+FAULT = "This could not be drawn: a fault of ours, written to the log. Reload the page, or choose another."
+
 _settle = st.components.v2.component(
     "sparse_transfer_settle", js="export default ({ setStateValue }) => setStateValue('settled', true);"
 )
+
+
+@contextmanager
+def faults_in_words() -> Iterator[None]:
+    """Whatever goes wrong within is one sentence on the page and, where it is not the user's input, a traceback in the log.
+
+    Fragments and dialogs need it, too: Streamlit runs them without the page around them.
+    """
+    try:
+        yield
+    except Exception as error:
+        wrong = as_input_error(error)
+        if wrong is not error:
+            logging.getLogger("sparse_transfer_lab").exception("a page failed")
+        st.error(str(wrong) if wrong else FAULT)
 
 
 def plain(text: str) -> str:

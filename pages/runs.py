@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 import streamlit as st
 
-from pages import finetuned_network, parts
+from pages import finetuned_network, frame, parts
 from sparse_core import charts, jobs, views
 from sparse_core.catalog import METRICS, task_label
 from sparse_core.records import Record, Records
@@ -62,6 +62,7 @@ def _measured(store: Store, recent: list[jobs.Status]) -> None:
 
 
 @st.fragment(run_every=1.0)
+@frame.faults_in_words()
 def _under_way() -> None:
     """Jobs that have not ended, with their progress and a button to cancel each."""
     waiting = [status for status in map(jobs.status, jobs.queued()) if status.job.kind in jobs.LISTED]
@@ -162,6 +163,7 @@ def _annotate(run_id: str, records: Records) -> None:
 
 
 @st.dialog("Delete this run?")
+@frame.faults_in_words()
 def _ask_to_delete(record: Record, records: Records) -> None:
     st.write(f"{label(record)} disappears from all pages. You can undo it afterwards.")
     if st.button("Delete", type="primary"):

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import parts
+from pages import frame, parts
 from sparse_core import backbones, charts, datasets, estimates, jobs, views
 from sparse_core.catalog import METRICS, architecture_label, task_label
 from sparse_core.errors import InputError
@@ -109,6 +109,7 @@ def schedule(defaults: Hyperparameters) -> Hyperparameters:
 
 
 @st.fragment(run_every=1.0)
+@frame.faults_in_words()
 def estimate(job: Job) -> None:
     """About how long the job will take; measured once on this machine for what decides it: see ``estimates.key``."""
     spec: TransferSpec = job.spec
@@ -165,6 +166,7 @@ def progress(job_id: str, lines: Callable[[str], pd.DataFrame] | None = None) ->
 
 
 @st.fragment(run_every=0.5)
+@frame.faults_in_words()
 def _progress_and_cancel(job_id: str) -> None:
     status = jobs.status(job_id)
     if status.ended:
@@ -176,6 +178,7 @@ def _progress_and_cancel(job_id: str) -> None:
 
 
 @st.fragment(run_every=3.0)  # drawing takes time from the training that is drawn; a short one ends before
+@frame.faults_in_words()
 def _live_curves(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
     curves = lines(job_id)
     if curves.empty:
@@ -185,6 +188,7 @@ def _live_curves(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
 
 
 @st.fragment(run_every=0.3)
+@frame.faults_in_words()
 def wait_for(job_id: str) -> None:
     """The progress of a short job; the page is drawn anew once it has ended."""
     status = jobs.status(job_id)
