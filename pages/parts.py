@@ -444,6 +444,14 @@ def _task_name(row: pd.Series, rows: pd.DataFrame) -> str:
     return words if len(alike) == 1 else f"{words} ({row['dataset_hash'][:6]}, {METRICS[row['metric']]})"
 
 
+def show_everything(store: Store, architecture: str, unfiltered: Mapping[str, Any]) -> None:
+    """The button out of an empty view: no filter, and another architecture where this one has no rows at all."""
+    values = dict(unfiltered)
+    if architecture not in store.values("architecture"):
+        values["architecture"] = "resnet50"
+    st.button("Show everything again", on_click=set_controls, args=(values,), type="primary")
+
+
 def set_controls(values: Mapping[str, Any]) -> None:
     """Set several controls at once, by key; for a button's ``on_click``."""
     for key, value in values.items():

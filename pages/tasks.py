@@ -174,7 +174,7 @@ def _say_empty(store: Store, controls: Controls) -> None:
         st.info(f"No published rows for {name}: the study's public tables have none, and none was measured here.")
     else:
         st.info(f"There is no run of {name} under {TRANSFERS[controls.transfer].lower()} that fits these choices.")
-    st.button("Show everything again", on_click=parts.set_controls, args=(UNFILTERED,), type="primary")
+    parts.show_everything(store, controls.architecture, UNFILTERED)
 
 
 main()

@@ -370,7 +370,7 @@ def _say_empty(store: Store, controls: Controls) -> None:
         )
     else:
         st.info("No run fits these choices. Widen the filters, or start again from the whole study.")
-    st.button("Show everything again", on_click=parts.set_controls, args=(UNFILTERED,), type="primary")
+    parts.show_everything(store, controls.architecture, UNFILTERED)
 
 
 def _unpublished(store: Store, controls: Controls) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -61,7 +62,7 @@ def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
         **{name: card.get(name) for name in ("architecture", "upstream", "method")},
         "sparsity": card.get("sparsity", math.nan),
         "transfer": spec.transfer,
-        "dataset": spec.dataset,
+        "dataset": Path(spec.dataset).name,  # as the record will name a folder or file of the user's
         "protocol": protocol(spec),
         "seed": seed,
         "replicate": spec.replicate,

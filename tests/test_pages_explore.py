@@ -256,6 +256,10 @@ def test_an_architecture_without_rows_says_so(open_page: Callable[..., AppTest])
     for page in ("tradeoffs", "tasks"):
         app = open_page(page, architecture="ResNet18")
         assert "No published rows for ResNet18" in app.info[0].value
+        (again,) = [button for button in app.button if button.label == "Show everything again"]
+        again.click()
+        fine(app.run())
+        assert len(app.get("plotly_chart")) == 1
 
 
 def test_lottery_tickets_alone_are_offered_not_missing(open_page: Callable[..., AppTest]) -> None:
