@@ -69,8 +69,8 @@ def _controls() -> Job | None:
             format_func=lambda name: engines.LABELS.get(name, "Fastest"),
             key="feature_engine",
             bind="query-params",
-            help="What computes the features. The fastest one is found by a short measurement, where there are pictures "
-            "enough to be worth it, among those that agree with PyTorch.",
+            help="What computes the features. The fastest one that agrees with PyTorch is found by a short measurement "
+            "where there are 5,000 pictures or more; for fewer it is PyTorch, unless it was measured before.",
         )
     try:
         rates = tuple(float(word) for word in (sweep or "").replace(",", " ").split())

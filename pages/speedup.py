@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import parts, transfer_controls
+from pages import frame, parts, transfer_controls
 from sparse_core import backbones, charts, engines, jobs, machine, speed_charts, speed_tables, speeds, views
 from sparse_core.catalog import ARCHITECTURES, METRICS, architecture_label, task_label
 from sparse_core.errors import InputError
@@ -659,6 +659,7 @@ def _one(record: dict[str, Any], words: str, lines: pd.DataFrame) -> None:
 
 
 @st.dialog("Delete this measurement?")
+@frame.faults_in_words()
 def _ask_to_delete(measurement: str, words: str) -> None:
     st.write(f"{words} disappears from this page. You can undo it afterwards.")
     if st.button("Delete", type="primary"):
