@@ -22,8 +22,10 @@ from sparse_core.catalog import architecture_label
 from sparse_core.errors import InputError
 
 NESTS = ("state_dict", "model_state_dict", "model", "model_state")
+MASK_NESTS = ("masks", "mask")
 NEST_DEPTH = 4
 LISTED = 5
+MAX_NAME = 500  # characters of a weight's name, far above any real one
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 _NOISE = {"module", "_orig_mod"}  # what DataParallel and torch.compile put around a network
@@ -32,6 +34,7 @@ _ORIGINALS = {"weight_orig": "weight", "bias_orig": "bias"}
 _KNOWN_START = re.compile(
     r"(conv1|bn1|layer\d\.\d+|initial_conv|model\.\d+\.\d+|features\.\d+\.\d+|_conv_stem|_blocks\.\d+|fc|linear)\."
 )
+_PLAIN_WORDS = re.compile(r"\w[\w .,/+&%()→-]{0,59}")  # no markup, no line breaks, nothing long
 
 Renaming = tuple[tuple[str, str], ...]
 _TENSORFLOW: Renaming = (
@@ -46,11 +49,14 @@ _CIFAR: Renaming = ((r"\.downsample\.", ".shortcut."), (r"^fc\.", "linear."))
 
 
 class MisfitError(InputError):
-    """Weights that do not fit an architecture: all keys that are ``missing``, ``extra`` or ``misshaped``."""
+    """Weights that do not fit an architecture. ``keys`` are all that are "missing", "unexpected" or "of another shape"; the
+    message names the first of each."""
 
-    def __init__(self, message: str, misfit: "_Misfit") -> None:
-        super().__init__(message)
-        self.missing, self.extra, self.misshaped = misfit.missing, misfit.extra, misfit.misshaped
+    def __init__(self, message: str, misfit: "_Misfit", advice: str = "") -> None:
+        self.keys = misfit.kinds()
+        if any(len(keys) > LISTED for keys in self.keys.values()):
+            advice += " The dashboard's Library page lists them all."
+        super().__init__(f"{message}: {misfit.words()}.{advice}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ class Checkpoint:
 
     ``state`` holds the backbone's tensors under the names of ``models``, float32; ``classifier`` its ``weight`` (C, D) and,
     where the file has one, ``bias`` (C,); ``classifier_shape`` is the weight's shape in the file. ``mask`` is the one that
-    the file states, None where only zeros tell. ``method`` and ``dataset`` are what the file lets on, None where nothing.
+    the file states, None where only zeros tell. ``method``, ``dataset`` and ``upstream`` are what the file lets on, None
+    where nothing. ``notes`` are sentences on what in the file was not used.
     """
 
     path: Path
@@ -74,6 +81,8 @@ class Checkpoint:
     mask: masks.Mask | None
     method: str | None
     dataset: str | None
+    upstream: str | None
+    notes: tuple[str, ...]
 
     def network(self) -> nn.Module:
         """The backbone itself, sharing the tensors of ``state``."""
@@ -93,18 +102,33 @@ class _Misfit:
     def __len__(self) -> int:
         return len(self.missing) + len(self.extra) + len(self.misshaped)
 
-    def words(self) -> str:
+    def kinds(self) -> dict[str, list[str]]:
         kinds = {"missing": self.missing, "unexpected": self.extra, "of another shape": self.misshaped}
-        return "; ".join(f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds.items() if keys)
+        return {kind: keys for kind, keys in kinds.items() if keys}
+
+    def words(self) -> str:
+        return "; ".join(f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in self.kinds().items())
 
 
 @dataclass(frozen=True)
 class _Hints:
-    """What stands beside the weights: the dataset and the method they come from, and the variant of the architecture."""
+    """What stands beside the weights: the dataset they were trained on last, what they were trained on before, their method,
+    and the variant of the architecture. Only short plain words count: others would be shown as what they are not."""
 
     dataset: str | None = None
+    upstream: str | None = None
     method: str | None = None
     variant: str | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A state dict out of a file, with the masks beside it put into it; ``unused`` names tensors that lie beside it."""
+
+    weights: dict[str, Tensor]
+    hints: _Hints
+    nested: bool
+    unused: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -121,15 +145,15 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
     leave it open, and refused where they contradict it.
 
     Raises InputError on a file that is no such thing, unsafe, damaged, not finite or all zero; MisfitError, with all keys,
-    where the weights do not fit.
+    where the weights do not fit or lack their masks.
     """
     path = Path(path)
     asked = models.split_name(architecture) if architecture else None
     opened = tensor_files.open_file(path)
-    found, hints, nested = _find_weights(opened.document, path)
+    found = _find_weights(opened.document, path)
     formats = ["safetensors"] if opened.kind == "safetensors" else []
-    named, prefixed, parallel = _plain_names(found, path)
-    if nested or prefixed:
+    named, prefixed, parallel = _plain_names(found.weights, path)
+    if found.nested or prefixed:
         formats.append("nested")
     if parallel:
         formats.append("DataParallel")
@@ -142,10 +166,13 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
         formats.append("STR")
     if layout.word:
         formats.append(layout.word)
-    name, variant = _decide(weights, shape, layout, asked, hints.variant, path)
+    name, variant = _decide(weights, shape, layout, asked, found.hints.variant, path)
     state = owned(_complete(weights, name, variant))
-    classifier = owned(classifier)
-    _check_values({**state, **{f"{_classifier_name(name)}.{key}": tensor for key, tensor in classifier.items()}}, path)
+    last = _classifier_name(name)
+    classifier = owned({f"{last}.{key}": tensor for key, tensor in classifier.items()})
+    _check_values({**state, **classifier}, path)
+    _check_backbone(state, path)
+    classifier = {key.removeprefix(f"{last}."): tensor for key, tensor in classifier.items()}
     return Checkpoint(
         path=path,
         size_bytes=path.stat().st_size,
@@ -157,8 +184,10 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
         classifier=classifier or None,
         classifier_shape=shape,
         mask=_stated_mask(kept, state, name, variant),
-        method="STR" if "STR" in formats else hints.method,
-        dataset=hints.dataset,
+        method="STR" if "STR" in formats else found.hints.method,
+        dataset=found.hints.dataset,
+        upstream=found.hints.upstream,
+        notes=(f"not used: {_some(found.unused)}",) if found.unused else (),
     )
 
 
@@ -166,7 +195,7 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
     """What a file is: its formats, architecture, number of parameters, and each weight's share of zeros.
 
     ``sparsity`` is zeros over size of all convolution and linear weights, the classifier's included; ``backbone_sparsity``
-    leaves it out. Classes, method and dataset are None where the file does not tell them. A layer's filters
+    leaves it out. Classes, method, dataset and upstream are None where the file does not tell them. A layer's filters
     are its outputs, its channels its inputs; pruned are those whose weights are all 0. The two shares of pruned filters, in
     [0, 1], are over convolutions, the classifier left out: of all filters together, and the mean of the layers' shares.
     """
@@ -193,6 +222,8 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
         "classes": checkpoint.classes,
         "method": checkpoint.method,
         "dataset": checkpoint.dataset,
+        "upstream": checkpoint.upstream,
+        "notes": list(checkpoint.notes),
         "parameters": parameters,
         "sparsity": masks.network_sparsity(weights).total,
         "backbone_sparsity": masks.network_sparsity(backbone).total,
@@ -220,23 +251,26 @@ def _layer(name: str, weight: Tensor, groups: int) -> dict[str, Any]:
     }
 
 
-def _find_weights(document: Any, path: Path) -> tuple[dict[str, Tensor], _Hints, bool]:
-    """The state dict in what was saved, what stands beside it, and whether it was nested."""
+def _find_weights(document: Any, path: Path) -> _Found:
+    """The state dict in what was saved, and what stands beside it."""
     hints = _Hints()
+    beside: dict[str, Any] = {}
     for depth in range(NEST_DEPTH):
         if not isinstance(document, dict):
             break
         hints = _hints(document, hints)
         if _is_state(document):
-            return _only_tensors(document, path), hints, depth > 0
+            weights, unused = _with_masks(_only_tensors(document, path), beside)
+            return _Found(weights, hints, depth > 0, tuple(unused))
         named = [key for key in NESTS if _holds_state(document.get(key))]
-        inside = named or [key for key, value in document.items() if _holds_state(value)]
+        inside = named or _holding_states(document)
         if len(inside) > 1:
             raise InputError(
                 f"{path.name} holds several networks, under {', '.join(map(repr, inside))}. Save the one you mean alone."
             )
         if not inside:
             break
+        beside |= {str(key): value for key, value in document.items() if key != inside[0]}
         document = document[inside[0]]
     raise InputError(
         f"Expected {path.name} to hold a state dict: names to tensors, on its own or under {', '.join(NESTS)}. Got "
@@ -244,13 +278,74 @@ def _find_weights(document: Any, path: Path) -> tuple[dict[str, Tensor], _Hints,
     )
 
 
+def _holding_states(document: Mapping[Any, Any]) -> list[Any]:
+    """The keys of what holds state dicts; what a file names a thousand times is looked into once."""
+    different = {id(value): value for key, value in document.items() if key not in MASK_NESTS}
+    holding = {number for number, value in different.items() if _holds_state(value)}
+    return [key for key, value in document.items() if key not in MASK_NESTS and id(value) in holding]
+
+
+def _with_masks(weights: dict[str, Tensor], beside: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
+    """The state dict with masks that lie in a dictionary beside it, and the names of tensors there that are not used.
+
+    Such a mask goes by the name of its weight, of that weight's layer, or of the mask it would be in the state dict.
+    """
+    weights = dict(weights)
+    places = {_bare(key): key for key, tensor in weights.items() if tensor.dim() > 1}
+    unused = []
+    for nest, entries in beside.items():
+        if not isinstance(entries, dict):
+            unused += [nest] * (nest in MASK_NESTS and _holds_tensors(entries))
+        elif nest not in MASK_NESTS:
+            unused += [nest] * any(isinstance(value, Tensor) for value in entries.values())
+        else:
+            unused += _take_masks(weights, places, nest, entries)
+    return weights, unused
+
+
+def _take_masks(
+    weights: dict[str, Tensor], places: Mapping[str, str], nest: str, entries: Mapping[Any, Any]
+) -> list[str]:
+    """Put the masks that fit beside their ``weights``; returns the names of those that do not."""
+    unused = []
+    for key, tensor in entries.items():
+        bare = _bare(str(key))
+        place = places.get(bare) or places.get(f"{bare}.weight")
+        mask = f"{place.removesuffix('_orig')}_mask" if place else ""
+        if place and mask not in weights and _is_mask(tensor, weights[place]):
+            weights[mask] = tensor
+        elif _holds_tensors(tensor):
+            unused.append(f"{nest}.{key}")
+    return unused
+
+
+def _holds_tensors(value: Any) -> bool:
+    return next(tensor_files.tensors(value), None) is not None
+
+
+def _bare(key: str) -> str:
+    """The name of a weight, without what wraps it."""
+    parts = [part for part in key.split(".") if part not in (*_NOISE, "_layer")]
+    stem, _, leaf = ".".join(parts).rpartition(".")
+    leaf = _MASKS.get(leaf) or _ORIGINALS.get(leaf, leaf)
+    return f"{stem}.{leaf}" if stem else leaf
+
+
+def _is_mask(mask: Any, weight: Tensor) -> bool:
+    return isinstance(mask, Tensor) and mask.shape == weight.shape and bool(((mask == 0) | (mask == 1)).all())
+
+
 def _hints(document: Mapping[Any, Any], known: _Hints) -> _Hints:
     told: dict[str, str] = {}
     for place in (document, document.get("__metadata__"), document.get("model_config")):
         if isinstance(place, dict):
-            told |= {key: value for key, value in place.items() if isinstance(value, str) and value}
+            told |= {key: value for key, value in place.items() if _is_plain(value)}
     names = (field.name for field in dataclasses.fields(_Hints))
     return dataclasses.replace(known, **{name: told[name] for name in names if name in told})
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str) and bool(_PLAIN_WORDS.fullmatch(value))
 
 
 def _is_state(document: Any) -> bool:
@@ -276,6 +371,11 @@ def _only_tensors(document: dict[Any, Any], path: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path.name} holds {len(others)} entries among its weights that are no named tensors ({_some(others)})."
         )
+    long = [key for key in entries if len(key) > MAX_NAME]
+    if long:
+        raise InputError(
+            f"{path.name} holds {len(long)} names of more than {MAX_NAME} characters ({_some(long)}), which no weight has."
+        )
     return entries
 
 
@@ -300,17 +400,23 @@ def _plain_names(found: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor
 
 
 def _renamed(found: Mapping[str, Tensor], names: Mapping[str, str], path: Path) -> dict[str, Tensor]:
-    renamed: dict[str, Tensor] = {}
-    for key, tensor in found.items():
-        if names[key] in renamed:
-            raise InputError(f"{path.name} holds '{names[key]}' twice, once as '{key}'.")
-        renamed[names[key]] = tensor
-    return renamed
+    origins: dict[str, str] = {}
+    for key in found:
+        first = origins.setdefault(names[key], key)
+        if first != key:
+            raise _twice(path, names[key], first, key)
+    return {names[key]: tensor for key, tensor in found.items()}
+
+
+def _twice(path: Path, name: str, first: str, second: str) -> InputError:
+    return InputError(f"{path.name} holds '{name}' twice, as '{first}' and as '{second}'. Save the one you mean alone.")
 
 
 def _unwrap(named: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str]]:
     """Weights with masks and thresholds applied, masks of weights (True = kept) by weight name, and the formats met."""
     weights: dict[str, Tensor] = {}
+    origins: dict[str, str] = {}
+    expected: dict[str, str] = {}
     given: dict[str, list[Tensor]] = {}
     thresholds: dict[str, Tensor] = {}
     formats = set()
@@ -328,13 +434,19 @@ def _unwrap(named: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor],
         else:
             if leaf in _ORIGINALS:
                 formats.add("torch.nn.utils.prune")
+                expected[stem + _ORIGINALS[leaf]] = f"{stem}{_ORIGINALS[leaf]}_mask"
+            elif leaf == "weight" and "_layer" in parts:
+                expected[f"{stem}weight"] = f"{stem}_weight_mask"
             name = stem + _ORIGINALS.get(leaf, leaf)
             if name in weights:
-                raise InputError(f"{path.name} holds '{name}' twice, once as '{key}'.")
-            weights[name] = tensor
+                raise _twice(path, name, origins[name], key)
+            weights[name], origins[name] = tensor, key
     alone = [name for name in (*given, *thresholds) if name not in weights]
     if alone:
         raise InputError(f"{path.name} holds masks or thresholds of {len(alone)} weights it lacks ({_some(alone)}).")
+    lacking = _Misfit([mask for name, mask in expected.items() if name not in given], [], [])
+    if lacking.missing:
+        raise MisfitError(f"{path.name} holds weights without the masks that belong to them", lacking)
     kept = {name: _kept(name, tensors, weights[name]) for name, tensors in given.items()}
     for name, mask in kept.items():
         weights[name] = torch.where(mask, weights[name], 0)
@@ -355,8 +467,12 @@ def _kept(name: str, tensors: list[Tensor], weight: Tensor) -> Tensor:
 
 def _soft_threshold(name: str, weight: Tensor, threshold: Tensor) -> Tensor:
     """sign(w) · relu(|w| − sigmoid(s)) for one threshold s a layer (Kusupati et al., ICML 2020, equation 4)."""
-    if threshold.numel() != 1 or not threshold.is_floating_point() or not weight.is_floating_point():
-        raise InputError(f"Expected one threshold for '{name}', of shape (1, 1); got {tuple(threshold.shape)}.")
+    _require_floats(name, weight)
+    if threshold.numel() != 1 or not threshold.is_floating_point():
+        raise InputError(
+            f"Expected one threshold for '{name}', of shape (1, 1) and a floating point number; got shape "
+            f"{tuple(threshold.shape)}, {_kind(threshold)}."
+        )
     weight = weight.float()
     return torch.sign(weight) * torch.relu(weight.abs() - torch.sigmoid(threshold.float().reshape(())))
 
@@ -477,8 +593,7 @@ def _decide(
 
 
 def _misfit_error(path: Path, architecture: str, misfit: _Misfit, seen: str) -> MisfitError:
-    message = f"The weights of {path.name} do not fit {architecture_label(architecture)}: {misfit.words()}.{seen}"
-    return MisfitError(message, misfit)
+    return MisfitError(f"The weights of {path.name} do not fit {architecture_label(architecture)}", misfit, seen)
 
 
 def _misfit(
@@ -520,10 +635,8 @@ def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     owned: dict[str, Tensor] = {}
     taken: set[int] = set()
     for key, tensor in tensors.items():
-        if not _is_counter(key) and tensor.dtype not in FLOATS:
-            raise InputError(
-                f"Expected weights as floating point numbers; '{key}' is {str(tensor.dtype).split('.')[-1]}."
-            )
+        if not _is_counter(key):
+            _require_floats(key, tensor)
         converted = tensor.detach().to(torch.int64 if _is_counter(key) else torch.float32).contiguous()
         storage = converted.untyped_storage()
         if storage.data_ptr() in taken or storage.nbytes() != converted.nbytes:
@@ -533,6 +646,15 @@ def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return owned
 
 
+def _require_floats(name: str, weight: Tensor) -> None:
+    if weight.dtype not in FLOATS:
+        raise InputError(f"Expected weights as floating point numbers; '{name}' is {_kind(weight)}.")
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
     ends = {key: torch.stack(tensor.aminmax()) for key, tensor in tensors.items()}  # NaN where there is any NaN
     bad = [key for key, pair in ends.items() if not bool(pair.isfinite().all())]
@@ -540,8 +662,16 @@ def _check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
         raise InputError(
             f"{path.name} holds NaN or infinity in {len(bad)} tensors ({_some(bad)}), so it cannot be used."
         )
-    if not any(bool(ends[key].any()) for key, tensor in tensors.items() if tensor.dim() > 1):
-        raise InputError(f"All weights in {path.name} are 0, so it cannot be used.")
+    negative = [key for key, (low, _) in ends.items() if key.endswith("running_var") and low < 0]
+    if negative:
+        raise InputError(
+            f"{path.name} holds variances below 0 in {len(negative)} tensors ({_some(negative)}), so it cannot be used."
+        )
+
+
+def _check_backbone(state: Mapping[str, Tensor], path: Path) -> None:
+    if not any(bool(tensor.any()) for tensor in state.values() if tensor.dim() == 4):
+        raise InputError(f"All weights in the convolutions of {path.name} are 0, so it cannot be used.")
 
 
 def _stated_mask(

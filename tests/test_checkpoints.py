@@ -1,5 +1,6 @@
 """Checkpoints in every format and in combinations, against the networks they were made of; refusals; a fuzz of the loader."""
 
+import collections
 import copy
 import itertools
 import json
@@ -58,6 +59,28 @@ def mobilenet():
 @pytest.fixture(scope="module")
 def tensorflow():
     return dense("resnet50", "tensorflow")
+
+
+class Runs:
+    """Pickles as a call: a canary that would leave a file behind."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def packed_anew(path, index=None):
+    """The torch file as another program packs it, with another pickled part where one is given."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    if index is not None:
+        parts[next(name for name in parts if name.endswith("data.pkl"))] = index
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
 
 
 def weights_of(module):
@@ -303,6 +326,76 @@ def test_the_offline_backbones_own_file():
 # Combinations.
 
 
+def test_masks_in_a_dictionary_beside_the_weights_are_applied(resnet20, tmp_path):
+    """By the weight's name, by the layer's, and by the name that torch.nn.utils.prune gives them."""
+    module, state = resnet20
+    given = {name: mask for name, mask in random_masks(state).items() if mask.dim() == 4}
+    names = {
+        "masks": lambda name: name,
+        "mask": lambda name: name.removesuffix(".weight"),
+        "masks ": lambda name: f"module.{name}_mask",
+    }
+    for number, (key, renamed) in enumerate(names.items()):
+        document = {
+            "state_dict": parallel(linear(state)),
+            key.strip(): {renamed(name): mask for name, mask in given.items()},
+        }
+        path = save(document, tmp_path / f"{number}.pth")
+        words = ["nested", "DataParallel", "CIFAR ResNet"]
+        found = check(path, masked(module, given), words, "resnet20", "A", notes=())
+        assert all(torch.equal(found.mask.tensors[name], mask.bool()) for name, mask in given.items())
+
+
+def test_tensors_beside_the_weights_that_are_not_used_are_told(resnet20, tmp_path):
+    _, state = resnet20
+    masks = {
+        "conv1.weight": torch.ones(3),
+        "layer9.weight": torch.ones(3),
+        "layer1.0.conv1": torch.full((16, 16, 3, 3), 2),
+    }
+    document = {
+        "net": state,
+        "masks": masks,
+        "ema": {"decay": torch.ones(1)},
+        "optimizer": {"state": {0: torch.ones(2)}},
+    }
+    document = checkpoints.inspect(save(document, tmp_path / "a.pth"))
+    assert document["sparsity"] == 0
+    assert document["notes"] == ["not used: masks.conv1.weight, masks.layer9.weight, masks.layer1.0.conv1, ema"]
+    listed = checkpoints.read(save({"state_dict": state, "masks": [torch.ones(2)]}, tmp_path / "b.pth"))
+    assert listed.notes == ("not used: masks",)
+
+
+def test_python_2_saved_the_items_of_a_state_dict_as_a_list(resnet20, tmp_path):
+    module, state = resnet20
+    pairs = [[name, tensor] for name, tensor in linear(state).items()]
+    path = save({"state_dict": Runs(collections.OrderedDict, pairs), "again": pairs}, tmp_path / "a.pth")
+    check(path, module, ["nested", "CIFAR ResNet"], "resnet20", "A")
+
+
+def test_plain_values_beside_the_weights_are_passed_over(resnet20, tmp_path):
+    module, state = resnet20
+    tensor = torch.ones(3)
+    tensor.note = "an attribute"
+    document = {
+        "state_dict": {name: nn.Parameter(value, False) for name, value in linear(state).items()},
+        "milestones": collections.Counter([30, 60]),
+        "seen": {1, 2},
+        "size": torch.Size([3]),
+        "device": torch.device("cpu"),
+        "name": b"bytes",
+        "seed": 2**100,
+        "extra": [1 + 2j, torch.float16, tensor],
+    }
+    for number, legacy in enumerate((False, True)):
+        check(save(document, tmp_path / f"{number}", legacy), module, ["nested", "CIFAR ResNet"], "resnet20", "A")
+
+
+def test_an_archive_that_another_program_packed_anew_is_read(resnet20, tmp_path):
+    path = packed_anew(save(linear(resnet20[1]), tmp_path / "a.pth"))
+    check(path, resnet20[0], ["CIFAR ResNet"], "resnet20", "A")
+
+
 def test_everything_at_once(resnet18, tmp_path):
     """DataParallel, nested twice, wrapped masks and thresholds on one network."""
     network, state = resnet18
@@ -457,16 +550,6 @@ def refused(path, architecture=None):
     return str(caught.value)
 
 
-class Runs:
-    """Pickles as a call: a canary that would leave a file behind."""
-
-    def __init__(self, function, *arguments):
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self):
-        return self.function, self.arguments
-
-
 HOSTILE = {
     "os.system": lambda canary: Runs(os.system, f"touch {canary}"),
     "open": lambda canary: Runs(open, str(canary), "w"),
@@ -492,6 +575,116 @@ def test_whole_modules_and_programs_are_refused(tmp_path):
     assert "wants to run torch.nn.modules" in refused(save(nn.Conv2d(3, 3, 1), tmp_path / "module.pth"))
     torch.jit.save(torch.jit.trace(nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4)), tmp_path / "script.pt")
     assert "TorchScript" in refused(tmp_path / "script.pt")
+
+
+def in_an_archive(index, path, legacy=False):
+    """A torch file whose pickled part is given."""
+    save({} if legacy else {"a": torch.ones(1)}, path, legacy)
+    if legacy:
+        path.write_bytes(path.read_bytes().replace(pickle.dumps({}, 2), index, 1))
+        return path
+    return packed_anew(path, index)
+
+
+def text(word):
+    return b"X" + struct.pack("<I", len(word)) + word.encode()
+
+
+def number(value):
+    """As pickle writes long numbers."""
+    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+def called(name, *arguments):
+    return b"c" + name.replace(" ", "\n").encode() + b"\n(" + b"".join(arguments) + b"tR"
+
+
+def encoded(times):
+    """Hexadecimal digits of hexadecimal digits: each time twice as many bytes."""
+    once = called("_codecs encode", text("a"), text("latin1"))
+    return once if times == 0 else called("_codecs encode", encoded(times - 1), text("hex"))
+
+
+DOUBLED = b"K\x01\x85" + b"q\x00h\x00\x86" * 40  # a tuple of twice the tuple before: 2⁴⁰ ones, written out
+ADDRESS = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x01tQ"
+EXPANDED = called("torch._utils _rebuild_tensor", ADDRESS, b"K\x00", number(1 << 40), b"\x85", b"K\x00\x85")
+PAIRS = b"](" + b"".join(b"](" + text(f"a.{key}") + b"Ne" for key in range(5000)) + b"eq\x01"
+SHARED = b"}(" + b"".join(number(key) + b"N" for key in range(60_000)) + b"uq\x01"
+GREEDY = {
+    "bytearray": b"](" + 3 * called("builtins bytearray", number(1 << 30)) + b"e",
+    "bytearray by its older name": b"](" + 3 * called("__builtin__ bytearray", number(1 << 30)) + b"e",
+    "bytes made of bytes": encoded(33),
+    "a tensor made by its size": called("torch FloatTensor", number(1 << 40)),
+    "a storage made by its size": called("torch.storage UntypedStorage", number(1 << 40)),
+    "a set of a tensor's rows": called("builtins set", EXPANDED),
+    "a dictionary of a tensor's rows": called("collections OrderedDict", EXPANDED),
+    "a tensor's rows as arguments": b"ccollections\nOrderedDict\n" + EXPANDED + b"R",
+    "numbers that hash alike": b"}(" + b"".join(number(k * (2**61 - 1)) + b"N" for k in range(9, 90_000)) + b"u",
+    "tuples as keys": b"}" + DOUBLED + b"Ns",
+    "tuples as a function": DOUBLED + b")R",
+    "tuples as a class": DOUBLED + b")\x81",
+    "tuples as an address": b"(" + text("storage") + b"ctorch\nFloatStorage\n" + DOUBLED + text("cpu") + b"K\x01tQ",
+    "a list copied often": b"](" + PAIRS + b"ccollections\nOrderedDict\nq\x02" + b"h\x02h\x01\x85R" * 30_000 + b"e",
+    "a dictionary named often": b"}("
+    + text("a")
+    + SHARED
+    + b"".join(text(f"{k}") + b"h\x01" for k in range(60_000))
+    + b"u",
+    "many operations": b"N" * 3_000_000,
+}
+
+
+def in_a_process(work):
+    """How a process ends that has ten seconds of a core: 0 where the file is refused within 200 MB."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outcome = 1
+    try:
+        work()
+    except InputError:
+        outcome = 2 if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > 200_000 else 0
+    finally:
+        os._exit(outcome)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("kind", GREEDY)
+def test_small_files_take_neither_memory_nor_time(tmp_path, kind, legacy):
+    path = in_an_archive(b"\x80\x02" + GREEDY[kind] + b".", tmp_path / "a.pth", legacy)
+    assert in_a_process(lambda: checkpoints.read(path)) == 0
+
+
+def test_the_last_part_of_an_older_file_is_looked_into_as_well(tmp_path):
+    index = b"\x80\x02}.\x80\x02" + GREEDY["bytearray"] + b"."
+    assert "wants to run" in refused(in_an_archive(index, tmp_path / "a.pth", legacy=True))
+
+
+def test_a_name_of_a_million_parts_is_refused_at_once(tmp_path):
+    path = save({"a." * 500_000: torch.ones(1)}, tmp_path / "a.pth")
+    assert in_a_process(lambda: checkpoints.read(path)) == 0
+    assert "names of more than 500 characters" in refused(path)
+
+
+def test_an_archive_in_front_of_another_is_refused(resnet20, tmp_path):
+    """Python reads the list of contents that ends last, torch the one that the end of the file points at."""
+    save(linear(resnet20[1]), tmp_path / "shown.pth")
+    shown = packed_anew(tmp_path / "shown.pth").read_bytes()
+    hidden = in_an_archive(b"\x80\x02" + GREEDY["bytearray"] + b".", tmp_path / "hidden.pth").read_bytes()[:-22]
+    start = shown.index(b"PK\1\2")
+    pointed = hidden.index(b"PK\1\2")
+    entries, where = bytearray(shown[start:-22]), 0
+    while (where := entries.find(b"PK\1\2", where)) >= 0:
+        (offset,) = struct.unpack("<I", entries[where + 42 : where + 46])
+        entries[where + 42 : where + 46] = struct.pack("<I", (offset + pointed - start) % 2**32)  # Python adds the rest
+        where += 4
+    end = shown[-22:-6] + struct.pack("<I", pointed) + b"\0\0"
+    path = tmp_path / "both.pth"
+    path.write_bytes(hidden + shown[:start] + entries + end)
+    assert "cut off or damaged" in refused(path)
 
 
 def zip_bomb(path, state):
@@ -560,6 +753,29 @@ BAD_FILES = {
     "all zero": (
         lambda path, state: save({name: torch.zeros_like(tensor) for name, tensor in state.items()}, path),
         "All weights in .* are 0",
+    ),
+    "all zero but the classifier": (
+        lambda path, state: save(
+            {name: t if name.startswith("fc") or t.dim() < 4 else torch.zeros_like(t) for name, t in state.items()},
+            path,
+        ),
+        "All weights in .* are 0",
+    ),
+    "variances below 0": (
+        lambda path, state: save({**state, "bn1.running_var": torch.full((16,), -0.5)}, path),
+        r"variances below 0 in 1 tensors \(bn1.running_var\)",
+    ),
+    "a classifier of integers": (
+        lambda path, state: save({**state, "fc.weight": torch.ones(7, 64, dtype=torch.int32)}, path),
+        "'linear.weight' is int32",
+    ),
+    "two classifiers": (
+        lambda path, state: save({**state, "linear.weight": state["fc.weight"]}, path),
+        "'linear.weight' twice, as 'fc.weight' and as 'linear.weight'",
+    ),
+    "a threshold that is an integer": (
+        lambda path, state: save({**state, "conv1.sparseThreshold": torch.ones(1, 1, dtype=torch.int64)}, path),
+        r"a floating point number; got shape \(1, 1\), int64",
     ),
     "class counts that differ": (lambda path, state: save({**state, "fc.bias": torch.ones(9)}, path), "7 classes"),
     "bias alone": (
@@ -668,16 +884,33 @@ def test_what_does_not_fit_is_listed_in_full(resnet18, tmp_path):
     path = save(state, tmp_path / "a.pth")
     with pytest.raises(checkpoints.MisfitError, match="do not fit ResNet18: 2 missing") as caught:
         checkpoints.read(path)
-    assert caught.value.missing == ["layer1.0.bn1.bias", "layer3.1.conv2.weight"]
-    assert caught.value.extra == [f"extra.{number}" for number in range(8)]
-    assert caught.value.misshaped == ["conv1.weight (64, 3, 3, 3) instead of (64, 3, 7, 7)"]
-    assert "and 3 more" in str(caught.value)
+    assert caught.value.keys == {
+        "missing": ["layer1.0.bn1.bias", "layer3.1.conv2.weight"],
+        "unexpected": [f"extra.{number}" for number in range(8)],
+        "of another shape": ["conv1.weight (64, 3, 3, 3) instead of (64, 3, 7, 7)"],
+    }
+    assert "and 3 more" in str(caught.value) and "Library page lists them all" in str(caught.value)
+
+
+def test_masks_that_are_missing_are_listed(resnet20, tmp_path):
+    state = linear(resnet20[1])
+    pruned = {name.replace("conv1.weight", "conv1.weight_orig"): tensor for name, tensor in state.items()}
+    pruned["conv1.weight_mask"] = torch.ones_like(state["conv1.weight"])
+    bare = wrapped(state, random_masks(state))
+    del bare["layer1.0.conv1._weight_mask"]
+    for document, missing in (
+        (pruned, [f"layer{i}.{j}.conv1.weight_mask" for i in (1, 2, 3) for j in (0, 1, 2)]),
+        (bare, ["layer1.0.conv1._weight_mask"]),
+    ):
+        with pytest.raises(checkpoints.MisfitError, match=f"without the masks .* {len(missing)} missing") as caught:
+            checkpoints.read(save(document, tmp_path / "a.pth"))
+        assert caught.value.keys == {"missing": missing}
 
 
 def test_the_wrong_architecture_is_named(resnet18, tmp_path):
     path = save(resnet18[1], tmp_path / "a.pth")
     assert "do not fit ResNet50" in refused(path, "resnet50")
-    assert refused(path, "resnet34").endswith("They fit ResNet18.")
+    assert refused(path, "resnet34").endswith("They fit ResNet18. The dashboard's Library page lists them all.")
     assert "do not fit MobileNetV1" in refused(path, "mobilenet_v1")
     assert "Unknown architecture" in refused(path, "vgg")
     assert "Unknown variant" in refused(path, "resnet50-pytorch")
@@ -692,6 +925,17 @@ def test_a_variant_that_keys_leave_open_can_be_said(tensorflow, tmp_path):
     save_file(state, tmp_path / "b", {"variant": "tensorflow", "method": "RigL ERK 1x"})
     hinted = checkpoints.read(tmp_path / "b")
     assert (hinted.variant, hinted.method) == ("tensorflow", "RigL ERK 1x")
+
+
+def test_only_short_plain_words_tell_where_a_network_comes_from(resnet20, tmp_path):
+    state = linear(resnet20[1])
+    save_file(state, tmp_path / "a", {"method": "AC/DC", "upstream": "ImageNet → Digits", "dataset": "tf_flowers"})
+    found = checkpoints.read(tmp_path / "a")
+    assert (found.method, found.upstream, found.dataset) == ("AC/DC", "ImageNet → Digits", "tf_flowers")
+    for words in ("![x](http://a)", "<b>", "two\nlines", "x" * 61, " "):
+        save_file(state, tmp_path / "a", {"method": words, "upstream": words, "dataset": words})
+        found = checkpoints.read(tmp_path / "a")
+        assert (found.method, found.upstream, found.dataset) == (None, None, None)
 
 
 # The fuzz.
@@ -752,10 +996,12 @@ def test_damaged_files_never_crash_hang_or_run_anything(tmp_path, monkeypatch):
     path = tmp_path / "fuzzed"
     outcomes = {"read": 0, "refused": 0}
 
-    def hang(*_):
-        raise AssertionError("reading a damaged file hangs")
+    class Hang(BaseException):
+        """Nothing that reads files takes this for a fault of the file."""
 
-    monkeypatch.setattr(signal, "SIGALRM", signal.SIGALRM)
+    def hang(*_):
+        raise Hang("reading a damaged file hangs")
+
     before = signal.signal(signal.SIGALRM, hang)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
