@@ -2,7 +2,8 @@
 
 An entry is a folder ``library/<name>/`` with ``weights.safetensors`` (the backbone, under the names of ``models``),
 ``classifier.safetensors`` where the file had one, ``mask.safetensors`` (a bit a weight) and ``card.json``. It is written
-whole or not at all. A removed entry waits in ``library/.trash`` until it is restored or the trash is emptied.
+whole or not at all; what a killed import leaves is swept after a day. A removed entry waits in ``library/.trash`` until it
+is restored or the trash is emptied.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparse_core import uploads
 from sparse_core.catalog import METHODS, task_label
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_folder, home, require_space
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "Unknown"
 WELL_KNOWN = (0.5, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+CIFAR_ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -62,6 +65,7 @@ def folder() -> Path:
 
 def cards() -> list[BackboneCard]:
     """The imported backbones by name. Entries whose card cannot be read are left out."""
+    _sweep()
     found = (_read_card(entry) for entry in _entries(folder()))
     return sorted((card for card in found if card is not None), key=lambda card: card.name.lower())
 
@@ -79,11 +83,12 @@ def add(
     """Import the network in a checkpoint file under ``name``; returns its card.
 
     What is not given is taken from the file: ``architecture`` from its keys, ``method`` from its format, else "Dense" or
-    "Unknown", nominal ``sparsity`` in [0, 1) from its zeros, ``upstream`` from the dataset it names or its number of classes.
+    "Unknown", nominal ``sparsity`` in [0, 1) from its zeros, ``upstream`` from what it names or its number of classes.
     Raises InputError on a name that is taken or no plain word, and whatever ``checkpoints.read`` refuses; nothing is kept then.
     """
     from sparse_core import checkpoints
 
+    _sweep()
     _check_name(name)
     method = _known_method(method)
     if sparsity is not None and not 0 <= sparsity < 1:
@@ -162,15 +167,29 @@ def nominal(sparsity: float) -> float:
 
 
 def guess_method(stated: str | None, sparsity: float) -> str:
-    """The method a file states, else Dense where nothing to speak of is pruned, else Unknown."""
-    return stated or ("Dense" if nominal(sparsity) == 0 else UNKNOWN)
+    """The method a file states, Unknown where that is a slip; else Dense where nothing to speak of is pruned, else Unknown."""
+    try:
+        return _known_method(stated) or ("Dense" if nominal(sparsity) == 0 else UNKNOWN)
+    except InputError:
+        return UNKNOWN
 
 
-def guess_upstream(dataset: str | None, classes: int | None) -> str:
-    """What a network was trained on: the dataset that its file names, else told from the number of its classes."""
-    if dataset:
-        return "ImageNet" if dataset.lower() == "imagenet" else task_label(dataset.lower())
-    return {1000: "ImageNet", 10: "CIFAR-10", 100: "CIFAR-100"}.get(classes or 0, UNKNOWN)
+def guess_upstream(dataset: str | None, upstream: str | None, classes: int | None, architecture: str) -> str:
+    """What a network was trained on: what its file names, else told from the number of its classes.
+
+    Ten or a hundred classes tell of CIFAR only where the architecture was made for it: others are finetuned on anything.
+    """
+    named = [_dataset_label(name) for name in (upstream, dataset) if name]
+    if named:
+        return named[0] if named[0].endswith(named[-1]) else " → ".join(named)
+    cifar = {10: "CIFAR-10", 100: "CIFAR-100"} if architecture in CIFAR_ARCHITECTURES else {}
+    return {1000: "ImageNet", **cifar}.get(classes or 0, UNKNOWN)
+
+
+def _dataset_label(name: str) -> str:
+    """The name that people write, where the catalog knows it."""
+    label = "ImageNet" if name.lower() == "imagenet" else task_label(name.lower())
+    return name if label == name.lower() else label
 
 
 def free_name(words: str) -> str:
@@ -202,10 +221,12 @@ def _card(
     note = f"imported from {checkpoint.path.name}"
     if abs(figure - measured) > 0.05:
         note += f"; known as {100 * figure:.0f} % sparse, measured {100 * measured:.0f} %"
+    note = "; ".join([note, *checkpoint.notes])
     return BackboneCard(
         name=name,
         architecture=checkpoint.architecture,
-        upstream=upstream or guess_upstream(checkpoint.dataset, checkpoint.classes),
+        upstream=upstream
+        or guess_upstream(checkpoint.dataset, checkpoint.upstream, checkpoint.classes, checkpoint.architecture),
         method=method or guess_method(checkpoint.method, measured),
         sparsity=figure,
         kind="library",
@@ -251,15 +272,25 @@ def _check_name(name: str) -> None:
 
 
 def _known_method(method: str | None) -> str | None:
-    """The method as the catalog writes it; one that is close to a known one is taken for a slip, others stand as given."""
+    """The method as the catalog writes it, however its letters and digits are put down, as in "acdc". One that is close to a
+    known one is taken for a slip and refused, others stand as given."""
     if not method:
         return None
-    spelled = {name.lower(): name for name in METHODS}
-    if method.lower() in spelled:
-        return spelled[method.lower()]
-    if difflib.get_close_matches(method.lower(), spelled, cutoff=0.7):
+    spelled = {_letters(name): name for name in METHODS}
+    if _letters(method) in spelled:
+        return spelled[_letters(method)]
+    if difflib.get_close_matches(_letters(method), spelled, cutoff=0.7):
         raise unknown_name("method", method, METHODS)
     return method
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _sweep() -> None:
+    """Remove what a killed import left: such folders are hidden and have a dot in their name, which the trash has not."""
+    uploads.remove_old(folder().glob(".?*.*"))
 
 
 def _entries(where: Path) -> list[Path]:

@@ -1,9 +1,14 @@
-"""Checkpoint files that came in through the browser: kept until they are imported, at most a day. Needs no torch."""
+"""Checkpoint files that came in through the browser: kept until they are imported or refused. Needs no torch.
+
+Others, such as those whose page was closed, go when the next file comes in or ``sweep`` is called, once they are a day old.
+"""
 
 import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,8 +47,14 @@ def discard(path: Path) -> None:
         shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def sweep(older_than: float = KEPT_SECONDS) -> None:
-    """Remove the uploads that are older (seconds), and what an interrupted one left."""
-    for entry in folder().glob("*") if folder().is_dir() else ():
-        if time.time() - entry.stat().st_mtime > older_than:
-            shutil.rmtree(entry, ignore_errors=True)
+def sweep() -> None:
+    """Remove the uploads that are older than a day, and what an interrupted one left."""
+    remove_old(folder().glob("*"))
+
+
+def remove_old(entries: Iterable[Path]) -> None:
+    """Remove those of the folders that nothing was written to for a day; another process may be at it too."""
+    for entry in entries:
+        with suppress(FileNotFoundError):
+            if time.time() - entry.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(entry, ignore_errors=True)

@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from sparse_core import backbones, cli, jobs, library, masks, models, worker
+from sparse_core import backbones, cli, jobs, library, masks, models, uploads, worker
 from sparse_core.errors import InputError
 from sparse_core.paths import REPOSITORY
 from sparse_core.spec import ImportSpec, Job
@@ -211,6 +212,16 @@ def test_an_import_that_is_cut_off_leaves_nothing(file, monkeypatch):
     assert kept() == []
 
 
+def test_what_a_killed_import_left_is_swept_after_a_day(file):
+    library.add(file, "mine")
+    library.remove("mine")
+    for left, age in ((".old.a1b2c3", uploads.KEPT_SECONDS + 9), (".new.a1b2c3", 0.0), (".trash", 2e6)):
+        (library.folder() / left).mkdir(exist_ok=True)
+        os.utime(library.folder() / left, (time.time() - age,) * 2)
+    library.cards()
+    assert kept() == [".new.a1b2c3", ".trash"] and library.removed() == ["mine"]
+
+
 # Entries that changed on disk.
 
 
@@ -299,6 +310,36 @@ def test_method_and_upstream_are_guessed_only_where_the_file_tells():
         "Dense",
         "Unknown",
     ]
-    told = [("imagenet", 10), ("cifar10", None), (None, 1000), (None, 100), (None, 7), (None, None)]
-    guessed = ["ImageNet", "CIFAR-10", "ImageNet", "CIFAR-100", "Unknown", "Unknown"]
-    assert [library.guess_upstream(*each) for each in told] == guessed
+    told = {
+        ("imagenet", None, 10, "resnet20"): "ImageNet",
+        ("cifar10", None, None, "resnet50"): "CIFAR-10",
+        ("my pictures", None, 10, "resnet20"): "my pictures",
+        ("digits", "ImageNet", 10, "resnet50"): "ImageNet → Digits",
+        ("digits", "ImageNet → Digits", 10, "resnet50"): "ImageNet → Digits",
+        (None, "ImageNet", 10, "resnet50"): "ImageNet",
+        (None, None, 1000, "efficientnet_lite0"): "ImageNet",
+        (None, None, 10, "resnet20"): "CIFAR-10",
+        (None, None, 100, "resnet56"): "CIFAR-100",
+        (None, None, 10, "efficientnet_lite0"): "Unknown",
+        (None, None, 100, "resnet50"): "Unknown",
+        (None, None, 7, "resnet20"): "Unknown",
+        (None, None, None, "resnet20"): "Unknown",
+    }
+    assert {each: library.guess_upstream(*each) for each in told} == told
+
+
+@pytest.mark.parametrize(("said", "known"), [("acdc", "AC/DC"), ("rigl_erk-1X", "RigL ERK 1x"), ("SNIP", "SNIP")])
+def test_a_method_is_spelled_as_in_the_catalog_whoever_says_it(file, state, tmp_path, said, known):
+    torch.save({"state_dict": state, "method": said}, tmp_path / "told.pth")
+    assert library.add(tmp_path / "told.pth", "by-file").method == known
+    assert library.add(file, "by-user", method=said).method == known
+
+
+def test_a_slip_in_a_file_is_no_method(state, tmp_path):
+    torch.save({"state_dict": state, "method": "WoodFischer"}, tmp_path / "told.pth")
+    assert library.add(tmp_path / "told.pth", "mine").method == "Unknown"
+
+
+def test_what_was_not_used_is_noted(state, tmp_path):
+    torch.save({"state_dict": state, "masks": {"nowhere": torch.ones(3)}}, tmp_path / "net.pth")
+    assert library.add(tmp_path / "net.pth", "mine").note == "imported from net.pth; not used: masks.nowhere"

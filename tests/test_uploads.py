@@ -66,4 +66,10 @@ def test_old_uploads_go():
     os.utime(old.parent, (day_ago, day_ago))
     new = uploads.keep(io.BytesIO(b"w"), "new.pth", 1)
     assert not old.exists()
-    assert new.exists()
+    os.utime(new.parent, (day_ago, day_ago))
+    uploads.sweep()
+    assert not new.exists()
+
+
+def test_a_sweep_bears_another_beside_it(tmp_path):
+    uploads.remove_old([tmp_path / "gone meanwhile"])
