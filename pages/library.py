@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import parts, transfer_controls
+from pages.frame import plain
 from sparse_core import charts, jobs, library, uploads, views
 from sparse_core.catalog import ARCHITECTURES, METHODS, architecture_label
 from sparse_core.errors import InputError
@@ -30,6 +31,7 @@ COLUMNS = [
 def main() -> None:
     """A file comes in, is looked into, gets a name; below are the backbones that came in before."""
     parts.store()
+    uploads.sweep()
     st.markdown(
         "**Bring in a pruned network of yours.** PyTorch files and safetensors of the known architectures, with the masks, "
         "wrappers or thresholds their projects left in them. A file is read as numbers only: nothing in it is run."
@@ -67,7 +69,7 @@ def _receive() -> None:
     try:
         path = uploads.keep(sent, sent.name, sent.size)
     except InputError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return
     taken.add(sent.file_id)
     _ask(InspectSpec(str(path)))
@@ -94,7 +96,7 @@ def _status(parameter: str, kind: str) -> jobs.Status | None:
 
 def _look(status: jobs.Status) -> None:
     spec: InspectSpec = status.job.spec
-    st.subheader(Path(spec.path).name, divider="gray")
+    st.subheader(plain(Path(spec.path).name), divider="gray")
     if not status.ended:
         transfer_controls.wait_for(status.job_id)
     elif status.state == "done":
@@ -105,22 +107,34 @@ def _look(status: jobs.Status) -> None:
 
 
 def _refused(spec: InspectSpec, status: jobs.Status) -> None:
-    """Why the file cannot be read; where it leaves the architecture open, or the chosen one does not fit, choose one."""
+    """Why the file cannot be read; where it leaves the architecture open, or the chosen one does not fit, choose one. A file
+    that nothing can be chosen for is of no more use."""
     candidates = status.result.get("candidates")
     if candidates:
         st.warning(
             "Which architecture is this? The names in the file leave it open. Choose it; what does not fit is told."
         )
     else:
-        st.error(status.message)
+        st.error(plain(status.message))
+        _misfit(status.result.get("keys") or {})
     names = candidates or (list(ARCHITECTURES) if spec.architecture else [])
     if not names:
+        uploads.discard(Path(spec.path))
         return
     with st.form("architecture_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox("Architecture", names, format_func=architecture_label, key="candidate", width=330)
         if st.form_submit_button("Read it as this", icon=":material/search:"):
             _ask(InspectSpec(spec.path, chosen))
             st.rerun()
+
+
+def _misfit(keys: dict[str, list[str]]) -> None:
+    """All keys that do not fit: the message names the first of each kind alone."""
+    if not keys:
+        return
+    frame = pd.DataFrame([{"key": key, "what": kind} for kind, some in keys.items() for key in some])
+    with st.expander(f"All {views.counted(len(frame), 'key')} that do not fit"):
+        st.dataframe(frame, hide_index=True)
 
 
 def _what_it_is(file: str, seen: dict[str, Any]) -> None:
@@ -146,7 +160,7 @@ def _what_it_is(file: str, seen: dict[str, Any]) -> None:
         told.append(f"variant {seen['variant']}")
     if seen["method"]:
         told.append(f"pruned by {seen['method']}, as the file lets on")
-    st.caption(f"{'; '.join(told)}.")
+    st.caption(plain(f"{'; '.join([*told, *seen.get('notes', [])])}."))
     layers = pd.DataFrame(seen["layers"])
     layers["shape"] = [" × ".join(map(str, shape)) for shape in layers["shape"]]
     parts.show_chart(
@@ -167,7 +181,7 @@ def _what_it_is(file: str, seen: dict[str, Any]) -> None:
 def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
     """How the backbone will be known; what the file tells or is measured stands there already."""
     measured = seen["backbone_sparsity"]
-    guess = _spelled(library.guess_method(seen["method"], measured))
+    guess = library.guess_method(seen["method"], measured)
     methods = list(dict.fromkeys([*METHODS, library.UNKNOWN, guess]))
     with st.form("import_form"):
         st.markdown("**Name it, and correct what the file could not tell.**")
@@ -187,7 +201,9 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
             help=f"The round figure it is known by. Measured over its convolutions: {charts.percent(measured)} %.",
         )
         upstream = columns[3].text_input(
-            "Trained on", library.guess_upstream(seen["dataset"], seen["classes"]), help="The data it was trained on."
+            "Trained on",
+            library.guess_upstream(seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"]),
+            help="The data it was trained on.",
         )
         if st.form_submit_button("Put it into the library", type="primary", icon=":material/library_add:"):
             asked = ImportSpec(
@@ -211,7 +227,7 @@ def _imported(status: jobs.Status) -> None:
         st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
         parts.backbone_links(status.result["name"])
     else:
-        st.error(status.message)
+        st.error(plain(status.message))
 
 
 def _shelf() -> None:
@@ -292,15 +308,10 @@ def _bring_back(name: str) -> None:
     try:
         library.restore(name)
     except InputError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return
     st.session_state.pop("removed", None)
     st.rerun()
-
-
-def _spelled(method: str) -> str:
-    """The method as the catalog writes it, where it knows it."""
-    return {name.lower(): name for name in METHODS}.get(method.lower(), method)
 
 
 def _stem(path: str) -> str:

@@ -1,5 +1,7 @@
 """Library and Finetune without a browser: what is asked for, what is shown, refusals in one line, and the way back."""
 
+import io
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +10,8 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from sparse_core import jobs, library, masks, models, networks, worker
+from pages.frame import plain
+from sparse_core import jobs, library, masks, models, networks, uploads, worker
 from sparse_core.paths import REPOSITORY
 from sparse_core.records import Record, Records
 from sparse_core.spec import FinetuneSpec, InspectSpec, Job, protocol, record_document, run_id
@@ -85,7 +88,7 @@ def test_a_file_is_looked_into_named_and_put_into_the_library(file):
     app = look_into(file)
     assert app.subheader[0].value == "my net.pth.tar"
     assert metrics(app)["Architecture"] == "ResNet20" and metrics(app)["Classes"] == "10"
-    assert app.caption[0].value.startswith("Format: nested, CIFAR ResNet; variant A")
+    assert app.caption[0].value.startswith(plain("Format: nested, CIFAR ResNet; variant A"))
     (name,) = [field for field in app.text_input if field.label == "Name"]
     (method,) = [box for box in app.selectbox if box.label == "Pruned by"]
     (sparsity,) = app.number_input
@@ -131,7 +134,43 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path, content, told):
 
 def test_a_path_that_leads_nowhere_is_one_line(tmp_path):
     app = look_into(f"  {tmp_path}/absent.pth ")
-    assert app.error[0].value == f"There is no weight file at {tmp_path}/absent.pth. Check the path."
+    assert app.error[0].value == plain(f"There is no weight file at {tmp_path}/absent.pth. Check the path.")
+
+
+def test_names_in_a_file_are_shown_as_they_stand(state, tmp_path):
+    torch.save({**state, "![x](http://a.b/c)": torch.ones(1)}, tmp_path / "*net*.pth")
+    app = look_into(tmp_path / "*net*.pth")
+    assert r"\!\[x\]\(http\://a.b/c\)" in app.error[0].value
+    assert app.subheader[0].value == r"\*net\*.pth"
+    assert plain("`a` <b> $x$ :red[c] ~~d~~ #e |_f_|") == (r"\`a\` \<b\> \$x\$ \:red\[c\] \~\~d\~\~ \#e \|\_f\_\|")
+
+
+def test_what_does_not_fit_can_be_seen_in_full(file):
+    job_id = jobs.submit(Job("inspect", InspectSpec(str(file))))
+    keys = {"missing": [f"layer{number}" for number in range(7)], "unexpected": ["head.weight"]}
+    jobs.end(job_id, "failed", "The weights do not fit.", {"candidates": [], "keys": keys})
+    app = open_page("library", job=job_id)
+    assert app.expander[0].label == "All 8 keys that do not fit"
+    shown = app.expander[0].dataframe[0].value
+    assert list(shown["key"]) == [*keys["missing"], "head.weight"] and set(shown["what"]) == set(keys)
+
+
+def test_an_upload_that_is_refused_does_not_stay(state, tmp_path):
+    torch.save({name: tensor for name, tensor in state.items() if name.startswith("layer1")}, tmp_path / "piece.pth")
+    kept = []
+    for content in (b"weights", (tmp_path / "piece.pth").read_bytes()):
+        kept.append(uploads.keep(io.BytesIO(content), "net.pth", len(content)))
+        job_id = jobs.submit(Job("inspect", InspectSpec(str(kept[-1]))))
+        worker.work(job_id)
+        open_page("library", job=job_id)
+    assert [path.exists() for path in kept] == [False, True]  # the second one's architecture can be chosen
+
+
+def test_the_page_sweeps_uploads_that_were_forgotten():
+    kept = uploads.keep(io.BytesIO(b"w"), "net.pth", 1)
+    os.utime(kept.parent, (0, 0))
+    open_page("library")
+    assert not kept.exists()
 
 
 def test_an_architecture_that_the_keys_leave_open_is_asked_for(state, tmp_path):
