@@ -36,12 +36,13 @@ def require(run_id: str) -> Path:
     return found
 
 
-def save(network: "Network", backbone: "Backbone", class_names: list[str], target: Path, dataset: str = "") -> None:
-    """Write the network, all of it or nothing. ``dataset`` is the id of what it was finetuned on, empty where that is unknown."""
+def save(network: "Network", backbone: "Backbone", class_names: list[str], target: Path, dataset: str) -> None:
+    """Write the network, all of it or nothing. ``dataset`` is the id of what it was finetuned on."""
     from safetensors.torch import save_file
 
     body = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
     classifier = {f"{CLASSIFIER}.{name}": tensor for name, tensor in network.classifier.state_dict().items()}
+    label = task_label(dataset)
     metadata = {
         "format": "pt",
         "architecture": backbone.card.architecture,
@@ -49,10 +50,9 @@ def save(network: "Network", backbone: "Backbone", class_names: list[str], targe
         "method": backbone.card.method,
         "class_names": json.dumps(class_names),
         "transform": json.dumps(dataclasses.asdict(backbone.transform)),
+        "dataset": label,
+        "upstream": f"{backbone.card.upstream} → {label}",
     }
-    if dataset:
-        label = task_label(dataset)
-        metadata |= {"dataset": label, "upstream": f"{backbone.card.upstream} → {label}"}
     with atomic_file(target) as temporary:
         save_file({**body, **classifier}, temporary, metadata)
 

@@ -6,6 +6,7 @@ raise ``Cancelled``.
 
 import dataclasses
 import functools
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -90,7 +91,6 @@ def run_finetune(job: Job, report: Report) -> dict[str, Any]:
     missing = [seed for seed in job.seeds if names[seed] not in records.ids()]
     found = [names[seed] for seed in job.seeds if seed not in missing]
     for number, seed in enumerate(missing):
-        started = time.perf_counter()
         result = finetune.train(
             backbone,
             dataset,
@@ -99,12 +99,9 @@ def run_finetune(job: Job, report: Report) -> dict[str, Any]:
             on_step=_steps_to_events(report, spec, seed, number, len(missing)),
             checkpoint=records.folder / "checkpoints" / f"{names[seed]}.pt",
         )
-        seconds = time.perf_counter() - started
-        networks.save(result.network, backbone, dataset.class_names, networks.file(names[seed]))
-        records.write(
-            _finetune_record(names[seed], spec, result, _shared_result(backbone, dataset, spec), seconds, backbone)
-        )
-        estimates.remember_finetune(spec, dataset, seconds / spec.settings.epochs)
+        networks.save(result.network, backbone, dataset.class_names, networks.file(names[seed]), dataset.id)
+        records.write(_finetune_record(names[seed], spec, result, _shared_result(backbone, dataset, spec), backbone))
+        estimates.remember_finetune(spec, dataset, statistics.fmean(result.seconds))
     records.compact()
     return {"runs": [names[seed] for seed in job.seeds], "found": found}
 
@@ -301,7 +298,6 @@ def _finetune_record(
     spec: FinetuneSpec,
     result: finetune.FinetuneResult,
     shared: dict[str, Any],
-    seconds: float,
     backbone: Any,
 ) -> Record:
     """``mask_violations`` counts the pruned weights that are not 0 in the saved file, and in any epoch before it."""
@@ -315,7 +311,7 @@ def _finetune_record(
         "sparsity_before": result.sparsity_before,
         "sparsity_after": result.sparsity_after,
         "mask_violations": max(*curves.mask_violations, networks.violations(networks.file(name), backbone.mask)),
-        "seconds_training": seconds,
+        "seconds_training": sum(result.seconds),
     }
     return Record(name, record_document(spec, result.seed), outcome, _events(vars(curves)))
 

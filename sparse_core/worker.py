@@ -99,13 +99,13 @@ def work(job_id: str) -> None:
 
 def starts_in_vain(events: Sequence[dict[str, Any]]) -> int:
     """How often a job was started since it last came further than ever: one that resumes is not given up while it advances."""
-    furthest: Counter[str] = Counter()
+    furthest: Counter[int] = Counter()  # by what there is in all, such as pictures or epochs
     starts = 0
     for event in events:
         starts += "started" in event
-        stage, done = event.get("stage", ""), event.get("done", 0)
-        if done > furthest[stage]:
-            furthest[stage] = done
+        done, total = event.get("done", 0), event.get("total", 0)
+        if done > furthest[total]:
+            furthest[total] = done
             starts = 0
     return starts
 

@@ -128,12 +128,13 @@ def test_an_event_that_a_full_disk_cut_off_is_left_out(no_worker, home):
 
 def test_a_job_that_advances_between_kills_is_not_given_up():
     def attempt(*epochs: int) -> list[dict]:
-        return [{"started": 1}, *({"stage": "Training", "done": epoch} for epoch in epochs)]
+        steps = ({"stage": f"step {step} of 9", "done": epoch, "total": 8} for epoch in epochs for step in range(9))
+        return [{"started": 1}, {"stage": "Features", "done": 500, "total": 500}, *steps]
 
     advancing = [*attempt(1, 2), *attempt(3), *attempt(4), *attempt(5)]
     assert worker.starts_in_vain(advancing) == 0
     assert worker.starts_in_vain([*advancing, *attempt(5), *attempt(4, 5), *attempt()]) == jobs.ATTEMPTS
-    assert worker.starts_in_vain([*attempt(), *attempt()]) == 2
+    assert worker.starts_in_vain([*attempt(), *attempt(), *attempt()]) == 2  # the first made the features
 
 
 def test_a_queued_job_is_cancelled_at_once(pictures, no_worker):
@@ -195,7 +196,7 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
     assert metadata["class_names"] == ["dark", "light"]
     with torch.no_grad():
         network.body.conv1.weight.fill_(1.0)
-    networks.save(network, transfers.load_backbone(sparse_backbone), ["dark", "light"], tmp_path / "x")
+    networks.save(network, transfers.load_backbone(sparse_backbone), ["dark", "light"], tmp_path / "x", "pictures")
     assert networks.violations(tmp_path / "x", mask) > 0
 
     assert cli.main(["export", str(tmp_path / "net.onnx"), "--run", name, "--json"]) == 0
