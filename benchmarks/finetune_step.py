@@ -2,8 +2,8 @@
 
     python benchmarks/finetune_step.py [--pairs 15] [--batch-size 64]
 
-ResNet18 at 90 % sparsity, 224 pixels: forward, backward, torch.optim.SGD's step and, for the masked one, the product of
-every pruned layer with its mask. The two take turns; the ratio is the median over pairs. Prints one JSON line.
+ResNet18 at 90 % sparsity, 224 pixels: forward, backward, torch.optim.SGD's step and, for the masked one, clearing
+the bits of every pruned weight. The two take turns; the ratio is the median over pairs. Prints one JSON line.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import finetuned_network, parts, transfer_controls
+from pages import finetuned_network, frame, parts, transfer_controls
 from sparse_core import charts, jobs, views
 from sparse_core.records import Record
 from sparse_core.runs import command
@@ -39,9 +39,9 @@ def main() -> None:
     elif status.state == "done":
         _result(status)
     elif status.state == "failed":
-        st.error(status.message)
+        st.error(frame.plain(status.message))
     else:
-        st.info(f"{status.message} Press Run to start again.")
+        st.info(f"{frame.plain(status.message)} Press Run to start again.")
 
 
 def _controls() -> Job | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from pages import parts, transfer_controls
+from pages import frame, parts, transfer_controls
 from sparse_core import charts, jobs, library, networks, views
 from sparse_core.catalog import task_label
 from sparse_core.records import Record
@@ -85,7 +85,7 @@ def _onnx(record: Record) -> None:
     if not status.ended:
         transfer_controls.wait_for(job_id)
     elif status.state == "failed":
-        st.error(status.message)
+        st.error(frame.plain(status.message))
 
 
 def _use(record: Record) -> None:
@@ -120,4 +120,4 @@ def _importing(record: Record) -> None:
         st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
         parts.backbone_links(status.result["name"])
     else:
-        st.error(status.message)
+        st.error(frame.plain(status.message))

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from pages import parts, transfer_controls
-from pages.frame import plain
+from pages.frame import faults_in_words, plain
 from sparse_core import charts, jobs, library, uploads, views
 from sparse_core.catalog import ARCHITECTURES, METHODS, architecture_label
 from sparse_core.errors import InputError
@@ -263,6 +263,7 @@ def _backbones(cards: dict[str, library.BackboneCard]) -> None:
 
 
 @st.dialog("Delete this backbone?")
+@faults_in_words()
 def _ask_to_delete(name: str) -> None:
     st.write(f"“{name}” leaves the library. Runs that were made with it stay. You can undo it afterwards.")
     if st.button("Delete", type="primary"):
@@ -296,6 +297,7 @@ def _deleted() -> None:
 
 
 @st.dialog("Delete for good?")
+@faults_in_words()
 def _ask_to_empty(names: list[str]) -> None:
     st.write(f"{views.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone.")
     if st.button("Delete for good", type="primary"):

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from pages import parts, transfer_controls
+from pages import frame, parts, transfer_controls
 from sparse_core import engines, jobs, views
 from sparse_core.runs import command
 from sparse_core.spec import ENGINES, PRECISIONS, Hyperparameters, Job, ProbeSpec
@@ -36,9 +36,9 @@ def main() -> None:
     elif status.state == "done":
         _result(status)
     elif status.state == "failed":
-        st.error(status.message)
+        st.error(frame.plain(status.message))
     else:
-        st.info(f"{status.message} Press Run to start again.")
+        st.info(f"{frame.plain(status.message)} Press Run to start again.")
 
 
 def _controls() -> Job | None:

@@ -253,7 +253,7 @@ def _history(recent: list[jobs.Status]) -> None:
         return
     with st.expander(f"Failed and cancelled ({len(ended)})"):
         for status in ended:
-            st.markdown(f"**{_job_words(status)}**, {WORDS[status.state]}. {status.message}")
+            st.markdown(f"**{_job_words(status)}**, {WORDS[status.state]}. {frame.plain(status.message)}")
 
 
 def _job_words(status: jobs.Status) -> str:

@@ -136,9 +136,9 @@ def _measure(rows: pd.DataFrame, labels: dict[str, str]) -> None:
     elif status.state == "done":
         _result(status.result, labels)
     elif status.state == "failed":
-        st.error(status.message)
+        st.error(frame.plain(status.message))
     else:
-        st.info(f"{status.message} Press Measure to start again.")
+        st.info(f"{frame.plain(status.message)} Press Measure to start again.")
 
 
 def _start(spec: SpeedupSpec | None, rows: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import parts, transfer_controls
+from pages import frame, parts, transfer_controls
 from sparse_core import backbones, charts, jobs, packed_masks, structure, structure_charts, views
 from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.library import BackboneCard
@@ -89,7 +89,7 @@ def _structure(card: BackboneCard) -> Structure | None:
         return None
     known = structure.recall_card(card)
     if known is None:
-        st.error(status.message or "What was found of this network is no longer there.")
+        st.error(frame.plain(status.message or "What was found of this network is no longer there."))
         if st.button("Try again", key=f"again_{card.name}", icon=":material/refresh:"):
             del asked[card]
             st.rerun()

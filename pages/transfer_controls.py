@@ -34,7 +34,7 @@ def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int
         choice = dataset_choice()
         count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=words_on_seeds)
     if not cards[backbone].ready:
-        st.caption(f"{views.backbone_label(cards[backbone])}: {cards[backbone].note}.")
+        st.caption(f"{views.backbone_label(cards[backbone])}: {frame.plain(cards[backbone].note)}.")
     dataset = named_dataset(choice)
     return (backbone, dataset, int(count)) if dataset else None
 
@@ -59,7 +59,7 @@ def named_dataset(choice: str) -> str | None:
         return _own_dataset()
     card = next(card for card in datasets.available() if card.id == choice)
     if not card.ready:
-        st.caption(f"{card.name}: {card.note}.")
+        st.caption(f"{card.name}: {frame.plain(card.note)}.")
     return choice
 
 
@@ -127,7 +127,7 @@ def estimate(job: Job) -> None:
         asked[key] = jobs.submit(Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
     status = jobs.status(asked[key])
     if status.state == "failed":
-        st.caption(f"The time cannot be estimated: {status.message}")
+        st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")
     elif status.state == "queued" and _is_busy(asked[key]):
         st.caption("The time is measured once the work under way has ended.")
     else:

@@ -92,7 +92,8 @@ def work(job_id: str) -> None:
         if wrong is not error:
             log.exception("job %s failed", job_id)
         fault = f"Something went wrong on our side ({type(error).__name__}). The log has the details."
-        jobs.end(job_id, "failed", str(wrong or fault), {"candidates": list(wrong.candidates) if wrong else []})
+        details = {"candidates": list(wrong.candidates) if wrong else [], "keys": getattr(wrong, "keys", {})}
+        jobs.end(job_id, "failed", str(wrong or fault), details)
     finally:
         finished.set()
 
