@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from sparse_core import backbones
 from sparse_core.errors import InputError
 from sparse_core.paths import home, write_text
 
@@ -225,8 +226,8 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _plain(card: Any) -> dict[str, Any]:
-    """The card as it comes back from JSON."""
-    return json.loads(json.dumps(dataclasses.asdict(card)))
+    """The card, with what tells whether its local file is still the same, as it comes back from JSON."""
+    return json.loads(json.dumps({**dataclasses.asdict(card), "file": backbones.file_stamp(card.name)}))
 
 
 def _card_file(card: Any) -> Path:

@@ -274,6 +274,12 @@ def test_what_is_kept_goes_stale_when_the_card_changes_or_the_file_is_damaged(ho
     found = structure.of(backbone)
     assert structure.recall_card(dataclasses.replace(backbone.card, sparsity=0.5)) is None
     assert structure.recall_card(dataclasses.replace(backbone.card, name="other")) is None
+    weights = home / "backbones" / f"{backbone.card.name}.pth"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"another network")
+    assert structure.recall_card(backbone.card) is None
+    weights.unlink()
+    assert structure.recall_card(backbone.card) == found
     file = home / "structure" / f"{backbone.hash}.json"
     for text in ("", "{", json.dumps({"input_size": 3})):
         file.write_text(text)
