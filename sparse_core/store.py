@@ -130,10 +130,6 @@ class Store:
             raise unknown_name("column", column, COLUMNS)
         return self._frame(f"SELECT DISTINCT {column} AS value FROM results ORDER BY value")["value"].tolist()
 
-    def upstream_accuracy(self) -> pd.DataFrame:
-        """ImageNet accuracies as the pruning methods' own projects state them; never the networks behind the rows."""
-        return pd.read_csv(PUBLISHED / "upstream_accuracy.csv")
-
     def export(self, target: Path) -> int:
         """Write the whole relation as Parquet or CSV, by the target's ending; returns the number of rows."""
         rows = self.results()
