@@ -299,7 +299,9 @@ class _Classifier:
         self.weight_velocity = torch.zeros_like(self.weight)
         self.bias_velocity = torch.zeros_like(self.bias)
         self.product_weight = self.weight.to(features.dtype)
-        self.gradient = torch.empty_like(self.weight, dtype=features.dtype)
+        self.gradients = [torch.empty_like(self.weight), torch.empty_like(self.bias)]
+        reduced = features.dtype != self.weight.dtype
+        self.gradient = torch.empty_like(self.weight, dtype=features.dtype) if reduced else self.gradients[0]
         self.gathered = features.new_empty(training.settings.batch_size, features.shape[1])
         self.predictions = _Predictions(training.test)
         self.state: dict[str, Any] = {}
@@ -314,10 +316,9 @@ class _Classifier:
                 self.training.features,
                 self.training.labels,
                 order,
-                self.weight,
-                self.bias,
-                self.weight_velocity,
-                self.bias_velocity,
+                [self.weight, self.bias],
+                [self.weight_velocity, self.bias_velocity],
+                self.gradients,
                 self.product_weight,
                 self.gradient,
                 self.gathered,
@@ -368,10 +369,9 @@ def _sgd_epoch(
     features: Tensor,
     labels: Tensor,
     order: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    weight_velocity: Tensor,
-    bias_velocity: Tensor,
+    parameters: list[Tensor],
+    velocities: list[Tensor],
+    gradients: list[Tensor],
     product_weight: Tensor,
     gradient: Tensor,
     gathered: Tensor,
@@ -381,8 +381,11 @@ def _sgd_epoch(
 ) -> Tensor:
     """SGD steps over the rows in ``order`` (N,), as many at once as ``gathered`` (B, D) holds; returns the summed loss.
 
-    ``gradient`` (C, D) and ``gathered`` are memory to work in; ``product_weight`` is the weight in the products' precision.
+    ``parameters``, ``velocities`` and ``gradients`` are weight (C, D) and bias (C, 1) each, as lists: of others TorchScript
+    would drop torch.optim.SGD's fused update, which returns nothing. ``gradient`` is the weight's in the products'
+    precision, as ``product_weight`` is the weight; it and ``gathered`` are memory to work in.
     """
+    weight, bias = parameters[0], parameters[1]
     reduced = product_weight.dtype != weight.dtype
     loss = torch.zeros(())
     for batch in torch.split(order, gathered.size(0)):
@@ -393,12 +396,22 @@ def _sgd_epoch(
         loss = loss - log_probabilities.gather(0, target).sum()
         residual = log_probabilities.exp_()
         residual.scatter_add_(0, target, residual.new_full((1, 1), -1.0).expand_as(target)).div_(size)
-        # torch.optim.SGD's rule; TorchScript would drop the fused one, which returns nothing.
         torch.mm(residual.to(x.dtype), x, out=gradient)
-        weight_velocity.mul_(momentum).add_(weight, alpha=weight_decay).add_(gradient)
-        weight.add_(weight_velocity, alpha=-rate)
-        bias_velocity.mul_(momentum).add_(bias, alpha=weight_decay).add_(residual.sum(dim=1, keepdim=True))
-        bias.add_(bias_velocity, alpha=-rate)
+        if reduced:
+            gradients[0].copy_(gradient)
+        torch.sum(residual, dim=1, keepdim=True, out=gradients[1])
+        torch._fused_sgd_(
+            parameters,
+            gradients,
+            velocities,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
         if reduced:
             product_weight.copy_(weight)
     return loss
