@@ -58,7 +58,7 @@ def faults_in_words() -> Iterator[None]:
         wrong = as_input_error(error)
         if wrong is not error:
             logging.getLogger("sparse_transfer_lab").exception("a page failed")
-        st.error(str(wrong) if wrong else FAULT)
+        st.error(plain(str(wrong)) if wrong else FAULT)
 
 
 def plain(text: str) -> str:

@@ -361,7 +361,8 @@ def _say_unknown(label: str, key: str, known: Iterable[str]) -> None:
     names = list(known)
     for name in st.query_params.get_all(key):
         if name not in names:
-            message = f"The link asks for more than there is here. {unknown_name(label.lower(), name, names)}"
+            unknown = unknown_name(f"choice under {label}", name, names)
+            message = frame.plain(f"The link asks for more than there is here. {unknown}")
             st.toast(message, icon=":material/link_off:", duration="infinite")
 
 

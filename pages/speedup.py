@@ -183,7 +183,7 @@ def _form() -> SpeedupSpec | None:
     try:
         return SpeedupSpec(**network, engines=chosen, threads=0 if all_cores else int(threads), mode=mode, **how)
     except InputError as error:
-        st.error(str(error))
+        st.error(frame.plain(str(error)))
         return None
 
 

@@ -260,7 +260,7 @@ def _own_dataset() -> str | None:
     try:
         seen = datasets.describe(dataset)
     except InputError as error:
-        st.error(str(error))
+        st.error(frame.plain(str(error)))
         return None
     st.caption(
         f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test pictures: {seen.layout}."

@@ -275,10 +275,12 @@ def test_a_link_with_an_unknown_name_says_so(open_page: Callable[..., AppTest]) 
     app = open_page(methods=["AC/DD", "STR"], architecture="ResNet5O", points=["Full: STR 91 %"])
     said = [toast.value for toast in app.toast]
     assert len(said) == 3
-    assert any("Unknown methods 'AC/DD'. Did you mean AC/DC" in words for words in said)
-    assert any("Unknown architecture 'ResNet5O'. Did you mean ResNet50" in words for words in said)
-    assert any("Unknown showing only 'Full: STR 91 %'" in words for words in said)
+    assert any("Unknown choice under Methods 'AC/DD'. Did you mean AC/DC" in words for words in said)
+    assert any("Unknown choice under Architecture 'ResNet5O'. Did you mean ResNet50" in words for words in said)
+    assert any("Unknown choice under Showing only 'Full\\: STR 91 %'" in words for words in said)
     assert len(open_page(methods=["STR"], architecture="ResNet50").toast) == 0
+    (picture,) = [toast.value for toast in open_page(methods=["![x](http://example.org/x.png)"]).toast]
+    assert "![x](" not in picture  # it would be fetched
 
 
 @pytest.mark.parametrize(
