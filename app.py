@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages import buttons, frame
+from pages.parts import buttons, frame
 from sparse_core.catalog import CITATION
 
 

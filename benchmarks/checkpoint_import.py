@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sparse_core.machine import load, machine
+from sparse_core.engines.machine import load, machine
 
 SPARSITY = 0.9
 
@@ -32,7 +32,7 @@ def write_checkpoint(file: Path) -> None:
     import torch
     import torchvision
 
-    from sparse_core import masks
+    from sparse_core.networks import masks
 
     torch.manual_seed(0)
     network = torchvision.models.resnet50()
@@ -58,9 +58,9 @@ def torch_load(file: Path) -> float:
 
 def into_library(file: Path) -> float:
     """Seconds of the import into a library beside the file."""
-    from sparse_core import library
+    from sparse_core.networks import library
 
-    importlib.import_module("sparse_core.checkpoints")  # torch and the networks, which the worker keeps loaded
+    importlib.import_module("sparse_core.networks.checkpoints")  # torch and the networks, which the worker keeps loaded
     os.environ["SPARSE_TRANSFER_HOME"] = tempfile.mkdtemp(dir=file.parent)
     started = time.perf_counter()
     library.add(file, "resnet50-pruned")

@@ -27,10 +27,10 @@ from torchvision import io as torchvision_io
 from torchvision.transforms import v2
 
 from benchmarks.online_training import made_pictures
-from sparse_core.datasets import Split
-from sparse_core.machine import load, machine
-from sparse_core.pictures import Pictures, random_crop
-from sparse_core.transforms import IMAGENET
+from sparse_core.datasets.datasets import Split
+from sparse_core.datasets.loading import Pictures, random_crop
+from sparse_core.datasets.transforms import IMAGENET
+from sparse_core.engines.machine import load, machine
 
 SIDE = IMAGENET.crop
 FROM_TENSOR = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from sparse_core import engines, pairs
+from sparse_core.engines import engines
+from sparse_core.engines.machine import load, machine
 from sparse_core.errors import InputError
-from sparse_core.machine import load, machine
-from sparse_core.spec import SpeedupSpec
+from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.speed import timing
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
         return
 
     before = load()
-    made = {share: pairs.prepare(SpeedupSpec(architecture="resnet50", sparsity=share / 100)) for share in (90, 95)}
+    made = {share: timing.prepare(SpeedupSpec(architecture="resnet50", sparsity=share / 100)) for share in (90, 95)}
     side, dense = made[90].transform.crop, made[90].dense
     pictures = np.random.default_rng(0).standard_normal((given.batch_size, 3, side, side), dtype=np.float32)
     with ExitStack() as stack:
@@ -65,9 +66,9 @@ def main() -> None:
     milliseconds = {name: float(np.median(values)) for name, values in samples.items()}
     best = min((name for name in milliseconds if name.startswith("dense")), key=lambda name: milliseconds[name])
     ratios = {
-        "ratio_90": pairs.ratio_of(samples["dense_deepsparse"], samples["sparse_90_deepsparse"]),
-        "ratio_95": pairs.ratio_of(samples["dense_deepsparse"], samples["sparse_95_deepsparse"]),
-        "ratio_90_to_best_dense": pairs.ratio_of(samples[best], samples["sparse_90_deepsparse"]),
+        "ratio_90": timing.ratio_of(samples["dense_deepsparse"], samples["sparse_90_deepsparse"]),
+        "ratio_95": timing.ratio_of(samples["dense_deepsparse"], samples["sparse_95_deepsparse"]),
+        "ratio_90_to_best_dense": timing.ratio_of(samples[best], samples["sparse_90_deepsparse"]),
     }
     print(
         json.dumps(

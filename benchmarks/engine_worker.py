@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sparse_core import deepsparse_client, engines, onnx_export, pairs
-from sparse_core.machine import load, machine
-from sparse_core.spec import SpeedupSpec
+from sparse_core.engines import deepsparse_client, engines
+from sparse_core.engines.machine import load, machine
+from sparse_core.networks import onnx_export
+from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.speed import timing
 
 # Answers each line on stdin with the seconds that the engine took for one batch, as any program would call it.
 DIRECT = """
@@ -48,7 +50,7 @@ def main() -> None:
         return
 
     before = load()
-    pair = pairs.prepare(SpeedupSpec(architecture="resnet50", sparsity=0.9))
+    pair = timing.prepare(SpeedupSpec(architecture="resnet50", sparsity=0.9))
     shape = (given.batch_size, 3, pair.transform.crop, pair.transform.crop)
     pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     seconds: dict[str, list[float]] = {"worker": [], "direct": []}

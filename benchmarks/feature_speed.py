@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sparse_core import backbones, datasets, features
-from sparse_core.backbones import Backbone
-from sparse_core.datasets import Split
-from sparse_core.machine import machine
-from sparse_core.transforms import prepare
+from sparse_core.datasets import datasets
+from sparse_core.datasets.datasets import Split
+from sparse_core.datasets.transforms import prepare
+from sparse_core.engines.machine import machine
+from sparse_core.networks import backbones
+from sparse_core.networks.backbones import Backbone
+from sparse_core.transfer import features
 
 
 def made_pictures(count: int) -> Split:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from sparse_core import masks, models
-from sparse_core.finetune import FixedMask
-from sparse_core.machine import machine
-from sparse_core.probe import native_bf16
+from sparse_core.engines.machine import machine
+from sparse_core.networks import architectures, masks
+from sparse_core.transfer.finetune import FixedMask
+from sparse_core.transfer.probe import native_bf16
 
 
 class Masked(nn.Module):
@@ -70,7 +70,7 @@ def our_step(x: Tensor, y: Tensor) -> Callable[[], None]:
 
 def sparse_network() -> tuple[nn.Module, nn.Module, masks.Mask]:
     torch.manual_seed(0)
-    body = models.build("resnet50")
+    body = architectures.build("resnet50")
     mask = masks.top_k(body, 0.9)
     masks.apply(body, mask)
     return nn.Sequential(body, nn.Linear(2048, 10)).train(), body, mask

@@ -14,9 +14,9 @@ import time
 import torch
 from torch import Tensor, nn
 
-from sparse_core import masks, models
-from sparse_core.finetune import FixedMask
-from sparse_core.machine import machine
+from sparse_core.engines.machine import machine
+from sparse_core.networks import architectures, masks
+from sparse_core.transfer.finetune import FixedMask
 
 
 def step(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, fixed: FixedMask | None) -> float:
@@ -37,7 +37,7 @@ def main() -> None:
     given = options.parse_args()
 
     torch.manual_seed(0)
-    body = models.build("resnet18")
+    body = architectures.build("resnet18")
     mask = masks.top_k(body, 0.9)
     masks.apply(body, mask)
     network = nn.Sequential(body, nn.Linear(512, 10)).to(memory_format=torch.channels_last).train()

@@ -20,9 +20,10 @@ from playwright.sync_api import Browser
 
 from benchmarks import stopwatch
 from benchmarks.page_speed import CONTROLS
-from sparse_core import engines, jobs
-from sparse_core.machine import load, machine
-from sparse_core.spec import Job, SpeedupSpec
+from sparse_core.engines import engines
+from sparse_core.engines.machine import load, machine
+from sparse_core.jobs import queue
+from sparse_core.specs.specs import Job, SpeedupSpec
 from tests.browser import served
 
 LIMIT_SECONDS = 1.0
@@ -41,13 +42,13 @@ def main() -> None:
     ):
         os.environ["SPARSE_TRANSFER_HOME"] = folder
         alone = answers(browser, address, given.rounds)
-        job = jobs.submit(Job("speedup", asked))
+        job = queue.submit(Job("speedup", asked))
         wait_until_measuring(job)
         meanwhile = answers(browser, address, given.rounds)
         busy = load()
-        rounds_measured = jobs.status(job).done
+        rounds_measured = queue.status(job).done
         require_running(job)
-        jobs.cancel(job)
+        queue.cancel(job)
     medians = {name: statistics.median(values) for name, values in meanwhile.items()}
     slower = max(medians, key=lambda name: medians[name])
     print(
@@ -81,7 +82,7 @@ def answers(browser: Browser, address: str, rounds: int) -> dict[str, list[float
 
 def wait_until_measuring(job: str) -> None:
     deadline = time.monotonic() + 300
-    while jobs.status(job).done < 1:
+    while queue.status(job).done < 1:
         require_running(job)
         if time.monotonic() > deadline:
             raise SystemExit("The measurement did not begin within five minutes.")
@@ -89,7 +90,7 @@ def wait_until_measuring(job: str) -> None:
 
 
 def require_running(job: str) -> None:
-    status = jobs.status(job)
+    status = queue.status(job)
     if status.ended:
         raise SystemExit(f"The measurement ended too early: {status.message or status.state}")
 

@@ -20,9 +20,11 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from sparse_core import datasets, engines, speedup
-from sparse_core.machine import machine
-from sparse_core.spec import SpeedupSpec
+from sparse_core.datasets import datasets
+from sparse_core.engines import engines
+from sparse_core.engines.machine import machine
+from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.speed import speedup
 
 SHORTER, LONGER = 256, (256, 288, 341)
 TRAINED, TESTED = 384, 8  # of each photograph

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks import stopwatch
-from sparse_core.machine import machine
+from sparse_core.engines.machine import machine
 from tests.browser import served
 
 BARE = """import plotly.graph_objects as go

@@ -20,7 +20,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from benchmarks import stopwatch
-from sparse_core.machine import machine
+from sparse_core.engines.machine import machine
 from sparse_core.paths import REPOSITORY
 from tests.browser import served
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparse_core.machine import machine
+from sparse_core.engines.machine import machine
 
 TRAIN, TEST, DIMENSIONS, CLASSES, SEEDS, EPOCHS = 50_000, 10_000, 1_280, 10, 5, 2
 
@@ -33,8 +33,8 @@ def write_features(folder: Path) -> None:
 
 def train(folder: Path) -> None:
     """The probe itself; prints this process's peak of resident memory in bytes."""
-    from sparse_core import probe
-    from sparse_core.spec import Hyperparameters
+    from sparse_core.specs.specs import Hyperparameters
+    from sparse_core.transfer import probe
 
     features = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "test")]
     labels = [np.arange(len(rows)) % CLASSES for rows in features]

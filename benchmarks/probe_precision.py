@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparse_core import backbones, datasets, features, probe
-from sparse_core.machine import machine
-from sparse_core.spec import Hyperparameters
+from sparse_core.datasets import datasets
+from sparse_core.engines.machine import machine
+from sparse_core.networks import backbones
+from sparse_core.specs.specs import Hyperparameters
+from sparse_core.transfer import features, probe
 
 COPIES = [(30, 50), (30, 70), (50, 70)]
 

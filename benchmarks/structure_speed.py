@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import torch
 
-from sparse_core import masks, models, structure
-from sparse_core.machine import load, machine
+from sparse_core.engines.machine import load, machine
+from sparse_core.networks import architectures, masks, structure
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -31,7 +31,7 @@ def main() -> None:
     given = options.parse_args()
 
     torch.manual_seed(0)
-    module = models.build("resnet50").eval()
+    module = architectures.build("resnet50").eval()
     masks.apply(module, masks.top_k(module, 0.9))
     picture = torch.randn(1, 3, 224, 224)
     first = seconds(lambda: structure.analyse(module, 224))

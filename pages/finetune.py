@@ -3,11 +3,12 @@
 import pandas as pd
 import streamlit as st
 
-from pages import finetuned_network, frame, parts, transfer_controls
-from sparse_core import charts, jobs, views
-from sparse_core.records import Record
-from sparse_core.runs import command
-from sparse_core.spec import OPTIMIZERS, PRECISIONS, FinetuneSpec, Hyperparameters, Job, full_learning_rate
+from pages.parts import finetuned_network, frame, parts, transfer_controls
+from sparse_core.jobs import queue
+from sparse_core.results.records import Record
+from sparse_core.specs.specs import OPTIMIZERS, PRECISIONS, FinetuneSpec, Hyperparameters, Job, full_learning_rate
+from sparse_core.views import charts, labels
+from sparse_core.views.runs import command
 
 SEEDS = 1
 OPTIMIZER_NAMES = {"sgd": "SGD (the study's)", "adamw": "AdamW"}
@@ -21,13 +22,13 @@ def main() -> None:
         "**Which accuracy does a sparse backbone reach when it may learn your task?** Every weight that was not pruned is "
         "trained, with BatchNorm and a new classifier; what was pruned stays exactly 0."
     )
-    jobs.ensure_worker("long")  # so that torch is loaded by the time the button is pressed
+    queue.ensure_worker("long")  # so that torch is loaded by the time the button is pressed
     job = _controls()
     if job is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Run the finetuning", type="primary", icon=":material/play_arrow:"):
-            st.query_params["job"] = jobs.submit(job)
+            st.query_params["job"] = queue.submit(job)
         parts.share(command(job.spec, len(job.seeds)))
         transfer_controls.estimate(job)
     status = transfer_controls.asked_for("finetune")
@@ -100,13 +101,13 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
 
 def _live_curves(job_id: str) -> pd.DataFrame:
     """Loss and accuracies after each epoch so far; a training that was taken up again tells its epochs twice."""
-    told = [epoch for event in jobs.events(job_id) for epoch in event.get("curves", ())]
+    told = [epoch for event in queue.events(job_id) for epoch in event.get("curves", ())]
     curves = pd.DataFrame(told, columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
     curves = curves.drop_duplicates(["seed", "epoch"], keep="last")
     return curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])
 
 
-def _result(status: jobs.Status) -> None:
+def _result(status: queue.Status) -> None:
     records = transfer_controls.records_of(status)
     if not records:
         return
@@ -114,7 +115,7 @@ def _result(status: jobs.Status) -> None:
         transfer_controls.accuracy_metrics(records)
         finetuned_network.mask_metrics(records)
         seconds = sum(record.result["seconds_training"] for record in records)
-        st.metric("Training", views.duration(seconds))
+        st.metric("Training", labels.duration(seconds))
     finetuned_network.notes(records)
     transfer_controls.links(records[0].result)
     finetuned_network.offer(_chosen(records))

@@ -8,12 +8,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import parts, transfer_controls
-from pages.frame import faults_in_words, plain
-from sparse_core import charts, jobs, library, uploads, views
+from pages.parts import parts, transfer_controls
+from pages.parts.frame import faults_in_words, plain
 from sparse_core.catalog import ARCHITECTURES, METHODS, architecture_label
 from sparse_core.errors import InputError
-from sparse_core.spec import ImportSpec, InspectSpec, Job
+from sparse_core.jobs import queue
+from sparse_core.networks import library, uploads
+from sparse_core.specs.specs import ImportSpec, InspectSpec, Job
+from sparse_core.views import charts, labels
 
 SOURCES = {"upload": "Drop a file", "path": "A path on this machine"}
 COLUMNS = [
@@ -36,7 +38,7 @@ def main() -> None:
         "**Bring in a pruned network of yours.** PyTorch files and safetensors of the known architectures, with the masks, "
         "wrappers or thresholds their projects left in them. A file is read as numbers only: nothing in it is run."
     )
-    jobs.ensure_worker()  # so that torch is loaded by the time a file has come in
+    queue.ensure_worker()  # so that torch is loaded by the time a file has come in
     _receive()
     looked = _status("job", "inspect")
     imported = _status("import", "import")
@@ -78,23 +80,23 @@ def _receive() -> None:
 
 def _ask(spec: InspectSpec) -> None:
     st.query_params.pop("import", None)
-    st.query_params["job"] = jobs.submit(Job("inspect", spec))
+    st.query_params["job"] = queue.submit(Job("inspect", spec))
 
 
-def _status(parameter: str, kind: str) -> jobs.Status | None:
+def _status(parameter: str, kind: str) -> queue.Status | None:
     """The job of that kind that the link names, None where there is none here."""
     job_id = st.query_params.get(parameter)
     if not job_id:
         return None
     try:
-        status = jobs.status(job_id)
+        status = queue.status(job_id)
     except InputError:
         st.info("What this link shows was done on another machine, or its state was deleted. Bring the file in again.")
         return None
     return status if status.job.kind == kind else None
 
 
-def _look(status: jobs.Status) -> None:
+def _look(status: queue.Status) -> None:
     spec: InspectSpec = status.job.spec
     st.subheader(plain(Path(spec.path).name), divider="gray")
     if not status.ended:
@@ -106,7 +108,7 @@ def _look(status: jobs.Status) -> None:
         _refused(spec, status)
 
 
-def _refused(spec: InspectSpec, status: jobs.Status) -> None:
+def _refused(spec: InspectSpec, status: queue.Status) -> None:
     """Why the file cannot be read; where it leaves the architecture open, or the chosen one does not fit, choose one. A file
     that nothing can be chosen for is of no more use."""
     candidates = status.result.get("candidates")
@@ -133,7 +135,7 @@ def _misfit(keys: dict[str, list[str]]) -> None:
     if not keys:
         return
     frame = pd.DataFrame([{"key": key, "what": kind} for kind, some in keys.items() for key in some])
-    with st.expander(f"All {views.counted(len(frame), 'key')} that do not fit"):
+    with st.expander(f"All {labels.counted(len(frame), 'key')} that do not fit"):
         st.dataframe(frame, hide_index=True)
 
 
@@ -215,11 +217,11 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
                 upstream=upstream.strip(),
                 origin=Path(spec.path).name,
             )
-            st.query_params["import"] = jobs.submit(Job("import", asked))
+            st.query_params["import"] = queue.submit(Job("import", asked))
             st.rerun()
 
 
-def _imported(status: jobs.Status) -> None:
+def _imported(status: queue.Status) -> None:
     if not status.ended:
         transfer_controls.wait_for(status.job_id)
     elif status.state == "done":
@@ -247,7 +249,7 @@ def _backbones(cards: dict[str, library.BackboneCard]) -> None:
         name = st.selectbox(
             "Backbone",
             list(cards),
-            format_func=lambda name: views.backbone_label(cards[name]),
+            format_func=lambda name: labels.backbone_label(cards[name]),
             key="card",
             label_visibility="collapsed",
             width=420,
@@ -299,7 +301,7 @@ def _deleted() -> None:
 @st.dialog("Delete for good?")
 @faults_in_words()
 def _ask_to_empty(names: list[str]) -> None:
-    st.write(f"{views.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone.")
+    st.write(f"{labels.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone.")
     if st.button("Delete for good", type="primary"):
         library.empty_trash()
         st.session_state.pop("removed", None)

@@ -3,10 +3,12 @@
 import pandas as pd
 import streamlit as st
 
-from pages import frame, parts, transfer_controls
-from sparse_core import engines, jobs, views
-from sparse_core.runs import command
-from sparse_core.spec import ENGINES, PRECISIONS, Hyperparameters, Job, ProbeSpec
+from pages.parts import frame, parts, transfer_controls
+from sparse_core.engines import engines
+from sparse_core.jobs import queue
+from sparse_core.specs.specs import ENGINES, PRECISIONS, Hyperparameters, Job, ProbeSpec
+from sparse_core.views import labels
+from sparse_core.views.runs import command
 
 SEEDS = 5
 
@@ -18,13 +20,13 @@ def main() -> None:
         "**Which accuracy does a sparse backbone reach on your task?** The backbone stays frozen; only a linear "
         "classifier on its features is trained, once for each seed."
     )
-    jobs.ensure_worker()  # so that torch is loaded by the time the button is pressed
+    queue.ensure_worker()  # so that torch is loaded by the time the button is pressed
     job = _controls()
     if job is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Run the probe", type="primary", icon=":material/play_arrow:"):
-            st.query_params["job"] = jobs.submit(job)
+            st.query_params["job"] = queue.submit(job)
         parts.share(command(job.spec, len(job.seeds)))
         transfer_controls.estimate(job)
     status = transfer_controls.asked_for("probe")
@@ -86,24 +88,24 @@ def _live_curves(job_id: str) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"run": f"seed {seed}", "epoch": event["done"], "top1": top1, "loss": loss}
-            for event in jobs.events(job_id)
+            for event in queue.events(job_id)
             if event.get("stage") == "Training the classifiers"
             for seed, top1, loss in zip(event["seeds"], event["top1"], event["loss"], strict=True)
         ]
     )
 
 
-def _result(status: jobs.Status) -> None:
+def _result(status: queue.Status) -> None:
     records = transfer_controls.records_of(status)
     if not records:
         return
     result = records[0].result
     with st.container(horizontal=True):
         transfer_controls.accuracy_metrics(records)
-        st.metric("Training", views.duration(result["seconds_training"]))
+        st.metric("Training", labels.duration(result["seconds_training"]))
         st.metric(
             "Features",
-            "from cache" if result["features_cached"] else views.duration(result["seconds_features"]),
+            "from cache" if result["features_cached"] else labels.duration(result["seconds_features"]),
             help=f"Computed by {engines.LABELS[result['engine']]} {result['engine_version']}."
             if "engine" in result
             else None,

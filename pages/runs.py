@@ -5,15 +5,16 @@ from collections import Counter
 import pandas as pd
 import streamlit as st
 
-from pages import finetuned_network, frame, parts
-from sparse_core import charts, jobs, views
+from pages.parts import finetuned_network, frame, parts
 from sparse_core.catalog import METRICS, task_label
-from sparse_core.records import Record, Records
-from sparse_core.run_states import WORDS, with_states
-from sparse_core.runs import command, curves, label
-from sparse_core.spec import Job, first_free_replicate, recorded
-from sparse_core.speed_tables import spec_words
-from sparse_core.store import Store
+from sparse_core.jobs import queue
+from sparse_core.results.records import Record, Records
+from sparse_core.results.store import Store
+from sparse_core.specs.specs import Job, first_free_replicate, recorded
+from sparse_core.views import charts, labels
+from sparse_core.views.run_states import WORDS, with_states
+from sparse_core.views.runs import command, curves, label
+from sparse_core.views.speed_tables import spec_words
 
 USUAL_SEEDS = {"linear": 5, "full": 1}
 STARTED = {"probe": "Probe", "finetune": "Finetuning"}
@@ -35,7 +36,7 @@ def main() -> None:
         help="Measured: runs made on this machine. Published: the study's runs.",
     )
     _offer_undo(store.records)
-    recent = jobs.recent()
+    recent = queue.recent()
     if source == "measured":
         _measured(store, recent)
     else:
@@ -44,7 +45,7 @@ def main() -> None:
     _history(recent)
 
 
-def _measured(store: Store, recent: list[jobs.Status]) -> None:
+def _measured(store: Store, recent: list[queue.Status]) -> None:
     """The picked runs and the table of all, those that were started and gave nothing included."""
     rows = store.results(source="measured")
     if rows.empty:
@@ -65,21 +66,21 @@ def _measured(store: Store, recent: list[jobs.Status]) -> None:
 @frame.faults_in_words()
 def _under_way() -> None:
     """Jobs that have not ended, with their progress and a button to cancel each."""
-    waiting = [status for status in map(jobs.status, jobs.queued()) if status.job.kind in jobs.LISTED]
+    waiting = [status for status in map(queue.status, queue.queued()) if status.job.kind in queue.LISTED]
     states = {status.job_id: status.state for status in waiting}
     before = st.session_state.get("jobs_under_way", states)
     st.session_state["jobs_under_way"] = states
     if states != before:
         st.rerun()  # the table tells states, and has the runs of what has ended
     for status in waiting:
-        jobs.ensure_worker(jobs.lane_of(status.job))
+        queue.ensure_worker(queue.lane_of(status.job))
         count = f" {status.done:,} of {status.total:,}" if status.total else ""
         stage = status.stage or ("starting" if status.state == "running" else "waiting for its turn")
-        words = f"{_job_words(status)}: {stage}{count}{views.time_left(status.seconds_left)}"
+        words = f"{_job_words(status)}: {stage}{count}{labels.time_left(status.seconds_left)}"
         with st.container(horizontal=True, vertical_alignment="center"):
             st.progress(status.share, words)
             if st.button("Cancel", key=f"cancel_{status.job_id}"):
-                jobs.cancel(status.job_id)
+                queue.cancel(status.job_id)
                 st.rerun()
 
 
@@ -104,7 +105,7 @@ def _names(rows: pd.DataFrame) -> dict[str, str]:
     """Each run in words, newest first, to its name in the store; the time tells apart those that read the same."""
     newest = rows.sort_values("created_at", ascending=False, kind="stable")
     return {
-        f"{'Dense' if row.method == 'Dense' else f'{row.method} {views.sparsity_label(row.sparsity)}'}, "
+        f"{'Dense' if row.method == 'Dense' else f'{row.method} {labels.sparsity_label(row.sparsity)}'}, "
         f"{task_label(row.dataset)}, {row.transfer}, seed {row.seed}{f', rerun {row.replicate}' if row.replicate else ''} "
         f"({row.created_at:%d %b %H:%M}, {row.run_id[-4:]})": row.run_id
         for row in newest.itertuples()
@@ -141,7 +142,7 @@ def _in_depth(record: Record, records: Records) -> None:
             if st.button("Rerun", icon=":material/replay:", help="Trains again as a new replicate; this run is kept."):
                 again = first_free_replicate(spec, (record.spec["seed"],), records.ids())
                 kind = "probe" if spec.transfer == "linear" else "finetune"
-                job_id = jobs.submit(Job(kind, again, (record.spec["seed"],)))
+                job_id = queue.submit(Job(kind, again, (record.spec["seed"],)))
                 st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
             if st.button("Delete …", icon=":material/delete:"):
                 _ask_to_delete(record, records)
@@ -211,7 +212,7 @@ def _compare(records: list[Record]) -> None:
         charts.with_caption(
             charts.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
             "How do these runs compare?",
-            f"{views.counted(len(records), 'run')} · accuracy on the test data after each epoch · higher is better",
+            f"{labels.counted(len(records), 'run')} · accuracy on the test data after each epoch · higher is better",
             _comparison_caption(records),
         ),
         key="compare",
@@ -236,9 +237,9 @@ def _comparison_caption(records: list[Record]) -> str:
     days = sorted({record.result["created_at"][:10] for record in records})
     made = " to ".join(dict.fromkeys((days[0], days[-1])))
     protocols = Counter(record.result["protocol"] for record in records)
-    told = "; ".join(f"{views.counted(count, 'run')} by {protocol}" for protocol, count in protocols.items())
+    told = "; ".join(f"{labels.counted(count, 'run')} by {protocol}" for protocol, count in protocols.items())
     differ = "Protocols differ: " if len(protocols) > 1 else ""
-    return f"{views.counted(len(records), 'run')} measured on this machine, {made}. {differ}{told}."
+    return f"{labels.counted(len(records), 'run')} measured on this machine, {made}. {differ}{told}."
 
 
 def _with_annotations(rows: pd.DataFrame, records: Records) -> pd.DataFrame:
@@ -246,7 +247,7 @@ def _with_annotations(rows: pd.DataFrame, records: Records) -> pd.DataFrame:
     return rows.assign(note=[note for note, _ in annotations], tags=[" ".join(tags) for _, tags in annotations])
 
 
-def _history(recent: list[jobs.Status]) -> None:
+def _history(recent: list[queue.Status]) -> None:
     """Why jobs gave no runs, so that nothing disappears without a word."""
     ended = [status for status in recent if status.state in ("failed", "cancelled")]
     if not ended:
@@ -256,9 +257,9 @@ def _history(recent: list[jobs.Status]) -> None:
             st.markdown(f"**{_job_words(status)}**, {WORDS[status.state]}. {frame.plain(status.message)}")
 
 
-def _job_words(status: jobs.Status) -> str:
+def _job_words(status: queue.Status) -> str:
     """What was asked, such as: Finetuning of resnet20-pruned on Digits, 1 seed."""
-    spec, seeds = status.job.spec, views.counted(len(status.job.seeds), "seed")
+    spec, seeds = status.job.spec, labels.counted(len(status.job.seeds), "seed")
     if status.job.kind == "speedup":
         return f"Speedup of {spec_words(spec, {})}"
     return f"{STARTED[status.job.kind]} of {spec.backbone} on {task_label(spec.dataset)}, {seeds}"

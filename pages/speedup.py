@@ -9,13 +9,17 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import frame, parts, transfer_controls
-from sparse_core import backbones, charts, engines, jobs, machine, speed_charts, speed_tables, speeds, views
+from pages.parts import frame, parts, transfer_controls
 from sparse_core.catalog import ARCHITECTURES, METRICS, architecture_label, task_label
+from sparse_core.engines import engines, machine
 from sparse_core.errors import InputError
+from sparse_core.jobs import queue
+from sparse_core.networks import backbones
 from sparse_core.paths import home
-from sparse_core.spec import Job, SpeedupSpec
-from sparse_core.store import Store
+from sparse_core.results.store import Store
+from sparse_core.specs.specs import Job, SpeedupSpec
+from sparse_core.speed import measurements
+from sparse_core.views import charts, labels, speed_charts, speed_tables
 
 TABS = ["By batch size", "Accuracy and speed", "Online training", "Time by layer", "All measurements"]
 COLUMNS = ["created_at", "network", "mode", "engine_words", "batch_size", "threads", "ratio", "ratio_low", "ratio_high"]
@@ -70,12 +74,12 @@ def main() -> None:
         "**How much faster does a sparse backbone run than the dense one, on this machine?** Both run in turn in the same "
         "engine; a ratio is kept only where the engine's output agrees with PyTorch's."
     )
-    jobs.ensure_worker("long")  # so that torch is loaded by the time the button is pressed
-    labels = {card.name: views.backbone_label(card) for card in backbones.available()}
-    records, rows, damaged = _measurements(home(), speeds.fingerprint(), labels)
+    queue.ensure_worker("long")  # so that torch is loaded by the time the button is pressed
+    network_labels = {card.name: labels.backbone_label(card) for card in backbones.available()}
+    records, rows, damaged = _measurements(home(), measurements.fingerprint(), network_labels)
     for words in damaged:
         st.warning(words)
-    _measure(rows, labels)
+    _measure(rows, network_labels)
     _offer_undo()
     if rows.empty:
         st.info(
@@ -95,7 +99,7 @@ def main() -> None:
             _against_accuracy(store, controls, rows)
     if training.open:
         with training:
-            _online_training(store, controls, records, rows, labels)
+            _online_training(store, controls, records, rows, network_labels)
     if layers.open:
         with layers:
             _time_by_layer(controls, records, rows)
@@ -106,14 +110,14 @@ def main() -> None:
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _measurements(
-    folder: Path, version: tuple[int, int], labels: dict[str, str]
+    folder: Path, version: tuple[int, int], network_labels: dict[str, str]
 ) -> tuple[list[dict[str, Any]], pd.DataFrame, list[str]]:
     """Every measurement, their lines as a table, and a word on each file that is none; kept, and never changed."""
-    records = speeds.read_all()
-    return records, speed_tables.table(records, labels), speeds.damaged()
+    records = measurements.read_all()
+    return records, speed_tables.table(records, network_labels), measurements.damaged()
 
 
-def _measure(rows: pd.DataFrame, labels: dict[str, str]) -> None:
+def _measure(rows: pd.DataFrame, network_labels: dict[str, str]) -> None:
     """The form, and how far the measurement is that the link names."""
     status = transfer_controls.asked_for("speedup")
     status = status if status and status.job.kind == "speedup" else None
@@ -130,11 +134,11 @@ def _measure(rows: pd.DataFrame, labels: dict[str, str]) -> None:
             _start(_form(), rows)
     if status is None:
         return
-    st.subheader(speed_tables.spec_words(status.job.spec, labels), divider="gray")
+    st.subheader(speed_tables.spec_words(status.job.spec, network_labels), divider="gray")
     if not status.ended:
         transfer_controls.progress(status.job_id)
     elif status.state == "done":
-        _result(status.result, labels)
+        _result(status.result, network_labels)
     elif status.state == "failed":
         st.error(frame.plain(status.message))
     else:
@@ -147,7 +151,7 @@ def _start(spec: SpeedupSpec | None, rows: pd.DataFrame) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure", type="primary", icon=":material/play_arrow:"):
-            st.query_params["job"] = jobs.submit(Job("speedup", spec))
+            st.query_params["job"] = queue.submit(Job("speedup", spec))
             st.rerun()
         parts.share(speed_tables.command(spec), key="share_form")
         st.caption(_how_long(spec, rows))
@@ -194,7 +198,7 @@ def _backbone() -> dict[str, Any] | None:
         "Backbone",
         list(cards),
         index=sparsest,
-        format_func=lambda name: views.backbone_label(cards[name]),
+        format_func=lambda name: labels.backbone_label(cards[name]),
         key="backbone",
         width=400,
         help="The sparse ones on this machine. Networks of yours come in on the Library page.",
@@ -212,7 +216,7 @@ def _architecture() -> dict[str, Any] | None:
         width=200,
     )
     alike = {
-        card.name: f"As in {views.backbone_label(card)}"
+        card.name: f"As in {labels.backbone_label(card)}"
         for card in backbones.available()
         if card.architecture == architecture and card.sparsity and card.ready
     }
@@ -284,7 +288,7 @@ def _how_long(spec: SpeedupSpec, rows: pd.DataFrame) -> str:
     seconds = speed_tables.about_seconds(spec, architecture, rows[rows["machine"] == _this_machine()])
     if seconds is None:
         return "How long it takes is told while it runs: nothing like it was measured here yet."
-    return f"About {views.duration(seconds)} on this machine. Let it rest meanwhile: other work makes times spread."
+    return f"About {labels.duration(seconds)} on this machine. Let it rest meanwhile: other work makes times spread."
 
 
 def _this_machine() -> str:
@@ -292,9 +296,9 @@ def _this_machine() -> str:
     return speed_tables.machine_label(told["processor"], told["cores"])
 
 
-def _result(record: dict[str, Any], labels: dict[str, str]) -> None:
+def _result(record: dict[str, Any], network_labels: dict[str, str]) -> None:
     """What came out, in words."""
-    rows = speed_tables.table([record], labels)
+    rows = speed_tables.table([record], network_labels)
     _lines(record, rows)
     if record["timing_only"]:
         st.caption("Timing only: the mask was put into a network with random weights. It says nothing of accuracy.")
@@ -358,7 +362,7 @@ def _controls(rows: pd.DataFrame) -> Controls:
         threads = _most_used("Threads", there, "threads", "threads")
         size = _most_used("Batch size", there, "batch_size", "batch_size") if mode == "inference" else None
     if len(machines) > 1:
-        others = views.counted(len(machines) - 1, "other machine")
+        others = labels.counted(len(machines) - 1, "other machine")
         st.caption(f"Measurements of {others} are left out of the charts: choose above.")
     return Controls(chosen, architecture, mode, wanted, size, threads)
 
@@ -381,7 +385,7 @@ def _chart(controls: Controls, rows: pd.DataFrame) -> None:
         return
     _headline(shown)
     what = speed_tables.MODES[controls.mode].lower()
-    batch = f"batch {controls.batch_size or 64}, {views.counted(controls.threads, 'thread')}"
+    batch = f"batch {controls.batch_size or 64}, {labels.counted(controls.threads, 'thread')}"
     parts.show_chart(
         charts.with_caption(
             speed_charts.speedup(shown, "sparsity"),
@@ -442,7 +446,7 @@ def _by_batch_size(controls: Controls, rows: pd.DataFrame) -> None:
         charts.with_caption(
             speed_charts.speedup(shown, "batch_size"),
             "How much faster, at which batch size?",
-            f"{network} · inference, {views.counted(controls.threads, 'thread')} · dense median over sparse median with its "
+            f"{network} · inference, {labels.counted(controls.threads, 'thread')} · dense median over sparse median with its "
             "95 % interval · higher is better, above 1 is faster than dense in the same engine",
             _caption(controls, shown),
         ),
@@ -498,8 +502,8 @@ def _against_accuracy(store: Store, controls: Controls, rows: pd.DataFrame) -> N
         charts.with_caption(
             speed_charts.accuracy_against_speed(table, axis),
             "Which backbones give the most accuracy for their time?",
-            f"{task} · {metric}, mean ± standard deviation over {views.counted(int(table['runs'].sum()), 'run')}; median "
-            f"time with quartiles, batch {size}, {views.counted(threads, 'thread')} · up and to the {better} is better, "
+            f"{task} · {metric}, mean ± standard deviation over {labels.counted(int(table['runs'].sum()), 'run')}; median "
+            f"time with quartiles, batch {size}, {labels.counted(threads, 'thread')} · up and to the {better} is better, "
             "nothing beats the grey line in both",
             f"{_caption(controls, timed)} Best over a run's epochs on test data (optimistic). Dense: timed beside the sparse "
             f"ones.{single}",
@@ -518,7 +522,7 @@ def _against_accuracy(store: Store, controls: Controls, rows: pd.DataFrame) -> N
 
 
 def _online_training(
-    store: Store, controls: Controls, records: list[dict[str, Any]], rows: pd.DataFrame, labels: dict[str, str]
+    store: Store, controls: Controls, records: list[dict[str, Any]], rows: pd.DataFrame, network_labels: dict[str, str]
 ) -> None:
     of_machine = rows[rows["machine"] == controls.machine]
     training = speed_tables.latest(of_machine[of_machine["mode"] == "training"])
@@ -529,7 +533,7 @@ def _online_training(
     st.markdown("**How much faster does training become, by sparsity?** Ratio with its 95 % interval.")
     by_sparsity = speed_tables.by_sparsity(training)
     parts.show_table(by_sparsity, key="by_sparsity", name="training-speedup")
-    _epoch_split(controls, records, training, labels)
+    _epoch_split(controls, records, training, network_labels)
 
 
 def _training_against_accuracy(store: Store, controls: Controls, training: pd.DataFrame) -> None:
@@ -563,11 +567,11 @@ def _training_against_accuracy(store: Store, controls: Controls, training: pd.Da
 
 
 def _epoch_split(
-    controls: Controls, records: list[dict[str, Any]], training: pd.DataFrame, labels: dict[str, str]
+    controls: Controls, records: list[dict[str, Any]], training: pd.DataFrame, network_labels: dict[str, str]
 ) -> None:
     newest = list(dict.fromkeys(training["measurement"].iloc[::-1]))
     by_id = {record["id"]: record for record in records}
-    table = speed_tables.epoch_split([by_id[name] for name in newest[:SPLIT_SHOWN]], labels)
+    table = speed_tables.epoch_split([by_id[name] for name in newest[:SPLIT_SHOWN]], network_labels)
     if table.empty:
         return
     more = f" The newest {SPLIT_SHOWN} of {len(newest)} are shown." if len(newest) > SPLIT_SHOWN else ""
@@ -605,7 +609,7 @@ def _time_by_layer(controls: Controls, records: list[dict[str, Any]], rows: pd.D
         charts.with_caption(
             speed_charts.layer_shares(layers),
             "Which layers take the time?",
-            f"{chosen} · share of the sparse network's time, {views.counted(len(layers), 'layer')} as the engine counts them",
+            f"{chosen} · share of the sparse network's time, {labels.counted(len(layers), 'layer')} as the engine counts them",
             f"Measured apart from the ratio, on {controls.machine}. “other” is what belongs to no layer.",
         ),
         key="layers",
@@ -663,7 +667,7 @@ def _one(record: dict[str, Any], words: str, lines: pd.DataFrame) -> None:
 def _ask_to_delete(measurement: str, words: str) -> None:
     st.write(f"{words} disappears from this page. You can undo it afterwards.")
     if st.button("Delete", type="primary"):
-        speeds.delete(measurement)
+        measurements.delete(measurement)
         st.session_state["deleted_speed"] = measurement
         st.session_state["look"] = None
         st.rerun()
@@ -676,7 +680,7 @@ def _offer_undo() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.info("The measurement was deleted.")
         if st.button("Undo", icon=":material/undo:"):
-            speeds.restore(measurement)
+            measurements.restore(measurement)
             del st.session_state["deleted_speed"]
             st.rerun()
 

@@ -6,13 +6,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages import frame, parts, transfer_controls
-from sparse_core import backbones, charts, jobs, packed_masks, structure, structure_charts, views
+from pages.parts import frame, parts, transfer_controls
 from sparse_core.catalog import METRICS, architecture_label
-from sparse_core.library import BackboneCard
-from sparse_core.spec import Job, StructureSpec
-from sparse_core.store import Store
-from sparse_core.structure import Structure
+from sparse_core.jobs import queue
+from sparse_core.networks import backbones, packed_masks, structure
+from sparse_core.networks.library import BackboneCard
+from sparse_core.networks.structure import Structure
+from sparse_core.results.store import Store
+from sparse_core.specs.specs import Job, StructureSpec
+from sparse_core.views import charts, labels, structure_charts
 
 TABS = ["Layers", "Mask of a layer", "Side by side", "Overlap of masks", "Against accuracy"]
 LAYER_COLUMNS = ["layer", "name", "shape", "sparsity", "filters", "filters_pruned", "filters_removable"]
@@ -39,7 +41,7 @@ def main() -> None:
     name = parts.selectbox(
         "Backbone",
         list(cards),
-        format_func=lambda name: views.backbone_label(cards[name]),
+        format_func=lambda name: labels.backbone_label(cards[name]),
         key="backbone",
         persist_state="session",
         width=420,
@@ -81,10 +83,10 @@ def _structure(card: BackboneCard) -> Structure | None:
     if card not in asked:
         if not card.ready and not _wants_download(card):
             return None
-        asked[card] = jobs.submit(Job("structure", StructureSpec(card.name)))
-    status = jobs.status(asked[card])
+        asked[card] = queue.submit(Job("structure", StructureSpec(card.name)))
+    status = queue.status(asked[card])
     if not status.ended:
-        st.caption(f"Looking into {views.backbone_label(card)}. This is done once for each network.")
+        st.caption(f"Looking into {labels.backbone_label(card)}. This is done once for each network.")
         transfer_controls.wait_for(status.job_id)
         return None
     known = structure.recall_card(card)
@@ -144,7 +146,7 @@ def _bars(card: BackboneCard, found: Structure) -> None:
         charts.with_caption(
             charts.layer_sparsity(table),
             "Where is it sparse?",
-            f"{views.backbone_label(card)} · {views.counted(len(table), 'convolution')} from the input on · "
+            f"{labels.backbone_label(card)} · {labels.counted(len(table), 'convolution')} from the input on · "
             f"filters pruned: {charts.percent(found.mean_layer_filters_pruned_share)} % on average over layers, "
             f"{charts.percent(found.filters_pruned_share)} % of all",
             "Wide bars: weights that are 0. Narrow bars: filters whose weights are all 0. Measured on its weights.",
@@ -186,7 +188,7 @@ def _mask(card: BackboneCard, found: Structure) -> None:
         charts.with_caption(
             structure_charts.mask(cells, len(kept), width),
             "Which of its weights are kept?",
-            f"{views.backbone_label(card)} · {chosen}, {' × '.join(map(str, layer.shape))} · "
+            f"{labels.backbone_label(card)} · {chosen}, {' × '.join(map(str, layer.shape))} · "
             f"{pruned} % of the weights are pruned{zeros}",
             "A row is a filter. Its weights go from left to right: input channel by input channel, each row by row. "
             f"A dark row is a pruned filter.{unused}{coarse}",
@@ -207,7 +209,7 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
         "Backbones",
         list(cards),
         placeholder=f"Those of {architecture_label(card.architecture)}: choose others here",
-        format_func=lambda name: views.backbone_label(cards[name]),
+        format_func=lambda name: labels.backbone_label(cards[name]),
         key="side",
         bind="query-params",
         help="Share of filters wholly pruned, as in the study's table 4, for the networks on this machine. "
@@ -224,7 +226,7 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
         charts.with_caption(
             structure_charts.filters_pruned(table),
             "How many whole filters did pruning remove?",
-            f"{views.counted(len(table), 'network')} · share of filters with every weight 0 · more filters pruned, "
+            f"{labels.counted(len(table), 'network')} · share of filters with every weight 0 · more filters pruned, "
             "easier to speed up without a special engine",
             "Mean over layers: each convolution counts alike, as in the study's table 4. Of all: each filter counts "
             f"alike. Can be removed: without any change to what the network computes.{more}",
@@ -260,7 +262,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
         "Compared with",
         others,
         index=next(sparse, 0),
-        format_func=lambda name: views.backbone_label(cards[name]),
+        format_func=lambda name: labels.backbone_label(cards[name]),
         key="other",
         bind="query-params",
         width=420,
@@ -281,7 +283,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
         charts.with_caption(
             structure_charts.overlap(table),
             "Do they keep the same weights?",
-            f"{views.backbone_label(card)} and {views.backbone_label(cards[name])} · {charts.percent(total)} % in common "
+            f"{labels.backbone_label(card)} and {labels.backbone_label(cards[name])} · {charts.percent(total)} % in common "
             "over all layers · 100 %: the same weights",
             "In common: weights kept in both, of those kept in either (intersection over union). By chance: what two "
             "masks as dense as these would have in common if each chose its weights of a layer at random.",
@@ -295,7 +297,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
 
 def _against_accuracy(store: Store, card: BackboneCard) -> None:
     runs = store.results(source="measured", architecture=card.architecture)
-    runs = runs.dropna(subset=["accuracy_best", *views.SIZES])
+    runs = runs.dropna(subset=["accuracy_best", *labels.SIZES])
     if runs.empty:
         st.info(
             f"No {architecture_label(card.architecture)} was transferred on this machine yet, and the study's rows do not "
@@ -308,7 +310,7 @@ def _against_accuracy(store: Store, card: BackboneCard) -> None:
         size = parts.choice(
             "Against",
             "size",
-            {name: words for name, (words, _, _) in views.SIZES.items()},
+            {name: words for name, (words, _, _) in labels.SIZES.items()},
             "Each counts what is not 0: parameters, multiply-adds for one picture, and a file that stores sparse.",
         )
     table = structure_charts.accuracy_table(picked)
@@ -319,7 +321,7 @@ def _against_accuracy(store: Store, card: BackboneCard) -> None:
             structure_charts.accuracy(table, size),
             "What accuracy came of which size?",
             f"{architecture_label(card.architecture)} on {chosen} · {metric}, mean ± standard deviation over "
-            f"{views.counted(int(table['runs'].sum()), 'run')} · up and to the left is better",
+            f"{labels.counted(int(table['runs'].sum()), 'run')} · up and to the left is better",
             f"Measured on this machine. Best over a run's epochs on test data (optimistic). {_protocols(table)}{single}",
         ),
         key="accuracy_chart",
@@ -338,7 +340,7 @@ def _counts(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _protocols(table: pd.DataFrame) -> str:
-    protocols = views.distinct(table["protocol"])
+    protocols = labels.distinct(table["protocol"])
     return f"{protocols[0]}." if len(protocols) == 1 else f"{len(protocols)} protocols, never averaged together."
 
 

@@ -6,10 +6,11 @@ from datetime import date
 import pandas as pd
 import streamlit as st
 
-from pages import parts
-from sparse_core import charts, measures, views
+from pages.parts import parts
 from sparse_core.catalog import TRANSFERS, architecture_label
-from sparse_core.store import Store
+from sparse_core.results import measures
+from sparse_core.results.store import Store
+from sparse_core.views import charts, labels
 
 VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
 SATURATION = {"accuracy_mean": [], "difference": ["Colours are full beyond the ends of the scale"]}
@@ -45,7 +46,7 @@ def main() -> None:
     if rows.empty:
         _say_empty(store, controls)
         return
-    table = views.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, controls.order))
+    table = labels.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, controls.order))
     _heat_map(controls, rows, table)
     _runs_behind(rows, table)
     _full_table(controls, table)
@@ -58,7 +59,7 @@ def _controls(store: Store) -> Controls:
         transfer = parts.choice(
             "Transfer",
             "task_transfer",
-            views.TRANSFER_WORDS,
+            labels.TRANSFER_WORDS,
             "Linear: the network is frozen and only a new classifier is trained. "
             "Full: every weight that was not pruned is trained, too.",
         )
@@ -70,7 +71,7 @@ def _controls(store: Store) -> Controls:
         level = parts.selectbox(
             "Sparsity",
             [None, *levels],
-            format_func=lambda level: "All" if level is None else views.sparsity_label(level),
+            format_func=lambda level: "All" if level is None else labels.sparsity_label(level),
             key="level",
             width=110,
             help="The share of a network's weights that are zero.",
@@ -100,14 +101,14 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
     accuracy = controls.value == "accuracy_mean"
     better = "in percent · higher is better" if accuracy else "in points · above 0 beats the dense network (blue)"
     figure = charts.with_caption(
-        charts.heat_map(shown, controls.value, views.distinct(shown["row"]), views.distinct(shown["task"])),
+        charts.heat_map(shown, controls.value, labels.distinct(shown["row"]), labels.distinct(shown["task"])),
         "How well does each network do on each task?" if accuracy else "On which tasks does pruning cost accuracy?",
         f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, {better}"
         + (" · tasks from easy to difficult" if controls.order == "difficulty" else ""),
-        views.caption(
+        labels.caption(
             rows,
-            [f"Only sparsity {views.sparsity_label(controls.level)}"] if controls.level is not None else [],
-            [*views.notes_on(rows), *views.single_run_notes(table), *SATURATION[controls.value]],
+            [f"Only sparsity {labels.sparsity_label(controls.level)}"] if controls.level is not None else [],
+            [*labels.notes_on(rows), *labels.single_run_notes(table), *SATURATION[controls.value]],
             controls.accuracy,
             date.today(),
         ),
@@ -138,7 +139,7 @@ def _runs_behind(rows: pd.DataFrame, table: pd.DataFrame) -> None:
         help="Lists the runs behind these numbers and the dense runs that they are compared with.",
     )
     if cells:
-        behind = views.behind(rows, table[table["point"].isin(cells)])
+        behind = labels.behind(rows, table[table["point"].isin(cells)])
         parts.show_runs(behind, key="behind")
 
 
@@ -149,7 +150,7 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
     if wide.open:
         with wide:
             st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
-            parts.show_table(views.as_in_the_study(table), key="wide", name=name, title=str)
+            parts.show_table(labels.as_in_the_study(table), key="wide", name=name, title=str)
     if long.open:
         with long:
             parts.show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, columns=LONG_COLUMNS)

@@ -8,16 +8,17 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages import parts
-from sparse_core import charts, measures, views
+from pages.parts import parts
 from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
-from sparse_core.store import Store
+from sparse_core.results import measures
+from sparse_core.results.store import Store
+from sparse_core.views import charts, labels
 
 BOTH = "both"
-TRANSFER_CHOICES = {BOTH: "Both", **views.TRANSFER_WORDS}
+TRANSFER_CHOICES = {BOTH: "Both", **labels.TRANSFER_WORDS}
 MEASURED_ON = {"linear": "Probe", "full": "Finetune"}
 NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
-AXES = {"sparsity": "Sparsity", **{name: words for name, (words, _, _) in views.SIZES.items()}}
+AXES = {"sparsity": "Sparsity", **{name: words for name, (words, _, _) in labels.SIZES.items()}}
 TABS = ["Averages", "Accuracy per task", "Pareto front", "Runs"]
 UNFILTERED = {
     "transfer": BOTH,
@@ -79,8 +80,8 @@ class View:
         if not points:
             return self
         summary = self.summary[self.summary["point"].isin(points)]
-        rows = views.behind(self.rows, summary)
-        notes = [*views.notes_on(rows), *views.single_task_notes(summary)]
+        rows = labels.behind(self.rows, summary)
+        notes = [*labels.notes_on(rows), *labels.single_task_notes(summary)]
         return View(rows, summary, [*self.filters, f"Only {'; '.join(points)}"], notes)
 
 
@@ -113,17 +114,17 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())
     means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
-    notes = views.notes_on(rows)
+    notes = labels.notes_on(rows)
     if not controls.lottery:
-        hidden = views.is_hidden_lottery_ticket(means)
-        notes += views.lottery_note(means[hidden])
-        means, rows = means[~hidden], rows[~views.is_hidden_lottery_ticket(rows)]
-    notes += views.single_task_notes(means)
+        hidden = labels.is_hidden_lottery_ticket(means)
+        notes += labels.lottery_note(means[hidden])
+        means, rows = means[~hidden], rows[~labels.is_hidden_lottery_ticket(rows)]
+    notes += labels.single_task_notes(means)
     if (rows["source"] == "measured").any():
         notes.append("Measured lines are dashed, their markers open")
-    filters = views.filters_in_words(controls.methods, controls.tasks, controls.sparsity)
-    filters += views.size_in_words(controls.axis, left_out)
-    means = views.name_points(views.with_sizes(means, rows))
+    filters = labels.filters_in_words(controls.methods, controls.tasks, controls.sparsity)
+    filters += labels.size_in_words(controls.axis, left_out)
+    means = labels.name_points(labels.with_sizes(means, rows))
     return View(rows, means, filters, notes)
 
 
@@ -151,7 +152,7 @@ def _controls(store: Store) -> Controls:
         )
         tasks = parts.multiselect(
             "Tasks",
-            views.task_choices({*TASKS, *there["dataset"]}),
+            labels.task_choices({*TASKS, *there["dataset"]}),
             placeholder="All tasks",
             format_func=task_label,
             key="tasks",
@@ -215,12 +216,12 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
 def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, points: list[str], today: date) -> go.Figure:
     view = _view(_store, version, controls)
     placed = view.summary.dropna(subset=["mean_relative_error_increase"])
-    transfers = views.present(controls.transfers, placed)
+    transfers = labels.present(controls.transfers, placed)
     there = _there(_store, version, controls.architecture)
     published = there.loc[there["source"] == "published", "method"]
     methods = controls.methods or [method for method in METHODS if method != "Dense"]
     looked_for = len(published) and controls.source != "measured" and controls.axis == "sparsity"
-    absent = views.absent_methods(methods, published) if looked_for else {}
+    absent = labels.absent_methods(methods, published) if looked_for else {}
     name = architecture_label(controls.architecture)
     notes = [
         f"{TRANSFERS[other]}: no rows with a dense baseline here" for other in set(controls.transfers) - {*transfers}
@@ -230,9 +231,9 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     return charts.with_caption(
         charts.tradeoff(placed, transfers, absent, points, controls.axis),
         "How many more errors does a sparse network make on a new task?",
-        f"{name} · mean ± standard error over {views.task_count(placed)} · "
+        f"{name} · mean ± standard error over {labels.task_count(placed)} · "
         "lower is better, below 0 beats the dense network",
-        views.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
+        labels.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
     )
 
 
@@ -278,23 +279,23 @@ def _per_task(controls: Controls, view: View) -> None:
             "At sparsity",
             levels,
             index=levels.index(0.9) if 0.9 in levels else len(levels) // 2,
-            format_func=views.sparsity_label,
+            format_func=labels.sparsity_label,
             key="level",
             persist_state="page",
             width=140,
             help="The chart shows one sparsity, give or take a point; the table has all.",
         )
         order = parts.task_order()
-    table = views.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, order))
+    table = labels.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, order))
     at_level, shown = (_near(frame, level) for frame in (table, rows))
     figure = charts.with_caption(
         charts.accuracy_per_task(
-            at_level, views.present(controls.transfers, at_level), views.distinct(at_level["task"])
+            at_level, labels.present(controls.transfers, at_level), labels.distinct(at_level["task"])
         ),
         "How accurate is each network on each task?",
-        f"{architecture_label(controls.architecture)} at {views.sparsity_label(level)} sparsity (± 1) · mean ± "
+        f"{architecture_label(controls.architecture)} at {labels.sparsity_label(level)} sparsity (± 1) · mean ± "
         "standard deviation over seeds (none for a single run) · higher is better, the upright line is dense",
-        views.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
+        labels.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"tasks-{controls.architecture}"
     parts.show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
@@ -308,7 +309,7 @@ def _near(frame: pd.DataFrame, level: float) -> pd.DataFrame:
 
 def _pareto(controls: Controls, view: View, points: list[str]) -> None:
     rows = view.rows
-    tasks = views.task_choices(rows["dataset"].unique())
+    tasks = labels.task_choices(rows["dataset"].unique())
     task = parts.selectbox(
         "Accuracy on",
         [None, *tasks],
@@ -319,20 +320,20 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
         help="Averages are over the tasks that all networks of a line have, so that they compare.",
     )
     chosen = rows if task is None else rows[rows["dataset"] == task]
-    table = views.over_same_tasks(measures.per_configuration(chosen, controls.accuracy))
+    table = labels.over_same_tasks(measures.per_configuration(chosen, controls.accuracy))
     if table.empty:
         st.info("No task was run with all of these networks, so their averages do not compare. Choose one task.")
         return
-    table = views.with_front(views.with_sizes(table, chosen), controls.axis)
-    table = views.name_points(table)
+    table = labels.with_front(labels.with_sizes(table, chosen), controls.axis)
+    table = labels.name_points(table)
     saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
     figure = charts.with_caption(
-        charts.pareto(table, views.present(controls.transfers, table), points, controls.axis),
+        charts.pareto(table, labels.present(controls.transfers, table), points, controls.axis),
         f"Which networks give the most accuracy for their {saving}?",
         f"{architecture_label(controls.architecture)} · "
-        f"{f'mean over {views.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
+        f"{f'mean over {labels.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
         f"up and to the {side} is better, nothing beats the networks on the grey line in both",
-        views.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
+        labels.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"pareto-{controls.architecture}"
     alt = f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front"
@@ -380,7 +381,7 @@ def _unpublished(store: Store, controls: Controls) -> str:
     published = store.results(source="published", architecture=controls.architecture)
     if published.empty:
         return architecture_label(controls.architecture)
-    absent = views.absent_methods(controls.methods, published["method"])
+    absent = labels.absent_methods(controls.methods, published["method"])
     return " and ".join(absent) if len(absent) == len(controls.methods) else ""
 
 
@@ -398,7 +399,7 @@ def _say_without_size(store: Store, controls: Controls) -> None:
 def _say_without_baseline(summary: pd.DataFrame) -> None:
     lonely = summary[summary["tasks"] == 0]
     if len(lonely):
-        pages = [MEASURED_ON[transfer] for transfer in views.present(TRANSFERS, lonely)]
+        pages = [MEASURED_ON[transfer] for transfer in labels.present(TRANSFERS, lonely)]
         st.warning(
             f"No baseline for {'; '.join(lonely['point'])}: there is no dense run of the same backbone, data and "
             f"protocol to compare with. Run the dense backbone on the {' and the '.join(pages)} page with the same settings. "

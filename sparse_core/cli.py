@@ -19,11 +19,14 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from sparse_core import catalog, measures, networks, views
+from sparse_core import catalog
 from sparse_core.errors import InputError, as_input_error, unknown_name
+from sparse_core.networks import finetuned
 from sparse_core.paths import atomic_file
-from sparse_core.records import Record, Records
-from sparse_core.spec import (
+from sparse_core.results import measures
+from sparse_core.results.records import Record, Records
+from sparse_core.results.store import Store, default_database, rebuild
+from sparse_core.specs.specs import (
     DISTRIBUTIONS,
     ENGINES,
     FULL_LEARNING_RATE,
@@ -41,7 +44,7 @@ from sparse_core.spec import (
     first_free_replicate,
     full_learning_rate,
 )
-from sparse_core.store import Store, default_database, rebuild
+from sparse_core.views import labels
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +81,7 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
         sparsity=tuple(options.sparsity),
     )
     if options.without_lottery:
-        rows = rows[~views.is_hidden_lottery_ticket(rows)]
+        rows = rows[~labels.is_hidden_lottery_ticket(rows)]
     if rows.empty and options.source != "measured":
         _say_notes(["No published rows for these choices."])
     _say_disputed(rows)
@@ -87,13 +90,13 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _backbones(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from sparse_core import backbones
+    from sparse_core.networks import backbones
 
     return [dataclasses.asdict(card) for card in backbones.available()]
 
 
 def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from sparse_core import datasets
+    from sparse_core.datasets import datasets
 
     return [dataclasses.asdict(card) for card in datasets.available()]
 
@@ -105,11 +108,11 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _features(options: argparse.Namespace) -> dict[str, Any]:
-    from sparse_core import transfers
+    from sparse_core.transfer import running
 
     spec = ProbeSpec(options.backbone, options.dataset, precision=options.precision, engine=options.engine)
-    backbone, dataset, spec = transfers.resolve(spec, _say)
-    extracted = transfers.extract(backbone, dataset, spec, _say)
+    backbone, dataset, spec = running.resolve(spec, _say)
+    extracted = running.extract(backbone, dataset, spec, _say)
     _say_notes(extracted.notes)
     return {
         "train": len(extracted.train_labels),
@@ -157,13 +160,14 @@ def _settings(options: argparse.Namespace, defaults: Hyperparameters) -> Hyperpa
 
 def _transfer(kind: str, spec: TransferSpec, options: argparse.Namespace) -> list[Record]:
     """Run the transfer's seeds, those that are there already excepted, and give all their records."""
-    from sparse_core import runner, transfers
+    from sparse_core.jobs import runner
+    from sparse_core.transfer import running
 
     if options.seeds < 1:
         raise InputError(f"--seeds takes the number of seeds, at least 1; got {options.seeds}.")
     seeds = tuple(range(options.seeds))
     if options.rerun:
-        _, _, resolved = transfers.resolve(spec, _say)
+        _, _, resolved = running.resolve(spec, _say)
         spec = first_free_replicate(resolved, seeds, Records().ids())
     given = runner.run(Job(kind, spec, seeds), _say)
     records = [Records().read(name) for name in given["runs"]]
@@ -189,7 +193,7 @@ def finetune_answer(records: Sequence[Record]) -> dict[str, Any]:
     results = [record.result for record in records]
     answer = _transfer_answer(records, ("sparsity_before", "sparsity_after", "mask_violations"))
     for run in answer["runs"]:
-        run["checkpoint"] = str(networks.file(run["run_id"]))
+        run["checkpoint"] = str(finetuned.file(run["run_id"]))
     return {
         **answer,
         "sparsity_before": results[0]["sparsity_before"],
@@ -222,13 +226,13 @@ def _transfer_answer(records: Sequence[Record], more: Sequence[str]) -> dict[str
 
 
 def _inspect(options: argparse.Namespace) -> dict[str, Any]:
-    from sparse_core import runner
+    from sparse_core.jobs import runner
 
     return runner.run(Job("inspect", InspectSpec(options.path, options.architecture)), _say)
 
 
 def _import(options: argparse.Namespace) -> dict[str, Any]:
-    from sparse_core import runner
+    from sparse_core.jobs import runner
 
     spec = ImportSpec(
         options.path,
@@ -243,7 +247,8 @@ def _import(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from sparse_core import runner, speeds
+    from sparse_core.jobs import runner
+    from sparse_core.speed import measurements
 
     spec = SpeedupSpec(
         backbone=options.backbone,
@@ -260,7 +265,7 @@ def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
         epochs=options.epochs,
     )
     record = runner.run(Job("speedup", spec), _say)
-    _say_notes([*record["problems"], f"All samples are kept in {speeds.folder() / record['id']}.json."])
+    _say_notes([*record["problems"], f"All samples are kept in {measurements.folder() / record['id']}.json."])
     if record["timing_only"]:
         _say_notes(["The mask was made for timing only; it says nothing of accuracy."])
     for line in record["lines"]:
@@ -303,7 +308,7 @@ def _export_network(run_id: str, target: Path) -> dict[str, Any]:
     Records().read(run_id)
     if target.suffix not in (".safetensors", ".onnx"):
         raise InputError(f"Expected a file ending in .safetensors or .onnx, got '{target.name}'.")
-    source = networks.export_onnx(run_id) if target.suffix == ".onnx" else networks.require(run_id)
+    source = finetuned.export_onnx(run_id) if target.suffix == ".onnx" else finetuned.require(run_id)
     with atomic_file(target) as temporary:
         shutil.copyfile(source, temporary)
     return {"run_id": run_id, "path": str(target)}
@@ -451,8 +456,8 @@ def _require_known(kind: str, names: Sequence[str] | None, known: set[str]) -> N
 
 
 def _say_disputed(rows: pd.DataFrame) -> None:
-    if views.has_disputed_rows(rows):
-        _say_notes([views.RIGL_NOTE])
+    if labels.has_disputed_rows(rows):
+        _say_notes([labels.RIGL_NOTE])
 
 
 def _say_notes(notes: Sequence[str]) -> None:

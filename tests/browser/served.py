@@ -99,6 +99,6 @@ def _workers_of(home: str) -> list[int]:
             environment = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
             continue
-        if b"sparse_core.worker" in command and home.encode() in environment:
+        if b"sparse_core.jobs.worker" in command and home.encode() in environment:
             found.append(int(pid))
     return found

@@ -7,7 +7,7 @@ import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file
 
-from sparse_core import masks, models
+from sparse_core.networks import architectures, masks
 from tests.browser import served
 from tests.browser.served import MINUTE, no_fault, open_page
 
@@ -27,7 +27,7 @@ def address(tmp_path_factory):
 def checkpoint(tmp_path_factory):
     """A CIFAR ResNet20 of 10 classes as its training would save it; its mask is what is not 0."""
     torch.manual_seed(0)
-    module = models.build("resnet20")
+    module = architectures.build("resnet20")
     masks.apply(module, masks.top_k(module, SPARSITY))
     state = {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
     file = tmp_path_factory.mktemp("checkpoint") / "my-resnet20.pth.tar"

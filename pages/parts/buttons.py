@@ -1,0 +1,171 @@
+"""Buttons that work in the browser: a chart's downloads and the field with the link to a view."""
+
+import shutil
+from datetime import date
+from pathlib import Path
+
+import plotly
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages.parts.frame import STATIC
+
+DOWNLOAD_WIDTH = 1000
+
+_CHART_BUTTONS = """
+<div role="group" aria-label="Download this chart">
+  <button type="button" data-format="png" title="Picture for slides, 2,000 pixels wide">PNG</button>
+  <button type="button" data-format="svg" title="Drawing for print, scales without loss">SVG</button>
+  <button type="button" data-format="html" title="Interactive page that needs nothing else">HTML</button>
+  <span role="status"></span>
+</div>
+"""
+
+_BUTTON_STYLE = """
+div { display: flex; gap: .5rem; align-items: center; flex-wrap: wrap; }
+button {
+  font: inherit; font-size: .875rem; line-height: 1.4; padding: .25rem .75rem; min-height: 2.5rem; cursor: pointer;
+  color: var(--st-text-color); background: var(--st-background-color);
+  border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius, .5rem);
+}
+button:hover, button:focus-visible { color: var(--st-primary-color); border-color: var(--st-primary-color); }
+button:disabled { opacity: .5; cursor: progress; }
+input {
+  font: inherit; font-size: .875rem; flex: 1; min-width: 12rem; padding: .4rem; min-height: 2.5rem;
+  color: var(--st-text-color); background: var(--st-secondary-background-color);
+  border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius, .5rem);
+}
+span { font-size: .875rem; color: var(--st-text-color); }
+"""
+
+# Plotly is loaded on the first click only, from this server: the page's own copy is not reachable from here.
+_CHART_SCRIPT = """
+function plotly(address) {
+  window.sparseTransferPlotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = address;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => { delete window.sparseTransferPlotly; reject(new Error("not reachable")); };
+    document.head.append(script);
+  });
+  return window.sparseTransferPlotly;
+}
+
+function save(address, name) {
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+}
+
+async function page({ figure, plotly, title }) {
+  const script = await (await fetch(plotly)).text();
+  const heading = document.createElement("title");
+  heading.textContent = title;
+  const json = figure.replaceAll("<", "\\\\u003c");
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8">${heading.outerHTML}
+<script>${script}</script></head><body><div id="chart"></div><script>const figure = ${json};
+Plotly.newPlot("chart", figure.data, figure.layout, { responsive: true, displaylogo: false });</script></body></html>`;
+}
+
+async function download(format, data) {
+  const name = `${data.name}.${format}`;
+  if (format === "html") {
+    const file = new Blob([await page(data)], { type: "text/html" });
+    const address = URL.createObjectURL(file);
+    save(address, name);
+    setTimeout(() => URL.revokeObjectURL(address), 60000);
+    return;
+  }
+  const size = { width: data.width, height: data.height, scale: format === "png" ? 2 : 1 };
+  save(await (await plotly(data.plotly)).toImage(JSON.parse(data.figure), { format, ...size }), name);
+}
+
+export default function ({ data, parentElement }) {
+  const status = parentElement.querySelector("[role=status]");
+  for (const button of parentElement.querySelectorAll("button")) {
+    button.onclick = async () => {
+      button.disabled = true;
+      status.textContent = "";
+      try {
+        await download(button.dataset.format, data);
+      } catch (error) {
+        status.textContent = "The download failed: is the dashboard still running? Reload the page and try again.";
+      }
+      button.disabled = false;
+    };
+  }
+}
+"""
+
+_LINK_FIELD = """
+<div>
+  <input readonly aria-label="Link to this view">
+  <button type="button">Copy link</button>
+  <span role="status"></span>
+</div>
+"""
+
+_LINK_SCRIPT = """
+export default function ({ parentElement }) {
+  const field = parentElement.querySelector("input");
+  const status = parentElement.querySelector("[role=status]");
+  const show = () => { field.value = window.location.href; };
+  show();
+  const timer = setInterval(show, 500);
+  field.onfocus = () => field.select();
+  parentElement.querySelector("button").onclick = async () => {
+    show();
+    field.select();
+    try {
+      await navigator.clipboard.writeText(field.value);
+      status.textContent = "Copied.";
+    } catch {
+      status.textContent = "Press Ctrl+C to copy.";
+    }
+  };
+  return () => clearInterval(timer);
+}
+"""
+
+_chart_buttons = st.components.v2.component(
+    "sparse_transfer_chart_buttons", html=_CHART_BUTTONS, css=_BUTTON_STYLE, js=_CHART_SCRIPT
+)
+_link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIELD, css=_BUTTON_STYLE, js=_LINK_SCRIPT)
+
+
+def chart_downloads(figure: go.Figure, *, key: str, name: str, alt: str) -> None:
+    """The buttons that save a chart as PNG, SVG and stand-alone HTML; ``name`` and ``alt`` as in ``parts.show_chart``."""
+    _chart_buttons(
+        key=key,
+        width="content",
+        data={
+            "figure": figure.to_json(),
+            "title": alt,
+            "name": f"{name}-{date.today():%Y-%m-%d}",
+            "plotly": _plotly_address(),
+            "width": DOWNLOAD_WIDTH,
+            "height": figure.layout.height or 500,
+        },
+    )
+
+
+def link_field(*, key: str) -> None:
+    """The link to this view as it changes, with a button that copies it."""
+    _link_field(key=key)
+
+
+def provide_plotly() -> None:
+    """Put Plotly's own script where this server can hand it out; charts are drawn for download with it."""
+    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    target = STATIC / "plotly.min.js"
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        temporary = STATIC / ".plotly.min.js"
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)
+
+
+def _plotly_address() -> str:
+    base = st.get_option("server.baseUrlPath").strip("/")
+    prefix = f"/{base}" if base else ""
+    return f"{prefix}/app/static/plotly.min.js?version={plotly.__version__}"

@@ -1,0 +1,125 @@
+"""What Finetune and Runs show of a finetuned network: whether its mask held, its files, and its way into the library."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages.parts import frame, parts, transfer_controls
+from sparse_core.catalog import task_label
+from sparse_core.jobs import queue
+from sparse_core.networks import finetuned, library
+from sparse_core.results.records import Record
+from sparse_core.specs.specs import ExportSpec, ImportSpec, Job
+from sparse_core.views import charts, labels
+
+
+def mask_metrics(records: Sequence[Record]) -> None:
+    """Sparsity before and after, and how many pruned weights are not 0, as metrics."""
+    before, after = (
+        sum(record.result[f"sparsity_{when}"] for record in records) / len(records) for when in ("before", "after")
+    )
+    st.metric(
+        "Sparsity before → after",
+        f"{charts.percent(before)} → {charts.percent(after)} %",
+        help="Over the backbone's convolution weights.",
+    )
+    st.metric(
+        "Mask violations",
+        f"{sum(record.result['mask_violations'] for record in records):,}",
+        help="Pruned weights that are not exactly 0, counted after each epoch and in the saved network. It must be 0.",
+    )
+
+
+def notes(records: Sequence[Record]) -> None:
+    """What has to be said beside the figures: broken masks, accuracy in another precision, the dataset's own notes."""
+    if any(record.result["mask_violations"] for record in records):
+        st.error("Pruned weights came back during training: a fault of ours. Don't use this network as a sparse one.")
+    for record in records:
+        exact = record.result["top1_final_fp32"]
+        if exact is not None:
+            trained = charts.percent(record.result["top1_final"])
+            st.caption(f"Seed {record.spec['seed']}: top-1 {trained} % in bf16, {charts.percent(exact)} % in fp32.")
+    for note in records[0].result["notes"]:
+        st.warning(note)
+
+
+def offer(record: Record) -> None:
+    """The network's files to download, and the way into the library."""
+    weights = finetuned.file(record.run_id)
+    if not weights.is_file():
+        st.caption("The finetuned network's file is not here any more. Rerun on the Runs page to make it again.")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        _download(record, "safetensors", "Weights (safetensors)")
+        _onnx(record)
+        _use(record)
+    _importing(record)
+
+
+def _download(record: Record, ending: str, label: str) -> None:
+    file = finetuned.file(record.run_id, ending)
+    result = record.result
+    name = f"{result['architecture']}-{result['dataset_name']}-seed{record.spec['seed']}.{ending}"
+    st.download_button(
+        f"{label}, {labels.file_size(file.stat().st_size)}",
+        file.read_bytes,
+        name,
+        "application/octet-stream",
+        key=f"{ending}_{record.run_id}",
+        on_click="ignore",
+        icon=":material/download:",
+        help="The finetuned network with its classifier, class names and how pictures are prepared.",
+    )
+
+
+def _onnx(record: Record) -> None:
+    """ONNX is made once it is asked for, then it can be downloaded."""
+    if finetuned.file(record.run_id, "onnx").is_file():
+        _download(record, "onnx", "ONNX")
+        return
+    key = f"export_{record.run_id}"
+    if st.button("Make ONNX", icon=":material/deployed_code:", help="One file that other runtimes take, pictures in."):
+        st.session_state[key] = queue.submit(Job("export", ExportSpec(record.run_id)))
+    job_id = st.session_state.get(key)
+    if job_id is None:
+        return
+    status = queue.status(job_id)
+    if not status.ended:
+        transfer_controls.wait_for(job_id)
+    elif status.state == "failed":
+        st.error(frame.plain(status.message))
+
+
+def _use(record: Record) -> None:
+    place = st.popover("Use it as a backbone", icon=":material/inventory_2:", help="Put it into the library")
+    with place, st.form(f"use_{record.run_id}", border=False):
+        suggested = library.free_name(f"{record.spec['backbone']}-{record.result['dataset_name']}")
+        name = st.text_input("Name in the library", suggested)
+        if st.form_submit_button("Put it into the library", type="primary"):
+            result = record.result
+            spec = ImportSpec(
+                str(finetuned.file(record.run_id)),
+                name,
+                architecture=result["architecture"],
+                method=result["method"],
+                sparsity=result["sparsity"],
+                upstream=f"{result['upstream']} → {task_label(result['dataset_name'])}",
+                origin=f"finetuned here, run {record.run_id}",
+            )
+            st.session_state[f"import_{record.run_id}"] = queue.submit(Job("import", spec))
+            st.rerun()
+
+
+def _importing(record: Record) -> None:
+    """How the way into the library went, and where the backbone can be used."""
+    job_id = st.session_state.get(f"import_{record.run_id}")
+    if job_id is None:
+        return
+    status = queue.status(job_id)
+    if not status.ended:
+        transfer_controls.wait_for(job_id)
+    elif status.state == "done":
+        st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
+        parts.backbone_links(status.result["name"])
+    else:
+        st.error(frame.plain(status.message))

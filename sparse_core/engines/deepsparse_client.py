@@ -1,0 +1,172 @@
+"""The parent's side of ``deepsparse_worker``: a process with DeepSparse in it, whose memory and commands are shared with it."""
+
+import contextlib
+import json
+import mmap
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparse_core.engines.machine import PeakMemory
+from sparse_core.errors import InputError
+from sparse_core.paths import REPOSITORY
+
+ENVIRONMENT = REPOSITORY / ".venv-deepsparse"
+SCRIPT = Path(__file__).with_name("deepsparse_worker.py")
+
+
+def missing() -> str | None:
+    """Why DeepSparse cannot run here and how to get it, in one line; None where it can."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return f"DeepSparse runs on Linux with an x86-64 processor only; this is {platform.system()} on {platform.machine()}."
+    if (ENVIRONMENT / ".ready").is_file():
+        return None
+    if (ENVIRONMENT / ".failed").is_file():
+        return f"Setting up DeepSparse failed ({ENVIRONMENT / 'log.txt'} says why); 'make deepsparse' tries again."
+    return "DeepSparse is not set up. 'make deepsparse' does it, given a Python from 3.9 to 3.11 (PYTHON=… names one)."
+
+
+class Process:
+    """DeepSparse with one network compiled at one batch size. A process that dies is started again once.
+
+    ``restarts`` counts that, so that a time it fell into is known; ``memory`` began when DeepSparse was loaded. ``onnx`` is the
+    backbone's file, kept till ``close``; ``shape`` (B, 3, S, S). Raises InputError where DeepSparse cannot compile the network
+    and where the process died twice.
+    """
+
+    def __init__(self, onnx: Path, shape: tuple[int, int, int, int], threads: int) -> None:
+        self._onnx, self._shape, self._threads = onnx, shape, threads
+        self._input_descriptor = os.memfd_create("pictures")
+        self._output_descriptor = os.memfd_create("features")
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
+        self._process: subprocess.Popen[str] | None = None
+        self.restarts = 0
+        try:
+            os.ftruncate(self._input_descriptor, 4 * int(np.prod(shape)))
+            self.input = _shared(self._input_descriptor, shape)
+            self._start()
+            self.compiled = self._compile()
+            self.output = _shared(self._output_descriptor, (shape[0], self.compiled["dimensions"]))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Of the process that holds the engine."""
+        assert self._process
+        return self._process.pid
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        """Features (N, D) of pictures (N, 3, S, S) float32, N up to the batch size."""
+        self._require_open()
+        self.input[: len(pictures)] = pictures
+        self.ask("run")
+        return self.output[: len(pictures)].copy()
+
+    def ask(self, what: str, **given: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; a process that dies meanwhile is started again, once."""
+        try:
+            return self._ask(what, **given)
+        except _Died as death:
+            self._start_again(death)
+        return self.ask(what, **given)
+
+    def close(self) -> None:
+        """End the process and give back the memory."""
+        self._stop()
+        for descriptor in (self._input_descriptor, self._output_descriptor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._input_descriptor = self._output_descriptor = -1
+        for shared in ("input", "output"):  # each holds a descriptor and its memory
+            vars(self).pop(shared, None)
+        self._log.close()
+
+    def _start(self) -> None:
+        self._stop()
+        self._log.seek(0)
+        self._log.truncate()
+        descriptors = (self._input_descriptor, self._output_descriptor)
+        self._process = subprocess.Popen(
+            [str(ENVIRONMENT / "bin" / "python"), "-I", str(SCRIPT), *map(str, descriptors)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            pass_fds=descriptors,
+            text=True,
+        )
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # a command that the dead process did not read
+                assert pipe
+                pipe.close()
+        self._process = None
+
+    def _compile(self) -> dict[str, Any]:
+        self.ask("ready")
+        self.memory = PeakMemory(self.pid)
+        return self.ask("compile", onnx=str(self._onnx), shape=self._shape, threads=self._threads)
+
+    def _start_again(self, death: "_Died") -> None:
+        if self.restarts:
+            raise self._gave_up(death) from death
+        self.restarts = 1
+        self._start()
+        self._compile()
+
+    def _ask(self, what: str, **given: Any) -> dict[str, Any]:
+        self._require_open()
+        assert self._process and self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.write(json.dumps({"do": what, **given}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:
+            line = ""
+        if not line:
+            raise _Died(self._process.wait())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise InputError(f"DeepSparse cannot do this network: {answer['error']}")
+        return answer
+
+    def _require_open(self) -> None:
+        if self._process is None:
+            raise InputError("This engine was closed; compile the network again.")
+
+    def _gave_up(self, death: "_Died") -> InputError:
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").strip().splitlines()
+        last = f"; it last said: {said[-1]}" if said and death.code > 0 else ""
+        self._stop()
+        return InputError(
+            f"DeepSparse's process died twice ({_cause(death.code)}{last}). Is there enough memory? Try again, or another engine."
+        )
+
+
+class _Died(Exception):
+    """The process ended; ``code`` is its exit code, below 0 for a signal."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _cause(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _shared(descriptor: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.ndarray(shape, np.float32, mmap.mmap(descriptor, 4 * int(np.prod(shape))))

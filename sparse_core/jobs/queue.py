@@ -1,0 +1,248 @@
+"""Jobs: a spec goes in, runs come out. Submit, follow and cancel work that a worker process does.
+
+A job is a folder ``jobs/<job_id>/`` holding ``job.json`` (what was asked), ``events.jsonl`` (progress, appended by the
+worker), ``cancel`` (present once asked for) and, at the end, ``outcome.json``. ``queue/<lane>/<job_id>`` exists until the
+job has ended. A worker holds a file lock on the job while it works, so a job whose worker was killed is seen to be free and
+is taken up again. There are two lanes with a worker each, so that what answers a page within seconds never waits for hours
+of finetuning. Nothing here imports torch.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparse_core.errors import unknown_name
+from sparse_core.paths import REPOSITORY, atomic_folder, home, write_text
+from sparse_core.specs import specs as specs
+from sparse_core.specs.specs import Job
+
+ENDED = ("done", "failed", "cancelled")
+ATTEMPTS = 3
+CANCEL_GRACE_SECONDS = 5.0
+START_SECONDS = 20.0  # a worker that does not serve by then is taken for dead
+LANES = ("interactive", "long")
+LONG = ("finetune", "estimate_finetune", "speedup")
+LISTED = ("probe", "finetune", "speedup")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a job stands. ``state``: queued, running, done, failed or cancelled.
+
+    ``stage`` says in words what is being done; ``done`` of ``total`` is that stage's progress and ``share`` (0..1) the part
+    of it that is done; ``seconds_left`` is for the whole job, None while it cannot be told; ``result`` is what the job gave
+    (for a probe: the names of its runs).
+    """
+
+    job_id: str
+    job: Job
+    state: str
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    share: float = 0.0
+    seconds_left: float | None = None
+    message: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """True once nothing more will happen."""
+        return self.state in ENDED
+
+
+def submit(job: Job) -> str:
+    """Queue a job, start a worker of its lane where none is at work, and return the job's name."""
+    job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}-{secrets.token_hex(3)}"
+    with atomic_folder(_folder(job_id)) as temporary:
+        (temporary / "job.json").write_text(specs.to_json(job), encoding="utf-8")
+        (temporary / "events.jsonl").touch()
+    lane = lane_of(job)
+    write_text(_queue(lane) / job_id, "")
+    ensure_worker(lane)
+    return job_id
+
+
+def lane_of(job: Job) -> str:
+    """The lane that does this job: finetuning and timing are long (and never at once), the rest is interactive."""
+    return "long" if job.kind in LONG else "interactive"
+
+
+def status(job_id: str) -> Status:
+    """Where the job stands. Raises InputError for a name that is not there."""
+    folder = _folder(job_id)
+    if not (folder / "job.json").is_file():
+        raise unknown_name("job", job_id, (entry.name for entry in _jobs().glob("*")))
+    job = specs.job(json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    outcome = _outcome(folder)
+    if outcome:
+        return Status(job_id, job, outcome["state"], message=outcome["message"], result=outcome["result"])
+    progress: dict[str, Any] = next((event for event in reversed(events(job_id)) if "stage" in event), {})
+    done, total = progress.get("done", 0), progress.get("total", 0)
+    return Status(
+        job_id,
+        job,
+        "running" if _is_locked(folder / "lock") else "queued",
+        stage=progress.get("stage", ""),
+        done=done,
+        total=total,
+        share=progress.get("share", done / total if total else 0.0),
+        seconds_left=progress.get("seconds_left"),
+    )
+
+
+def events(job_id: str) -> list[dict[str, Any]]:
+    """Every event of the job so far, oldest first; a line still being written, or cut off by a full disk, is left out."""
+    file = _folder(job_id) / "events.jsonl"
+    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
+    found: list[dict[str, Any]] = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def cancel(job_id: str) -> None:
+    """Ask for the job to stop. A queued one ends at once, a running one within ``CANCEL_GRACE_SECONDS``."""
+    write_text(_folder(job_id) / "cancel", "")
+    with claim(job_id) as claimed:
+        if claimed and not _outcome(_folder(job_id)):
+            end(job_id, "cancelled", "Cancelled before it began.")
+
+
+def recent(limit: int = 50) -> list[Status]:
+    """The newest jobs that users started, newest first; what pages ask for by themselves is left out."""
+    names = sorted((entry.name for entry in _jobs().glob("[0-9]*")), reverse=True)
+    found = (status(name) for name in names[: 4 * limit])
+    return [entry for entry in found if entry.job.kind in LISTED][:limit]
+
+
+def queued(lane: str | None = None) -> list[str]:
+    """The jobs of a lane (of all by default) that have not ended, oldest first."""
+    lanes = LANES if lane is None else (lane,)
+    return sorted(entry.name for each in lanes if _queue(each).is_dir() for entry in _queue(each).glob("[0-9]*"))
+
+
+def ensure_worker(lane: str = "interactive") -> None:
+    """Start the lane's worker process unless it is at work; it outlives this process and keeps torch loaded.
+
+    One that was started and does not serve yet is waited for: pages ask several times a second.
+    """
+    workers = home() / "workers"
+    workers.mkdir(parents=True, exist_ok=True)
+    if _is_locked(worker_lock(lane)) or _is_starting(lane):
+        return
+    _starting(lane).touch()
+    with open(workers / "log.txt", "ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "sparse_core.jobs.worker", lane],
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def worker_lock(lane: str) -> Path:
+    """The file that the lane's worker holds a lock on while it serves."""
+    return home() / "workers" / f"{lane}.lock"
+
+
+def serves(lane: str) -> None:
+    """Told by the worker once it holds its lock."""
+    _starting(lane).unlink(missing_ok=True)
+
+
+@contextmanager
+def claim(job_id: str) -> Iterator[bool]:
+    """Hold the job's lock, so that no other worker takes it; yields False where another holds it."""
+    with hold(_folder(job_id) / "lock") as held:
+        yield held
+
+
+@contextmanager
+def hold(file: Path) -> Iterator[bool]:
+    """Hold a file lock, which the system lets go when the process dies; yields False where another holds it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_event(job_id: str, event: dict[str, Any]) -> None:
+    """Add one line to the job's events."""
+    line = json.dumps({"time": time.time(), **event}) + "\n"
+    with open(_folder(job_id) / "events.jsonl", "a", encoding="utf-8") as file:
+        file.write(line)
+
+
+def is_cancelled(job_id: str) -> bool:
+    """True once ``cancel`` was called."""
+    return (_folder(job_id) / "cancel").exists()
+
+
+def end(job_id: str, state: str, message: str = "", result: dict[str, Any] | None = None) -> None:
+    """Write how the job ended and take it off the queue. The first ending stands."""
+    folder = _folder(job_id)
+    if not _outcome(folder):
+        document = {"state": state, "message": message, "result": result or {}, "ended_at": time.time()}
+        write_text(folder / "outcome.json", json.dumps(document))
+    for lane in LANES:
+        (_queue(lane) / job_id).unlink(missing_ok=True)
+
+
+def _outcome(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _is_locked(file: Path) -> bool:
+    if not file.exists():
+        return False
+    with hold(file) as held:
+        return not held
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _starting(lane: str) -> Path:
+    return home() / "workers" / f"{lane}.starting"
+
+
+def _is_starting(lane: str) -> bool:
+    try:
+        return time.time() - _starting(lane).stat().st_mtime < START_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _jobs() -> Path:
+    return home() / "jobs"
+
+
+def _folder(job_id: str) -> Path:
+    return _jobs() / Path(job_id).name
+
+
+def _queue(lane: str) -> Path:
+    return home() / "queue" / lane

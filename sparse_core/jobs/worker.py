@@ -1,0 +1,136 @@
+"""The worker process: takes queued jobs one after another and keeps torch loaded between them.
+
+Started by ``sparse_core.jobs.queue.ensure_worker`` as ``python -m sparse_core.jobs.worker LANE``. One worker serves a lane of a home
+folder; it leaves after a while without work.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import sparse_core.networks.architectures  # noqa: F401  loads torchvision while the user still reads, not when the first job comes
+from sparse_core.errors import Cancelled, as_input_error
+from sparse_core.jobs import queue, runner
+from sparse_core.paths import home
+
+IDLE_SECONDS = 900.0
+POLL_SECONDS = 0.05
+RETRY_SECONDS = 5.0
+SLOT_TRIES = 10
+NICENESS = 10
+
+log = logging.getLogger("sparse_core.jobs.worker")
+
+
+def main(lane: str) -> None:
+    """Serve a lane's queue until nothing came for ``IDLE_SECONDS`` or the home folder is gone."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _let_the_page_go_first()
+    for _ in range(SLOT_TRIES):  # whoever asks if a worker is there holds the lock for an instant
+        with queue.hold(queue.worker_lock(lane)) as held:
+            if held:
+                queue.serves(lane)
+                return _serve(home(), lane)
+        time.sleep(0.1)
+
+
+def _let_the_page_go_first() -> None:
+    """Take what the dashboard and the browser leave of the cores, so that they answer while all cores are at work.
+
+    Linux often weighs the processes of one session against another's as groups (man 7 sched, autogroup); a process's own
+    niceness then counts within its session only, and this worker has one of its own.
+    """
+    os.nice(NICENESS)
+    with suppress(OSError):  # another system, or groups are off
+        Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
+
+
+def _serve(folder: Path, lane: str) -> None:
+    idle_since = time.monotonic()
+    while time.monotonic() - idle_since < IDLE_SECONDS and folder.is_dir():
+        job_id = _next_job(lane)
+        if job_id is None:
+            time.sleep(POLL_SECONDS)
+            continue
+        try:
+            with queue.claim(job_id) as claimed:
+                if claimed:
+                    work(job_id)
+        except OSError:  # not even the job's end can be written, as on a full disk
+            log.exception("job %s waits until its folder can be written", job_id)
+            time.sleep(RETRY_SECONDS)
+        idle_since = time.monotonic()
+
+
+def work(job_id: str) -> None:
+    """Do one job and write how it ended, whatever happens short of this process dying."""
+    status = queue.status(job_id)
+    if status.ended:
+        queue.end(job_id, status.state)
+        return
+    starts = starts_in_vain(queue.events(job_id))
+    if starts >= queue.ATTEMPTS:
+        queue.end(job_id, "failed", f"The worker died {starts} times at this job. Is there enough memory? See the log.")
+        return
+    queue.append_event(job_id, {"started": os.getpid()})
+    finished = threading.Event()
+    threading.Thread(target=_enforce_cancel, args=(job_id, finished), daemon=True).start()
+    try:
+        result = runner.run(status.job, lambda event: _report(job_id, event))
+        queue.end(job_id, "done", result=result)
+    except Cancelled:
+        queue.end(job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
+    except Exception as error:  # the worker outlives any job
+        wrong = as_input_error(error)
+        if wrong is not error:
+            log.exception("job %s failed", job_id)
+        fault = f"Something went wrong on our side ({type(error).__name__}). The log has the details."
+        details = {"candidates": list(wrong.candidates) if wrong else [], "keys": getattr(wrong, "keys", {})}
+        queue.end(job_id, "failed", str(wrong or fault), details)
+    finally:
+        finished.set()
+
+
+def starts_in_vain(events: Sequence[dict[str, Any]]) -> int:
+    """How often a job was started since it last came further than ever: one that resumes is not given up while it advances."""
+    furthest: Counter[int] = Counter()  # by what there is in all, such as pictures or epochs
+    starts = 0
+    for event in events:
+        starts += "started" in event
+        done, total = event.get("done", 0), event.get("total", 0)
+        if done > furthest[total]:
+            furthest[total] = done
+            starts = 0
+    return starts
+
+
+def _next_job(lane: str) -> str | None:
+    """The oldest job a user waits for; estimates come after those."""
+    waiting = queue.queued(lane)
+    asked = [job_id for job_id in waiting if not queue.status(job_id).job.kind.startswith("estimate")]
+    return next(iter(asked or waiting), None)
+
+
+def _report(job_id: str, event: dict) -> None:
+    if queue.is_cancelled(job_id):
+        raise Cancelled
+    queue.append_event(job_id, event)
+
+
+def _enforce_cancel(job_id: str, finished: threading.Event) -> None:
+    """End the process when a cancelled job does not stop by itself, as in a download that hangs."""
+    while not finished.wait(0.5):
+        if queue.is_cancelled(job_id) and not finished.wait(queue.CANCEL_GRACE_SECONDS):
+            queue.end(job_id, "cancelled", "Cancelled.")
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,201 @@
+"""Networks as ONNX files: a backbone for an engine, or a whole classifier that needs no other file to be used."""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from sparse_core import __version__
+from sparse_core.datasets.transforms import Transform
+from sparse_core.errors import InputError
+from sparse_core.paths import atomic_file
+
+OPSET = 13  # what DeepSparse 1.8 reads
+
+
+def backbone(module: nn.Module, input_size: int, path: Path, batch_size: int | None = None) -> None:
+    """Write a backbone as ONNX: ``pictures`` (N, 3, S, S) float32, prepared, to ``features`` (N, D); S is ``input_size``.
+
+    N is ``batch_size``, or any where that is None. The file appears whole or not at all. Raises InputError where the
+    network cannot be exported.
+    """
+    pictures = torch.zeros(batch_size or 2, 3, input_size, input_size)
+    _export(module, pictures, path, ["features"], any_batch=batch_size is None)
+
+
+def classifier_network(module: nn.Module, class_names: Sequence[str], transform: Transform, path: Path) -> None:
+    """Write a network with its classifier as ONNX: ``pictures`` (N, crop, crop, 3) uint8 RGB, resized and cropped, any N, to
+    ``logits`` and ``probabilities`` (N, C).
+
+    Scaling and normalisation are part of the graph. The metadata holds ``class_names`` and ``preprocessing`` (how to
+    resize and crop) as JSON. ``module`` gives logits (N, C). Raises InputError where the class names do not match
+    them, and where the network cannot be exported.
+    """
+    pictures = torch.zeros(2, transform.crop, transform.crop, 3, dtype=torch.uint8)
+    network = _Prepared(module, transform).eval()
+    with torch.inference_mode():
+        classes = network(pictures)[0].shape[1]
+    if classes != len(class_names):
+        raise InputError(f"The network tells {classes} classes apart; got {len(class_names)} class names.")
+    preprocessing = {
+        "colours": "RGB",
+        "resize_shorter_side": transform.resize,
+        "interpolation": transform.interpolation,
+        "centre_crop": transform.crop,
+        "values": "uint8, 0 to 255; the network scales and normalises them itself",
+    }
+    metadata = {
+        "class_names": json.dumps(list(class_names), ensure_ascii=False),
+        "preprocessing": json.dumps(preprocessing),
+        "producer": f"Sparse Transfer Lab {__version__}",
+    }
+    _export(network, pictures, path, ["logits", "probabilities"], any_batch=True, metadata=metadata)
+
+
+class _Prepared(nn.Module):
+    """``module`` behind the scaling and normalisation of uint8 pictures (N, H, W, 3)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, module: nn.Module, transform: Transform) -> None:
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", torch.tensor(transform.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(transform.std).view(1, 3, 1, 1))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        x = pictures.permute(0, 3, 1, 2).float() / 255
+        logits = self.module((x - self.mean) / self.std)
+        return logits, logits.softmax(dim=1)
+
+
+def _export(
+    module: nn.Module,
+    pictures: Tensor,
+    path: Path,
+    outputs: list[str],
+    *,
+    any_batch: bool,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    free = {name: {0: "batch"} for name in ("pictures", *outputs)} if any_batch else None
+    with atomic_file(path) as temporary, tempfile.TemporaryDirectory() as folder:
+        traced, folded = Path(folder) / "traced.onnx", Path(folder) / "folded.onnx"
+        _to_onnx(module, pictures, traced, outputs, free)
+        _fold_constants(traced, folded)
+        model = onnx.load(folded)
+        _simplify(model)
+        onnx.helper.set_model_props(model, metadata or {})
+        onnx.checker.check_model(model)
+        onnx.save(model, temporary)
+
+
+def _to_onnx(module: nn.Module, pictures: Tensor, path: Path, outputs: list[str], free: dict[str, Any] | None) -> None:
+    """torch's own exporter, without what it prints: how it deprecates itself, and the whole graph on failure."""
+    try:
+        with warnings.catch_warnings(), _no_output(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                (pictures,),
+                str(path),
+                input_names=["pictures"],
+                output_names=outputs,
+                dynamic_axes=free,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
+        raise InputError(f"This network cannot be exported to ONNX: {reason.rstrip('.')}.") from error
+
+
+@contextlib.contextmanager
+def _no_output() -> Iterator[None]:
+    """Drop what C++ code writes to standard output, where the command line's JSON goes."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(nowhere)
+        os.close(kept)
+
+
+def _fold_constants(traced: Path, folded: Path) -> None:
+    """Compute once what does not depend on the input, such as paddings: DeepSparse does not."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(traced), options, providers=["CPUExecutionProvider"])
+
+
+def _simplify(model: onnx.ModelProto) -> None:
+    """Say padding and pooling the way DeepSparse computes itself: one lone padding sends it to its slow fallback."""
+    graph = model.graph
+    del model.opset_import[:]  # onnxruntime lists every operator set it knows, and DeepSparse refuses some
+    model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    makers = {output: node for node in graph.node for output in node.output}
+    for node in list(graph.node):
+        maker = makers.get(node.input[0])
+        if node.op_type == "ReduceMean" and _attributes(node) == {"axes": [2, 3], "keepdims": 0}:
+            _pool_globally(graph, node)
+        elif maker is not None and maker.op_type == "Pad" and _can_pad(node, makers.get(maker.input[0])):
+            _take_padding(node, maker, constants)
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for node in [node for node in graph.node if node.op_type == "Pad" and node.output[0] not in used]:
+        graph.node.remove(node)
+
+
+def _can_pad(node: onnx.NodeProto, source: onnx.NodeProto | None) -> bool:
+    """Convolutions pad with zeros; max pooling pads with −∞, which is the same where nothing is below zero."""
+    return node.op_type == "Conv" or (node.op_type == "MaxPool" and source is not None and source.op_type == "Relu")
+
+
+def _take_padding(node: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[str, np.ndarray]) -> None:
+    """Move a padding of height and width by constant zeros into the convolution or pooling that follows."""
+    widths = constants.get(pad.input[1])
+    value = constants.get(pad.input[2], np.zeros(())) if len(pad.input) > 2 else np.zeros(())
+    if _attributes(pad).get("mode", b"constant") != b"constant" or widths is None or len(widths) != 8 or value.any():
+        return
+    before, after = widths[:4], widths[4:]
+    if before[:2].any() or after[:2].any():
+        return
+    own = _attributes(node).get("pads", [0, 0, 0, 0])
+    total = [int(left + right) for left, right in zip(own, (*before[2:], *after[2:]), strict=True)]
+    for attribute in [attribute for attribute in node.attribute if attribute.name == "pads"]:
+        node.attribute.remove(attribute)
+    node.attribute.append(onnx.helper.make_attribute("pads", total))
+    node.input[0] = pad.input[0]
+
+
+def _pool_globally(graph: onnx.GraphProto, mean: onnx.NodeProto) -> None:
+    pooled = f"{mean.output[0]}_pooled"
+    place = list(graph.node).index(mean)
+    graph.node.remove(mean)
+    graph.node.insert(place, onnx.helper.make_node("Flatten", [pooled], list(mean.output), name=f"{mean.name}/flatten"))
+    graph.node.insert(
+        place, onnx.helper.make_node("GlobalAveragePool", list(mean.input), [pooled], name=f"{mean.name}/pool")
+    )
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

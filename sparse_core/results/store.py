@@ -1,0 +1,319 @@
+"""The results store: published and measured runs as one tidy relation in DuckDB.
+
+The .duckdb file is a cache of the published tables and the run records, opened by the one process that serves the
+dashboard. Everything else (workers, the command line, tests) asks an in-memory copy. Deleting the file loses nothing.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from sparse_core.errors import InputError, unknown_name
+from sparse_core.paths import PUBLISHED, atomic_file
+from sparse_core.results.records import Record, Records
+
+log = logging.getLogger(__name__)
+
+SOURCES = ("published", "measured")
+
+_SCHEMA = {
+    "source": "VARCHAR",
+    "architecture": "VARCHAR",
+    "upstream": "VARCHAR",
+    "method": "VARCHAR",
+    "sparsity": "DOUBLE",
+    "transfer": "VARCHAR",
+    "dataset": "VARCHAR",
+    "dataset_hash": "VARCHAR",
+    "protocol": "VARCHAR",
+    "seed": "INTEGER",
+    "replicate": "INTEGER",
+    "metric": "VARCHAR",
+    "accuracy_best": "DOUBLE",
+    "accuracy_final": "DOUBLE",
+    "backbone": "VARCHAR",
+    "nonzero_parameters": "BIGINT",
+    "multiply_adds": "BIGINT",
+    "file_size": "BIGINT",
+    "run_id": "VARCHAR PRIMARY KEY",
+    "created_at": "TIMESTAMP",
+    "spec": "VARCHAR",
+}
+COLUMNS = tuple(_SCHEMA)
+
+
+class Store:
+    """Results to read, from memory or from a cache file. One process holds a cache file at a time.
+
+    ``records`` are the measured runs; ``database`` is the cache file, None for memory. A cache file that is damaged or of
+    another version is made again; where another process holds it, or it cannot be written, memory is used.
+    """
+
+    def __init__(self, records: Records | None = None, database: Path | None = None) -> None:
+        self.records = records or Records()
+        self.database = database
+        self._lock = threading.Lock()
+        self._seen: tuple[int, ...] = ()
+        self._inode = 0
+        self._connection = self._open()
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Take in the runs that were added or deleted since; True when anything changed."""
+        with self._lock:
+            if self.database and _inode(self.database) != self._inode:
+                self._connection.close()
+                self._connection, self._seen = self._open(), ()
+            fingerprint = self.records.fingerprint()
+            if fingerprint == self._seen:
+                return False
+            try:
+                _synchronise(self._connection, self.records)
+            except duckdb.Error as error:  # the disk is full: of which kind the error is depends on where it hit
+                if self.database is None:
+                    raise
+                self._connection = self._in_memory(error)
+                _synchronise(self._connection, self.records)
+            self._seen = fingerprint
+            return True
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Changes whenever the rows do; a key for whatever is computed from them."""
+        return (self._inode, *self._seen)
+
+    def results(
+        self,
+        *,
+        source: str = "all",
+        architecture: str | None = None,
+        transfer: str | None = None,
+        methods: Sequence[str] | None = None,
+        datasets: Sequence[str] | None = None,
+        sparsity: tuple[float, float] = (0.0, 1.0),
+    ) -> pd.DataFrame:
+        """One row a run, columns ``COLUMNS``, filtered. None means no filter; ``sparsity`` bounds are inclusive.
+
+        Dense rows pass every method and sparsity filter: they are the baseline the others are held against.
+        """
+        if source not in ("all", *SOURCES):
+            raise unknown_name("source", source, ("all", *SOURCES))
+        conditions: list[tuple[str, list[Any]]] = [("(? = 'all' OR source = ?)", [source, source])]
+        if architecture is not None:
+            conditions.append(("architecture = ?", [architecture]))
+        if transfer is not None:
+            conditions.append(("transfer = ?", [transfer]))
+        if methods is not None:
+            conditions.append(("(method = 'Dense' OR list_contains(?, method))", [list(methods)]))
+        if datasets is not None:
+            conditions.append(("list_contains(?, dataset)", [list(datasets)]))
+        conditions.append(("(method = 'Dense' OR sparsity BETWEEN ? AND ?)", list(sparsity)))
+        where = " AND ".join(clause for clause, _ in conditions)
+        values = [value for _, group in conditions for value in group]
+        return self._frame(
+            f"SELECT * FROM results WHERE {where} "
+            "ORDER BY source DESC, architecture, transfer, method, sparsity, dataset, seed, run_id",
+            values,
+        )
+
+    def values(self, column: str) -> list[str]:
+        """The different values of one column, sorted."""
+        if column not in COLUMNS:
+            raise unknown_name("column", column, COLUMNS)
+        return self._frame(f"SELECT DISTINCT {column} AS value FROM results ORDER BY value")["value"].tolist()
+
+    def export(self, target: Path) -> int:
+        """Write the whole relation as Parquet or CSV, by the target's ending; returns the number of rows."""
+        rows = self.results()
+        if target.suffix not in (".parquet", ".csv"):
+            raise InputError(f"Expected a file ending in .parquet or .csv, got '{target.name}'.")
+        with atomic_file(target) as temporary:
+            if target.suffix == ".csv":
+                rows.to_csv(temporary, index=False)
+            else:
+                rows.to_parquet(temporary, index=False)
+        return len(rows)
+
+    def close(self) -> None:
+        """Let go of the cache file."""
+        self._connection.close()
+
+    def _frame(self, query: str, values: Sequence[Any] = ()) -> pd.DataFrame:
+        with self._lock:
+            return self._connection.execute(query, list(values)).df()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        if self.database is None:
+            return _fresh(":memory:")
+        try:
+            self.database.parent.mkdir(parents=True, exist_ok=True)
+            connection = _cache(self.database)
+            self._inode = _inode(self.database)
+            return connection
+        except (duckdb.IOException, OSError) as error:
+            return self._in_memory(error)
+
+    def _in_memory(self, error: Exception) -> duckdb.DuckDBPyConnection:
+        """The results without the cache file, because of ``error``."""
+        log.warning("The cache %s is not used: %s", self.database, error)
+        self.database = None
+        return _fresh(":memory:")
+
+
+def rebuild(records: Records | None = None, database: Path | None = None) -> int:
+    """Make the cache again from the published tables and the run records; returns the number of rows.
+
+    The new file is built beside the old one and takes its place at once: a dashboard that is running notices and
+    reads on from the new one.
+    """
+    records = records or Records()
+    database = database or default_database(records)
+    with atomic_file(database) as temporary:
+        temporary.unlink()
+        try:
+            with _fresh(str(temporary)) as connection:
+                _synchronise(connection, records)
+                (rows,) = connection.execute("SELECT count(*) FROM results").fetchone() or (0,)
+        finally:
+            Path(f"{temporary}.wal").unlink(missing_ok=True)
+    return rows
+
+
+def default_database(records: Records) -> Path:
+    """The cache file that belongs to these records."""
+    return records.folder / "results.duckdb"
+
+
+def result_row(record: Record) -> dict[str, Any]:
+    """One run record as a row of the relation."""
+    spec, result = record.spec, record.result
+    return {
+        "source": "measured",
+        "architecture": result["architecture"],
+        "upstream": result["upstream"],
+        "method": result["method"],
+        "sparsity": result["sparsity"],
+        "transfer": spec["transfer"],
+        "dataset": result["dataset_name"],
+        "dataset_hash": spec["dataset_hash"],
+        "protocol": result["protocol"],
+        "seed": spec["seed"],
+        "replicate": spec["replicate"],
+        "metric": result["metric"],
+        "accuracy_best": result["accuracy_best"],
+        "accuracy_final": result["accuracy_final"],
+        "backbone": spec["backbone"],
+        "nonzero_parameters": result.get("nonzero_parameters"),  # runs made before sizes were kept have none
+        "multiply_adds": result.get("multiply_adds"),
+        "file_size": result.get("file_size"),
+        "run_id": record.run_id,
+        "created_at": pd.Timestamp(result["created_at"]),
+        "spec": json.dumps(spec, sort_keys=True),
+    }
+
+
+def published_rows() -> pd.DataFrame:
+    """The study's rows as rows of the relation. Their accuracy is the best over a run's epochs; no final one is known."""
+    rows = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
+    same = rows.groupby(["architecture", "transfer", "method", "sparsity", "dataset", "seed"])
+    rows["replicate"] = same.cumcount()
+    rows = rows.rename(columns={"accuracy": "accuracy_best"})
+    rows["run_id"] = [f"published-{number}" for number in range(1, len(rows) + 1)]
+    constants = {
+        "source": "published",
+        "upstream": "ImageNet",
+        "dataset_hash": "",
+        "protocol": "the study's protocol",
+        "metric": "accuracy",
+        "accuracy_final": None,
+        "backbone": "",
+        "nonzero_parameters": None,
+        "multiply_adds": None,
+        "file_size": None,
+        "created_at": None,
+        "spec": "{}",
+    }
+    return rows.assign(**constants)[list(COLUMNS)]
+
+
+def _fresh(location: str) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(location)
+    columns = ", ".join(f"{name} {kind}" for name, kind in _SCHEMA.items())
+    connection.execute(f"CREATE TABLE results ({columns})")
+    _insert(connection, published_rows())
+    connection.execute("CREATE TABLE cache_version AS SELECT ? AS version", [_version()])
+    connection.execute("CHECKPOINT")
+    return connection
+
+
+def _cache(database: Path) -> duckdb.DuckDBPyConnection:
+    """The cache file opened, made again where it has to be. Raises duckdb.IOException where another process holds it."""
+    try:
+        current = _current(database)
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower():
+            raise
+        current = None
+    return current or _remake(database)
+
+
+def _remake(database: Path) -> duckdb.DuckDBPyConnection:
+    database.unlink(missing_ok=True)
+    Path(f"{database}.wal").unlink(missing_ok=True)
+    return _fresh(str(database))
+
+
+def _synchronise(connection: duckdb.DuckDBPyConnection, records: Records) -> None:
+    on_disk = records.ids()
+    query = "SELECT run_id FROM results WHERE source = 'measured'"
+    in_store = {run_id for (run_id,) in connection.execute(query).fetchall()}
+    gone = list(in_store - on_disk)
+    new = [result_row(record) for record in records.read_many(on_disk - in_store)]
+    connection.execute("BEGIN")
+    connection.execute("DELETE FROM results WHERE list_contains(?, run_id)", [gone])
+    if new:
+        _insert(connection, pd.DataFrame(new, columns=list(COLUMNS)))
+    connection.execute("COMMIT")
+    connection.execute("CHECKPOINT")
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, rows: pd.DataFrame) -> None:
+    connection.register("incoming", rows)
+    connection.execute(f"INSERT INTO results SELECT {', '.join(COLUMNS)} FROM incoming")
+    connection.unregister("incoming")
+
+
+def _current(database: Path) -> duckdb.DuckDBPyConnection | None:
+    """The cache as it is; None where it is damaged or of another version, and closed then."""
+    connection = None
+    try:
+        connection = duckdb.connect(str(database))
+        if connection.execute("SELECT version FROM cache_version").fetchone() == (_version(),):
+            return connection
+    except duckdb.IOException:
+        raise
+    except duckdb.Error:
+        pass
+    if connection is not None:
+        connection.close()
+    return None
+
+
+def _version() -> str:
+    table = (PUBLISHED / "transfer_accuracy.csv").read_bytes()
+    return hashlib.sha256(table + repr(_SCHEMA).encode()).hexdigest()[:16]
+
+
+def _inode(file: Path) -> int:
+    try:
+        return os.stat(file).st_ino
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,311 @@
+"""Masks against hand-computed densities, torch's own pruning and a plain sort, on disk, and against bad input."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+from torch import nn
+from torch.nn.utils import prune
+
+from sparse_core.errors import InputError
+from sparse_core.networks import masks, packed_masks
+from sparse_core.networks.masks import Mask
+
+SHAPES = {"a": (1, 1, 3, 3), "b": (8, 1, 3, 3), "c": (16, 8, 3, 3), "d": (9, 8, 1, 1)}
+
+
+@st.composite
+def weights(draw):
+    """A few small layers whose weights are drawn from few values, so that there are many ties."""
+    names = draw(st.lists(st.sampled_from("abcde"), min_size=1, max_size=4, unique=True))
+    sizes = st.tuples(*[st.integers(1, 4)] * 4)
+    seed = draw(st.integers(0, 2**16))
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randint(-3, 4, draw(sizes), generator=generator).float() for name in names}
+
+
+sparsities = st.floats(0, 1, exclude_max=True)
+
+
+def by_sorting(values: torch.Tensor, pruned: int) -> np.ndarray:
+    """Keep all but the first ``pruned`` in order of magnitude, then of index."""
+    flat = values.flatten().abs().numpy()
+    kept = np.ones(len(flat), bool)
+    kept[np.argsort(flat, kind="stable")[:pruned]] = False
+    return kept
+
+
+@given(weights(), sparsities)
+def test_global_top_k_is_a_stable_sort_over_all_weights(weights, sparsity):
+    flat = torch.cat([weight.flatten() for weight in weights.values()])
+    mask = masks.top_k(weights, sparsity)
+    kept = np.concatenate([tensor.flatten().numpy() for tensor in mask.tensors.values()])
+    np.testing.assert_array_equal(kept, by_sorting(flat, round(sparsity * len(flat))))
+
+
+@given(weights(), sparsities)
+def test_uniform_top_k_is_a_stable_sort_in_each_layer(weights, sparsity):
+    for name, kept in masks.top_k(weights, sparsity, "uniform").tensors.items():
+        expected = by_sorting(weights[name], round(sparsity * weights[name].numel()))
+        np.testing.assert_array_equal(kept.flatten().numpy(), expected)
+
+
+@given(weights(), sparsities)
+def test_erk_prunes_the_exact_total_and_each_layer_to_within_a_weight(weights, sparsity):
+    mask = masks.top_k(weights, sparsity, "erk")
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    size = sum(weight.numel() for weight in weights.values())
+    kept = {name: int(tensor.sum()) for name, tensor in mask.tensors.items()}
+    assert size - sum(kept.values()) == round(sparsity * size)
+    for name, density in masks.densities(shapes, sparsity, "erk").items():
+        assert 0 <= density <= 1
+        assert abs(kept[name] - density * weights[name].numel()) < 1 + 1e-6
+    for name, tensor in mask.tensors.items():
+        pruned = weights[name].numel() - kept[name]
+        np.testing.assert_array_equal(tensor.flatten().numpy(), by_sorting(weights[name], pruned))
+
+
+@given(weights(), sparsities, st.sampled_from(masks.DISTRIBUTIONS))
+def test_the_first_layer_stays_whole_when_asked(weights, sparsity, distribution):
+    sizes = [weight.numel() for weight in weights.values()]
+    if distribution != "uniform" and round(sparsity * sum(sizes)) > sum(sizes[1:]):
+        with pytest.raises(InputError, match="With the first layer kept dense the sparsity can be"):
+            masks.top_k(weights, sparsity, distribution, dense_first=True)
+        return
+    first, *others = masks.top_k(weights, sparsity, distribution, dense_first=True).tensors.values()
+    assert bool(first.all())
+    pruned = (
+        [round(sparsity * size) for size in sizes[1:]] if distribution == "uniform" else [round(sparsity * sum(sizes))]
+    )
+    assert sum(int((~kept).sum()) for kept in others) == sum(pruned)
+
+
+def test_erk_densities_computed_by_hand():
+    # Sizes 9, 72, 1,152, 72: 1,305 weights. What remains goes by the sums of the shapes: 8, 15, 30, 19, together 72.
+    # At 96 % 52.2 remain, 0.725 a unit, and no layer exceeds its size.
+    expected = {"a": 5.8 / 9, "b": 10.875 / 72, "c": 21.75 / 1152, "d": 13.775 / 72}
+    assert masks.densities(SHAPES, 0.96, "erk") == pytest.approx(expected)
+    # At 90 % 130.5 remain, 1.8125 a unit: 14.5 for a, which has 9 and stays whole; the others share 121.5 by 64.
+    unit = 121.5 / 64
+    expected = {"a": 1, "b": 15 * unit / 72, "c": 30 * unit / 1152, "d": 19 * unit / 72}
+    assert masks.densities(SHAPES, 0.9, "erk") == pytest.approx(expected)
+    # At 50 % 652.5 remain, 9.0625 a unit: 72.5 for a, 135.9 for b and 172.2 for d, all beyond their sizes.
+    assert masks.densities(SHAPES, 0.5, "erk") == pytest.approx({"a": 1, "b": 1, "c": 499.5 / 1152, "d": 1})
+
+
+def test_uniform_densities():
+    assert masks.densities(SHAPES, 0.9, "uniform", dense_first=True) == pytest.approx(
+        {"a": 1, "b": 0.1, "c": 0.1, "d": 0.1}
+    )
+
+
+def test_given_densities_keep_that_share_of_the_largest_weights_of_each_layer():
+    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Conv2d(2, 1, 1, bias=False))
+    network[0].weight.data = torch.tensor([4.0, -1, 3, -2, 8, 7, 6, -5]).view(2, 1, 2, 2)
+    mask = masks.with_densities(network, {"0.weight": 0.5, "1.weight": 1.0})
+    assert mask.tensors["0.weight"].flatten().tolist() == [False, False, False, False, True, True, True, True]
+    assert mask.tensors["1.weight"].all()
+    with pytest.raises(InputError, match=r"1\.weight is only in one"):
+        masks.with_densities(network, {"0.weight": 0.5})
+
+
+def test_scores_decide_in_place_of_magnitudes():
+    weights = {"w": torch.tensor([[4.0, 3.0], [2.0, 1.0]])}
+    mask = masks.top_k(weights, 0.5, scores={"w": torch.tensor([[0.0, 1.0], [-2.0, 3.0]])})
+    assert mask.tensors["w"].tolist() == [[False, True], [False, True]]
+
+
+def test_global_magnitude_pruning_is_that_of_torch():
+    torch.manual_seed(0)
+    module = torchvision.models.resnet18(weights=None)
+    mask = masks.magnitude(module, 0.7)
+    convolutions = [(layer, "weight") for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+    prune.global_unstructured(convolutions, prune.L1Unstructured, amount=0.7)
+    for name, kept in mask.tensors.items():
+        layer = module.get_submodule(name.removesuffix(".weight"))
+        assert torch.equal(kept, layer.weight_mask.bool())
+
+
+def test_ties_go_by_lowest_index():
+    module = nn.Conv2d(1, 4, 1, bias=False)
+    module.weight.data.fill_(0.5)
+    assert masks.magnitude(module, 0.5).tensors["weight"].flatten().tolist() == [False, False, True, True]
+
+
+@given(weights(), sparsities)
+@settings(max_examples=30)
+def test_a_mask_comes_back_from_disk_as_it_was(tmp_path_factory, weights, sparsity):
+    path = tmp_path_factory.mktemp("mask") / "mask.safetensors"
+    mask = masks.top_k(weights, sparsity)
+    masks.save(mask, path)
+    again = masks.load(path)
+    assert again == mask
+    assert list(again.tensors) == list(mask.tensors)
+
+
+def test_a_mask_on_disk_takes_a_bit_a_weight(tmp_path):
+    mask = masks.magnitude(torchvision.models.resnet18(weights=None), 0.5)
+    masks.save(mask, tmp_path / "mask")
+    weights = sum(kept.numel() for kept in mask.tensors.values())
+    assert (tmp_path / "mask").stat().st_size < weights / 8 + 8000
+
+
+@given(weights(), sparsities, sparsities)
+def test_overlap_is_counted_weight_by_weight(weights, one, other):
+    a, b = masks.top_k(weights, one), masks.top_k(weights, other)
+    kept = [{(name, *place) for name, t in m.tensors.items() for place in t.nonzero().tolist()} for m in (a, b)]
+    either = len(kept[0] | kept[1])
+    expected = len(kept[0] & kept[1]) / either if either else 1.0
+    packed = [{name: np.packbits(kept.numpy().ravel()) for name, kept in m.tensors.items()} for m in (a, b)]
+    for first, second in (packed, reversed(packed)):
+        assert packed_masks.iou(packed_masks.overlaps(first, second).values()) == pytest.approx(expected)
+    for pair in packed_masks.overlaps(packed[0], packed[0]).values():
+        assert packed_masks.iou([pair]) == 1
+
+
+@given(weights(), sparsities)
+def test_a_network_pruned_by_a_mask_has_its_sparsity_and_no_violation(weights, sparsity):
+    module = nn.ModuleDict({name: nn.Conv2d(w.shape[1], w.shape[0], w.shape[2:]) for name, w in weights.items()})
+    mask = masks.top_k(module, sparsity)
+    pruned = sum(int((~kept).sum()) for kept in mask.tensors.values())
+    assert masks.violations(module, mask) == pruned
+    masks.apply(module, mask)
+    assert masks.violations(module, mask) == 0
+    assert masks.sparsity(module) == masks.sparsity(mask)
+    assert masks.sparsity(mask).total == pruned / sum(kept.numel() for kept in mask.tensors.values())
+    assert masks.from_zeros(module) == mask
+
+
+def test_whole_network_sparsity_counts_the_classifier_but_no_bias_and_no_batch_norm():
+    module = nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 4))
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    module[0].weight.data.view(-1)[:6] = 1.0
+    module[3].weight.data.view(-1)[:2] = float("nan")
+    assert masks.sparsity(module) == masks.Sparsity(0.25, {"0.weight": 0.25})
+    assert masks.network_sparsity(module) == masks.Sparsity(0.5, {"0.weight": 0.25, "3.weight": 0.75})
+    assert masks.network_sparsity({"w": torch.tensor([0.0, 1.0])}).total == 0.5
+
+
+def test_a_pruned_weight_that_is_not_a_number_is_a_violation():
+    module = nn.Conv2d(1, 2, 1)
+    module.weight.data = torch.tensor([float("nan"), -0.0]).view(2, 1, 1, 1)
+    assert masks.violations(module, Mask({"weight": torch.zeros(2, 1, 1, 1, dtype=torch.bool)})) == 1
+
+
+def test_a_mask_meets_its_weights_on_their_device():
+    module = nn.Conv2d(1, 2, 1, device="meta")
+    ((weight, kept),) = masks._pairs(module, Mask({"weight": torch.ones(2, 1, 1, 1, dtype=torch.bool)}))
+    assert kept.device == weight.device == torch.device("meta")
+
+
+def test_masks_are_equal_where_they_keep_the_same():
+    kept = torch.tensor([True, False])
+    assert Mask({"w": kept}) == Mask({"w": kept.clone()})
+    assert Mask({"w": kept}) != Mask({"w": ~kept})
+    assert Mask({"w": kept}) != Mask({"v": kept})
+    assert Mask({"w": kept}) != Mask({"w": kept.view(2, 1)})
+    assert Mask({"w": kept}) != {"w": kept}
+
+
+def test_tensors_of_zeros_and_ones_become_a_mask():
+    expected = Mask({"w": torch.tensor([True, False])})
+    for dtype in (torch.float32, torch.uint8, torch.bool):
+        assert masks.from_tensors({"w": torch.tensor([1, 0], dtype=dtype)}) == expected
+
+
+def test_what_no_mask_can_be_is_refused():
+    with pytest.raises(InputError, match="at least one weight"):
+        Mask({})
+    with pytest.raises(InputError, match=r"boolean tensors; 'w' is torch\.float32"):
+        Mask({"w": torch.ones(2)})
+    with pytest.raises(InputError, match="boolean tensors; 'w' is list"):
+        Mask({"w": [True]})
+    with pytest.raises(InputError, match="with elements"):
+        Mask({"w": torch.ones(0, dtype=torch.bool)})
+    with pytest.raises(InputError, match="text that is not empty"):
+        Mask({"": torch.ones(1, dtype=torch.bool)})
+    with pytest.raises(InputError, match="only 0 and 1"):
+        masks.from_tensors({"w": torch.tensor([0.5])})
+    with pytest.raises(InputError, match="only 0 and 1"):
+        masks.from_tensors({"w": torch.tensor([float("nan")])})
+
+
+def test_top_k_refuses_what_it_cannot_do():
+    weights = {"w": torch.ones(2, 2)}
+    for sparsity in (1.0, -0.1, float("nan")):
+        with pytest.raises(InputError, match="sparsity must be in"):
+            masks.top_k(weights, sparsity)
+    with pytest.raises(InputError, match="Unknown distribution 'ERK'"):
+        masks.top_k(weights, 0.5, "ERK")
+    with pytest.raises(InputError, match="no convolution"):
+        masks.top_k(nn.Linear(2, 2), 0.5)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        masks.top_k({"w": torch.tensor([1.0, float("inf")])}, 0.5)
+    with pytest.raises(InputError, match=r"Expected scores of shape \(2, 2\) for 'w'; got missing"):
+        masks.top_k(weights, 0.5, scores={})
+    with pytest.raises(InputError, match=r"got \(4,\)"):
+        masks.top_k(weights, 0.5, scores={"w": torch.ones(4)})
+    with pytest.raises(InputError, match="follow from the weights"):
+        masks.densities(SHAPES, 0.5, "global")
+
+
+def test_a_mask_of_another_network_is_refused_and_nothing_is_touched():
+    module = nn.Conv2d(1, 2, 1)
+    before = module.weight.clone()
+    for wrong in ({"weight": torch.zeros(2, 1, dtype=torch.bool)}, {"other": torch.zeros(1, dtype=torch.bool)}):
+        for use in (masks.apply, masks.violations):
+            with pytest.raises(InputError, match="mask"):
+                use(module, Mask(wrong))
+    assert torch.equal(module.weight, before)
+
+
+def test_damaged_and_other_files_are_refused(tmp_path):
+    path = tmp_path / "mask.safetensors"
+    masks.save(Mask({"w": torch.tensor([True, False, True]), "v": torch.ones(20, dtype=torch.bool)}), path)
+    good = path.read_bytes()
+    tensors = load_file(path)
+    metadata = {"format": packed_masks.FORMAT, "shapes": json.dumps({"w": [3], "v": [20]}), "sha256": "0"}
+    with pytest.raises(InputError, match="no mask file"):
+        masks.load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="not a mask file"):
+        masks.load(tmp_path)
+    for bytes_ in (b"", b"junk", good[: len(good) // 2], good[:-1], b"\xff" * 8 + good[8:]):
+        path.write_bytes(bytes_)
+        with pytest.raises(InputError, match="not a mask file, or it is damaged"):
+            masks.load(path)
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(InputError, match="not those that were written"):
+        masks.load(path)
+    for change, words in (
+        ({"format": "other"}, "does not name the format"),
+        ({"shapes": json.dumps({"w": [3]})}, "do not fit the shapes"),
+        ({"shapes": json.dumps({"w": [300], "v": [20]})}, "do not fit the shapes"),
+        ({"shapes": json.dumps({"w": [-3], "v": [20]})}, "cannot be"),
+        ({"shapes": json.dumps({"w": [3.0], "v": [20]})}, "cannot be"),
+        ({"shapes": "[[" * 100_000}, "does not say the shapes"),
+        ({"shapes": "{}"}, "cannot be"),
+        ({}, "not those that were written"),
+    ):
+        save_file(tensors, path, {**metadata, **change})
+        with pytest.raises(InputError, match=words):
+            masks.load(path)
+    save_file({"w": np.ones(1, np.float32), "v": tensors["v"]}, path, metadata)
+    with pytest.raises(InputError, match="do not fit the shapes"):
+        masks.load(path)
+    save_file(tensors, path)
+    with pytest.raises(InputError, match="does not name the format"):
+        masks.load(path)
+
+
+def test_reading_masks_costs_no_torch():
+    script = "import sys; from sparse_core import packed_masks; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

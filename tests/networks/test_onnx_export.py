@@ -1,0 +1,159 @@
+"""Exported networks against torch, run by ONNX Runtime: backbones of every architecture, and a classifier with all it needs."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from sparse_core.datasets import transforms
+from sparse_core.errors import InputError
+from sparse_core.networks import architectures, finetuned, onnx_export
+from sparse_core.networks.backbones import Backbone, BackboneCard
+from sparse_core.transfer.finetune import Network
+
+DEEPER = ("resnet32", "resnet44", "resnet56")  # more of resnet20's blocks
+VARIANTS = [
+    (name, variant)
+    for name, known in architectures.ARCHITECTURES.items()
+    for variant in known.variants
+    if name not in DEEPER
+]
+
+
+def run(path, pictures):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"pictures": pictures})
+
+
+def operators(path):
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.fixture(params=VARIANTS, ids="-".join)
+def network(request):
+    torch.manual_seed(0)
+    return architectures.build(*request.param).eval()
+
+
+def test_a_backbone_gives_torchs_features(network, tmp_path):
+    path = tmp_path / "backbone.onnx"
+    onnx_export.backbone(network, 64, path, batch_size=2)
+    onnx.checker.check_model(str(path), full_check=True)
+    pictures = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pictures)).numpy()
+    (features,) = run(path, pictures)
+    np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
+    assert onnx.load(path).opset_import[0].version == onnx_export.OPSET
+
+
+@pytest.mark.parametrize("size", [63, 64])
+def test_padding_that_is_not_symmetric_moves_into_the_convolution(size, tmp_path):
+    torch.manual_seed(0)
+    network = architectures.build("efficientnet_lite0").eval()
+    path = tmp_path / "backbone.onnx"
+    onnx_export.backbone(network, size, path, batch_size=1)
+    assert set(operators(path)) == {"Conv", "Clip", "Add", "GlobalAveragePool", "Flatten"}
+    pictures = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(pictures)).numpy()
+    np.testing.assert_allclose(run(path, pictures)[0], expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_max_pooling_takes_zeros_only_where_nothing_is_below_zero(tmp_path):
+    pooling = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, stride=2), nn.Flatten())
+    pictures = -np.ones((1, 3, 8, 8), np.float32)
+    with torch.no_grad():
+        for name, network, padded in (
+            ("below.onnx", pooling, ["Pad", "MaxPool"]),
+            ("relu.onnx", nn.Sequential(nn.ReLU(), pooling), ["Relu", "MaxPool"]),
+        ):
+            onnx_export.backbone(network, 8, tmp_path / name, batch_size=1)
+            assert operators(tmp_path / name)[: len(padded)] == padded
+            expected = network(torch.from_numpy(pictures)).numpy()
+            np.testing.assert_array_equal(run(tmp_path / name, pictures)[0], expected)
+
+
+def test_a_backbone_without_a_batch_size_takes_any(tmp_path):
+    network = architectures.build("resnet20").eval()
+    path = tmp_path / "backbone.onnx"
+    onnx_export.backbone(network, 32, path)
+    for batch in (1, 5):
+        assert run(path, np.zeros((batch, 3, 32, 32), np.float32))[0].shape == (batch, 64)
+
+
+@pytest.mark.parametrize("architecture", ["resnet20", "efficientnet_lite0"])
+def test_a_classifier_takes_pictures_as_they_are(architecture, tmp_path):
+    torch.manual_seed(0)
+    transform = architectures.ARCHITECTURES[architecture].transform
+    body = architectures.build(architecture)
+    network = nn.Sequential(body, nn.Linear(body.dimensions, 3)).eval()
+    path = tmp_path / "network.onnx"
+    onnx_export.classifier_network(network, ["cat", "dög", "cow"], transform, path)
+
+    values = np.random.default_rng(0).integers(0, 256, (3, 300, 260, 3), dtype=np.uint8)
+    pictures = np.stack([transforms.prepare(Image.fromarray(value), transform) for value in values])
+    mean, std = np.float32(transform.mean), np.float32(transform.std)
+    prepared = ((pictures / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(prepared)).numpy()
+    logits, probabilities = run(path, pictures)
+    np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(probabilities, np.exp(expected) / np.exp(expected).sum(1, keepdims=True), atol=1e-4)
+
+    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(metadata["class_names"]) == ["cat", "dög", "cow"]
+    preprocessing = json.loads(metadata["preprocessing"])
+    assert (preprocessing["resize_shorter_side"], preprocessing["centre_crop"]) == (transform.resize, transform.crop)
+    assert preprocessing["interpolation"] == transform.interpolation
+
+
+@pytest.mark.parametrize(
+    ("dataset", "label"), [("cifar10", "CIFAR-10"), ("digits", "Digits"), ("my pictures", "my pictures")]
+)
+def test_a_finetuned_network_tells_what_it_was_trained_on(dataset, label):
+    body = architectures.build("resnet20", "A")
+    card = BackboneCard("tiny", "resnet20", "ImageNet", "Magnitude", 0.6, "file", "", True)
+    backbone = Backbone(card, body, 64, transforms.CIFAR, "hash", 0.6, mask=None, variant="A")
+    network = Network(body, 2, 64, 0)
+    finetuned.save(network, backbone, ["cat", "dog"], finetuned.file("run"), dataset)
+    told = {"architecture": "resnet20", "method": "Magnitude", "dataset": label, "upstream": f"ImageNet → {label}"}
+    metadata = finetuned.load(finetuned.file("run"))[1]
+    assert {name: metadata[name] for name in told} == told
+    in_onnx = {entry.key: entry.value for entry in onnx.load(finetuned.export_onnx("run")).metadata_props}
+    assert {name: in_onnx[name] for name in told} == told
+    assert json.loads(in_onnx["class_names"]) == ["cat", "dog"]
+
+
+def test_class_names_must_match_the_network(tmp_path):
+    network = nn.Sequential(architectures.build("resnet20"), nn.Linear(64, 3)).eval()
+    with pytest.raises(InputError, match="3 classes apart; got 2 class names"):
+        onnx_export.classifier_network(network, ["cat", "dog"], transforms.CIFAR, tmp_path / "network.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+class Spectrum(nn.Module):
+    """A network with an operator that ONNX lacks."""
+
+    def forward(self, pictures):
+        return torch.fft.fft(pictures.mean((1, 2))).real
+
+
+def test_a_network_that_cannot_be_exported_is_one_line(tmp_path, capfd):
+    with pytest.raises(InputError, match=r"cannot be exported to ONNX: .*fft_fft") as refusal:
+        onnx_export.backbone(Spectrum(), 32, tmp_path / "backbone.onnx", 1)
+    assert "\n" not in str(refusal.value)
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_exporting_prints_nothing_and_leaves_nothing_else(tmp_path, capfd, recwarn):
+    onnx_export.backbone(architectures.build("resnet20").eval(), 32, tmp_path / "backbone.onnx", 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["backbone.onnx"]
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list

@@ -1,0 +1,413 @@
+"""Structure against numbers worked out by hand, torch's own counter, and networks from which the dead was really removed."""
+
+import copy
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sparse_core.errors import InputError
+from sparse_core.networks import architectures, channels, masks, structure
+from sparse_core.networks.backbones import BackboneCard
+
+VARIANTS = [(name, variant) for name, known in architectures.ARCHITECTURES.items() for variant in known.variants]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small networks: threads that wait for each other cost more than they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Toy(nn.Module):
+    """Three convolutions: 3×3, 1×1, 3×3, on 8 × 8 pictures."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 3, 1, bias=False), nn.BatchNorm2d(3)
+        self.conv3 = nn.Conv2d(3, 2, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.relu(self.bn2(self.conv2(x)))
+        return self.conv3(x).mean(dim=(2, 3))
+
+
+@pytest.fixture
+def toy():
+    """Of conv1 only filter 3 matters: 0 is cut off by ReLU, 1 is a constant before a 1×1 convolution, 2 is ignored.
+
+    Of conv2 filter 0 is a constant of 0.7 before a padded convolution, so it matters; 1 is not pruned but all it sees is
+    the dead filter 0; 2 matters.
+    """
+    torch.manual_seed(0)
+    module = Toy().eval()
+    with torch.no_grad():
+        module.conv1.weight[:2] = 0
+        module.bn1.bias[:] = torch.tensor([-1.0, 0.5, 0.2, 0.1])
+        module.conv2.weight[:] = torch.tensor([[0.0, 0, 0, 0], [2, 0, 0, 0], [1, 3, 0, 4]])[:, :, None, None]
+        module.bn2.bias[:] = torch.tensor([0.7, 0.0, 0.3])
+    return module
+
+
+def test_structure_of_a_toy_network_by_hand(toy):
+    found = structure.analyse(toy, 8)
+    assert [dataclasses.astuple(layer) for layer in found.layers] == [
+        ("conv1", (4, 3, 3, 3), 1, 0.5, 4, 2, 3, 3, 0, 0, (8, 8), 108, 54, 6912, 3456, 81, 5184),
+        ("conv2", (3, 4, 1, 1), 1, pytest.approx(8 / 12), 3, 1, 1, 4, 1, 3, (8, 8), 12, 4, 768, 256, 10, 640),
+        ("conv3", (2, 3, 3, 3), 1, 0.0, 2, 0, 0, 3, 0, 1, (8, 8), 54, 54, 3456, 3456, 18, 1152),
+    ]
+    assert found.sparsity == pytest.approx(62 / 174)
+    assert found.parameters == 108 + 12 + 54 + 14
+    # bn2's factors are all 1, and one of its shifts is 0
+    assert found.nonzero == 54 + 4 + 54 + 13
+    assert (found.multiply_adds, found.multiply_adds_sparse) == (6912 + 768 + 3456, 3456 + 256 + 3456)
+    assert found.bytes_dense == 4 * (188 + 14)
+    # masks of 14, 2 and 7 bytes; conv3, which has no zeros, is smaller without one
+    assert found.bytes_sparse == 4 * 28 + (14 + 4 * 54) + (2 + 4 * 4) + 4 * 54
+    assert found.filters_pruned_share == pytest.approx(3 / 9)
+    assert found.mean_layer_filters_pruned_share == pytest.approx((2 / 4 + 1 / 3 + 0) / 3)
+    assert found.filters_dead_share == pytest.approx(4 / 9)
+    # the BatchNorms lose three channels and one
+    assert found.parameters_removable == 81 + 10 + 18 + 2 * (3 + 1)
+    assert found.multiply_adds_removable == 5184 + 640 + 1152
+
+
+def test_a_toy_network_without_its_dead_channels_computes_the_same(toy):
+    small = without_dead(toy, 8)
+    assert small.conv1.weight.shape == (1, 3, 3, 3)
+    assert small.conv2.weight.shape == (2, 1, 1, 1)
+    assert_same_output(toy, small, 8)
+    gone = sum(parameter.numel() for parameter in toy.parameters()) - sum(p.numel() for p in small.parameters())
+    # the constant 0.5 of conv1's filter 1 moved into a bias that conv2 did not have
+    assert structure.analyse(toy, 8).parameters_removable == gone + small.conv2.bias.numel()
+
+
+def test_a_constant_counts_as_it_says():
+    """The same filter, dead where its constant is 0 or meets a 1×1 convolution, alive where it meets a padded one."""
+
+    def dead(shift: float, kernel: int) -> int:
+        network = nn.Sequential(
+            nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, kernel, padding=kernel // 2)
+        )
+        network[0].weight.data[0] = 0
+        network[1].bias.data[0] = shift
+        return structure.analyse(network.eval(), 8).layers[0].filters_dead
+
+    assert [dead(-0.5, 1), dead(-0.5, 3), dead(0.5, 1), dead(0.5, 3)] == [1, 1, 1, 0]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("factor", [0.0, 1.0])
+def test_behind_a_negative_variance_nothing_is_constant(factor):
+    network = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1))
+    network[0].weight.data[0] = 0
+    network[1].running_var[0] = -1.0
+    network[1].weight.data[0] = factor
+    assert structure.analyse(network.eval(), 8).layers[0].filters_dead == 0
+
+
+def test_a_stream_loses_a_channel_only_where_every_producer_is_zero():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.a, self.b = (nn.Conv2d(channels, 3, 1, bias=False) for channels in (3, 3, 3))
+            self.head = nn.Conv2d(3, 1, 1)
+
+        def forward(self, x):
+            x = torch.relu(self.stem(x))
+            x = torch.relu(x + self.a(x))
+            return self.head(torch.relu(x + self.b(x)))
+
+    network = Residual()
+    network.stem.weight.data[:2] = 0
+    network.a.weight.data[:2] = 0
+    network.b.weight.data[[0, 2]] = 0
+    found = {layer.name: layer for layer in structure.analyse(network, 4).layers}
+    assert [found[name].filters_pruned for name in ("stem", "a", "b")] == [2, 2, 2]
+    assert [found[name].filters_dead for name in ("stem", "a", "b")] == [1, 1, 1]
+    assert (found["a"].channels_dead, found["head"].channels_dead) == (1, 1)
+    network.head.weight.data[:, 1] = 0  # nobody needs channel 1 at the end now, only a and b, for each other
+    network.a.weight.data[2, 1] = network.b.weight.data[1, 1] = 0
+    assert structure.analyse(network, 4).layers[0].filters_dead == 2
+
+
+def test_a_collapsed_block_frees_everything_before_it():
+    network = architectures.build("resnet20", "B").eval()
+    network.layer1[1].conv2.weight.data.zero_()
+    found = {layer.name: layer for layer in structure.analyse(network, 32).layers}
+    conv1, conv2 = found["layer1.1.conv1"], found["layer1.1.conv2"]
+    assert (conv1.filters_dead, conv2.channels_dead, conv2.filters_dead) == (16, 16, 0)
+    assert conv2.parameters_removable == conv2.parameters
+
+
+def test_concatenated_and_grouped_channels_keep_their_places():
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, 1)
+            self.grouped = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+            self.head = nn.Conv2d(4, 1, 1)
+
+        def forward(self, x):
+            return self.head(torch.relu(self.grouped(torch.cat([self.left(x), self.right(x)], dim=1))))
+
+    network = Joined()
+    network.head.weight.data[:, 3] = 0
+    network.grouped.weight.data[2, 1] = 0  # of the second group, whose second channel only filter 3 sees now
+    found = {layer.name: layer for layer in structure.analyse(network, 6).layers}
+    assert [found[name].filters_dead for name in ("left", "right", "grouped")] == [0, 1, 1]
+    assert (found["grouped"].channels, found["grouped"].channels_dead, found["grouped"].channels_pruned) == (4, 1, 0)
+    # the first group keeps 2 × 2 pairs, the second 1 × 1
+    assert found["grouped"].parameters_removable == 9 * (8 - 5) + 1
+
+
+def test_what_is_not_known_keeps_everything_alive():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)
+
+        def forward(self, x):
+            return self.second(torch.cumsum(self.first(x), dim=1))
+
+    network = Odd()
+    network.first.weight.data[0] = 0
+    network.second.weight.data[:, 0] = 0
+    first, second = structure.analyse(network, 4).layers
+    assert (first.filters_pruned, first.filters_dead, second.channels_pruned, second.channels_dead) == (1, 0, 1, 0)
+
+
+@pytest.mark.parametrize(("architecture", "variant"), VARIANTS)
+def test_every_architecture_computes_the_same_without_its_dead_channels(architecture, variant):
+    module = architectures.build(architecture, variant)
+    prune_at_random(module, seed=1)
+    size = 32 if architecture.startswith("resnet") else 64
+    found = structure.analyse(module, size)
+    assert sum(layer.filters_dead for layer in found.layers) > 20
+    small = without_dead(module, size)
+    assert_same_output(module, small, size)
+    counted = {name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)}
+    assert {layer.name for layer in found.layers} == counted
+    biases = sum(
+        layer.bias.numel() for layer in small.modules() if isinstance(layer, nn.Conv2d) and layer.bias is not None
+    )
+    gone = sum(p.numel() for p in module.parameters()) - sum(p.numel() for p in small.parameters()) + biases
+    assert found.parameters_removable == gone
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["A", "B"]))
+@settings(max_examples=8, deadline=None)
+def test_nothing_that_is_called_dead_matters(seed, variant):
+    module = architectures.build("resnet20", variant)
+    prune_at_random(module, seed)
+    assert_same_output(module, without_dead(module, 16), 16)
+
+
+@pytest.mark.parametrize(("architecture", "variant"), VARIANTS)
+def test_multiply_adds_are_those_that_torch_counts(architecture, variant):
+    module = architectures.build(architecture, variant).eval()
+    size = architectures.ARCHITECTURES[architecture].transform.crop
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        copy.deepcopy(module).to("meta")(torch.empty(1, 3, size, size))
+    found = structure.analyse(module, size)
+    assert 2 * found.multiply_adds == counter.get_total_flops()
+    assert found.parameters == sum(parameter.numel() for parameter in module.parameters())
+    assert found.multiply_adds_removable == found.parameters_removable == 0
+
+
+def test_a_whole_resnet50_has_the_figures_that_torchvision_names():
+    meta = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta
+    found = structure.analyse(torchvision.models.resnet50(weights=None).eval(), 224)
+    assert found.parameters == meta["num_params"]
+    assert round(found.multiply_adds / 1e9, 3) == meta["_ops"]
+    assert found.bytes_dense / 2**20 == pytest.approx(meta["_file_size"], rel=2e-3)
+
+
+def test_sparse_numbers_follow_the_mask():
+    module = architectures.build("resnet20", "B").eval()
+    mask = masks.top_k(module, 0.9)
+    masks.apply(module, mask)
+    found = structure.analyse(module, 32)
+    assert found.sparsity == masks.sparsity(mask).total
+    for layer in found.layers:
+        kept = mask.tensors[f"{layer.name}.weight"]
+        assert layer.nonzero == int(kept.sum())
+        assert layer.multiply_adds_sparse == layer.nonzero * math.prod(layer.output)
+        assert layer.filters_pruned == int((~kept.flatten(1).any(1)).sum())
+        assert layer.channels_pruned == int((~kept.transpose(0, 1).flatten(1).any(1)).sum())
+
+
+def test_the_picture_of_a_mask_is_the_share_kept_in_each_cell():
+    kept = np.array([[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]], bool)
+    np.testing.assert_array_equal(structure.picture(kept.reshape(4, 2, 3, 1), 10, 10), kept)
+    np.testing.assert_array_equal(structure.picture(kept, 2, 3), [[0.75, 0, 0.75], [0.5, 0.5, 0.5]])
+    assert structure.picture(np.ones((7, 3, 3, 3), bool), 3, 5).tolist() == [[1.0] * 5] * 3
+
+
+def test_a_backbones_structure_is_kept_by_its_hash(home, monkeypatch):
+    backbone = make_backbone()
+    found = structure.of(backbone)
+    assert structure.recall(backbone.hash) == structure.recall_card(backbone.card) == found
+    assert found == dataclasses.replace(structure.analyse(backbone.module, 32), hash=backbone.hash)
+    assert masks.load(structure.mask_file(backbone.hash)) == backbone.mask
+    monkeypatch.setattr(structure, "analyse", None)  # not needed again
+    assert structure.of(backbone) == found
+
+
+def test_what_is_kept_goes_stale_when_the_card_changes_or_the_file_is_damaged(home):
+    backbone = make_backbone()
+    found = structure.of(backbone)
+    assert structure.recall_card(dataclasses.replace(backbone.card, sparsity=0.5)) is None
+    assert structure.recall_card(dataclasses.replace(backbone.card, name="other")) is None
+    weights = home / "backbones" / f"{backbone.card.name}.pth"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"another network")
+    assert structure.recall_card(backbone.card) is None
+    weights.unlink()
+    assert structure.recall_card(backbone.card) == found
+    file = home / "structure" / f"{backbone.hash}.json"
+    for text in ("", "{", json.dumps({"input_size": 3})):
+        file.write_text(text)
+        assert structure.recall(backbone.hash) is None
+        assert structure.of(backbone) == found
+    structure.mask_file(backbone.hash).unlink()
+    assert structure.recall(backbone.hash) is None
+
+
+def test_reading_what_is_kept_costs_no_torch(home):
+    structure.of(make_backbone())
+    script = (
+        "import sys; from sparse_core import structure; found = structure.recall('abc');"
+        "assert found.layers; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_networks_that_cannot_be_followed_are_refused():
+    class Choosy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x):
+            return self.conv(x) if x.sum() > 0 else x
+
+    class Twice(Choosy):
+        def forward(self, x):
+            return self.conv(self.conv(x))
+
+    with pytest.raises(InputError, match="cannot be followed"):
+        structure.analyse(Choosy(), 8)
+    with pytest.raises(InputError, match="'conv' is used in two places"):
+        structure.analyse(Twice(), 8)
+    with pytest.raises(InputError, match="no convolution"):
+        structure.analyse(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), 2)
+    with pytest.raises(InputError, match="cannot be followed"):
+        structure.analyse(nn.Sequential(nn.Conv2d(5, 3, 1)), 8)
+
+
+def make_backbone():
+    from types import SimpleNamespace
+
+    card = BackboneCard("small/one", "resnet20", "CIFAR-10", "Magnitude", 0.8, "file", "", True)
+    module = architectures.build("resnet20", "A").eval()
+    mask = masks.top_k(module, 0.8)
+    masks.apply(module, mask)
+    with torch.no_grad():
+        module.conv1.weight[mask.tensors["conv1.weight"]] = 0  # kept, and 0 all the same: only the mask tells
+    return SimpleNamespace(card=card, module=module, mask=mask, hash="abc", transform=SimpleNamespace(crop=32))
+
+
+def prune_at_random(module: nn.Module, seed: int) -> None:
+    """Zero whole filters, whole channels and single weights, and give every BatchNorm statistics of a trained one."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def chosen(size: int, share: float) -> torch.Tensor:
+        picks = torch.rand(size, generator=generator) < share
+        picks[0] = False  # something is left to compute
+        return picks
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            weight = layer.weight.data
+            weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(weight[0].numel()))
+            weight.view(-1)[chosen(weight.numel(), 0.3)] = 0
+            weight[chosen(len(weight), 0.3)] = 0
+            weight[:, chosen(weight.shape[1], 0.3)] = 0
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.weight.data, layer.bias.data, layer.running_mean):
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) / 2)
+            layer.running_var.copy_(0.5 + torch.rand(layer.running_var.shape, generator=generator))
+            layer.weight.data[chosen(len(layer.weight), 0.1)] = 0
+    module.eval()
+
+
+def without_dead(module: nn.Module, size: int) -> nn.Module:
+    """The network with its dead filters and channels cut out of the tensors, constants moved into biases."""
+    analysis = channels.analyse(module, size)
+    small = copy.deepcopy(module)
+    for entry in analysis.layers:
+        layer = small.get_submodule(entry.name)
+        weight = layer.weight.data
+        constants = torch.from_numpy(np.where(entry.channels_dead, np.nan_to_num(entry.constants), 0)).float()
+        filters, inputs = torch.from_numpy(~entry.filters_dead), torch.from_numpy(~entry.channels_dead)
+        if layer.groups == 1:
+            bias = torch.einsum("fcij,c->f", weight, constants)
+            weight = weight[:, inputs]
+        else:
+            bias = torch.zeros(len(weight))
+            layer.groups = int(filters.sum())
+        if layer.bias is not None or bool(bias.any()):
+            layer.bias = nn.Parameter((bias if layer.bias is None else bias + layer.bias.data)[filters])
+        layer.weight = nn.Parameter(weight[filters])
+    for name, dead in analysis.norms_dead.items():
+        norm = small.get_submodule(name)
+        keep = torch.from_numpy(~dead)
+        norm.weight, norm.bias = nn.Parameter(norm.weight.data[keep]), nn.Parameter(norm.bias.data[keep])
+        norm.running_mean, norm.running_var = norm.running_mean[keep], norm.running_var[keep]
+    cut_shortcuts(small, {entry.name: entry for entry in analysis.layers})
+    return small
+
+
+def cut_shortcuts(small: nn.Module, entries: dict) -> None:
+    """Let the shortcuts of type A, which put zeros beside the channels, do so around those that are left."""
+
+    class Around(nn.Module):
+        def __init__(self, shortcut, inputs, outputs):
+            super().__init__()
+            self.shortcut, self.inputs, self.outputs = shortcut, inputs, outputs
+
+        def forward(self, x):
+            whole = x.new_zeros(len(x), len(self.inputs), *x.shape[2:])
+            whole[:, self.inputs] = x
+            return self.shortcut(whole)[:, self.outputs]
+
+    for name, block in list(small.named_modules()):
+        if type(getattr(block, "shortcut", None)).__name__ == "_ZeroPaddedShortcut":
+            inputs = torch.from_numpy(~entries[f"{name}.conv1"].channels_dead)
+            outputs = torch.from_numpy(~entries[f"{name}.conv2"].filters_dead)
+            block.shortcut = Around(block.shortcut, inputs, outputs)
+
+
+def assert_same_output(module: nn.Module, small: nn.Module, size: int) -> None:
+    pictures = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = module(pictures), small(pictures)
+    assert expected.std() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))

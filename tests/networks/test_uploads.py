@@ -1,0 +1,75 @@
+"""Uploaded files: whole or not at all, inside their folder whatever the browser calls them, gone in time."""
+
+import io
+import os
+import shutil
+import time
+
+import pytest
+
+from sparse_core.errors import InputError
+from sparse_core.networks import uploads
+
+
+def test_a_file_is_kept_whole():
+    kept = uploads.keep(io.BytesIO(b"weights" * 1000), "net.pth", 7000)
+    assert kept.name == "net.pth"
+    assert kept.read_bytes() == b"weights" * 1000
+
+
+@pytest.mark.parametrize(
+    ("sent", "safe"),
+    [
+        ("../../etc/passwd", "passwd"),
+        ("C:\\nets\\my net (1).pth", "my-net-1-.pth"),
+        ("..", "checkpoint"),
+        ("", "checkpoint"),
+        (".hidden.pt", "hidden.pt"),
+        ("x" * 300 + ".safetensors", "x" * 88 + ".safetensors"),
+    ],
+)
+def test_names_are_made_safe(sent, safe):
+    assert uploads.safe_name(sent) == safe
+    assert uploads.keep(io.BytesIO(b"w"), sent, 1).parent.parent == uploads.folder()
+
+
+def test_an_interrupted_upload_leaves_nothing():
+    class Broken(io.RawIOBase):
+        def read(self, *_):
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        uploads.keep(Broken(), "net.pth", 1)
+    assert list(uploads.folder().iterdir()) == []
+
+
+def test_what_does_not_fit_the_disk_is_refused():
+    free = shutil.disk_usage("/").free
+    with pytest.raises(InputError, match="Not enough disk space"):
+        uploads.keep(io.BytesIO(b"w"), "net.pth", 1000 * free)
+
+
+def test_only_uploads_are_discarded(tmp_path):
+    kept = uploads.keep(io.BytesIO(b"w"), "net.pth", 1)
+    own = tmp_path / "mine" / "net.pth"
+    own.parent.mkdir()
+    own.write_bytes(b"w")
+    uploads.discard(kept)
+    uploads.discard(own)
+    assert not kept.exists()
+    assert own.exists()
+
+
+def test_old_uploads_go():
+    old = uploads.keep(io.BytesIO(b"w"), "old.pth", 1)
+    day_ago = time.time() - uploads.KEPT_SECONDS - 1
+    os.utime(old.parent, (day_ago, day_ago))
+    new = uploads.keep(io.BytesIO(b"w"), "new.pth", 1)
+    assert not old.exists()
+    os.utime(new.parent, (day_ago, day_ago))
+    uploads.sweep()
+    assert not new.exists()
+
+
+def test_a_sweep_bears_another_beside_it(tmp_path):
+    uploads.remove_old([tmp_path / "gone meanwhile"])

@@ -1,0 +1,289 @@
+"""The Structure page without a browser, and its tables and charts: hand-computed shares, states, refusals, no torch."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+from torch import nn
+
+from sparse_core.jobs import queue
+from sparse_core.networks import backbones, masks, packed_masks, structure
+from sparse_core.paths import REPOSITORY
+from sparse_core.results.records import Records
+from sparse_core.views import labels, structure_charts
+from tests.support.records import record
+
+DENSE, SPARSE = "efficientnet_lite0", "efficientnet_lite0_magnitude_50"
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch):
+    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
+    monkeypatch.setattr("streamlit.page_link", lambda *_, **__: None)  # a page alone has no others; see tests/browser
+
+
+def open_page(**query) -> AppTest:
+    app = AppTest.from_file(str(REPOSITORY / "pages" / "structure.py"), default_timeout=60)
+    app.session_state["framed"] = True
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def network(pruned: int) -> nn.Module:
+    """Two convolutions of 4 and 2 filters, the first ``pruned`` of the first one zero."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 2, 1, bias=False)).eval()
+    for parameter in module.parameters():
+        nn.init.ones_(parameter)
+    with torch.no_grad():
+        module[0].weight[:pruned] = 0
+    return module
+
+
+def keep(
+    name: str, pruned: int, module: nn.Module | None = None, mask: masks.Mask | None = None
+) -> structure.Structure:
+    """Put the structure of a small network where the page finds that of the backbone ``name``."""
+    module = module or network(pruned)
+    mask = mask or masks.from_zeros(module)
+    loaded = {"card": card(name), "module": module, "mask": mask, "hash": f"{name}-{pruned}"}
+    return structure.of(SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
+
+
+def card(name: str) -> backbones.BackboneCard:
+    return next(card for card in backbones.available() if card.name == name)
+
+
+def label(name: str) -> str:
+    """What a link says for a backbone."""
+    return labels.backbone_label(card(name))
+
+
+def figure(app: AppTest, number: int) -> dict:
+    return json.loads(app.get("plotly_chart")[number].proto.spec)
+
+
+def words(app: AppTest, number: int) -> str:
+    return " ".join(entry["text"].replace("<br>", " ") for entry in figure(app, number)["layout"]["annotations"])
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def asked() -> list[queue.Job]:
+    return [queue.status(job_id).job for job_id in queue.queued()]
+
+
+def test_a_backbone_that_is_not_known_yet_is_looked_into_once():
+    app = open_page()
+    app.run()
+    assert [(job.kind, job.spec.backbone) for job in asked()] == [("structure", DENSE)]
+    assert not app.metric
+
+
+def test_a_download_waits_for_a_click():
+    app = open_page()
+    queue.end(queue.queued()[0], "failed", "Stopped.")
+    app.selectbox(key="backbone").set_value("resnet18").run()
+    assert "not on this machine yet" in app.info[0].value
+    assert not asked()
+    app.button(key="fetch_resnet18").click().run()
+    assert [job.spec.backbone for job in asked()] == ["resnet18"]
+
+
+def test_a_failure_is_told_and_can_be_tried_again():
+    app = open_page()
+    queue.end(queue.queued()[0], "failed", "The disk is full.")
+    app.run()
+    assert app.error[0].value == "The disk is full."
+    app.button(key=f"again_{DENSE}").click().run()
+    assert not app.error
+    assert len(asked()) == 1
+
+
+def test_totals_of_a_small_network():
+    # 108 + 8 weights of which 27 are 0; 6 × 6 places for either convolution; one of 6 filters is pruned, and can go.
+    keep(DENSE, 1)
+    app = open_page()
+    shown = metrics(app)
+    assert shown["Sparsity"] == "23.3 %"
+    assert shown["Nonzero parameters"] == "89 of 116"
+    assert shown["Multiply-adds"] == "3.2 of 4.18 thousand"
+    assert shown["Filters pruned"] == "16.7 %"
+    assert shown["Filters that can be removed"] == "16.7 %"
+    # With the filter its 27 weights go, and the 2 of the next convolution that look at it.
+    assert "would save 25.0 % of all parameters and 25.0 % of all multiply-adds" in app.caption[0].value
+    assert not asked()
+
+
+def test_constants_are_explained():
+    keep(DENSE, 1)
+    helps = " ".join(metric.help for metric in open_page().metric)
+    assert "a constant if the BatchNorm behind it has a bias" in helps
+    assert "table 4 does: 12.5 %" in helps
+
+
+def test_the_bars_name_layers_and_shares():
+    keep(DENSE, 1)
+    app = open_page()
+    sparse, pruned = figure(app, 0)["data"]
+    assert (sparse["y"], pruned["y"]) == ([25.0, 0.0], [25.0, 0.0])
+    assert "12.5 % on average over layers, 16.7 % of all" in words(app, 0)
+
+
+def test_the_mask_of_a_layer():
+    keep(DENSE, 1)
+    app = open_page(part="Mask of a layer")
+    assert app.selectbox(key="layer").value == "0"
+    assert "4 × 3 × 3 × 3" in words(app, 1)
+    app.selectbox(key="layer").set_value("2").run()
+    assert not app.exception
+    assert "2 × 4 × 1 × 1" in words(app, 1)
+
+
+def whole_mask(kept: bool) -> masks.Mask:
+    return masks.Mask(
+        {name: weight.new_full(weight.shape, kept).bool() for name, weight in network(0).state_dict().items()}
+    )
+
+
+def test_a_stated_mask_is_shown_as_it_is_where_it_keeps_zeros():
+    keep(DENSE, 1, mask=whole_mask(True))
+    app = open_page(part="Mask of a layer")
+    assert "0 % of the weights are pruned, 25.0 % are 0" in words(app, 1)
+
+
+def test_the_chosen_layer_gives_way_to_one_the_next_backbone_has():
+    keep(DENSE, 1)
+    keep(SPARSE, 2, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
+    app = open_page(part="Mask of a layer", layer="2. 2")
+    app.selectbox(key="backbone").set_value(SPARSE).run()
+    assert not app.exception
+    assert app.selectbox(key="layer").value == "0"
+
+
+def test_several_side_by_side():
+    keep(DENSE, 0)
+    keep(SPARSE, 2)
+    app = open_page(part="Side by side", side=[label(DENSE), label(SPARSE)])
+    mean, total, removable = figure(app, 1)["data"]
+    assert (mean["x"], removable["x"]) == ([0.0, 25.0], [0.0, pytest.approx(100 / 3)])
+    assert total["x"] == [0.0, pytest.approx(100 / 3)]
+    assert not asked()
+
+
+def test_side_by_side_looks_into_those_of_the_architecture_one_by_one():
+    keep(DENSE, 0)
+    open_page(part="Side by side")
+    assert [job.spec.backbone for job in asked()] == ["efficientnet_lite0_magnitude_30"]
+
+
+def test_overlap_of_two_masks():
+    keep(DENSE, 1)
+    keep(SPARSE, 3)
+    app = open_page(part="Overlap of masks", other=label(SPARSE))
+    bars, chance = figure(app, 1)["data"]
+    # 27 weights in both of 81 in either, and all 8 of the second layer; by chance 81 · 27 / 108 in common.
+    assert bars["y"] == [pytest.approx(100 / 3), 100.0]
+    assert chance["y"] == [pytest.approx(100 * 20.25 / (81 + 27 - 20.25)), 100.0]
+    assert "39.3 % in common" in words(app, 1)
+
+
+def test_masks_that_keep_nothing_are_the_same():
+    for name in (DENSE, SPARSE):
+        keep(name, 4, mask=whole_mask(False))
+    assert "100 % in common" in words(open_page(part="Overlap of masks", other=label(SPARSE)), 1)
+
+
+def test_overlap_refuses_other_layers():
+    keep(DENSE, 0)
+    keep(SPARSE, 0, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
+    app = open_page(part="Overlap of masks", other=label(SPARSE))
+    assert "do not compare" in app.info[0].value
+
+
+def test_accuracy_has_an_empty_state():
+    keep(DENSE, 0)
+    assert "Measure one" in open_page(part="Against accuracy").info[0].value
+
+
+def test_accuracy_against_each_size():
+    keep(DENSE, 0)
+    for seed in (0, 1):
+        Records().write(record(seed=seed, best=0.9 - 0.1 * seed))
+    Records().write(record(sparsity=0.5, best=0.7))
+    app = open_page(part="Against accuracy")
+    dense, sparse = figure(app, 1)["data"]
+    assert (dense["x"], dense["y"]) == ([4.0], [pytest.approx(85.0)])
+    assert (sparse["x"], sparse["y"], sparse["text"][0].strip()) == ([2.0], [70.0], "50 %")
+    assert "n = 1" in words(app, 1)
+    app.segmented_control(key="size").set_value("multiply_adds").run()
+    assert figure(app, 1)["data"][0]["x"] == [400.0]
+
+
+def test_runs_of_different_protocols_are_never_averaged():
+    row = {"method": "STR", "sparsity": 0.9, "source": "measured", "upstream": "ImageNet", "backbone": "b"}
+    row |= dict.fromkeys(labels.SIZES, 1e6)
+    runs = pd.DataFrame([{**row, "protocol": name, "accuracy_best": best} for name, best in (("A", 0.5), ("B", 0.7))])
+    table = structure_charts.accuracy_table(runs)
+    assert sorted(table["accuracy_mean"]) == [0.5, 0.7]
+    assert len(structure_charts.accuracy(table, "file_size").data) == 2
+
+
+def test_overlap_table_agrees_with_the_masks(tmp_path):
+    torch.manual_seed(0)
+    a, b = (masks.top_k(nn.Sequential(nn.Conv2d(8, 16, 3), nn.Conv2d(16, 8, 3)), 0.8) for _ in range(2))
+    packed = []
+    for number, mask in enumerate((a, b)):
+        masks.save(mask, tmp_path / f"{number}")
+        packed.append(packed_masks.load_packed(tmp_path / f"{number}"))
+    table = structure_charts.overlap_table(packed[0][0], packed[1][0], packed[0][1])
+    both, either = (
+        {name: operator(kept, b.tensors[name]).sum().item() for name, kept in a.tensors.items()}
+        for operator in (torch.logical_and, torch.logical_or)
+    )
+    assert table["kept_in_both"].tolist() == list(both.values())
+    assert table["kept_in_either"].tolist() == list(either.values())
+    assert table["overlap"].tolist() == [both[name] / either[name] for name in both]
+
+
+def test_mask_picture_keeps_shares_and_scale():
+    kept = np.zeros((600, 4, 3, 3), bool)
+    kept[:300] = True
+    cells = structure.picture(kept, structure_charts.PICTURE_HEIGHT, structure_charts.PICTURE_WIDTH)
+    drawn = structure_charts.mask(cells, 600, 36)
+    (heat,) = drawn.data
+    assert heat.z.shape == (256, 36)
+    assert (heat.z.min(), heat.z.max()) == (0, 100)
+    assert (drawn.layout.yaxis.range, drawn.layout.xaxis.range) == ((600, 0), (0, 36))
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "said"),
+    [
+        (89, 116, "89 of 116"),
+        (1_690_000, 3_370_000, "1.69 of 3.37 million"),
+        (4e8, 4.1e9, "0.4 of 4.1 billion"),
+    ],
+)
+def test_amounts_are_said_in_one_unit(part, whole, said):
+    assert structure_charts.amount(part, whole) == said
+
+
+def test_the_page_imports_no_torch():
+    script = (
+        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core import jobs; jobs.ensure_worker = lambda *_: 0;"
+        "app = AppTest.from_file('pages/structure.py', default_timeout=60); app.session_state['framed'] = True; app.run();"
+        "assert not app.exception; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,109 @@
+"""Measures by hand and against SciPy, then against the statements of the study."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sparse_core.errors import InputError
+from sparse_core.results import measures
+from sparse_core.results.store import COLUMNS, Store
+
+
+def rows(*runs: tuple[str, float, str, float]) -> pd.DataFrame:
+    """Rows of (method, sparsity, dataset, accuracy); the rest is the same for all."""
+    frame = pd.DataFrame(runs, columns=["method", "sparsity", "dataset", "accuracy_best"])
+    constants = {name: "x" for name in COLUMNS if name not in (*frame.columns, "accuracy_final")}
+    return frame.assign(**constants, accuracy_final=np.nan)
+
+
+def test_relative_error_increase_by_hand():
+    frame = rows(
+        ("Dense", 0, "t", 0.8),
+        ("Dense", 0, "t", 0.9),
+        ("GMP", 0.9, "t", 0.7),
+        ("Dense", 0, "u", 0.5),
+        ("GMP", 0.9, "u", 0.6),
+    )
+    table = measures.relative_error_increase(frame)
+    sparse = table[table["method"] == "GMP"].set_index("dataset")["relative_error_increase"]
+    assert sparse["t"] == pytest.approx(1.0)  # 0.30 errors where dense makes 0.15
+    assert sparse["u"] == pytest.approx(-0.2)  # 0.4 where dense makes 0.5
+    means = measures.summary(frame).iloc[0]
+    assert means["mean_relative_error_increase"] == pytest.approx(0.4)
+    assert means["standard_error"] == pytest.approx(stats.sem([1.0, -0.2]))
+    assert means["tasks"] == 2
+    assert means["runs"] == 2
+
+
+def test_without_a_baseline_there_is_no_guess():
+    table = measures.relative_error_increase(rows(("GMP", 0.9, "t", 0.7), ("Dense", 0, "u", 0.7)))
+    assert table.loc[table["method"] == "GMP", "relative_error_increase"].isna().all()
+    means = measures.summary(rows(("GMP", 0.9, "t", 0.7)))
+    assert means["tasks"].tolist() == [0]
+    assert means["mean_relative_error_increase"].isna().all()
+
+
+@pytest.mark.parametrize("column", measures.BASELINE_KEY)
+def test_a_baseline_of_another_kind_does_not_count(column):
+    frame = rows(("Dense", 0, "t", 0.8), ("GMP", 0.9, "t", 0.7))
+    frame[column] = frame[column].astype(object)
+    frame.loc[0, column] = "other"
+    assert measures.summary(frame)["tasks"].tolist() == [0]
+
+
+def test_a_dense_network_without_errors_gives_no_ratio():
+    assert measures.summary(rows(("Dense", 0, "t", 1.0), ("GMP", 0.9, "t", 0.7)))["tasks"].tolist() == [0]
+
+
+def test_spread_over_seeds_is_the_sample_one():
+    table = measures.per_configuration(rows(("GMP", 0.9, "t", 0.7), ("GMP", 0.9, "t", 0.8), ("GMP", 0.9, "t", 0.75)))
+    assert table["accuracy_std"].item() == pytest.approx(np.std([0.7, 0.8, 0.75], ddof=1))
+    assert np.isnan(measures.per_configuration(rows(("GMP", 0.9, "t", 0.7)))["accuracy_std"].item())
+
+
+def test_pareto_front_by_hand():
+    frame = pd.DataFrame({"sparsity": [0.5, 0.8, 0.8, 0.9, 0.9], "accuracy": [0.9, 0.85, 0.8, 0.7, np.nan]})
+    assert measures.pareto_front(frame, "sparsity", "accuracy").tolist() == [True, True, False, True, False]
+
+
+def test_unknown_accuracy_is_refused():
+    with pytest.raises(InputError, match="Did you mean final"):
+        measures.summary(rows(("GMP", 0.9, "t", 0.7)), "finl")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "transfer", "method", "sparsity", "percent"),
+    [
+        ("resnet50", "linear", "AC/DC", 0.8, -3.2),
+        ("resnet50", "linear", "AC/DC", 0.9, -2.0),
+        ("resnet50", "full", "WoodFisher", 0.8, 0.7),
+        ("resnet50", "full", "WoodFisher", 0.9, 4.0),
+        ("resnet50", "full", "WoodFisher", 0.95, 13.4),
+        ("resnet50", "full", "AC/DC", 0.8, 7.7),
+        ("resnet50", "full", "AC/DC", 0.9, 12.0),
+        ("resnet50", "full", "AC/DC", 0.95, 21.3),
+        ("resnet50", "linear", "LTH-T", 0.8, 79),
+        ("resnet50", "linear", "LTH-T", 0.95, 402),
+        ("mobilenet_v1", "linear", "M-FAC", 0.75, 4),
+        ("mobilenet_v1", "linear", "STR", 0.75, 11),
+        ("mobilenet_v1", "full", "STR", 0.75, 33),
+    ],
+)
+def test_statements_of_the_study(architecture, transfer, method, sparsity, percent):
+    table = measures.summary(Store().results(architecture=architecture, transfer=transfer))
+    found = table[(table["method"] == method) & (table["sparsity"] == sparsity)]
+    tolerance = 0.05 if percent != round(percent) or abs(percent) < 3 else 0.5
+    assert 100 * found["mean_relative_error_increase"].item() == pytest.approx(percent, abs=tolerance)
+    assert found["tasks"].item() == 12
+
+
+@pytest.mark.parametrize(("method", "at_80", "at_90"), [("AC/DC", -0.37, -0.48), ("WoodFisher", 0.63, 0.41)])
+def test_error_against_difficulty_as_the_study_has_it(method, at_80, at_90):
+    results = Store().results(architecture="resnet50")
+    table = measures.relative_error_increase(results[results["transfer"] == "linear"])
+    hard = measures.difficulty(results)[["dataset", "difficulty"]]
+    for sparsity, rho in ((0.8, at_80), (0.9, at_90)):
+        chosen = table[(table["method"] == method) & (table["sparsity"] == sparsity)].merge(hard, on="dataset")
+        found = stats.spearmanr(chosen["relative_error_increase"], chosen["difficulty"]).statistic
+        assert found == pytest.approx(rho, abs=0.01)

@@ -1,0 +1,350 @@
+"""The store keeps its promises: records are the truth, the cache can be lost, nothing is there twice."""
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import duckdb
+import pandas as pd
+import pytest
+
+from sparse_core.errors import InputError
+from sparse_core.paths import PUBLISHED, REPOSITORY
+from sparse_core.results import records as records_module
+from sparse_core.results import store as store_module
+from sparse_core.results.records import Records
+from sparse_core.results.store import Store, default_database, rebuild
+from tests.support.records import record
+
+
+def test_every_published_row_is_there_both_replicates_included():
+    raw = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
+    rows = Store().results(source="published")
+    assert len(rows) == len(raw) == 2655
+    assert rows["accuracy_best"].sum() == pytest.approx(raw["accuracy"].sum())
+    twice = Store().results(architecture="mobilenet_v1", transfer="full", methods=["STR"], sparsity=(0.75, 0.75))
+    assert (twice[twice["method"] == "STR"].groupby("dataset").size() == 2).all()
+
+
+def test_filters_keep_the_dense_baseline():
+    rows = Store().results(architecture="resnet50", transfer="linear", methods=["AC/DC"], sparsity=(0.9, 0.9))
+    assert set(rows["method"]) == {"AC/DC", "Dense"}
+    assert len(rows) == 120
+
+
+def test_a_new_record_shows_at_once_and_a_deleted_one_goes_and_comes_back():
+    records = Records()
+    store = Store(records)
+    records.write(record())
+    assert store.refresh()
+    assert len(store.results(source="measured")) == 1
+    (run_id,) = records.ids()
+    records.delete(run_id)
+    store.refresh()
+    assert store.results(source="measured").empty
+    records.restore(run_id)
+    store.refresh()
+    assert store.results(source="measured")["run_id"].tolist() == [run_id]
+    with pytest.raises(InputError, match="not in the trash"):
+        records.restore(run_id)
+
+
+def test_a_finetuned_network_goes_into_the_trash_and_comes_back_with_its_run(home):
+    records = Records()
+    records.write(record())
+    (run_id,) = records.ids()
+    network = home / "networks" / run_id / "network.safetensors"
+    network.parent.mkdir(parents=True)
+    network.write_bytes(b"weights")
+    records.delete(run_id)
+    assert not network.parent.exists()
+    records.restore(run_id)
+    assert network.read_bytes() == b"weights"
+
+
+def test_a_network_made_again_meanwhile_is_kept(home):
+    records = Records()
+    records.write(record())
+    (run_id,) = records.ids()
+    network = home / "networks" / run_id / "network.safetensors"
+    network.parent.mkdir(parents=True)
+    network.write_bytes(b"old")
+    records.delete(run_id)
+    network.parent.mkdir()
+    network.write_bytes(b"new")
+    records.restore(run_id)
+    assert network.read_bytes() == b"new"
+
+
+def test_the_first_record_of_a_name_stands():
+    records = Records()
+    records.write(record(best=0.9))
+    records.write(record(best=0.1))
+    (run_id,) = records.ids()
+    assert records.read(run_id).result["accuracy_best"] == 0.9
+
+
+def test_compaction_changes_nothing_that_is_read(monkeypatch):
+    monkeypatch.setattr(records_module, "COMPACT_ABOVE", 3)
+    records = Records()
+    for seed in range(5):
+        records.write(record(seed=seed, best=0.5 + seed / 100))
+    before = {run_id: records.read(run_id) for run_id in records.ids()}
+    assert records.compact() == 5
+    assert not [entry for entry in records.runs.iterdir() if entry.is_dir()]
+    assert {run_id: records.read(run_id) for run_id in records.ids()} == before
+    gone = sorted(before)[0]
+    records.delete(gone)
+    assert records.ids() == set(before) - {gone}
+    records.restore(gone)
+    assert records.read(gone) == before[gone]
+
+
+class Killed(BaseException):
+    """Raised by tests where a kill -9 would strike."""
+
+
+@contextlib.contextmanager
+def killed_at(step: int):
+    """Strike at the ``step``-th change of a folder's entries; ask the list given whether it came to that."""
+    steps, struck = itertools.count(), []
+
+    def dying(work):
+        def work_or_die(*arguments, **options):
+            if next(steps) == step:
+                struck.append(step)
+            if struck:
+                raise Killed
+            return work(*arguments, **options)
+
+        return work_or_die
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("rename", "replace", "unlink", "rmdir"):
+            patch.setattr(os, name, dying(getattr(os, name)))
+        with contextlib.suppress(Killed):
+            yield struck
+
+
+def test_a_compaction_killed_anywhere_loses_no_run_and_breaks_no_store(monkeypatch):
+    monkeypatch.setattr(records_module, "COMPACT_ABOVE", 1)
+    for step in itertools.count():
+        records = Records()
+        for seed in range(2):
+            records.write(record(seed=seed))
+        with killed_at(step) as struck:
+            records.compact()
+        assert len(Store(records).results(source="measured")) == 2
+        assert sorted(entry.run_id for entry in records.read_many(records.ids())) == sorted(records.ids())
+        records.compact()
+        assert len(Store(records).results(source="measured")) == 2
+        gone = sorted(records.ids())[0]
+        records.delete(gone)
+        assert gone not in Records().ids()
+        if not struck:
+            break
+    assert step > 5
+
+
+def test_a_deletion_killed_anywhere_keeps_the_finetuned_network(home):
+    for step in itertools.count():
+        records = Records(home / str(step))
+        records.write(record())
+        (run_id,) = records.ids()
+        network = records.networks / run_id / "network.safetensors"
+        network.parent.mkdir(parents=True)
+        network.write_bytes(b"weights")
+        with killed_at(step) as struck:
+            records.delete(run_id)
+        if run_id in records.ids():
+            records.delete(run_id)
+        records.restore(run_id)
+        assert network.read_bytes() == b"weights"
+        assert records.ids() == {run_id}
+        if not struck:
+            break
+    assert step > 3
+
+
+def test_a_folder_that_is_no_whole_run_is_left_out_and_named(caplog):
+    records = Records()
+    for seed in range(3):
+        records.write(record(seed=seed))
+    half, broken, whole = sorted(records.ids())
+    (records.runs / "lost+found").mkdir()
+    (records.runs / half / "spec.json").unlink()
+    (records.runs / broken / "result.json").write_text("{")
+    assert Store(records).results(source="measured")["run_id"].tolist() == [whole]
+    assert [entry.run_id for entry in records.read_many({half, broken, whole})] == [whole]
+    with pytest.raises(InputError, match=f"Unknown run '{broken}'"):
+        records.read(broken)
+    for name in (half, broken, "lost+found"):
+        assert f"{records.runs / name} is left out" in caplog.text
+    again = next(made for made in (record(seed=seed) for seed in range(3)) if made.run_id == half)
+    records.write(again)
+    assert records.read(half) == again
+
+
+def test_a_run_that_is_compacted_while_it_is_read_is_read(monkeypatch):
+    monkeypatch.setattr(records_module, "COMPACT_ABOVE", 0)
+    records = Records()
+    records.write(record())
+    names = records.ids()
+    listed = records._folders()
+    monkeypatch.setattr(records, "_folders", lambda: listed)
+    Records().compact()
+    assert [entry.run_id for entry in records.read_many(names)] == sorted(names)
+    assert {records.read(name).run_id for name in names} == names
+
+
+def test_runs_from_before_sizes_were_kept_have_none():
+    old = record()
+    for name in ("nonzero_parameters", "multiply_adds", "file_size"):
+        del old.result[name]
+    Records().write(old)
+    (row,) = Store().results(source="measured").to_dict("records")
+    assert pd.isna(row["nonzero_parameters"])
+    assert row["accuracy_best"] == 0.9
+
+
+def test_a_lost_damaged_or_old_cache_is_made_again(home):
+    records = Records()
+    records.write(record())
+    file = default_database(records)
+    store = Store(records, file)
+    assert len(store.results()) == 2656
+    store.close()
+    file.write_bytes(b"not a database" * 100)
+    store = Store(records, file)
+    assert len(store.results()) == 2656
+    store.close()
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("UPDATE cache_version SET version = 'old'")
+    store = Store(records, file)
+    assert len(store.results()) == 2656
+    store.close()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(home, caplog):
+    records = Records()
+    records.write(record())
+    file = default_database(records)
+    file.mkdir()
+    store = Store(records, file)
+    assert len(store.results()) == 2656
+    assert store.database is None
+    assert f"The cache {file} is not used" in caplog.text
+
+
+def no_space(*_):
+    raise duckdb.TransactionException("Failed to commit: Could not write file: No space left on device")
+
+
+def test_a_disk_that_becomes_full_under_the_cache_hides_no_run(home, monkeypatch):
+    records = Records()
+    store = Store(records, default_database(records))
+    records.write(record())
+    synchronise = store_module._synchronise
+    with_file = store._connection
+    monkeypatch.setattr(
+        store_module,
+        "_synchronise",
+        lambda connection, of: no_space() if connection is with_file else synchronise(connection, of),
+    )
+    assert store.refresh()
+    assert len(store.results(source="measured")) == 1
+
+
+def test_a_rebuild_on_a_full_disk_leaves_nothing_half_written(home, monkeypatch):
+    monkeypatch.setattr(store_module, "_synchronise", no_space)
+    with pytest.raises(duckdb.Error, match="No space left"):
+        rebuild()
+    assert list(home.iterdir()) == []
+
+
+def test_rebuild_reaches_a_running_store(home):
+    records = Records()
+    file = default_database(records)
+    store = Store(records, file)
+    records.write(record())
+    assert rebuild(records) == 2656
+    assert store.refresh()
+    assert len(store.results()) == 2656
+    store.close()
+
+
+def test_a_cache_that_another_process_holds_is_no_error(home):
+    records = Records()
+    file = default_database(records)
+    script = (
+        "import sys, pathlib; from sparse_core.results.store import Store; from sparse_core.results.records import Records;"
+        "s = Store(Records(), pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(file)], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout.readline() == b"open\n"
+        store = Store(records, file)
+        assert store.database is None
+        assert len(store.results()) == 2655
+    finally:
+        other.communicate()
+
+
+def test_readers_and_a_writer_at_once(home):
+    records = Records()
+    store = Store(records, default_database(records))
+
+    def read(_):
+        store.refresh()
+        return len(store.results(source="measured"))
+
+    with ThreadPoolExecutor(4) as pool:
+        reads = pool.map(read, range(20))
+        for seed in range(10):
+            records.write(record(seed=seed))
+        assert all(0 <= count <= 10 for count in reads)
+    store.refresh()
+    assert len(store.results(source="measured")) == 10
+    store.close()
+
+
+def test_export_holds_everything(tmp_path):
+    store = Store()
+    assert store.export(tmp_path / "all.parquet") == 2655
+    assert store.export(tmp_path / "all.csv") == 2655
+    assert len(pd.read_parquet(tmp_path / "all.parquet")) == len(pd.read_csv(tmp_path / "all.csv")) == 2655
+    with pytest.raises(InputError, match="Expected a file ending in"):
+        store.export(tmp_path / "all.xlsx")
+    assert {file for file in os.listdir(tmp_path) if file.startswith((".all", "all"))} == {"all.csv", "all.parquet"}
+
+
+def test_unknown_names_name_the_nearest():
+    with pytest.raises(InputError, match="Did you mean measured"):
+        Store().results(source="measurd")
+    with pytest.raises(InputError, match="Unknown run 'nothing'"):
+        Records().read("nothing")
+
+
+def test_notes_and_tags_stay_with_a_run():
+    records = Records()
+    assert records.annotation("r") == ("", [])
+    records.annotate("r", "odd curve", ["b", "a", "b"])
+    assert records.annotation("r") == ("odd curve", ["a", "b"])
+
+
+def test_pages_data_costs_no_torch():
+    script = (
+        "import sys, json; import sparse_core, sparse_core.results.store, sparse_core.results.measures,"
+        "sparse_core.jobs.queue, sparse_core.views.charts,"
+        "sparse_core.views.labels, sparse_core.views.runs, sparse_core.networks.backbones,"
+        "sparse_core.datasets.datasets, sparse_core.transfer.durations;"
+        "sparse_core.results.store.Store().results(); print(json.dumps('torch' in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, check=True)
+    assert json.loads(out.stdout) is False

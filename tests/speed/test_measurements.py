@@ -1,0 +1,125 @@
+"""Measurements of speed on disk: a round trip, what is not one, and the trash."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from sparse_core.errors import InputError
+from sparse_core.paths import REPOSITORY
+from sparse_core.speed import measurements
+from tests.support.measurements import line, speed_record
+
+
+def test_what_is_written_is_read():
+    record = speed_record("b", created_at="2026-01-02T00:00:00", lines=[line(), line(engine="torch", ratio=1.0)])
+    earlier = speed_record("c", created_at="2026-01-01T00:00:00")
+    file = measurements.write(record)
+    measurements.write(earlier)
+    assert file.name == "b.json"
+    assert measurements.read_all() == [earlier, record]
+    assert [entry.name for entry in measurements.folder().iterdir() if entry.name.startswith(".")] == []
+
+
+def test_nothing_measured_yet():
+    assert measurements.read_all() == []
+    assert measurements.damaged() == []
+    assert measurements.fingerprint() == (0, 0)
+    assert list(measurements.frame().columns) == list(measurements.COLUMNS)
+    assert measurements.frame().empty
+
+
+def test_one_row_a_line():
+    measurements.write(speed_record("a", sparsity=0.9, lines=[line(ratio=3.0), line(batch_size=1, ratio=2.0)]))
+    measurements.write(speed_record("b", created_at="2026-02-01", sparsity=0.95, lines=[line(ratio=3.5)]))
+    table = measurements.frame()
+    assert table["measurement"].tolist() == ["a", "a", "b"]
+    assert table["sparsity"].tolist() == [0.9, 0.9, 0.95]
+    assert table["ratio"].tolist() == [3.0, 2.0, 3.5]
+    first = table.iloc[0]
+    assert (first["quartile_low"], first["quartile_high"], first["rounds"]) == (3.9, 4.1, 3)
+    assert (first["dense_quartile_low"], first["dense_quartile_high"]) == (12.0, 12.0)
+    assert (first["processor"], first["cores"], first["dataset"]) == ("Some processor", 2, "")
+    assert (first["busy_before"], first["busy_during"], first["peak_memory_bytes"]) == (0.02, 0.03, 1e9)
+
+
+def test_older_records_say_nothing_of_work_meanwhile_and_of_the_engines_own_memory():
+    older = line()
+    del older["busy_during"], older["restarts"]
+    measurements.write(speed_record("a", lines=[older]))
+    assert measurements.damaged() == []
+    assert measurements.frame()[["busy_during", "peak_memory_bytes"]].isna().all(axis=None)
+
+
+def test_sparsity_is_nominal_and_measured():
+    measurements.write(speed_record("a", sparsity=0.9, measured_sparsity=0.88))
+    assert measurements.frame()[["sparsity", "measured_sparsity"]].values.tolist() == [[0.9, 0.88]]
+
+
+def test_what_is_not_finite_becomes_null():
+    measurements.write(speed_record("a", lines=[line(spread=math.inf)]))
+    assert measurements.read_all()[0]["lines"][0]["spread"] is None
+    assert math.isnan(measurements.frame()["spread"][0])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "no object"),
+        (json.dumps({"id": "bad"}), "'created_at' is missing"),
+        (json.dumps(speed_record("other")), "another name"),
+        (json.dumps({**speed_record("bad"), "lines": [{"engine": "torch"}]}), "'batch_size' of a line"),
+        (json.dumps({**speed_record("bad"), "lines": ["torch"]}), "'engine' of a line"),
+        (json.dumps(speed_record("bad", lines=[line(gain="some")])), "'gain' of a line"),
+        (json.dumps(speed_record("bad", machine="a fast one")), "'machine' is of the wrong kind"),
+        (json.dumps(speed_record("bad", lines=[line(samples=[1, 2])])), "'samples' of a line is of the wrong kind"),
+        (json.dumps(speed_record("bad", created_at="yesterday")), "'created_at' is no time"),
+        ("\udcff", "cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_left_out_with_a_word(content, said):
+    measurements.write(speed_record("good"))
+    (measurements.folder() / "bad.json").write_bytes(content.encode(errors="surrogateescape"))
+    assert [record["id"] for record in measurements.read_all()] == ["good"]
+    (words,) = measurements.damaged()
+    assert words.startswith("bad.json")
+    assert said in words
+
+
+def test_what_is_no_measurement_is_not_written():
+    for wrong in (speed_record("../a"), {**speed_record("a"), "lines": None}, speed_record("a", mode=None)):
+        with pytest.raises(InputError, match="Not a measurement"):
+            measurements.write(wrong)
+    assert not measurements.folder().exists()
+
+
+def test_deleted_and_brought_back():
+    record = speed_record("a")
+    measurements.write(record)
+    before = measurements.fingerprint()
+    measurements.delete("a")
+    assert measurements.read_all() == []
+    assert measurements.fingerprint() != before
+    measurements.restore("a")
+    assert measurements.read_all() == [record]
+    for name in ("b", "../a"):
+        with pytest.raises(InputError):
+            measurements.delete(name)
+        with pytest.raises(InputError):
+            measurements.restore(name)
+
+
+def test_names_differ():
+    names = {measurements.new_id() for _ in range(20)}
+    assert len(names) == 20
+    for name in names:
+        measurements.write(speed_record(name))
+
+
+def test_no_torch_is_needed():
+    script = "import sys; from sparse_core import speeds; speeds.frame(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,277 @@
+"""Online training against the same steps by hand, its stream of pictures, and what it records. No test looks at a time."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+from sklearn.datasets import load_sample_image
+from torchvision.transforms import v2
+
+from sparse_core.datasets import datasets, loading
+from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC
+from sparse_core.engines import engines
+from sparse_core.errors import InputError
+from sparse_core.jobs import runner
+from sparse_core.networks import architectures, masks
+from sparse_core.specs.specs import Job, SpeedupSpec
+from sparse_core.speed import online_training, speedup, timing
+from sparse_core.transfer.probe import initial_classifier
+from tests.engines.test_engines import calibrated
+
+CLASSES, PICTURES = 3, 40
+DIMENSIONS = 6
+
+
+class Means(engines.Compiled):
+    """An engine whose features are the mean and the spread of each colour."""
+
+    def __init__(self):
+        super().__init__("torch", CIFAR.crop, online_training.BATCH_SIZE, 1)
+
+    def _run_batch(self, given):
+        return np.concatenate([given.mean((2, 3)), given.std((2, 3))], axis=1)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Three classes of coloured noise, JPEGs of different sizes."""
+    generator = np.random.default_rng(0)
+    root = tmp_path_factory.mktemp("pictures")
+    for label in range(CLASSES):
+        (root / f"class{label}").mkdir()
+        for index in range(PICTURES):
+            values = generator.integers(0, 90, (44 + index, 60, 3), dtype=np.uint8)
+            values[..., label] += 120
+            Image.fromarray(values).save(root / f"class{label}" / f"{index}.jpg", quality=95)
+    return datasets.load(str(root))
+
+
+@pytest.fixture
+def pipeline(dataset):
+    return online_training.Pipeline(Means(), dataset, CIFAR, DIMENSIONS)
+
+
+def test_the_classifier_takes_the_steps_of_sgd(pipeline, dataset):
+    rows = np.random.default_rng(1).permutation(len(dataset.train.labels)).tolist()
+    weight, bias = (tensor.double().numpy() for tensor in initial_classifier(0, CLASSES, DIMENSIONS))
+    weight_velocity, bias_velocity = np.zeros_like(weight), np.zeros_like(bias)
+    for epoch in (0, 1):
+        for start in range(0, len(rows), 64):
+            some = rows[start : start + 64]
+            batch = np.stack([pipeline.pictures.augmented(row, 0, epoch) for row in some])
+            scaled = (batch / 255 - CIFAR.mean) / CIFAR.std
+            features = np.concatenate([scaled.mean((1, 2)), scaled.std((1, 2))], axis=1)
+            scores = np.exp(features @ weight.T + bias)
+            wrong = scores / scores.sum(1, keepdims=True) - np.eye(CLASSES)[dataset.train.labels[some]]
+            weight_velocity = 0.9 * weight_velocity + wrong.T @ features / len(some) + 5e-4 * weight
+            bias_velocity = 0.9 * bias_velocity + wrong.mean(0) + 5e-4 * bias
+            weight -= 0.01 * weight_velocity
+            bias -= 0.01 * bias_velocity
+        pipeline.train(rows, epoch)
+    np.testing.assert_allclose(pipeline.classifier.weight.detach(), weight, atol=1e-5)
+    np.testing.assert_allclose(pipeline.classifier.bias.detach(), bias, atol=1e-5)
+
+
+def test_accuracy_is_that_of_the_test_pictures(pipeline, dataset):
+    for epoch in range(10):
+        pipeline.train(range(len(dataset.train.labels)), epoch)
+    whole = loading.Pictures(dataset.test, CIFAR, 0)
+    rows = range(len(dataset.test.labels))
+    given = loading.normalised(np.stack([whole.whole(row) for row in rows]), CIFAR).numpy()
+    features = Means().run(given)
+    scores = features @ pipeline.classifier.weight.detach().numpy().T + pipeline.classifier.bias.detach().numpy()
+    accuracy = pipeline.accuracy()
+    assert accuracy == (scores.argmax(1) == dataset.test.labels).mean()
+    assert accuracy > 0.9  # of three colours
+
+
+def test_the_stream_is_the_same_for_both_networks_and_another_in_each_epoch(pipeline, dataset):
+    other = online_training.Pipeline(Means(), dataset, CIFAR, DIMENSIONS)
+    rows = list(range(len(dataset.train.labels)))
+    sizes = []
+    for ours, theirs in zip(pipeline.stream(rows, 0), other.stream(rows, 0), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert ours.dtype == np.float32 and ours.flags.c_contiguous
+        sizes.append(len(ours))
+    assert sizes == [64, len(rows) - 64]
+    assert not np.array_equal(next(pipeline.stream(rows, 0)), next(pipeline.stream(rows, 1)))
+
+
+@pytest.mark.parametrize("transform", [CIFAR, IMAGENET, IMAGENET_BICUBIC], ids=["CIFAR", "bilinear", "bicubic"])
+def test_a_crop_is_what_pillow_makes_of_it(dataset, transform):
+    filter_ = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[transform.interpolation]
+    made = loading.Pictures(dataset.train, transform, 0)
+    flipped = 0
+    for row in range(12):
+        generator = np.random.default_rng([7, 3, row])
+        picture = dataset.train.load(row)
+        left, top, width, height = loading.random_crop(picture.width, picture.height, generator)
+        expected = picture.crop((left, top, left + width, top + height)).resize((transform.crop,) * 2, filter_)
+        if generator.random() < 0.5:
+            expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            flipped += 1
+        difference = np.abs(made.augmented(row, 7, 3).astype(int) - np.asarray(expected))
+        assert difference.max() <= 2 and difference.mean() < 0.3  # they round apart
+    assert 0 < flipped < 12
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_smaller_and_gives_the_same_crop(tmp_path, monkeypatch, orientation):
+    photograph = Image.fromarray(load_sample_image("china.jpg"))  # 640 × 427
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    photograph.save(tmp_path / "large.jpg", quality=95, exif=exif)
+    sizes = []
+    split = datasets.Split(np.zeros(1), lambda _: Image.open(tmp_path / "large.jpg"))
+    monkeypatch.setattr(
+        loading, "upright_rgb", lambda opened: sizes.append(opened.size) or datasets.upright_rgb(opened)
+    )
+    stream, whole = loading.Pictures(split, CIFAR, stream=True), loading.Pictures(split, CIFAR)
+    for epoch in range(8):
+        difference = np.abs(stream.augmented(0, 0, epoch).astype(int) - whole.augmented(0, 0, epoch))
+        assert difference.mean() < 8  # of 255, as it is cut at larger pixels; another crop differs by 20 and more
+    assert set(sizes) <= {(640, 427), (320, 214), (160, 107), (80, 54)} and (80, 54) in sizes
+
+
+def test_pictures_are_normalised_as_torchvision_does():
+    given = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), dtype=np.uint8)
+    expected = v2.functional.normalize(
+        torch.from_numpy(given).permute(0, 3, 1, 2).float() / 255, list(IMAGENET.mean), list(IMAGENET.std)
+    )
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        ours = loading.normalised(given, IMAGENET, memory_format)
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-6)
+        assert ours.is_contiguous(memory_format=memory_format)
+    out = torch.empty(5, 3, 8, 9)
+    assert loading.normalised(given, IMAGENET, out=out) is out
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_the_split_tells_where_the_time_went(pipeline, dataset, monkeypatch):
+    """By a clock that goes on only where the backbone runs (5), the classifier steps (2), and a batch is waited for (1)."""
+    passed = [0.0]
+
+    def takes(function, seconds):
+        def taking(*given, **named):
+            passed[0] += seconds
+            return function(*given, **named)
+
+        return taking
+
+    monkeypatch.setattr(online_training.time, "perf_counter", lambda: passed[0])
+    monkeypatch.setattr(pipeline.compiled, "run", takes(pipeline.compiled.run, 5))
+    monkeypatch.setattr(pipeline, "_step", takes(pipeline._step, 2))
+    monkeypatch.setattr(online_training, "normalised", takes(online_training.normalised, 1))
+    rows = range(len(dataset.train.labels))
+    steps = -(-len(rows) // 64)
+    assert pipeline.train(rows, 0) == 8 * steps
+    assert pipeline.seconds == {"waiting": steps, "backbone": 5 * steps, "classifier": 2 * steps}
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "size"),
+    [
+        (10_000, 1, 256),
+        (768, 1, 256),
+        (767, 1, 192),  # three whole chunks and a rest
+        (192, 1, 64),
+        (191, 2, 64),  # two chunks an epoch
+        (64, 3, 64),
+        (10, 3, 10),  # one batch that is not full
+    ],
+)
+def test_a_chunk_is_of_whole_batches_and_there_are_three(rows, epochs, size):
+    assert online_training.chunk_size(rows, epochs) == size
+    assert rows // size * epochs >= 3
+
+
+@pytest.mark.parametrize(("rows", "epochs", "needed"), [(191, 1, 2), (127, 2, 3), (10, 1, 3)])
+def test_too_few_pictures_for_so_few_epochs_are_refused(rows, epochs, needed):
+    with pytest.raises(InputError, match=f"on {rows} training pictures takes at least {needed} epochs; got {epochs}"):
+        online_training.chunk_size(rows, epochs)
+    assert online_training.chunk_size(rows, needed)
+
+
+def test_too_small_a_dataset_is_refused_before_anything_is_compiled(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "compile", None)
+    monkeypatch.setattr(datasets, "load", lambda name: dataset)
+    spec = SpeedupSpec(architecture="resnet20", sparsity=0.9, mode="training", dataset="small")
+    with pytest.raises(InputError, match="96 training pictures takes at least 3 epochs; got 1"):
+        runner.run(Job("speedup", spec), lambda _: None)
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """A pruned CIFAR network that tells digits apart somewhat, as a backbone and as one made for timing."""
+    torch.manual_seed(0)
+    dense = calibrated(architectures.build("resnet20"))
+    torch.manual_seed(0)
+    sparse = architectures.build("resnet20")
+    masks.apply(sparse, masks.top_k(sparse, 0.5))
+    known = timing.prepare
+
+    def prepare(spec):
+        made = known(spec)
+        timing_only = spec.dataset != "digits"
+        return timing.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
+
+    monkeypatch.setattr(speedup, "prepare", prepare)
+    monkeypatch.setattr(engines, "MEASURE_SECONDS", 0.0)
+
+
+def test_a_record_of_online_training(networks):
+    spec = SpeedupSpec(architecture="resnet20", sparsity=0.5, mode="training", dataset="digits", threads=1, epochs=2)
+    said = []
+    record = runner.run(Job("speedup", spec), said.append)
+    (line,) = record["lines"]
+    chunks = 1437 // 256 * 2
+    assert len(line["samples"]["dense"]) == len(line["samples"]["sparse"]) == chunks
+    assert line["engine"] == next(name for name in engines.names() if engines.missing(name) is None)
+    assert line["batch_size"] == 64
+    assert line["seconds_per_epoch"] == pytest.approx(np.median(line["samples"]["sparse"]) * 1.437)
+    assert line["dense_seconds_per_epoch"] == pytest.approx(np.median(line["samples"]["dense"]) * 1.437)
+    assert line["ratio"] == pytest.approx(line["dense_seconds_per_epoch"] / line["seconds_per_epoch"])
+    for split in (line["split"], line["dense_split"]):
+        assert set(split) == {"decode", "waiting", "backbone", "classifier"} and min(split.values()) > 0
+    assert 0.17 < line["accuracy"] <= 1  # chance is 0.1, with a deviation of 0.016
+    assert said[0]["stage"].endswith("compiling")
+    assert [event["done"] for event in said[1:]] == list(range(chunks + 2))  # each epoch ends with a rest
+
+
+def test_a_chunk_that_a_restart_falls_into_is_trained_on_again_by_both(dataset, monkeypatch):
+    """Batches take one second of a clock, but for the second of the sparse pipeline: 50, as its engine is started again."""
+    passed, batches, died = [0.0], [], [0]
+
+    class Dying(Means):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        restarts = property(lambda self: died[0] if self.name == "sparse" else 0)
+
+        def _run_batch(self, given):
+            batches.append(self.name)
+            dies = self.name == "sparse" and batches.count("sparse") == 2
+            died[0] += dies
+            passed[0] += 50 if dies else 1
+            return super()._run_batch(given)
+
+    monkeypatch.setattr(online_training.time, "perf_counter", lambda: passed[0])
+    pipelines = {
+        name: online_training.Pipeline(Dying(name), dataset, CIFAR, DIMENSIONS) for name in ("dense", "sparse")
+    }
+    samples = online_training._in_turn(pipelines, 96, 32, 1, lambda _: None)
+    assert samples == {name: [1000 / 32] * 3 for name in pipelines}
+    assert batches.count("dense") == batches.count("sparse") == 4
+    assert all(pipeline.seconds["backbone"] == 3 for pipeline in pipelines.values())
+
+
+def test_a_mask_made_for_timing_has_no_accuracy(networks, dataset, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda name: dataset)
+    chosen = ("onnxruntime", "torch")
+    spec = SpeedupSpec(
+        architecture="resnet20", sparsity=0.5, mode="training", dataset="p", engines=chosen, threads=1, epochs=3
+    )
+    record = runner.run(Job("speedup", spec), lambda _: None)
+    assert [(line["engine"], line["accuracy"]) for line in record["lines"]] == [("onnxruntime", None), ("torch", None)]
+    assert all(len(line["samples"]["sparse"]) == 3 for line in record["lines"])

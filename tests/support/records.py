@@ -1,0 +1,42 @@
+"""Made-up finished runs for tests of the store and the pages."""
+
+from sparse_core.results.records import Record
+from sparse_core.specs.specs import ProbeSpec, protocol, record_document, run_id
+
+
+def record(
+    *, sparsity: float = 0.0, seed: int = 0, best: float = 0.9, final: float = 0.88, replicate: int = 0
+) -> Record:
+    spec = ProbeSpec("net", "digits", backbone_hash=f"net{sparsity}", dataset_hash="data", replicate=replicate)
+    result = {
+        "architecture": "efficientnet_lite0",
+        "upstream": "ImageNet",
+        "method": "Magnitude" if sparsity else "Dense",
+        "sparsity": sparsity,
+        "backbone_sparsity": sparsity,
+        "nonzero_parameters": round(4_000_000 * (1 - sparsity)),
+        "multiply_adds": round(400_000_000 * (1 - sparsity)),
+        "file_size": 16_000_000,
+        "dataset_name": "digits",
+        "metric": "top1",
+        "class_names": ["a", "b"],
+        "train_pictures": 8,
+        "test_pictures": 4,
+        "accuracy_best": best,
+        "accuracy_final": final,
+        "top1_best": best,
+        "top1_final": final,
+        "mean_per_class_best": best,
+        "mean_per_class_final": final,
+        "learning_rate": 0.01,
+        "protocol": protocol(spec),
+        "confusion": [[0, 0, 2], [1, 0, 1], [1, 1, 1]],
+        "seconds_features": 1.0,
+        "seconds_training": 1.0,
+        "images_per_second": 10.0,
+        "features_cached": True,
+        "notes": [],
+        "created_at": "2026-01-02T03:04:05",
+    }
+    events = [{"epoch": 1, "loss": 1.0, "top1": final, "mean_per_class": final}]
+    return Record(run_id(spec, seed), record_document(spec, seed), result, events)

@@ -1,0 +1,290 @@
+"""Full transfer against a plain torch loop, and its promise: a pruned weight stays exactly 0, whatever the options."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import v2
+
+from sparse_core.datasets import datasets, loading
+from sparse_core.datasets.transforms import Transform
+from sparse_core.errors import Cancelled, InputError
+from sparse_core.networks import masks
+from sparse_core.networks.backbones import Backbone, BackboneCard
+from sparse_core.specs.specs import FinetuneSpec, Hyperparameters
+from sparse_core.transfer import finetune
+from sparse_core.transfer.probe import initial_classifier, shuffled_rows
+
+TINY = Transform(20, 16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+
+
+class Body(nn.Module):
+    """A small backbone with what matters: convolutions, BatchNorm, features after pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 12, 3, stride=2, bias=False)
+        self.bn2 = nn.BatchNorm2d(12)
+
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(x))).mean(dim=(2, 3))
+
+
+@pytest.fixture
+def backbone():
+    torch.manual_seed(3)
+    body = Body().eval().requires_grad_(False)
+    masks.apply(body, masks.magnitude(body, 0.6))
+    card = BackboneCard("tiny", "tiny", "nothing", "Magnitude", 0.6, "file", "", True)
+    return Backbone(card, body, 12, TINY, "hash", 0.6, mask=masks.from_zeros(body))
+
+
+def make_pictures(root, classes: int = 3, count: int = 10) -> str:
+    generator = np.random.default_rng(0)
+    for label in range(classes):
+        (root / f"class{label}").mkdir(parents=True)
+        for index in range(count):
+            values = generator.integers(70 * label, 70 * label + 90, (24, 30, 3), dtype=np.uint8)
+            Image.fromarray(values).save(root / f"class{label}" / f"{index}.png")
+    return str(root)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return datasets.load(make_pictures(tmp_path / "p"))
+
+
+def spec(**options) -> FinetuneSpec:
+    values = {"epochs": 3, "learning_rate": 0.05, "batch_size": 7, "step_epochs": 2}
+    settings = Hyperparameters(**{**values, **options.pop("settings", {})})
+    return FinetuneSpec("tiny", "p", settings=settings, **{"precision": "fp32", **options})
+
+
+def reference(backbone, dataset, seed: int, epochs: int, *, label_smoothing: float = 0.0):
+    """The same training written plainly: torch.optim.SGD, the mask multiplied in after each step."""
+    body = copy.deepcopy(backbone.module).requires_grad_(True)
+    classifier = nn.Linear(12, 3)
+    for parameter, value in zip(classifier.parameters(), initial_classifier(seed, 3, 12), strict=True):
+        parameter.data.copy_(value)
+    network = nn.Sequential(body, classifier)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1)
+    steps = v2.Compose(
+        [
+            v2.Resize(20),
+            v2.CenterCrop(16),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(TINY.mean, TINY.std),
+        ]
+    )
+    x = torch.stack([steps(dataset.train.load(row)) for row in range(len(dataset.train.labels))])
+    y = torch.from_numpy(dataset.train.labels)
+    for epoch in range(epochs):
+        network.train()
+        for rows in torch.from_numpy(shuffled_rows(seed, epoch, len(x))).split(7):
+            loss = nn.functional.cross_entropy(network(x[rows]), y[rows], label_smoothing=label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for name, kept in backbone.mask.tensors.items():
+                    body.get_parameter(name).mul_(kept)
+        schedule.step()
+    return network
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_it_is_the_plain_masked_loop(backbone, dataset, label_smoothing):
+    asked = spec(augment=False, label_smoothing=label_smoothing)
+    result = finetune.train(backbone, dataset, asked, seed=4)
+    expected = reference(backbone, dataset, 4, 3, label_smoothing=label_smoothing)
+    trained = dict(zip(expected.state_dict(), result.network.state_dict().values(), strict=True))
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"optimizer": "adamw", "settings": {"learning_rate": 0.01}},
+        {"from_scratch": True},
+        {"freeze_batch_norm": True},
+        {"precision": "bf16"},
+        {"augment": False},
+    ],
+)
+def test_pruned_weights_stay_exactly_zero(backbone, dataset, options):
+    result = finetune.train(backbone, dataset, spec(**options), seed=0)
+    assert result.curves.mask_violations == [0, 0, 0]
+    assert masks.violations(result.network.body, backbone.mask) == 0
+    assert result.sparsity_after == pytest.approx(result.sparsity_before)
+    kept = backbone.mask.tensors["conv2.weight"]
+    moved = result.network.body.conv2.weight != backbone.module.conv2.weight
+    assert bool(moved[kept].any())
+    assert len(result.curves.top1) == 3
+    assert result.confusion.sum() == len(dataset.test.labels)
+    assert (result.top1_fp32 is None) == (options.get("precision") != "bf16")
+
+
+def test_a_broken_mask_ends_the_training(backbone, dataset, monkeypatch):
+    monkeypatch.setattr(finetune.FixedMask, "hold", lambda self: None)
+    with pytest.raises(RuntimeError, match=r"pruned weights of seed 0 are not 0 in epoch 1\."):
+        finetune.train(backbone, dataset, spec(), seed=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e-30])
+def test_a_pruned_weight_becomes_zero_whatever_it_was(backbone, value):
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        body = copy.deepcopy(backbone.module).to(memory_format=memory_format)
+        before = {name: weight.clone() for name, weight in masks.prunable(body).items()}
+        fixed = finetune.FixedMask(body, backbone.mask)
+        for name, kept in backbone.mask.tensors.items():
+            body.get_parameter(name).data[~kept] = value
+        assert fixed.violations() > 0
+        fixed.hold()
+        assert fixed.violations() == 0
+        for name, weight in masks.prunable(body).items():
+            assert torch.equal(weight, before[name])
+
+
+def test_frozen_batch_norm_does_not_change(backbone, dataset):
+    result = finetune.train(backbone, dataset, spec(freeze_batch_norm=True), seed=0)
+    for name, value in backbone.module.bn1.state_dict().items():
+        assert torch.equal(result.network.body.bn1.state_dict()[name], value)
+
+
+def test_from_scratch_keeps_the_mask_and_not_the_weights(backbone):
+    body = copy.deepcopy(backbone.module)
+    finetune.draw_weights(body, 0)
+    again = copy.deepcopy(backbone.module)
+    finetune.draw_weights(again, 0)
+    assert torch.equal(body.conv1.weight, again.conv1.weight)
+    assert not torch.equal(body.conv1.weight, backbone.module.conv1.weight)
+    assert body.conv2.weight.std().item() == pytest.approx((2 / (12 * 9)) ** 0.5, rel=0.1)
+
+
+def test_the_upstream_backbone_is_left_as_it_was(backbone, dataset):
+    before = copy.deepcopy(backbone.module.state_dict())
+    finetune.train(backbone, dataset, spec(), seed=0)
+    for name, value in backbone.module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits(backbone, dataset, tmp_path):
+    whole = finetune.train(backbone, dataset, spec(), seed=1)
+    file = tmp_path / "state.pt"
+
+    def stop(progress: finetune.Progress) -> None:
+        if progress.epoch == 3:
+            raise KeyboardInterrupt  # as a kill would: nothing is put in order
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune.train(backbone, dataset, spec(), seed=1, on_step=stop, checkpoint=file)
+    seconds = torch.load(file)["seconds"]
+    epochs = []
+    resumed = finetune.train(
+        backbone, dataset, spec(), seed=1, on_step=lambda progress: epochs.append(progress.epoch), checkpoint=file
+    )
+    assert set(epochs) == {3}
+    assert len(resumed.seconds) == 3
+    assert resumed.seconds[:2] == seconds
+    assert not file.exists()
+    assert vars(resumed.curves) == vars(whole.curves)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(resumed.network.state_dict()[name], value)
+
+
+def test_the_checkpoint_of_another_training_is_not_taken(backbone, dataset, tmp_path):
+    file = tmp_path / "state.pt"
+
+    def stop(progress: finetune.Progress) -> None:
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune.train(backbone, dataset, spec(), seed=1, on_step=stop, checkpoint=file)
+    epochs = []
+    finetune.train(backbone, dataset, spec(), seed=2, on_step=lambda step: epochs.append(step.epoch), checkpoint=file)
+    assert set(epochs) == {1, 2, 3}
+    file.write_bytes(b"damaged")
+    finetune.train(backbone, dataset, spec(), seed=2, checkpoint=file)
+
+
+def test_cancelling_leaves_nothing(backbone, dataset, tmp_path):
+    def cancel(progress: finetune.Progress) -> None:
+        if progress.epoch == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        finetune.train(backbone, dataset, spec(), seed=0, on_step=cancel, checkpoint=tmp_path / "state.pt")
+    assert not list(tmp_path.glob("state*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"learning_rate": 1e30}, "the loss"),
+        ({"learning_rate": 1e25, "batch_size": 99}, "what the network gives"),
+        ({"learning_rate": 1e38, "batch_size": 99, "weight_decay": 100.0}, "a weight"),
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_that_diverges_is_one_line(backbone, dataset, options, what, optimizer):
+    with pytest.raises(InputError, match=f"Training diverged: {what} .* in epoch 1 at .* Lower the learning rate"):
+        finetune.train(backbone, dataset, spec(settings=options, optimizer=optimizer), seed=0)
+
+
+def test_a_training_that_diverges_later_leaves_nothing(backbone, dataset, tmp_path, monkeypatch):
+    file = tmp_path / "state.pt"
+
+    def spoil(progress: finetune.Progress) -> None:
+        if progress.epoch == 2:
+            assert file.exists()
+            monkeypatch.setattr(finetune, "normalised", lambda *_: torch.full((7, 3, 16, 16), float("nan")))
+
+    with pytest.raises(finetune.Diverged):
+        finetune.train(backbone, dataset, spec(), seed=0, on_step=spoil, checkpoint=file)
+    assert not list(tmp_path.glob("state*"))
+
+
+def test_a_negative_variance_gives_no_accuracy(backbone, dataset):
+    backbone.module.bn2.running_var.fill_(-1.0)
+    with pytest.raises(finetune.Diverged, match="if that does not help, the backbone is damaged"):
+        finetune.train(backbone, dataset, spec(freeze_batch_norm=True), seed=0)
+
+
+def test_crops_are_drawn_as_torchvision_draws_them():
+    """The same distribution: shares of the area and ratios agree in their quartiles, and crops lie within the picture."""
+    generator = np.random.default_rng(0)
+    ours = np.array([loading.random_crop(120, 90, generator) for _ in range(4000)])
+    assert (ours[:, 0] + ours[:, 2] <= 120).all()
+    assert (ours[:, 1] + ours[:, 3] <= 90).all()
+    torch.manual_seed(0)
+    image = torch.zeros(3, 90, 120)
+    crop = v2.RandomResizedCrop(8)
+    theirs = np.array([list(crop.make_params([image]).values()) for _ in range(4000)])
+    for column, other in ((2, 3), (3, 2)):
+        np.testing.assert_allclose(
+            np.quantile(ours[:, column], [0.25, 0.5, 0.75]), np.quantile(theirs[:, other], [0.25, 0.5, 0.75]), atol=4
+        )
+
+
+def test_augmented_pictures_are_decided_by_seed_epoch_and_row(dataset):
+    first = loading.Pictures(dataset.train, TINY, 10**6)
+    again = loading.Pictures(dataset.train, TINY, 0)
+    np.testing.assert_array_equal(first.augmented(3, 0, 1), again.augmented(3, 0, 1))
+    assert not np.array_equal(first.augmented(3, 0, 1), first.augmented(3, 0, 2))
+    assert first.augmented(3, 0, 1).shape == (16, 16, 3)
+
+
+def test_the_last_batch_is_smaller_and_the_order_kept(dataset):
+    labels = [batch[:, 0, 0, 0].tolist() for batch in loading.batches(lambda row: np.full((1, 1, 1), row), range(8), 3)]
+    assert labels == [[0, 1, 2], [3, 4, 5], [6, 7]]

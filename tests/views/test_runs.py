@@ -1,0 +1,54 @@
+"""What is said of runs: the command that makes them again, taken back by the command line itself."""
+
+import shlex
+
+import pytest
+
+from sparse_core import cli
+from sparse_core.specs.specs import FinetuneSpec, Hyperparameters, ProbeSpec, full_learning_rate
+from sparse_core.views import runs
+from tests.support.records import record
+
+
+@pytest.mark.parametrize(
+    ("spec", "seeds"),
+    [
+        (ProbeSpec("net", "digits"), 5),
+        (ProbeSpec("net", "my pictures", sweep_lr=(0.1, 0.01), precision="bf16", engine="torch"), 2),
+        (FinetuneSpec("net", "digits"), 1),
+        (FinetuneSpec("net", "cars", settings=Hyperparameters(learning_rate=full_learning_rate("cars"))), 3),
+        (
+            FinetuneSpec(
+                "net",
+                "digits",
+                settings=Hyperparameters(epochs=2, learning_rate=0.05, batch_size=32),
+                optimizer="adamw",
+                from_scratch=True,
+                freeze_batch_norm=True,
+                label_smoothing=0.1,
+                augment=False,
+                precision="fp32",
+            ),
+            1,
+        ),
+    ],
+)
+def test_a_command_asks_for_the_same_runs(monkeypatch, spec, seeds):
+    asked = []
+    monkeypatch.setattr(cli, "_transfer", lambda kind, given, options: asked.append((given, options.seeds)))
+    monkeypatch.setattr(cli, "probe_answer", lambda _: {})
+    monkeypatch.setattr(cli, "finetune_answer", lambda _: {})
+    command = shlex.split(runs.command(spec, seeds))
+    assert command[:3] == ["python", "-m", "sparse_core"]
+    assert cli.main(command[3:]) == 0
+    assert asked == [(spec, seeds)]
+
+
+def test_defaults_are_left_out():
+    assert runs.command(FinetuneSpec("net", "digits"), 1) == (
+        "python -m sparse_core finetune --backbone net --dataset digits --json"
+    )
+
+
+def test_a_label_tells_transfers_apart():
+    assert runs.label(record(sparsity=0.5, seed=2)) == "Magnitude 50 %, Digits, linear, seed 2"

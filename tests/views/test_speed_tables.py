@@ -1,0 +1,202 @@
+"""Tables and sentences of speed: hand-computed joins with accuracy, what is newest, what is said, how long it takes."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from sparse_core.results.records import Records
+from sparse_core.results.store import Store
+from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.views import speed_charts, speed_tables
+from tests.support.measurements import line, speed_record, training_line
+from tests.support.records import record
+
+
+def backbone(measurement: str = "a", **fields) -> dict:
+    named = {"backbone": "net", "backbone_hash": "net0.5", "method": "Magnitude", "distribution": ""}
+    kept = {"timing_only": False, "architecture": "efficientnet_lite0", "sparsity": 0.5, "spec": {"dataset": "digits"}}
+    return speed_record(measurement, **{**named, **kept, **fields})
+
+
+def table(*records: dict) -> pd.DataFrame:
+    return speed_tables.table(records, {"net": "My net"})
+
+
+def runs() -> pd.DataFrame:
+    """Two dense runs of 90 and 80 %, two sparse ones of 70 and 76 %."""
+    for seed in (0, 1):
+        Records().write(record(seed=seed, best=0.9 - 0.1 * seed))
+        Records().write(record(sparsity=0.5, seed=seed, best=0.7 + 0.06 * seed))
+    return Store().results(source="measured")
+
+
+def test_networks_and_engines_in_words():
+    rows = table(
+        speed_record(lines=[line(), line(engine="torch", precision="bf16")]),
+        speed_record("b", distribution="erk"),
+        backbone("c"),
+        backbone("d", backbone="gone"),
+        speed_record("e", distribution="as in net"),
+    )
+    assert rows["network"].tolist() == [
+        *["ResNet50 at 90 %, uniform mask (timing only)"] * 2,
+        "ResNet50 at 90 %, Erdős–Rényi-Kernel mask (timing only)",
+        "My net",
+        "EfficientNet-Lite0 at 50 %, Magnitude",
+        "ResNet50 at 90 %, mask as in My net (timing only)",
+    ]
+    assert rows["engine_words"].tolist()[:2] == ["DeepSparse", "PyTorch (bf16)"]
+    assert set(rows["machine"]) == {"Some processor, 2 cores"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"ratio": 3.2}, "My net: 3.20 times faster (3.10–3.30) in DeepSparse at batch 64"),
+        ({"ratio": 12.0}, "My net: 12.0 times faster (11.9–12.1) in DeepSparse at batch 64"),
+        ({"ratio": 1.02}, "My net: no gain here, 1.02 times the dense speed (0.92–1.12) in DeepSparse at batch 64"),
+        (
+            {"ratio": 0.5, "reliable": False},
+            "My net: slower here, 0.50 times the dense speed (0.40–0.60) in DeepSparse at batch 64 (unreliable)",
+        ),
+    ],
+)
+def test_a_line_in_words(fields, said):
+    (row,) = table(backbone(lines=[line(**fields)])).itertuples()
+    assert speed_tables.in_words(row) == said
+
+
+def test_online_training_names_its_dataset():
+    (row,) = table(backbone(mode="training", lines=[training_line()])).itertuples()
+    assert speed_tables.where(row) == "training online on Digits in DeepSparse at batch 64"
+
+
+def test_the_newest_counts_but_other_ways_stay():
+    rows = table(
+        speed_record("a", lines=[line(ratio=2.0), line(ratio=1.0, threads=1), line(ratio=1.5, batch_size=1)]),
+        speed_record("b", created_at="2026-02-01", lines=[line(ratio=3.0)]),
+        speed_record(
+            "c", created_at="2026-02-01", machine={"processor": "Another", "cores": 2}, lines=[line(ratio=9.0)]
+        ),
+    )
+    assert speed_tables.latest(rows)["ratio"].tolist() == [1.0, 1.5, 3.0, 9.0]
+
+
+def test_speedup_by_sparsity_as_in_table_5():
+    rows = table(
+        speed_record("a", sparsity=0.8, lines=[line(ratio=2.0)]),
+        speed_record("b", lines=[line(ratio=3.0), line(engine="torch", ratio=1.0, reliable=False)]),
+    )
+    assert speed_tables.by_sparsity(rows).drop(columns="dataset").to_dict("records") == [
+        {
+            "architecture": "resnet50",
+            "origin": "uniform mask (timing only)",
+            "engine_words": "DeepSparse",
+            "threads": 2,
+            "80 %": "2.00 (1.90–2.10)",
+            "90 %": "3.00 (2.90–3.10)",
+        },
+        {
+            "architecture": "resnet50",
+            "origin": "uniform mask (timing only)",
+            "engine_words": "PyTorch",
+            "threads": 2,
+            "80 %": "",
+            "90 %": "1.00 (0.90–1.10), no gain, unreliable",
+        },
+    ]
+
+
+def test_training_speed_joins_linear_transfer_of_the_same_backbone_and_task():
+    rows = table(backbone("a", mode="training", lines=[training_line()]))
+    (compared,) = speed_tables.against_accuracy(rows, runs()).to_dict("records")
+    assert compared["accuracy_mean"] == pytest.approx(0.73)
+    assert compared["difference"] == pytest.approx(0.73 - 0.85)
+    assert compared["accuracy_std"] == pytest.approx(0.06 / 2**0.5)
+    for wrong in ({"backbone_hash": "another"}, {"spec": {"dataset": "cifar10"}}):
+        rows = table(backbone("a", mode="training", lines=[training_line()], **wrong))
+        assert speed_tables.against_accuracy(rows, Store().results(source="measured"))["difference"].isna().all()
+
+
+def test_timing_only_is_left_out_wherever_there_is_accuracy():
+    rows = table(
+        backbone("a", mode="training", timing_only=True, lines=[training_line()]), backbone("b", timing_only=True)
+    )
+    assert speed_tables.against_accuracy(rows[:1], runs()).empty
+    assert speed_tables.speed_and_accuracy(rows[1:], Store().results(source="measured")).empty
+
+
+def test_speed_and_accuracy_takes_the_fastest_engine_and_the_dense_times():
+    rows = table(backbone(lines=[line(milliseconds=4.0, ratio=3.0), line(engine="torch", milliseconds=8.0, ratio=1.0)]))
+    found = speed_tables.speed_and_accuracy(rows, runs()).set_index("method")
+    # DeepSparse: 4 ms sparse, 12 ms dense; PyTorch: 8 and 8, so dense is fastest there.
+    assert found["milliseconds_per_image"].to_dict() == {"Dense": 8.0, "Magnitude": 4.0}
+    assert found["engine_words"].to_dict() == {"Dense": "PyTorch", "Magnitude": "DeepSparse"}
+    assert found["images_per_second"].to_dict() == {"Dense": 125.0, "Magnitude": 250.0}
+    assert found["accuracy_mean"].to_dict() == {"Dense": pytest.approx(0.85), "Magnitude": pytest.approx(0.73)}
+    assert found["front"].all()
+
+
+def test_a_slower_and_less_accurate_backbone_is_off_the_front():
+    rows = table(backbone(lines=[line(milliseconds=4.0, ratio=0.5)]))
+    found = speed_tables.speed_and_accuracy(rows, runs()).set_index("method")
+    assert found["front"].to_dict() == {"Dense": True, "Magnitude": False}
+
+
+def test_quartiles_of_time_become_those_of_speed():
+    rows = table(backbone(lines=[line(milliseconds=4.0, quartiles=[2.0, 5.0])]))
+    found = speed_tables.speed_and_accuracy(rows, runs())
+    (sparse,) = [
+        trace
+        for trace in speed_charts.accuracy_against_speed(found, "images_per_second").data
+        if trace.name == "Magnitude"
+    ]
+    assert (sparse.x[0], sparse.error_x.array[0], sparse.error_x.arrayminus[0]) == (250.0, 250.0, 50.0)
+
+
+def test_no_gain_is_written_once_where_places_are_close():
+    rows = table(
+        *[speed_record(str(level), sparsity=level, lines=[line(ratio=1.0)]) for level in (0.5, 0.9, 0.92)],
+    )
+    drawn = speed_charts.speedup(rows, "sparsity")
+    assert [note.x for note in drawn.layout.annotations if note.text == "no gain here"] == [50.0, 90.0]
+
+
+def test_engines_stand_in_one_order_and_an_unknown_one_last():
+    names = ("another", "torch", "deepsparse")
+    drawn = speed_charts.speedup(table(speed_record(lines=[line(engine=name) for name in names])), "sparsity")
+    assert [trace.name.split(",")[0] for trace in drawn.data] == ["DeepSparse", "PyTorch", "another"]
+
+
+def test_about_how_long():
+    spec = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=("deepsparse",), batch_sizes=(1, 64), rounds=8)
+    rows = table(speed_record(lines=[line(milliseconds=4.0, ratio=3.0, seconds_to_compile=5.0)]))
+    # Two sizes compiled twice, 20 s; 10 rounds of 64 pictures at 16 ms, and of one, which is repeated for 0.1 s.
+    assert speed_tables.about_seconds(spec, "resnet50", rows) == pytest.approx(20 + 10 * (1.024 + 0.1))
+    assert speed_tables.about_seconds(spec, "resnet18", rows) is None
+    spec = SpeedupSpec(backbone="net", mode="training", dataset="digits", engines=("deepsparse",), epochs=2)
+    rows = table(backbone(mode="training", lines=[training_line()]))
+    assert speed_tables.about_seconds(spec, "efficientnet_lite0", rows) == pytest.approx(2 * (40 + 100))
+
+
+def test_a_record_without_machine_or_versions_is_still_told():
+    bare = speed_record(machine=None, load_before=None, load_after=None)
+    del bare["lines"][0]["busy_during"]
+    assert speed_tables.made_on(bare) == "Unknown processor (unknown instruction sets); DeepSparse 1.8.0."
+    assert table(bare)["machine"].tolist() == ["Unknown processor"]
+
+
+def test_work_meanwhile_is_told_and_doubted():
+    given = speed_record(lines=[line(busy_during=0.4), line(engine="torch", busy_during=0.2), line(busy_during=None)])
+    assert speed_tables.made_on(given).endswith("Other work took up to 40 % of the cores' time meanwhile.")
+    assert speed_tables.doubts(table(given)) == [
+        "Other work took 40 % of the cores' time meanwhile in DeepSparse at batch 64."
+    ]
+
+
+def test_layers_of_each_line():
+    given = speed_record(lines=[line(layers=[["conv1", 0.25], ["fc", 0.75]]), line(engine="torch")])
+    found = speed_tables.layer_shares(json.loads(json.dumps(given)))
+    assert list(found) == ["DeepSparse, batch 64"]
+    assert found["DeepSparse, batch 64"]["share"].tolist() == [0.25, 0.75]
