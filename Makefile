@@ -24,7 +24,7 @@ test: $(TEST_READY) sparse-engine browser check
 check: $(TEST_READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy sparse_core
+	@$(BIN)/mypy sparse_core pages app.py
 
 bench: $(TEST_READY) sparse-engine browser
 	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -13,7 +13,6 @@ memory above each of the others is in sizes of the file. Expected: less than 3 s
 import argparse
 import importlib
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -61,9 +60,9 @@ def into_library(file: Path) -> float:
     from sparse_core.networks import library
 
     importlib.import_module("sparse_core.networks.checkpoints")  # torch and the networks, which the worker keeps loaded
-    os.environ["SPARSE_TRANSFER_HOME"] = tempfile.mkdtemp(dir=file.parent)
+    home = Path(tempfile.mkdtemp(dir=file.parent))
     started = time.perf_counter()
-    library.add(file, "resnet50-pruned")
+    library.add(home, file, "resnet50-pruned")
     return time.perf_counter() - started
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from sparse_core.engines import engines
 from sparse_core.engines.machine import load, machine
 from sparse_core.errors import InputError
+from sparse_core.paths import default_home
 from sparse_core.specs.specs import SpeedupSpec
 from sparse_core.speed import timing
 
@@ -36,7 +37,10 @@ def main() -> None:
         return
 
     before = load()
-    made = {share: timing.prepare(SpeedupSpec(architecture="resnet50", sparsity=share / 100)) for share in (90, 95)}
+    made = {
+        share: timing.prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=share / 100))
+        for share in (90, 95)
+    }
     side, dense = made[90].transform.crop, made[90].dense
     pictures = np.random.default_rng(0).standard_normal((given.batch_size, 3, side, side), dtype=np.float32)
     with ExitStack() as stack:

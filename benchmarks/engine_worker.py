@@ -21,6 +21,7 @@ import numpy as np
 from sparse_core.engines import deepsparse_client, engines
 from sparse_core.engines.machine import load, machine
 from sparse_core.networks import onnx_export
+from sparse_core.paths import default_home
 from sparse_core.specs.specs import SpeedupSpec
 from sparse_core.speed import timing
 
@@ -50,7 +51,7 @@ def main() -> None:
         return
 
     before = load()
-    pair = timing.prepare(SpeedupSpec(architecture="resnet50", sparsity=0.9))
+    pair = timing.prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=0.9))
     shape = (given.batch_size, 3, pair.transform.crop, pair.transform.crop)
     pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     seconds: dict[str, list[float]] = {"worker": [], "direct": []}

@@ -26,6 +26,7 @@ from sparse_core.datasets.transforms import prepare
 from sparse_core.engines.machine import machine
 from sparse_core.networks import backbones
 from sparse_core.networks.backbones import Backbone
+from sparse_core.paths import default_home
 from sparse_core.transfer import features
 
 
@@ -71,8 +72,8 @@ def main() -> None:
     options.add_argument("--precision", choices=features.PRECISIONS, default="fp32")
     given = options.parse_args()
 
-    backbone = backbones.load(given.backbone)
-    split = datasets.load(given.dataset).train if given.dataset else made_pictures(given.pictures)
+    backbone = backbones.load(default_home(), given.backbone)
+    split = datasets.load(default_home(), given.dataset).train if given.dataset else made_pictures(given.pictures)
     rows = [number % len(split.labels) for number in range(given.pictures)]
     ready = np.stack([prepare(split.load(row), backbone.transform) for row in rows])
 

@@ -10,7 +10,6 @@ the slower one's over the same without a measurement. Expected: the first below 
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -40,15 +39,15 @@ def main() -> None:
         served.chromium() as browser,
         served.dashboard(Path(folder)) as address,
     ):
-        os.environ["SPARSE_TRANSFER_HOME"] = folder
+        home = Path(folder)
         alone = answers(browser, address, given.rounds)
-        job = queue.submit(Job("speedup", asked))
-        wait_until_measuring(job)
+        job = queue.submit(home, Job("speedup", asked))
+        wait_until_measuring(home, job)
         meanwhile = answers(browser, address, given.rounds)
         busy = load()
-        rounds_measured = queue.status(job).done
-        require_running(job)
-        queue.cancel(job)
+        rounds_measured = queue.status(home, job).done
+        require_running(home, job)
+        queue.cancel(home, job)
     medians = {name: statistics.median(values) for name, values in meanwhile.items()}
     slower = max(medians, key=lambda name: medians[name])
     print(
@@ -80,17 +79,17 @@ def answers(browser: Browser, address: str, rounds: int) -> dict[str, list[float
     return seconds
 
 
-def wait_until_measuring(job: str) -> None:
+def wait_until_measuring(home: Path, job: str) -> None:
     deadline = time.monotonic() + 300
-    while queue.status(job).done < 1:
-        require_running(job)
+    while queue.status(home, job).done < 1:
+        require_running(home, job)
         if time.monotonic() > deadline:
             raise SystemExit("The measurement did not begin within five minutes.")
         time.sleep(0.2)
 
 
-def require_running(job: str) -> None:
-    status = queue.status(job)
+def require_running(home: Path, job: str) -> None:
+    status = queue.status(home, job)
     if status.ended:
         raise SystemExit(f"The measurement ended too early: {status.message or status.state}")
 

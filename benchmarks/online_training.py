@@ -12,7 +12,6 @@ Expected on two cores: a ratio of at least 2.5. Prints one JSON line.
 
 import argparse
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def main() -> None:
         print(json.dumps({"benchmark": "online_training", "skipped": missing}))
         return
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["SPARSE_TRANSFER_HOME"] = folder
+        home = Path(folder)
         pictures = given.pictures or str(made_pictures(Path(folder) / "pictures"))
         spec = SpeedupSpec(
             architecture="resnet50",
@@ -51,8 +50,8 @@ def main() -> None:
             dataset=pictures,
             epochs=given.epochs,
         )
-        record = speedup.measure(spec, lambda _: None)
-        count = len(datasets.load(pictures).train.labels)
+        record = speedup.measure(home, spec, lambda _: None)
+        count = len(datasets.load(home, pictures).train.labels)
     (line,) = record["lines"]
 
     def split(name: str) -> dict[str, float]:

@@ -19,6 +19,7 @@ import numpy as np
 from sparse_core.datasets import datasets
 from sparse_core.engines.machine import machine
 from sparse_core.networks import backbones
+from sparse_core.paths import default_home
 from sparse_core.specs.specs import Hyperparameters
 from sparse_core.transfer import features, probe
 
@@ -40,7 +41,7 @@ class Data:
 def joined(dataset: datasets.Dataset, copies: tuple[int, ...]) -> Data:
     """The features that the dense backbone and its ``copies``, pruned by so many percent, give of the dataset."""
     names = ["efficientnet_lite0", *(f"efficientnet_lite0_magnitude_{percent}" for percent in copies)]
-    parts = [features.extract(backbones.load(name), dataset) for name in names]
+    parts = [features.extract(default_home(), backbones.load(default_home(), name), dataset) for name in names]
     train, test = (np.hstack([getattr(part, split) for part in parts]) for split in ("train", "test"))
     return Data(train, parts[0].train_labels, test, parts[0].test_labels, len(dataset.class_names), dataset.metric)
 
@@ -74,7 +75,7 @@ def main() -> None:
     asked = [(name, COPIES[0]) for name in given.datasets] if given.datasets else [("digits", each) for each in COPIES]
     found = {}
     for number, (name, copies) in enumerate(asked, start=1):
-        data = joined(datasets.load(name), copies)
+        data = joined(datasets.load(default_home(), name), copies)
         fp32, bf16 = (accuracies(data, products, given.seeds, given.epochs) for products in ("fp32", "bf16"))
         weights = data.classes * data.train.shape[1]
         found[f"set {number}" if given.datasets else f"digits, dense and {copies[0]} and {copies[1]} % pruned"] = {

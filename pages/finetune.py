@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import finetuned_network, frame, parts, transfer_controls
+from pages.parts.frame import home
 from sparse_core.jobs import queue
 from sparse_core.results.records import Record
 from sparse_core.specs.specs import OPTIMIZERS, PRECISIONS, FinetuneSpec, Hyperparameters, Job, full_learning_rate
@@ -22,13 +23,13 @@ def main() -> None:
         "**Which accuracy does a sparse backbone reach when it may learn your task?** Every weight that was not pruned is "
         "trained, with BatchNorm and a new classifier; what was pruned stays exactly 0."
     )
-    queue.ensure_worker("long")  # so that torch is loaded by the time the button is pressed
+    queue.ensure_worker(home(), "long")  # so that torch is loaded by the time the button is pressed
     job = _controls()
     if job is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Run the finetuning", type="primary", icon=":material/play_arrow:"):
-            st.query_params["job"] = queue.submit(job)
+            st.query_params["job"] = queue.submit(home(), job)
         parts.share(command(job.spec, len(job.seeds)))
         transfer_controls.estimate(job)
     status = transfer_controls.asked_for("finetune")
@@ -101,7 +102,7 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
 
 def _live_curves(job_id: str) -> pd.DataFrame:
     """Loss and accuracies after each epoch so far; a training that was taken up again tells its epochs twice."""
-    told = [epoch for event in queue.events(job_id) for epoch in event.get("curves", ())]
+    told = [epoch for event in queue.events(home(), job_id) for epoch in event.get("curves", ())]
     curves = pd.DataFrame(told, columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
     curves = curves.drop_duplicates(["seed", "epoch"], keep="last")
     return curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import parts, transfer_controls
-from pages.parts.frame import faults_in_words, plain
+from pages.parts.frame import faults_in_words, home, plain
 from sparse_core.catalog import ARCHITECTURES, METHODS, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
@@ -33,12 +33,12 @@ COLUMNS = [
 def main() -> None:
     """A file comes in, is looked into, gets a name; below are the backbones that came in before."""
     parts.store()
-    uploads.sweep()
+    uploads.sweep(home())
     st.markdown(
         "**Bring in a pruned network of yours.** PyTorch files and safetensors of the known architectures, with the masks, "
         "wrappers or thresholds their projects left in them. A file is read as numbers only: nothing in it is run."
     )
-    queue.ensure_worker()  # so that torch is loaded by the time a file has come in
+    queue.ensure_worker(home())  # so that torch is loaded by the time a file has come in
     _receive()
     looked = _status("job", "inspect")
     imported = _status("import", "import")
@@ -69,18 +69,18 @@ def _receive() -> None:
     if sent is None or sent.file_id in taken:
         return
     try:
-        path = uploads.keep(sent, sent.name, sent.size)
+        kept = uploads.keep(home(), sent, sent.name, sent.size)
     except InputError as error:
         st.error(plain(str(error)))
         return
     taken.add(sent.file_id)
-    _ask(InspectSpec(str(path)))
+    _ask(InspectSpec(str(kept)))
     st.rerun()
 
 
 def _ask(spec: InspectSpec) -> None:
     st.query_params.pop("import", None)
-    st.query_params["job"] = queue.submit(Job("inspect", spec))
+    st.query_params["job"] = queue.submit(home(), Job("inspect", spec))
 
 
 def _status(parameter: str, kind: str) -> queue.Status | None:
@@ -89,7 +89,7 @@ def _status(parameter: str, kind: str) -> queue.Status | None:
     if not job_id:
         return None
     try:
-        status = queue.status(job_id)
+        status = queue.status(home(), job_id)
     except InputError:
         st.info("What this link shows was done on another machine, or its state was deleted. Bring the file in again.")
         return None
@@ -121,7 +121,7 @@ def _refused(spec: InspectSpec, status: queue.Status) -> None:
         _misfit(status.result.get("keys") or {})
     names = candidates or (list(ARCHITECTURES) if spec.architecture else [])
     if not names:
-        uploads.discard(Path(spec.path))
+        uploads.discard(home(), Path(spec.path))
         return
     with st.form("architecture_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox("Architecture", names, format_func=architecture_label, key="candidate", width=330)
@@ -189,7 +189,7 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
         st.markdown("**Name it, and correct what the file could not tell.**")
         columns = st.columns([3, 2, 2, 2])
         name = columns[0].text_input(
-            "Name", library.free_name(_stem(spec.path)), help="How the other pages will list it."
+            "Name", library.free_name(home(), _stem(spec.path)), help="How the other pages will list it."
         )
         method = columns[1].selectbox(
             "Pruned by", methods, index=methods.index(guess), help="The file cannot always tell."
@@ -217,7 +217,7 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
                 upstream=upstream.strip(),
                 origin=Path(spec.path).name,
             )
-            st.query_params["import"] = queue.submit(Job("import", asked))
+            st.query_params["import"] = queue.submit(home(), Job("import", asked))
             st.rerun()
 
 
@@ -225,7 +225,7 @@ def _imported(status: queue.Status) -> None:
     if not status.ended:
         transfer_controls.wait_for(status.job_id)
     elif status.state == "done":
-        uploads.discard(Path(status.job.spec.path))
+        uploads.discard(home(), Path(status.job.spec.path))
         st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
         parts.backbone_links(status.result["name"])
     else:
@@ -236,7 +236,7 @@ def _shelf() -> None:
     """The backbones of the library, each with its uses and the way out."""
     st.subheader("In the library", divider="gray")
     _offer_undo()
-    cards = {card.name: card for card in library.cards()}
+    cards = {card.name: card for card in library.cards(home())}
     if cards:
         _backbones(cards)
     else:
@@ -269,7 +269,7 @@ def _backbones(cards: dict[str, library.BackboneCard]) -> None:
 def _ask_to_delete(name: str) -> None:
     st.write(f"“{name}” leaves the library. Runs that were made with it stay. You can undo it afterwards.")
     if st.button("Delete", type="primary"):
-        library.remove(name)
+        library.remove(home(), name)
         st.session_state["removed"] = name
         st.query_params.pop("import", None)
         st.rerun()
@@ -287,7 +287,7 @@ def _offer_undo() -> None:
 
 def _deleted() -> None:
     """What was deleted before, which can be brought back until it is deleted for good."""
-    names = library.removed()
+    names = library.removed(home())
     if not names:
         return
     with st.expander(f"Deleted ({len(names)})"), st.container(horizontal=True, vertical_alignment="center"):
@@ -303,14 +303,14 @@ def _deleted() -> None:
 def _ask_to_empty(names: list[str]) -> None:
     st.write(f"{labels.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone.")
     if st.button("Delete for good", type="primary"):
-        library.empty_trash()
+        library.empty_trash(home())
         st.session_state.pop("removed", None)
         st.rerun()
 
 
 def _bring_back(name: str) -> None:
     try:
-        library.restore(name)
+        library.restore(home(), name)
     except InputError as error:
         st.error(plain(str(error)))
         return

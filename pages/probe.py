@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import frame, parts, transfer_controls
+from pages.parts.frame import home
 from sparse_core.engines import engines
 from sparse_core.jobs import queue
 from sparse_core.specs.specs import ENGINES, PRECISIONS, Hyperparameters, Job, ProbeSpec
@@ -20,13 +21,13 @@ def main() -> None:
         "**Which accuracy does a sparse backbone reach on your task?** The backbone stays frozen; only a linear "
         "classifier on its features is trained, once for each seed."
     )
-    queue.ensure_worker()  # so that torch is loaded by the time the button is pressed
+    queue.ensure_worker(home())  # so that torch is loaded by the time the button is pressed
     job = _controls()
     if job is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Run the probe", type="primary", icon=":material/play_arrow:"):
-            st.query_params["job"] = queue.submit(job)
+            st.query_params["job"] = queue.submit(home(), job)
         parts.share(command(job.spec, len(job.seeds)))
         transfer_controls.estimate(job)
     status = transfer_controls.asked_for("probe")
@@ -88,7 +89,7 @@ def _live_curves(job_id: str) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"run": f"seed {seed}", "epoch": event["done"], "top1": top1, "loss": loss}
-            for event in queue.events(job_id)
+            for event in queue.events(home(), job_id)
             if event.get("stage") == "Training the classifiers"
             for seed, top1, loss in zip(event["seeds"], event["top1"], event["loss"], strict=True)
         ]

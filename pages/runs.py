@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import finetuned_network, frame, parts
+from pages.parts.frame import home
 from sparse_core.catalog import METRICS, task_label
 from sparse_core.jobs import queue
 from sparse_core.results.records import Record, Records
@@ -36,7 +37,7 @@ def main() -> None:
         help="Measured: runs made on this machine. Published: the study's runs.",
     )
     _offer_undo(store.records)
-    recent = queue.recent()
+    recent = queue.recent(home())
     if source == "measured":
         _measured(store, recent)
     else:
@@ -53,7 +54,7 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
         st.page_link("pages/probe.py", label="Launch a probe", icon=":material/science:")
     else:
         _chosen(store, rows)
-    table = with_states(_with_annotations(rows, store.records), recent)
+    table = with_states(home(), _with_annotations(rows, store.records), recent)
     if table.empty:
         return
     said = [name for name in ("note", "tags") if (table[name].notna() & (table[name] != "")).any()]
@@ -66,21 +67,25 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
 @frame.faults_in_words()
 def _under_way() -> None:
     """Jobs that have not ended, with their progress and a button to cancel each."""
-    waiting = [status for status in map(queue.status, queue.queued()) if status.job.kind in queue.LISTED]
+    waiting = [
+        status
+        for status in (queue.status(home(), name) for name in queue.queued(home()))
+        if status.job.kind in queue.LISTED
+    ]
     states = {status.job_id: status.state for status in waiting}
     before = st.session_state.get("jobs_under_way", states)
     st.session_state["jobs_under_way"] = states
     if states != before:
         st.rerun()  # the table tells states, and has the runs of what has ended
     for status in waiting:
-        queue.ensure_worker(queue.lane_of(status.job))
+        queue.ensure_worker(home(), queue.lane_of(status.job))
         count = f" {status.done:,} of {status.total:,}" if status.total else ""
         stage = status.stage or ("starting" if status.state == "running" else "waiting for its turn")
         words = f"{_job_words(status)}: {stage}{count}{labels.time_left(status.seconds_left)}"
         with st.container(horizontal=True, vertical_alignment="center"):
             st.progress(status.share, words)
             if st.button("Cancel", key=f"cancel_{status.job_id}"):
-                queue.cancel(status.job_id)
+                queue.cancel(home(), status.job_id)
                 st.rerun()
 
 
@@ -142,7 +147,7 @@ def _in_depth(record: Record, records: Records) -> None:
             if st.button("Rerun", icon=":material/replay:", help="Trains again as a new replicate; this run is kept."):
                 again = first_free_replicate(spec, (record.spec["seed"],), records.ids())
                 kind = "probe" if spec.transfer == "linear" else "finetune"
-                job_id = queue.submit(Job(kind, again, (record.spec["seed"],)))
+                job_id = queue.submit(home(), Job(kind, again, (record.spec["seed"],)))
                 st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
             if st.button("Delete …", icon=":material/delete:"):
                 _ask_to_delete(record, records)

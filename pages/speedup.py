@@ -10,12 +10,12 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import frame, parts, transfer_controls
+from pages.parts.frame import home
 from sparse_core.catalog import ARCHITECTURES, METRICS, architecture_label, task_label
 from sparse_core.engines import engines, machine
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.networks import backbones
-from sparse_core.paths import home
 from sparse_core.results.store import Store
 from sparse_core.specs.specs import Job, SpeedupSpec
 from sparse_core.speed import measurements
@@ -74,9 +74,9 @@ def main() -> None:
         "**How much faster does a sparse backbone run than the dense one, on this machine?** Both run in turn in the same "
         "engine; a ratio is kept only where the engine's output agrees with PyTorch's."
     )
-    queue.ensure_worker("long")  # so that torch is loaded by the time the button is pressed
-    network_labels = {card.name: labels.backbone_label(card) for card in backbones.available()}
-    records, rows, damaged = _measurements(home(), measurements.fingerprint(), network_labels)
+    queue.ensure_worker(home(), "long")  # so that torch is loaded by the time the button is pressed
+    network_labels = {card.name: labels.backbone_label(card) for card in backbones.available(home())}
+    records, rows, damaged = _measurements(home(), measurements.fingerprint(home()), network_labels)
     for words in damaged:
         st.warning(words)
     _measure(rows, network_labels)
@@ -113,8 +113,8 @@ def _measurements(
     folder: Path, version: tuple[int, int], network_labels: dict[str, str]
 ) -> tuple[list[dict[str, Any]], pd.DataFrame, list[str]]:
     """Every measurement, their lines as a table, and a word on each file that is none; kept, and never changed."""
-    records = measurements.read_all()
-    return records, speed_tables.table(records, network_labels), measurements.damaged()
+    records = measurements.read_all(home())
+    return records, speed_tables.table(home(), records, network_labels), measurements.damaged(home())
 
 
 def _measure(rows: pd.DataFrame, network_labels: dict[str, str]) -> None:
@@ -151,7 +151,7 @@ def _start(spec: SpeedupSpec | None, rows: pd.DataFrame) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Measure", type="primary", icon=":material/play_arrow:"):
-            st.query_params["job"] = queue.submit(Job("speedup", spec))
+            st.query_params["job"] = queue.submit(home(), Job("speedup", spec))
             st.rerun()
         parts.share(speed_tables.command(spec), key="share_form")
         st.caption(_how_long(spec, rows))
@@ -192,7 +192,7 @@ def _form() -> SpeedupSpec | None:
 
 
 def _backbone() -> dict[str, Any] | None:
-    cards = {card.name: card for card in backbones.available() if card.sparsity and card.ready}
+    cards = {card.name: card for card in backbones.available(home()) if card.sparsity and card.ready}
     sparsest = max(range(len(cards)), key=lambda at: list(cards.values())[at].sparsity)
     name = parts.selectbox(
         "Backbone",
@@ -217,7 +217,7 @@ def _architecture() -> dict[str, Any] | None:
     )
     alike = {
         card.name: f"As in {labels.backbone_label(card)}"
-        for card in backbones.available()
+        for card in backbones.available(home())
         if card.architecture == architecture and card.sparsity and card.ready
     }
     zeros = {**DISTRIBUTION_NAMES, **alike}
@@ -284,7 +284,7 @@ def _training_options() -> dict[str, Any] | None:
 def _how_long(spec: SpeedupSpec, rows: pd.DataFrame) -> str:
     architecture = spec.architecture
     if spec.backbone:
-        architecture = next(card.architecture for card in backbones.available() if card.name == spec.backbone)
+        architecture = next(card.architecture for card in backbones.available(home()) if card.name == spec.backbone)
     seconds = speed_tables.about_seconds(spec, architecture, rows[rows["machine"] == _this_machine()])
     if seconds is None:
         return "How long it takes is told while it runs: nothing like it was measured here yet."
@@ -298,7 +298,7 @@ def _this_machine() -> str:
 
 def _result(record: dict[str, Any], network_labels: dict[str, str]) -> None:
     """What came out, in words."""
-    rows = speed_tables.table([record], network_labels)
+    rows = speed_tables.table(home(), [record], network_labels)
     _lines(record, rows)
     if record["timing_only"]:
         st.caption("Timing only: the mask was put into a network with random weights. It says nothing of accuracy.")
@@ -571,7 +571,7 @@ def _epoch_split(
 ) -> None:
     newest = list(dict.fromkeys(training["measurement"].iloc[::-1]))
     by_id = {record["id"]: record for record in records}
-    table = speed_tables.epoch_split([by_id[name] for name in newest[:SPLIT_SHOWN]], network_labels)
+    table = speed_tables.epoch_split(home(), [by_id[name] for name in newest[:SPLIT_SHOWN]], network_labels)
     if table.empty:
         return
     more = f" The newest {SPLIT_SHOWN} of {len(newest)} are shown." if len(newest) > SPLIT_SHOWN else ""
@@ -594,7 +594,7 @@ def _epoch_split(
 def _time_by_layer(controls: Controls, records: list[dict[str, Any]], rows: pd.DataFrame) -> None:
     here = rows[(rows["machine"] == controls.machine) & (rows["architecture"] == controls.architecture)]
     by_id = {record["id"]: record for record in records}
-    told = {}
+    told: dict[str, pd.DataFrame] = {}
     for name, group in here.iloc[::-1].groupby("measurement", sort=False):
         for words, layers in speed_tables.layer_shares(by_id[name]).items():
             told.setdefault(f"{group['network'].iloc[0]}: {words}", layers)
@@ -639,8 +639,8 @@ def _all_measurements(records: list[dict[str, Any]], rows: pd.DataFrame) -> None
         bind="query-params",
         width=520,
     )
-    record = next((record for record in records if chosen and record["id"] == names[chosen]), None)
-    if record is not None:
+    if chosen is not None:
+        record = next(record for record in records if record["id"] == names[chosen])
         _one(record, chosen, rows[rows["measurement"] == record["id"]])
 
 
@@ -667,7 +667,7 @@ def _one(record: dict[str, Any], words: str, lines: pd.DataFrame) -> None:
 def _ask_to_delete(measurement: str, words: str) -> None:
     st.write(f"{words} disappears from this page. You can undo it afterwards.")
     if st.button("Delete", type="primary"):
-        measurements.delete(measurement)
+        measurements.delete(home(), measurement)
         st.session_state["deleted_speed"] = measurement
         st.session_state["look"] = None
         st.rerun()
@@ -680,7 +680,7 @@ def _offer_undo() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.info("The measurement was deleted.")
         if st.button("Undo", icon=":material/undo:"):
-            measurements.restore(measurement)
+            measurements.restore(home(), measurement)
             del st.session_state["deleted_speed"]
             st.rerun()
 

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import frame, parts, transfer_controls
+from pages.parts.frame import home
 from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.jobs import queue
 from sparse_core.networks import backbones, packed_masks, structure
@@ -37,7 +38,7 @@ CONSTANTS = (
 def main() -> None:
     """One backbone in depth; below it its layers, a mask, other backbones, and measured accuracy."""
     store = parts.store()
-    cards = {card.name: card for card in backbones.available()}
+    cards = {card.name: card for card in backbones.available(home())}
     name = parts.selectbox(
         "Backbone",
         list(cards),
@@ -76,20 +77,20 @@ def main() -> None:
 
 def _structure(card: BackboneCard) -> Structure | None:
     """The structure of a backbone; None while it is computed, waits for a click or failed, which is said."""
-    known = structure.recall_card(card)
+    known = structure.recall_card(home(), card)
     if known:
         return known
     asked = st.session_state.setdefault("structure_jobs", {})
     if card not in asked:
         if not card.ready and not _wants_download(card):
             return None
-        asked[card] = queue.submit(Job("structure", StructureSpec(card.name)))
-    status = queue.status(asked[card])
+        asked[card] = queue.submit(home(), Job("structure", StructureSpec(card.name)))
+    status = queue.status(home(), asked[card])
     if not status.ended:
         st.caption(f"Looking into {labels.backbone_label(card)}. This is done once for each network.")
         transfer_controls.wait_for(status.job_id)
         return None
-    known = structure.recall_card(card)
+    known = structure.recall_card(home(), card)
     if known is None:
         st.error(frame.plain(status.message or "What was found of this network is no longer there."))
         if st.button("Try again", key=f"again_{card.name}", icon=":material/refresh:"):
@@ -173,7 +174,7 @@ def _mask(card: BackboneCard, found: Structure) -> None:
         help="At first the one with the most filters pruned.",
     )
     layer = found.layers[names.index(chosen)]
-    packed, shapes = packed_masks.load_packed(structure.mask_file(found.hash))
+    packed, shapes = packed_masks.load_packed(structure.mask_file(home(), found.hash))
     weight = f"{chosen}.weight"
     kept = packed_masks.unpack(packed[weight], shapes[weight])
     width = kept[0].size
@@ -272,7 +273,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
     if other is None:
         return
     (first, shapes), (second, other_shapes) = (
-        packed_masks.load_packed(structure.mask_file(each.hash)) for each in (found, other)
+        packed_masks.load_packed(structure.mask_file(home(), each.hash)) for each in (found, other)
     )
     if shapes != other_shapes:
         st.info("The layers of these two networks differ, so their masks do not compare. Choose another.")

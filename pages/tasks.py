@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -15,7 +16,7 @@ from sparse_core.views import charts, labels
 VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
 SATURATION = {"accuracy_mean": [], "difference": ["Colours are full beyond the ends of the scale"]}
 LAYOUTS = ["One row a network", "One row a task"]
-UNFILTERED = {"source": "all", "accuracy": "best", "level": None, "cells": []}
+UNFILTERED: dict[str, Any] = {"source": "all", "accuracy": "best", "level": None, "cells": []}
 CELL_COLUMNS = ["row", "task", "accuracy_mean", "accuracy_std", "runs", "difference"]
 LONG_COLUMNS = ["source", "method", "sparsity", "task", "accuracy_mean", "accuracy_std", "runs"]
 LONG_COLUMNS += ["baseline_accuracy", "difference", "relative_error_increase", "difficulty"]

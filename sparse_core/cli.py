@@ -22,7 +22,7 @@ import pandas as pd
 from sparse_core import catalog
 from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.networks import finetuned
-from sparse_core.paths import atomic_file
+from sparse_core.paths import atomic_file, default_home
 from sparse_core.results import measures
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database, rebuild
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     try:
         options = _parser().parse_args(arguments)
+        options.home = default_home()
         answer = options.verb_function(options)
     except KeyboardInterrupt:
         print("Interrupted. Finished runs and cached features were kept.", file=sys.stderr)
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
-    store = Store()
+    store = Store(Records(options.home))
     _require_known("architecture", [options.architecture] if options.architecture else None, {*catalog.ARCHITECTURES})
     _require_known("method", options.methods, {*catalog.METHODS, *store.values("method")})
     _require_known("task", options.tasks, {*catalog.TASKS, *store.values("dataset")})
@@ -92,17 +93,17 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _backbones(options: argparse.Namespace) -> list[dict[str, Any]]:
     from sparse_core.networks import backbones
 
-    return [dataclasses.asdict(card) for card in backbones.available()]
+    return [dataclasses.asdict(card) for card in backbones.available(options.home)]
 
 
 def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:
     from sparse_core.datasets import datasets
 
-    return [dataclasses.asdict(card) for card in datasets.available()]
+    return [dataclasses.asdict(card) for card in datasets.available(options.home)]
 
 
 def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = Store().results(source=options.source)
+    rows = Store(Records(options.home)).results(source=options.source)
     _say_disputed(rows)
     return _plain(rows.drop(columns="spec"))
 
@@ -111,8 +112,8 @@ def _features(options: argparse.Namespace) -> dict[str, Any]:
     from sparse_core.transfer import running
 
     spec = ProbeSpec(options.backbone, options.dataset, precision=options.precision, engine=options.engine)
-    backbone, dataset, spec = running.resolve(spec, _say)
-    extracted = running.extract(backbone, dataset, spec, _say)
+    backbone, dataset, spec = running.resolve(options.home, spec, _say)
+    extracted = running.extract(options.home, backbone, dataset, spec, _say)
     _say_notes(extracted.notes)
     return {
         "train": len(extracted.train_labels),
@@ -150,7 +151,7 @@ def _finetune(options: argparse.Namespace) -> dict[str, Any]:
         augment=not options.no_augmentation,
         precision=options.precision,
     )
-    return finetune_answer(_transfer("finetune", spec, options))
+    return finetune_answer(options.home, _transfer("finetune", spec, options))
 
 
 def _settings(options: argparse.Namespace, defaults: Hyperparameters) -> Hyperparameters:
@@ -167,10 +168,10 @@ def _transfer(kind: str, spec: TransferSpec, options: argparse.Namespace) -> lis
         raise InputError(f"--seeds takes the number of seeds, at least 1; got {options.seeds}.")
     seeds = tuple(range(options.seeds))
     if options.rerun:
-        _, _, resolved = running.resolve(spec, _say)
-        spec = first_free_replicate(resolved, seeds, Records().ids())
-    given = runner.run(Job(kind, spec, seeds), _say)
-    records = [Records().read(name) for name in given["runs"]]
+        _, _, resolved = running.resolve(options.home, spec, _say)
+        spec = first_free_replicate(resolved, seeds, Records(options.home).ids())
+    given = runner.run(options.home, Job(kind, spec, seeds), _say)
+    records = [Records(options.home).read(name) for name in given["runs"]]
     if given["found"]:
         print(f"{len(given['found'])} of {len(seeds)} runs were there already; --rerun repeats them.", file=sys.stderr)
     _say_notes(records[0].result["notes"])
@@ -187,13 +188,13 @@ def probe_answer(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def finetune_answer(records: Sequence[Record]) -> dict[str, Any]:
+def finetune_answer(home: Path, records: Sequence[Record]) -> dict[str, Any]:
     """What ``finetune`` prints: as ``probe``, with the sparsity of the backbone's convolutions before and after, the weights
     that broke the mask in any run, and where each finetuned network lies (``checkpoint`` is the first's)."""
     results = [record.result for record in records]
     answer = _transfer_answer(records, ("sparsity_before", "sparsity_after", "mask_violations"))
     for run in answer["runs"]:
-        run["checkpoint"] = str(finetuned.file(run["run_id"]))
+        run["checkpoint"] = str(finetuned.file(home, run["run_id"]))
     return {
         **answer,
         "sparsity_before": results[0]["sparsity_before"],
@@ -228,7 +229,7 @@ def _transfer_answer(records: Sequence[Record], more: Sequence[str]) -> dict[str
 def _inspect(options: argparse.Namespace) -> dict[str, Any]:
     from sparse_core.jobs import runner
 
-    return runner.run(Job("inspect", InspectSpec(options.path, options.architecture)), _say)
+    return runner.run(options.home, Job("inspect", InspectSpec(options.path, options.architecture)), _say)
 
 
 def _import(options: argparse.Namespace) -> dict[str, Any]:
@@ -243,7 +244,7 @@ def _import(options: argparse.Namespace) -> dict[str, Any]:
         upstream=options.upstream,
         origin=options.path,
     )
-    return runner.run(Job("import", spec), _say)
+    return runner.run(options.home, Job("import", spec), _say)
 
 
 def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -264,8 +265,10 @@ def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
         rounds=options.rounds,
         epochs=options.epochs,
     )
-    record = runner.run(Job("speedup", spec), _say)
-    _say_notes([*record["problems"], f"All samples are kept in {measurements.folder() / record['id']}.json."])
+    record = runner.run(options.home, Job("speedup", spec), _say)
+    _say_notes(
+        [*record["problems"], f"All samples are kept in {measurements.folder(options.home) / record['id']}.json."]
+    )
     if record["timing_only"]:
         _say_notes(["The mask was made for timing only; it says nothing of accuracy."])
     for line in record["lines"]:
@@ -290,25 +293,25 @@ def _whole_numbers(flag: str, text: str) -> list[int]:
 
 
 def _rebuild(options: argparse.Namespace) -> dict[str, Any]:
-    records = Records()
+    records = Records(options.home)
     return {"rows": rebuild(records), "cache": str(default_database(records))}
 
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
     if options.run:
-        return _export_network(options.run, options.path)
-    store = Store()
+        return _export_network(options.home, options.run, options.path)
+    store = Store(Records(options.home))
     rows = store.export(options.path)
     _say_disputed(store.results())
     return {"rows": rows, "path": str(options.path)}
 
 
-def _export_network(run_id: str, target: Path) -> dict[str, Any]:
+def _export_network(home: Path, run_id: str, target: Path) -> dict[str, Any]:
     """Copy a finetuned network to ``target``, as safetensors or made into ONNX, by the target's ending."""
-    Records().read(run_id)
+    Records(home).read(run_id)
     if target.suffix not in (".safetensors", ".onnx"):
         raise InputError(f"Expected a file ending in .safetensors or .onnx, got '{target.name}'.")
-    source = finetuned.export_onnx(run_id) if target.suffix == ".onnx" else finetuned.require(run_id)
+    source = finetuned.export_onnx(home, run_id) if target.suffix == ".onnx" else finetuned.require(home, run_id)
     with atomic_file(target) as temporary:
         shutil.copyfile(source, temporary)
     return {"run_id": run_id, "path": str(target)}

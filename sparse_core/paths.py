@@ -13,8 +13,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = REPOSITORY / "data" / "published"
 
 
-def home() -> Path:
-    """The user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code. It need not be there yet.
+def default_home() -> Path:
+    """The folder of the user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code. It need not be there yet.
 
     Raises InputError where something else than a folder is there.
     """

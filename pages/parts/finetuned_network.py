@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from pages.parts import frame, parts, transfer_controls
+from pages.parts.frame import home
 from sparse_core.catalog import task_label
 from sparse_core.jobs import queue
 from sparse_core.networks import finetuned, library
@@ -45,7 +46,7 @@ def notes(records: Sequence[Record]) -> None:
 
 def offer(record: Record) -> None:
     """The network's files to download, and the way into the library."""
-    weights = finetuned.file(record.run_id)
+    weights = finetuned.file(home(), record.run_id)
     if not weights.is_file():
         st.caption("The finetuned network's file is not here any more. Rerun on the Runs page to make it again.")
         return
@@ -57,7 +58,7 @@ def offer(record: Record) -> None:
 
 
 def _download(record: Record, ending: str, label: str) -> None:
-    file = finetuned.file(record.run_id, ending)
+    file = finetuned.file(home(), record.run_id, ending)
     result = record.result
     name = f"{result['architecture']}-{result['dataset_name']}-seed{record.spec['seed']}.{ending}"
     st.download_button(
@@ -74,16 +75,16 @@ def _download(record: Record, ending: str, label: str) -> None:
 
 def _onnx(record: Record) -> None:
     """ONNX is made once it is asked for, then it can be downloaded."""
-    if finetuned.file(record.run_id, "onnx").is_file():
+    if finetuned.file(home(), record.run_id, "onnx").is_file():
         _download(record, "onnx", "ONNX")
         return
     key = f"export_{record.run_id}"
     if st.button("Make ONNX", icon=":material/deployed_code:", help="One file that other runtimes take, pictures in."):
-        st.session_state[key] = queue.submit(Job("export", ExportSpec(record.run_id)))
+        st.session_state[key] = queue.submit(home(), Job("export", ExportSpec(record.run_id)))
     job_id = st.session_state.get(key)
     if job_id is None:
         return
-    status = queue.status(job_id)
+    status = queue.status(home(), job_id)
     if not status.ended:
         transfer_controls.wait_for(job_id)
     elif status.state == "failed":
@@ -93,12 +94,12 @@ def _onnx(record: Record) -> None:
 def _use(record: Record) -> None:
     place = st.popover("Use it as a backbone", icon=":material/inventory_2:", help="Put it into the library")
     with place, st.form(f"use_{record.run_id}", border=False):
-        suggested = library.free_name(f"{record.spec['backbone']}-{record.result['dataset_name']}")
+        suggested = library.free_name(home(), f"{record.spec['backbone']}-{record.result['dataset_name']}")
         name = st.text_input("Name in the library", suggested)
         if st.form_submit_button("Put it into the library", type="primary"):
             result = record.result
             spec = ImportSpec(
-                str(finetuned.file(record.run_id)),
+                str(finetuned.file(home(), record.run_id)),
                 name,
                 architecture=result["architecture"],
                 method=result["method"],
@@ -106,7 +107,7 @@ def _use(record: Record) -> None:
                 upstream=f"{result['upstream']} → {task_label(result['dataset_name'])}",
                 origin=f"finetuned here, run {record.run_id}",
             )
-            st.session_state[f"import_{record.run_id}"] = queue.submit(Job("import", spec))
+            st.session_state[f"import_{record.run_id}"] = queue.submit(home(), Job("import", spec))
             st.rerun()
 
 
@@ -115,7 +116,7 @@ def _importing(record: Record) -> None:
     job_id = st.session_state.get(f"import_{record.run_id}")
     if job_id is None:
         return
-    status = queue.status(job_id)
+    status = queue.status(home(), job_id)
     if not status.ended:
         transfer_controls.wait_for(job_id)
     elif status.state == "done":

@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from sparse_core.errors import as_input_error
-from sparse_core.paths import REPOSITORY
+from sparse_core.paths import REPOSITORY, default_home
 
 STATIC = REPOSITORY / "static"
 
@@ -64,6 +64,11 @@ def faults_in_words() -> Iterator[None]:
 def plain(text: str) -> str:
     """The text as it stands, wherever Streamlit takes Markdown: names out of a file may hold links and pictures."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&])", r"\\\1", text)
+
+
+def home() -> Path:
+    """The folder of the user's own state, as this server was started with it."""
+    return default_home()
 
 
 def load_charts_early() -> None:

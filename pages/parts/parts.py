@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from pages.parts import buttons, frame
+from pages.parts.frame import home
 from sparse_core.catalog import METRICS, STUDY_ARCHITECTURES, TRANSFERS, architecture_label, task_label
 from sparse_core.engines.engines import LABELS
 from sparse_core.errors import unknown_name
 from sparse_core.networks import backbones
-from sparse_core.paths import home
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database
 from sparse_core.views import charts, labels, runs
@@ -318,7 +318,7 @@ def curve_choice(key: str, metric: str) -> str:
 
 def backbone_links(name: str) -> None:
     """Links to the pages that use a backbone, with this one chosen."""
-    card = next((card for card in backbones.available() if card.name == name), None)
+    card = next((card for card in backbones.available(home()) if card.name == name), None)
     if card is None:
         return
     chosen = {"backbone": labels.backbone_label(card)}

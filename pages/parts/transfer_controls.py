@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import frame, parts
+from pages.parts.frame import home
 from sparse_core.catalog import METRICS, architecture_label, task_label
 from sparse_core.datasets import datasets
 from sparse_core.errors import InputError
@@ -24,7 +25,7 @@ OWN = "My own folder or Parquet file"
 
 def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int] | None:
     """The controls for backbone, dataset and number of seeds (``seeds`` at first); None while a path is missing or wrong."""
-    cards = {card.name: card for card in backbones.available()}
+    cards = {card.name: card for card in backbones.available(home())}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         backbone = parts.selectbox(
             "Backbone",
@@ -45,7 +46,7 @@ def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int
 
 def dataset_choice() -> str:
     """The control for the dataset: one of those there are, or ``OWN``."""
-    tasks = {card.id: card for card in datasets.available()}
+    tasks = {card.id: card for card in datasets.available(home())}
     return parts.selectbox(
         "Dataset",
         [*tasks, OWN],
@@ -61,7 +62,7 @@ def named_dataset(choice: str) -> str | None:
     """The dataset behind what ``dataset_choice`` gave, asking for the path of the user's own; None while that is missing."""
     if choice == OWN:
         return _own_dataset()
-    card = next(card for card in datasets.available() if card.id == choice)
+    card = next(card for card in datasets.available(home()) if card.id == choice)
     if not card.ready:
         st.caption(f"{card.name}: {frame.plain(card.note)}.")
     return choice
@@ -117,7 +118,7 @@ def schedule(defaults: Hyperparameters) -> Hyperparameters:
 def estimate(job: Job) -> None:
     """About how long the job will take; measured once on this machine for what decides it: see ``estimates.key``."""
     spec: TransferSpec = job.spec
-    known = durations.recall(spec)
+    known = durations.recall(home(), spec)
     if known:
         st.caption(_estimate_in_words(known, job))
         return
@@ -128,8 +129,8 @@ def estimate(job: Job) -> None:
     key = durations.key(spec)
     if key not in asked:
         kind = "estimate" if spec.transfer == "linear" else "estimate_finetune"
-        asked[key] = queue.submit(Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
-    status = queue.status(asked[key])
+        asked[key] = queue.submit(home(), Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
+    status = queue.status(home(), asked[key])
     if status.state == "failed":
         st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")
     elif status.state == "queued" and _is_busy(asked[key]):
@@ -144,7 +145,7 @@ def asked_for(kind: str) -> queue.Status | None:
     if not job_id:
         return None
     try:
-        status = queue.status(job_id)
+        status = queue.status(home(), job_id)
     except InputError:
         st.info("The run that this link names was started on another machine, or its state was deleted.")
         return None
@@ -156,7 +157,7 @@ def asked_for(kind: str) -> queue.Status | None:
 
 def heading(status: queue.Status) -> None:
     """What the job transfers to what, as a heading."""
-    network_labels = {card.name: labels.backbone_label(card) for card in backbones.available()}
+    network_labels = {card.name: labels.backbone_label(card) for card in backbones.available(home())}
     spec = status.job.spec
     dataset = task_label(Path(spec.dataset).name)  # that of a folder or file of the user's
     st.subheader(f"{network_labels.get(spec.backbone, spec.backbone)} on {dataset}", divider="gray")
@@ -172,12 +173,12 @@ def progress(job_id: str, lines: Callable[[str], pd.DataFrame] | None = None) ->
 @st.fragment(run_every=0.5)
 @frame.faults_in_words()
 def _progress_and_cancel(job_id: str) -> None:
-    status = queue.status(job_id)
+    status = queue.status(home(), job_id)
     if status.ended:
         st.rerun()
     show_progress(status)
     if st.button("Cancel", icon=":material/close:"):
-        queue.cancel(job_id)
+        queue.cancel(home(), job_id)
         st.rerun()
 
 
@@ -195,7 +196,7 @@ def _live_curves(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
 @frame.faults_in_words()
 def wait_for(job_id: str) -> None:
     """The progress of a short job; the page is drawn anew once it has ended."""
-    status = queue.status(job_id)
+    status = queue.status(home(), job_id)
     if status.ended:
         st.rerun()
     show_progress(status)
@@ -205,8 +206,8 @@ def show_progress(status: queue.Status) -> None:
     """A bar with the stage in words; starts the lane's worker where it left."""
     if status.state == "queued":
         lane = queue.lane_of(status.job)
-        queue.ensure_worker(lane)
-        earlier = [queue.status(name) for name in queue.queued(lane) if name < status.job_id]
+        queue.ensure_worker(home(), lane)
+        earlier = [queue.status(home(), name) for name in queue.queued(home(), lane) if name < status.job_id]
         waiting = [other for other in earlier if other.job.kind in queue.LISTED]
         st.progress(0.0, f"Waiting for {labels.counted(len(waiting), 'other job')} to end" if waiting else "Starting …")
         return
@@ -217,7 +218,7 @@ def show_progress(status: queue.Status) -> None:
 
 def records_of(status: queue.Status) -> list[Record]:
     """The runs of a job that is done, by seed; says so where they were deleted, or were there before it."""
-    records = Records().read_many(set(status.result["runs"]))
+    records = Records(home()).read_many(set(status.result["runs"]))
     if not records:
         st.info("The runs of this job were deleted. Press Run to make them again.")
     elif status.result["found"]:
@@ -262,7 +263,7 @@ def _own_dataset() -> str | None:
         st.info("Give the path of a folder with one folder a class, or of a Parquet file.")
         return None
     try:
-        seen = datasets.describe(dataset)
+        seen = datasets.describe(home(), dataset)
     except InputError as error:
         st.error(frame.plain(str(error)))
         return None
@@ -282,14 +283,14 @@ def _estimate_in_words(known: durations.Estimate, job: Job) -> str:
 
 
 def _is_here(spec: TransferSpec) -> bool:
-    ready = {card.name: card.ready for card in backbones.available()}
-    ready |= {card.id: card.ready for card in datasets.available()}
+    ready = {card.name: card.ready for card in backbones.available(home())}
+    ready |= {card.id: card.ready for card in datasets.available(home())}
     return ready.get(spec.backbone, True) and ready.get(spec.dataset, True)
 
 
 def _is_busy(job_id: str) -> bool:
     """True where other work of the job's lane comes before it; estimates wait for what users asked for."""
-    return queue.queued(queue.lane_of(queue.status(job_id).job))[:1] != [job_id]
+    return queue.queued(home(), queue.lane_of(queue.status(home(), job_id).job))[:1] != [job_id]
 
 
 def _mean_and_spread(values: pd.Series) -> str:

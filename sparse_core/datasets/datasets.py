@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from sparse_core.catalog import TASKS
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import home, write_text
+from sparse_core.paths import write_text
 
 DIGITS = "digits"
 TEST_SHARE = 0.2
@@ -81,13 +81,13 @@ class Dataset:
     notes: list[str]
 
 
-def available() -> list[DatasetCard]:
+def available(home: Path) -> list[DatasetCard]:
     """The datasets that have a name: the offline one, then the study's twelve tasks."""
     digits = DatasetCard(DIGITS, "Digits", "top1", 10, "offline", "1,797 digits, 8 × 8 pixels, scikit-learn", True)
-    return [digits, *(_task_card(name) for name in TASKS)]
+    return [digits, *(_task_card(home, name) for name in TASKS)]
 
 
-def describe(name: str) -> Summary:
+def describe(home: Path, name: str) -> Summary:
     """A first look, quick and without decoding. Raises InputError for what could not be used."""
     if name == DIGITS:
         return Summary("stratified split by seed 0", [str(digit) for digit in range(10)], 1437, 360)
@@ -95,19 +95,19 @@ def describe(name: str) -> Summary:
     if path:
         found = _look_into(path)
         return Summary(found.layout, [str(name) for name in found.class_names], len(found.train), len(found.test))
-    dataset = _open(name, download=False)
+    dataset = _open(home, name, download=False)
     return Summary(dataset.notes[0], dataset.class_names, len(dataset.train.labels), len(dataset.test.labels))
 
 
-def load(name: str) -> Dataset:
+def load(home: Path, name: str) -> Dataset:
     """Open a dataset by name, folder or Parquet file, downloading a task of the study where it is not here yet.
 
     Every picture is looked at: unreadable ones are left out and named in the notes where they are under 1 %. Raises
     InputError for an unknown name, an empty or one-class dataset, too many unreadable pictures, a failed download.
     """
-    dataset = _open(name, download=True)
+    dataset = _open(home, name, download=True)
     dataset.notes = []
-    _leave_out_unreadable(dataset)
+    _leave_out_unreadable(home, dataset)
     dataset.notes += _notes_on_absent_classes(dataset)
     return dataset
 
@@ -130,9 +130,9 @@ def upright_size(picture: Image.Image) -> tuple[int, int]:
     return picture.size[::-1] if lies else picture.size
 
 
-def _task_card(name: str) -> DatasetCard:
+def _task_card(home: Path, name: str) -> DatasetCard:
     task = TASKS[name]
-    folder = _task_folder(name)
+    folder = _task_folder(home, name)
     by_folder = name in ("birds", "cars")
     note = "here" if folder.is_dir() else f"put it at {folder}" if by_folder else "downloaded at first use"
     return DatasetCard(
@@ -140,21 +140,21 @@ def _task_card(name: str) -> DatasetCard:
     )
 
 
-def _task_folder(name: str) -> Path:
-    return home() / "datasets" / name
+def _task_folder(home: Path, name: str) -> Path:
+    return home / "datasets" / name
 
 
-def _open(name: str, *, download: bool) -> Dataset:
+def _open(home: Path, name: str, *, download: bool) -> Dataset:
     if name == DIGITS:
         return _digits()
     if name in TASKS:
-        return _task(name, download)
+        return _task(home, name, download)
     path = _existing(name)
     if path:
-        return _from_path(path, path.stem if path.is_file() else path.resolve().name, "top1")
+        return _from_path(home, path, path.stem if path.is_file() else path.resolve().name, "top1")
     if os.sep in name:
         raise InputError(f"There is no folder or file at {name}. Give one laid out as {LAYOUTS}.")
-    raise unknown_name("dataset", name, [card.id for card in available()])
+    raise unknown_name("dataset", name, [card.id for card in available(home)])
 
 
 def _existing(name: str) -> Path | None:
@@ -212,18 +212,18 @@ def _digits() -> Dataset:
     return Dataset(DIGITS, "top1", names, split(train), split(test), digest, ["stratified split by seed 0"])
 
 
-def _task(name: str, download: bool) -> Dataset:
-    folder, metric = _task_folder(name), TASKS[name].metric
+def _task(home: Path, name: str, download: bool) -> Dataset:
+    folder, metric = _task_folder(home, name), TASKS[name].metric
     if any((folder / ready).exists() for ready in ("train", "test")) or any(folder.glob("*.parquet")):
-        return _from_path(folder, name, metric)
+        return _from_path(home, folder, name, metric)
     if not folder.is_dir():
         if not download:
             raise InputError(f"{TASKS[name].name} is not here yet; it is fetched when the run starts.")
-        _download(name, folder)
-    return _from_torchvision(name, folder, metric)
+        _download(home, name, folder)
+    return _from_torchvision(home, name, folder, metric)
 
 
-def _torchvision_splits(name: str, root: Path, download: bool) -> tuple[Any, Any]:
+def _torchvision_splits(home: Path, name: str, root: Path, download: bool) -> tuple[Any, Any]:
     """Both splits as torchvision has them; None for the second where the study splits the one by itself."""
     from torchvision import datasets as tv
 
@@ -242,17 +242,17 @@ def _torchvision_splits(name: str, root: Path, download: bool) -> tuple[Any, Any
     }
     if name not in makers:
         raise InputError(
-            f"{TASKS[name].name} cannot be downloaded: its makers took it down. Put the pictures at {_task_folder(name)} as "
+            f"{TASKS[name].name} cannot be downloaded: its makers took it down. Put the pictures at {_task_folder(home, name)} as "
             "train/CLASS/ and test/CLASS/."
         )
     return makers[name]()
 
 
-def _download(name: str, folder: Path) -> None:
+def _download(home: Path, name: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
         try:
-            _torchvision_splits(name, Path(temporary), download=True)
+            _torchvision_splits(home, name, Path(temporary), download=True)
         except InputError:
             raise
         except (OSError, RuntimeError) as error:
@@ -264,8 +264,8 @@ def _download(name: str, folder: Path) -> None:
         os.mkdir(temporary)  # for the context manager to remove
 
 
-def _from_torchvision(name: str, folder: Path, metric: str) -> Dataset:
-    train, test = _torchvision_splits(name, folder, download=False)
+def _from_torchvision(home: Path, name: str, folder: Path, metric: str) -> Dataset:
+    train, test = _torchvision_splits(home, name, folder, download=False)
     labels = [_labels(part) for part in (train, test) if part is not None]
     count = int(max(values.max() for values in labels)) + 1
     class_names = _class_names(train, count)
@@ -279,7 +279,7 @@ def _from_torchvision(name: str, folder: Path, metric: str) -> Dataset:
             _subset(part, values, rows) for part, values, rows in zip((train, test), labels, whole, strict=True)
         )
     digest = hashlib.sha256(train_split.labels.tobytes() + test_split.labels.tobytes())
-    digest.update(_content_hash(folder, _files(folder)).encode())
+    digest.update(_content_hash(home, folder, _files(folder)).encode())
     return Dataset(name, metric, class_names, train_split, test_split, digest.hexdigest(), ["the study's split"])
 
 
@@ -330,17 +330,17 @@ class _Contents:
     files: list[Path]
 
 
-def _from_path(path: Path, name: str, metric: str) -> Dataset:
+def _from_path(home: Path, path: Path, name: str, metric: str) -> Dataset:
     found = _look_into(path)
     if _is_parquet(path):
         pictures = {file: _encoded(file) for file in found.files}
         train, test = (_parquet_split(rows, pictures) for rows in (found.train, found.test))
         digest = hashlib.sha256(
-            (_content_hash(path.parent if path.is_file() else path, found.files) + found.layout).encode()
+            (_content_hash(home, path.parent if path.is_file() else path, found.files) + found.layout).encode()
         )
     else:
         train, test = (_folder_split(path, rows) for rows in (found.train, found.test))
-        digest = hashlib.sha256(_content_hash(path, found.files).encode())
+        digest = hashlib.sha256(_content_hash(home, path, found.files).encode())
         digest.update(json.dumps([len(found.train), len(found.test)]).encode())
     class_names = [str(value) for value in found.class_names]
     return Dataset(name, metric, class_names, train, test, digest.hexdigest(), [found.layout])
@@ -544,11 +544,11 @@ def _require_usable(path: Path, labels: list[list[int]]) -> None:
         raise InputError(f"No class of the test split of {path} has a picture in training. Split the pictures anew.")
 
 
-def _leave_out_unreadable(dataset: Dataset) -> None:
+def _leave_out_unreadable(home: Path, dataset: Dataset) -> None:
     """Look at every picture's data once per content, and drop those that cannot be read."""
     if dataset.id == DIGITS:
         return
-    file = home() / "datasets" / "unreadable" / f"{dataset.hash[:32]}.json"
+    file = home / "datasets" / "unreadable" / f"{dataset.hash[:32]}.json"
     if not file.is_file():
         write_text(file, json.dumps([_unreadable(dataset.train), _unreadable(dataset.test)]))
     bad = json.loads(file.read_text(encoding="utf-8"))
@@ -589,12 +589,12 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
-def _content_hash(root: Path, files: list[Path]) -> str:
+def _content_hash(home: Path, root: Path, files: list[Path]) -> str:
     """A hash of names and bytes; remembered for as long as names, sizes and times of change stay the same."""
     with _readable(root):
         stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     listing = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
-    kept = home() / "datasets" / "hashes" / f"{listing[:32]}.txt"
+    kept = home / "datasets" / "hashes" / f"{listing[:32]}.txt"
     if kept.is_file():
         return kept.read_text(encoding="utf-8")
     digest = hashlib.sha256()

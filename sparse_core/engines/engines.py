@@ -24,7 +24,7 @@ import numpy as np
 from sparse_core.engines import deepsparse_client
 from sparse_core.engines.machine import PeakMemory, machine
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import home, write_text
+from sparse_core.paths import write_text
 
 LABELS = {"deepsparse": "DeepSparse", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
 PRECISIONS = ("fp32", "bf16", "best")
@@ -191,7 +191,13 @@ def require_exact(compiled: Compiled, module: Any) -> float:
 
 
 def fastest(
-    module: Any, key: str, input_size: int, batch_size: int, precision: str = "fp32", pictures: int | None = None
+    home: Path,
+    module: Any,
+    key: str,
+    input_size: int,
+    batch_size: int,
+    precision: str = "fp32",
+    pictures: int | None = None,
 ) -> str:
     """The fastest engine here that is exact enough, for a backbone whose content hash is ``key``, where that is known or worth
     finding out; else torch.
@@ -205,7 +211,7 @@ def fastest(
     here = [name for name in names() if missing(name) is None]
     circumstances = {"machine": machine(), "cores": cores(), "engines": here}
     identity = json.dumps([circumstances, key, input_size, batch_size], sort_keys=True)
-    file = home() / "engines" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    file = home / "engines" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):
         return json.loads(file.read_text(encoding="utf-8"))["fastest"]
     if pictures is not None and pictures < WORTH_MEASURING:

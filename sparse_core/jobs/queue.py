@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.errors import unknown_name
-from sparse_core.paths import REPOSITORY, atomic_folder, home, write_text
+from sparse_core.paths import REPOSITORY, atomic_folder, write_text
 from sparse_core.specs import specs as specs
 from sparse_core.specs.specs import Job
 
@@ -60,15 +60,15 @@ class Status:
         return self.state in ENDED
 
 
-def submit(job: Job) -> str:
+def submit(home: Path, job: Job) -> str:
     """Queue a job, start a worker of its lane where none is at work, and return the job's name."""
     job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}-{secrets.token_hex(3)}"
-    with atomic_folder(_folder(job_id)) as temporary:
+    with atomic_folder(_folder(home, job_id)) as temporary:
         (temporary / "job.json").write_text(specs.to_json(job), encoding="utf-8")
         (temporary / "events.jsonl").touch()
     lane = lane_of(job)
-    write_text(_queue(lane) / job_id, "")
-    ensure_worker(lane)
+    write_text(_queue(home, lane) / job_id, "")
+    ensure_worker(home, lane)
     return job_id
 
 
@@ -77,16 +77,16 @@ def lane_of(job: Job) -> str:
     return "long" if job.kind in LONG else "interactive"
 
 
-def status(job_id: str) -> Status:
+def status(home: Path, job_id: str) -> Status:
     """Where the job stands. Raises InputError for a name that is not there."""
-    folder = _folder(job_id)
+    folder = _folder(home, job_id)
     if not (folder / "job.json").is_file():
-        raise unknown_name("job", job_id, (entry.name for entry in _jobs().glob("*")))
+        raise unknown_name("job", job_id, (entry.name for entry in _jobs(home).glob("*")))
     job = specs.job(json.loads((folder / "job.json").read_text(encoding="utf-8")))
     outcome = _outcome(folder)
     if outcome:
         return Status(job_id, job, outcome["state"], message=outcome["message"], result=outcome["result"])
-    progress: dict[str, Any] = next((event for event in reversed(events(job_id)) if "stage" in event), {})
+    progress: dict[str, Any] = next((event for event in reversed(events(home, job_id)) if "stage" in event), {})
     done, total = progress.get("done", 0), progress.get("total", 0)
     return Status(
         job_id,
@@ -100,9 +100,9 @@ def status(job_id: str) -> Status:
     )
 
 
-def events(job_id: str) -> list[dict[str, Any]]:
+def events(home: Path, job_id: str) -> list[dict[str, Any]]:
     """Every event of the job so far, oldest first; a line still being written, or cut off by a full disk, is left out."""
-    file = _folder(job_id) / "events.jsonl"
+    file = _folder(home, job_id) / "events.jsonl"
     lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
     found: list[dict[str, Any]] = []
     for line in lines:
@@ -111,40 +111,42 @@ def events(job_id: str) -> list[dict[str, Any]]:
     return found
 
 
-def cancel(job_id: str) -> None:
+def cancel(home: Path, job_id: str) -> None:
     """Ask for the job to stop. A queued one ends at once, a running one within ``CANCEL_GRACE_SECONDS``."""
-    write_text(_folder(job_id) / "cancel", "")
-    with claim(job_id) as claimed:
-        if claimed and not _outcome(_folder(job_id)):
-            end(job_id, "cancelled", "Cancelled before it began.")
+    write_text(_folder(home, job_id) / "cancel", "")
+    with claim(home, job_id) as claimed:
+        if claimed and not _outcome(_folder(home, job_id)):
+            end(home, job_id, "cancelled", "Cancelled before it began.")
 
 
-def recent(limit: int = 50) -> list[Status]:
+def recent(home: Path, limit: int = 50) -> list[Status]:
     """The newest jobs that users started, newest first; what pages ask for by themselves is left out."""
-    names = sorted((entry.name for entry in _jobs().glob("[0-9]*")), reverse=True)
-    found = (status(name) for name in names[: 4 * limit])
+    names = sorted((entry.name for entry in _jobs(home).glob("[0-9]*")), reverse=True)
+    found = (status(home, name) for name in names[: 4 * limit])
     return [entry for entry in found if entry.job.kind in LISTED][:limit]
 
 
-def queued(lane: str | None = None) -> list[str]:
+def queued(home: Path, lane: str | None = None) -> list[str]:
     """The jobs of a lane (of all by default) that have not ended, oldest first."""
     lanes = LANES if lane is None else (lane,)
-    return sorted(entry.name for each in lanes if _queue(each).is_dir() for entry in _queue(each).glob("[0-9]*"))
+    return sorted(
+        entry.name for each in lanes if _queue(home, each).is_dir() for entry in _queue(home, each).glob("[0-9]*")
+    )
 
 
-def ensure_worker(lane: str = "interactive") -> None:
+def ensure_worker(home: Path, lane: str = "interactive") -> None:
     """Start the lane's worker process unless it is at work; it outlives this process and keeps torch loaded.
 
     One that was started and does not serve yet is waited for: pages ask several times a second.
     """
-    workers = home() / "workers"
+    workers = home / "workers"
     workers.mkdir(parents=True, exist_ok=True)
-    if _is_locked(worker_lock(lane)) or _is_starting(lane):
+    if _is_locked(worker_lock(home, lane)) or _is_starting(home, lane):
         return
-    _starting(lane).touch()
+    _starting(home, lane).touch()
     with open(workers / "log.txt", "ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "sparse_core.jobs.worker", lane],
+            [sys.executable, "-m", "sparse_core.jobs.worker", str(home), lane],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -153,20 +155,20 @@ def ensure_worker(lane: str = "interactive") -> None:
         )
 
 
-def worker_lock(lane: str) -> Path:
+def worker_lock(home: Path, lane: str) -> Path:
     """The file that the lane's worker holds a lock on while it serves."""
-    return home() / "workers" / f"{lane}.lock"
+    return home / "workers" / f"{lane}.lock"
 
 
-def serves(lane: str) -> None:
+def serves(home: Path, lane: str) -> None:
     """Told by the worker once it holds its lock."""
-    _starting(lane).unlink(missing_ok=True)
+    _starting(home, lane).unlink(missing_ok=True)
 
 
 @contextmanager
-def claim(job_id: str) -> Iterator[bool]:
+def claim(home: Path, job_id: str) -> Iterator[bool]:
     """Hold the job's lock, so that no other worker takes it; yields False where another holds it."""
-    with hold(_folder(job_id) / "lock") as held:
+    with hold(_folder(home, job_id) / "lock") as held:
         yield held
 
 
@@ -181,26 +183,26 @@ def hold(file: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def append_event(job_id: str, event: dict[str, Any]) -> None:
+def append_event(home: Path, job_id: str, event: dict[str, Any]) -> None:
     """Add one line to the job's events."""
     line = json.dumps({"time": time.time(), **event}) + "\n"
-    with open(_folder(job_id) / "events.jsonl", "a", encoding="utf-8") as file:
+    with open(_folder(home, job_id) / "events.jsonl", "a", encoding="utf-8") as file:
         file.write(line)
 
 
-def is_cancelled(job_id: str) -> bool:
+def is_cancelled(home: Path, job_id: str) -> bool:
     """True once ``cancel`` was called."""
-    return (_folder(job_id) / "cancel").exists()
+    return (_folder(home, job_id) / "cancel").exists()
 
 
-def end(job_id: str, state: str, message: str = "", result: dict[str, Any] | None = None) -> None:
+def end(home: Path, job_id: str, state: str, message: str = "", result: dict[str, Any] | None = None) -> None:
     """Write how the job ended and take it off the queue. The first ending stands."""
-    folder = _folder(job_id)
+    folder = _folder(home, job_id)
     if not _outcome(folder):
         document = {"state": state, "message": message, "result": result or {}, "ended_at": time.time()}
         write_text(folder / "outcome.json", json.dumps(document))
     for lane in LANES:
-        (_queue(lane) / job_id).unlink(missing_ok=True)
+        (_queue(home, lane) / job_id).unlink(missing_ok=True)
 
 
 def _outcome(folder: Path) -> dict[str, Any] | None:
@@ -225,24 +227,24 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _starting(lane: str) -> Path:
-    return home() / "workers" / f"{lane}.starting"
+def _starting(home: Path, lane: str) -> Path:
+    return home / "workers" / f"{lane}.starting"
 
 
-def _is_starting(lane: str) -> bool:
+def _is_starting(home: Path, lane: str) -> bool:
     try:
-        return time.time() - _starting(lane).stat().st_mtime < START_SECONDS
+        return time.time() - _starting(home, lane).stat().st_mtime < START_SECONDS
     except FileNotFoundError:
         return False
 
 
-def _jobs() -> Path:
-    return home() / "jobs"
+def _jobs(home: Path) -> Path:
+    return home / "jobs"
 
 
-def _folder(job_id: str) -> Path:
-    return _jobs() / Path(job_id).name
+def _folder(home: Path, job_id: str) -> Path:
+    return _jobs(home) / Path(job_id).name
 
 
-def _queue(lane: str) -> Path:
-    return home() / "queue" / lane
+def _queue(home: Path, lane: str) -> Path:
+    return home / "queue" / lane

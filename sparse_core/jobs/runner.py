@@ -13,18 +13,18 @@ from sparse_core.specs.specs import ExportSpec, ImportSpec, InspectSpec, Job, Re
 from sparse_core.transfer import durations, running
 
 
-def run(job: Job, report: Report) -> dict[str, Any]:
+def run(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """Do the job. Returns what it gave: for transfers ``{"runs": [names]}``, for the others what their function says."""
-    return KINDS[job.kind](job, report)
+    return KINDS[job.kind](home, job, report)
 
 
-def run_estimate(job: Job, report: Report) -> dict[str, Any]:
+def run_estimate(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """Measure on this machine about how long the transfer will take: see ``sparse_core.transfer.durations``."""
-    backbone, dataset, spec = running.resolve(job.spec, report)
-    return durations.measure(backbone, dataset, spec)
+    backbone, dataset, spec = running.resolve(home, job.spec, report)
+    return durations.measure(home, backbone, dataset, spec)
 
 
-def run_inspect(job: Job, report: Report) -> dict[str, Any]:
+def run_inspect(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """What a checkpoint file is: the document of ``checkpoints.inspect``."""
     from sparse_core.networks import checkpoints
 
@@ -33,13 +33,14 @@ def run_inspect(job: Job, report: Report) -> dict[str, Any]:
     return checkpoints.inspect(Path(spec.path), spec.architecture or None)
 
 
-def run_import(job: Job, report: Report) -> dict[str, Any]:
+def run_import(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """Put a checkpoint file into the library; returns the backbone's card."""
     from sparse_core.networks import library
 
     spec: ImportSpec = job.spec
     report(_stage(f"Importing {Path(spec.path).name}"))
     card = library.add(
+        home,
         Path(spec.path),
         spec.name,
         architecture=spec.architecture or None,
@@ -51,28 +52,28 @@ def run_import(job: Job, report: Report) -> dict[str, Any]:
     return dataclasses.asdict(card)
 
 
-def run_structure(job: Job, report: Report) -> dict[str, Any]:
+def run_structure(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """The structure of a backbone: see ``sparse_core.networks.structure``."""
     from sparse_core.networks import structure
 
     spec: StructureSpec = job.spec
     report(_stage(f"Opening {spec.backbone}"))
-    return dataclasses.asdict(structure.of(running.load_backbone(spec.backbone)))
+    return dataclasses.asdict(structure.of(home, running.load_backbone(home, spec.backbone)))
 
 
-def run_export(job: Job, report: Report) -> dict[str, Any]:
+def run_export(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """Write the finetuned network of a run as ONNX; returns where it lies."""
     spec: ExportSpec = job.spec
     report(_stage("Writing ONNX"))
-    return {"path": str(finetuned.export_onnx(spec.run_id))}
+    return {"path": str(finetuned.export_onnx(home, spec.run_id))}
 
 
-def run_speedup(job: Job, report: Report) -> dict[str, Any]:
+def run_speedup(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """Measure how much faster a sparse network is, and keep the record; returns it."""
     from sparse_core.speed import measurements, speedup
 
-    record = speedup.measure(job.spec, report)
-    measurements.write(record)
+    record = speedup.measure(home, job.spec, report)
+    measurements.write(home, record)
     return record
 
 

@@ -1,7 +1,7 @@
 """The worker process: takes queued jobs one after another and keeps torch loaded between them.
 
-Started by ``sparse_core.jobs.queue.ensure_worker`` as ``python -m sparse_core.jobs.worker LANE``. One worker serves a lane of a home
-folder; it leaves after a while without work.
+Started by ``sparse_core.jobs.queue.ensure_worker`` as ``python -m sparse_core.jobs.worker HOME LANE``. One worker serves
+a lane of a home folder; it leaves after a while without work.
 """
 
 import logging
@@ -18,7 +18,6 @@ from typing import Any
 import sparse_core.networks.architectures  # noqa: F401  loads torchvision while the user still reads, not when the first job comes
 from sparse_core.errors import Cancelled, as_input_error
 from sparse_core.jobs import queue, runner
-from sparse_core.paths import home
 
 IDLE_SECONDS = 900.0
 POLL_SECONDS = 0.05
@@ -29,15 +28,15 @@ NICENESS = 10
 log = logging.getLogger("sparse_core.jobs.worker")
 
 
-def main(lane: str) -> None:
+def main(home: Path, lane: str) -> None:
     """Serve a lane's queue until nothing came for ``IDLE_SECONDS`` or the home folder is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _let_the_page_go_first()
     for _ in range(SLOT_TRIES):  # whoever asks if a worker is there holds the lock for an instant
-        with queue.hold(queue.worker_lock(lane)) as held:
+        with queue.hold(queue.worker_lock(home, lane)) as held:
             if held:
-                queue.serves(lane)
-                return _serve(home(), lane)
+                queue.serves(home, lane)
+                return _serve(home, lane)
         time.sleep(0.1)
 
 
@@ -52,48 +51,50 @@ def _let_the_page_go_first() -> None:
         Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
 
 
-def _serve(folder: Path, lane: str) -> None:
+def _serve(home: Path, lane: str) -> None:
     idle_since = time.monotonic()
-    while time.monotonic() - idle_since < IDLE_SECONDS and folder.is_dir():
-        job_id = _next_job(lane)
+    while time.monotonic() - idle_since < IDLE_SECONDS and home.is_dir():
+        job_id = _next_job(home, lane)
         if job_id is None:
             time.sleep(POLL_SECONDS)
             continue
         try:
-            with queue.claim(job_id) as claimed:
+            with queue.claim(home, job_id) as claimed:
                 if claimed:
-                    work(job_id)
+                    work(home, job_id)
         except OSError:  # not even the job's end can be written, as on a full disk
             log.exception("job %s waits until its folder can be written", job_id)
             time.sleep(RETRY_SECONDS)
         idle_since = time.monotonic()
 
 
-def work(job_id: str) -> None:
+def work(home: Path, job_id: str) -> None:
     """Do one job and write how it ended, whatever happens short of this process dying."""
-    status = queue.status(job_id)
+    status = queue.status(home, job_id)
     if status.ended:
-        queue.end(job_id, status.state)
+        queue.end(home, job_id, status.state)
         return
-    starts = starts_in_vain(queue.events(job_id))
+    starts = starts_in_vain(queue.events(home, job_id))
     if starts >= queue.ATTEMPTS:
-        queue.end(job_id, "failed", f"The worker died {starts} times at this job. Is there enough memory? See the log.")
+        queue.end(
+            home, job_id, "failed", f"The worker died {starts} times at this job. Is there enough memory? See the log."
+        )
         return
-    queue.append_event(job_id, {"started": os.getpid()})
+    queue.append_event(home, job_id, {"started": os.getpid()})
     finished = threading.Event()
-    threading.Thread(target=_enforce_cancel, args=(job_id, finished), daemon=True).start()
+    threading.Thread(target=_enforce_cancel, args=(home, job_id, finished), daemon=True).start()
     try:
-        result = runner.run(status.job, lambda event: _report(job_id, event))
-        queue.end(job_id, "done", result=result)
+        result = runner.run(home, status.job, lambda event: _report(home, job_id, event))
+        queue.end(home, job_id, "done", result=result)
     except Cancelled:
-        queue.end(job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
+        queue.end(home, job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
     except Exception as error:  # the worker outlives any job
         wrong = as_input_error(error)
         if wrong is not error:
             log.exception("job %s failed", job_id)
         fault = f"Something went wrong on our side ({type(error).__name__}). The log has the details."
         details = {"candidates": list(wrong.candidates) if wrong else [], "keys": getattr(wrong, "keys", {})}
-        queue.end(job_id, "failed", str(wrong or fault), details)
+        queue.end(home, job_id, "failed", str(wrong or fault), details)
     finally:
         finished.set()
 
@@ -111,26 +112,26 @@ def starts_in_vain(events: Sequence[dict[str, Any]]) -> int:
     return starts
 
 
-def _next_job(lane: str) -> str | None:
+def _next_job(home: Path, lane: str) -> str | None:
     """The oldest job a user waits for; estimates come after those."""
-    waiting = queue.queued(lane)
-    asked = [job_id for job_id in waiting if not queue.status(job_id).job.kind.startswith("estimate")]
+    waiting = queue.queued(home, lane)
+    asked = [job_id for job_id in waiting if not queue.status(home, job_id).job.kind.startswith("estimate")]
     return next(iter(asked or waiting), None)
 
 
-def _report(job_id: str, event: dict) -> None:
-    if queue.is_cancelled(job_id):
+def _report(home: Path, job_id: str, event: dict) -> None:
+    if queue.is_cancelled(home, job_id):
         raise Cancelled
-    queue.append_event(job_id, event)
+    queue.append_event(home, job_id, event)
 
 
-def _enforce_cancel(job_id: str, finished: threading.Event) -> None:
+def _enforce_cancel(home: Path, job_id: str, finished: threading.Event) -> None:
     """End the process when a cancelled job does not stop by itself, as in a download that hangs."""
     while not finished.wait(0.5):
-        if queue.is_cancelled(job_id) and not finished.wait(queue.CANCEL_GRACE_SECONDS):
-            queue.end(job_id, "cancelled", "Cancelled.")
+        if queue.is_cancelled(home, job_id) and not finished.wait(queue.CANCEL_GRACE_SECONDS):
+            queue.end(home, job_id, "cancelled", "Cancelled.")
             os._exit(0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Path(sys.argv[1]), sys.argv[2])

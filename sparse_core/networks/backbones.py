@@ -14,7 +14,6 @@ from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import library
 from sparse_core.networks.library import BackboneCard
-from sparse_core.paths import home
 
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
 TORCHVISION = ("resnet18", "resnet34", "resnet50")
@@ -36,12 +35,12 @@ class Backbone:
     variant: str = ""
 
 
-def available() -> list[BackboneCard]:
+def available(home: Path) -> list[BackboneCard]:
     """The backbones there are, those that need no network first."""
-    return [*_lite_cards(), *library.cards(), *(_torchvision_card(name) for name in TORCHVISION)]
+    return [*_lite_cards(), *library.cards(home), *(_torchvision_card(home, name) for name in TORCHVISION)]
 
 
-def load(name: str) -> Backbone:
+def load(home: Path, name: str) -> Backbone:
     """Load a backbone by name, or ``resnet50:/path/to/weights.pth`` for a checkpoint file of that architecture.
 
     The architecture may name a variant, such as ``resnet50-tensorflow``. Raises InputError for an unknown name, a file that
@@ -50,22 +49,22 @@ def load(name: str) -> Backbone:
     architecture, _, file = name.partition(":")
     if file:
         return _load_file(name, architecture, Path(file))
-    cards = {card.name: card for card in available()}
+    cards = {card.name: card for card in available(home)}
     if name not in cards:
         raise unknown_name("backbone", name, cards)
     card = cards[name]
     if card.kind == "library":
-        return _finish(card, *library.read(card))
+        return _finish(card, *library.read(home, card))
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
-    return _load_torchvision(card)
+    return _load_torchvision(home, card)
 
 
-def file_stamp(name: str) -> tuple[str, int, int] | None:
+def file_stamp(home: Path, name: str) -> tuple[str, int, int] | None:
     """Path, size and time of change of the local weight file behind a name; None where there is none. It tells whether
     what was loaded under that name is still what lies there."""
     architecture, _, given = name.partition(":")
-    file = Path(given) if given else _local_file(architecture)
+    file = Path(given) if given else _local_file(home, architecture)
     try:
         status = file.stat() if file else None
     except OSError:
@@ -92,15 +91,15 @@ def _lite_cards() -> list[BackboneCard]:
     return [dense, *pruned]
 
 
-def _torchvision_card(name: str) -> BackboneCard:
-    local = _local_file(name)
+def _torchvision_card(home: Path, name: str) -> BackboneCard:
+    local = _local_file(home, name)
     note = f"weights from {local.name}" if local else "torchvision's ImageNet weights, downloaded at first use"
     kind = "file" if local else "download"
     return BackboneCard(name, name, "ImageNet", "Dense", 0.0, kind, note, local is not None)
 
 
-def _local_file(architecture: str) -> Path | None:
-    return next(iter(sorted((home() / "backbones").glob(f"{architecture}[-.]*pth"))), None)
+def _local_file(home: Path, architecture: str) -> Path | None:
+    return next(iter(sorted((home / "backbones").glob(f"{architecture}[-.]*pth"))), None)
 
 
 def _load_lite(card: BackboneCard) -> Backbone:
@@ -119,10 +118,10 @@ def _load_lite(card: BackboneCard) -> Backbone:
     return _finish(card, module, masks.from_zeros(module))
 
 
-def _load_torchvision(card: BackboneCard) -> Backbone:
+def _load_torchvision(home: Path, card: BackboneCard) -> Backbone:
     from sparse_core.networks import checkpoints, masks
 
-    file = _local_file(card.architecture) or _download(card.architecture)
+    file = _local_file(home, card.architecture) or _download(home, card.architecture)
     checkpoint = checkpoints.read(file, card.architecture)
     module = checkpoint.network()
     sparsity = masks.sparsity(module).total
@@ -156,12 +155,12 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
     return _finish(card, module, checkpoint.full_mask())
 
 
-def _download(architecture: str) -> Path:
+def _download(home: Path, architecture: str) -> Path:
     import torch
     import torchvision
 
     url = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url
-    target = home() / "backbones" / url.rpartition("/")[2]
+    target = home / "backbones" / url.rpartition("/")[2]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         checksum = target.stem.rpartition("-")[2]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparse_core.catalog import task_label
 from sparse_core.errors import InputError
-from sparse_core.paths import atomic_file, home
+from sparse_core.paths import atomic_file
 
 if TYPE_CHECKING:
     from sparse_core.networks.backbones import Backbone
@@ -23,14 +23,14 @@ CLASSIFIER = "fc"
 PROVENANCE = ("architecture", "method", "dataset", "upstream")
 
 
-def file(run_id: str, ending: str = "safetensors") -> Path:
+def file(home: Path, run_id: str, ending: str = "safetensors") -> Path:
     """Where the finetuned network of a run lies, whether it is there or not; ``ending`` is safetensors or onnx."""
-    return home() / "networks" / Path(run_id).name / f"network.{ending}"
+    return home / "networks" / Path(run_id).name / f"network.{ending}"
 
 
-def require(run_id: str) -> Path:
+def require(home: Path, run_id: str) -> Path:
     """The file of the run's finetuned network. Raises InputError where it is not there."""
-    found = file(run_id)
+    found = file(home, run_id)
     if not found.is_file():
         raise InputError(f"There is no finetuned network of run '{run_id}' here. Rerun it to make it again.")
     return found
@@ -87,14 +87,14 @@ def load(source: Path) -> tuple["Network", dict[str, Any]]:
     return network.eval(), metadata
 
 
-def export_onnx(run_id: str) -> Path:
+def export_onnx(home: Path, run_id: str) -> Path:
     """Write the run's network as ONNX beside it, with preprocessing, class names and provenance in it; returns the file."""
     from sparse_core.datasets.transforms import Transform
     from sparse_core.networks import onnx_export
 
-    network, metadata = load(require(run_id))
+    network, metadata = load(require(home, run_id))
     transform = Transform(**{**metadata["transform"], "mean": tuple(metadata["transform"]["mean"])})
-    target = file(run_id, "onnx")
+    target = file(home, run_id, "onnx")
     with atomic_file(target) as temporary:
         onnx_export.classifier_network(network, metadata["class_names"], transform, temporary)
         _add_metadata(temporary, {name: metadata[name] for name in PROVENANCE if name in metadata})

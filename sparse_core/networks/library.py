@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sparse_core.catalog import METHODS, task_label
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import uploads
-from sparse_core.paths import atomic_folder, home, require_space
+from sparse_core.paths import atomic_folder, require_space
 
 if TYPE_CHECKING:
     from sparse_core.networks.checkpoints import Checkpoint
@@ -58,19 +58,20 @@ class BackboneCard:
     imported_at: str = ""
 
 
-def folder() -> Path:
+def folder(home: Path) -> Path:
     """Where imported backbones lie."""
-    return home() / "library"
+    return home / "library"
 
 
-def cards() -> list[BackboneCard]:
+def cards(home: Path) -> list[BackboneCard]:
     """The imported backbones by name. Entries whose card cannot be read are left out."""
-    _sweep()
-    found = (_read_card(entry) for entry in _entries(folder()))
+    _sweep(home)
+    found = (_read_card(entry) for entry in _entries(folder(home)))
     return sorted((card for card in found if card is not None), key=lambda card: card.name.lower())
 
 
 def add(
+    home: Path,
     path: str | Path,
     name: str,
     *,
@@ -88,27 +89,27 @@ def add(
     """
     from sparse_core.networks import checkpoints
 
-    _sweep()
-    _check_name(name)
+    _sweep(home)
+    _check_name(home, name)
     method = _known_method(method)
     if sparsity is not None and not 0 <= sparsity < 1:
         raise InputError(f"A sparsity is a share in [0, 1), such as 0.9; got {sparsity}.")
     checkpoint = checkpoints.read(path, architecture)
     mask = checkpoint.full_mask()
     card = _card(checkpoint, mask, name, method, sparsity, upstream, origin)
-    require_space(folder(), 2 * checkpoint.size_bytes)
-    with atomic_folder(folder() / name) as temporary:
+    require_space(folder(home), 2 * checkpoint.size_bytes)
+    with atomic_folder(folder(home) / name) as temporary:
         _write(temporary, checkpoint, mask, card)
-    if _read_card(folder() / name) != card:
+    if _read_card(folder(home) / name) != card:
         raise InputError(f"The library got another '{name}' meanwhile. Choose another name.")
     return card
 
 
-def read(card: BackboneCard) -> tuple[Any, "Mask"]:
+def read(home: Path, card: BackboneCard) -> tuple[Any, "Mask"]:
     """The network of a library card, in evaluation mode, and its mask. Raises InputError where the entry is damaged."""
     from sparse_core.networks import architectures, checkpoints, masks, weight_files
 
-    entry = folder() / card.name
+    entry = folder(home) / card.name
     try:
         document = weight_files.open_file(entry / "weights.safetensors").document
         state = checkpoints.owned({name: tensor for name, tensor in document.items() if name != "__metadata__"})
@@ -124,38 +125,38 @@ def read(card: BackboneCard) -> tuple[Any, "Mask"]:
     return module, mask
 
 
-def remove(name: str) -> None:
+def remove(home: Path, name: str) -> None:
     """Move an imported backbone into the trash, from which ``restore`` brings it back."""
-    if not _NAME.fullmatch(name) or not (folder() / name).is_dir():
-        raise unknown_name("backbone of the library", name, [card.name for card in cards()])
-    trash = folder() / ".trash"
+    if not _NAME.fullmatch(name) or not (folder(home) / name).is_dir():
+        raise unknown_name("backbone of the library", name, [card.name for card in cards(home)])
+    trash = folder(home) / ".trash"
     trash.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(trash / name, ignore_errors=True)
-    os.rename(folder() / name, trash / name)
+    os.rename(folder(home) / name, trash / name)
 
 
-def restore(name: str) -> BackboneCard:
+def restore(home: Path, name: str) -> BackboneCard:
     """Bring a removed backbone back. Raises InputError where the trash does not hold it or the name is taken anew."""
-    trash = folder() / ".trash"
+    trash = folder(home) / ".trash"
     if not _NAME.fullmatch(name) or not (trash / name).is_dir():
         raise InputError(f"Backbone '{name}' is not in the library's trash, so it cannot be restored.")
-    if (folder() / name).exists():
+    if (folder(home) / name).exists():
         raise InputError(f"The library has another '{name}' by now. Remove that one first.")
     card = _read_card(trash / name)
     if card is None:
         raise InputError(f"The removed backbone '{name}' is damaged, so it cannot be restored.")
-    os.rename(trash / name, folder() / name)
+    os.rename(trash / name, folder(home) / name)
     return card
 
 
-def removed() -> list[str]:
+def removed(home: Path) -> list[str]:
     """The names that ``restore`` can bring back."""
-    return sorted(entry.name for entry in _entries(folder() / ".trash"))
+    return sorted(entry.name for entry in _entries(folder(home) / ".trash"))
 
 
-def empty_trash() -> None:
+def empty_trash(home: Path) -> None:
     """Delete what was removed for good."""
-    shutil.rmtree(folder() / ".trash", ignore_errors=True)
+    shutil.rmtree(folder(home) / ".trash", ignore_errors=True)
 
 
 def nominal(sparsity: float) -> float:
@@ -192,10 +193,10 @@ def _dataset_label(name: str) -> str:
     return name if label == name.lower() else label
 
 
-def free_name(words: str) -> str:
+def free_name(home: Path, words: str) -> str:
     """A name that an import may take, made of ``words``; numbered where there is a backbone of that name already."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", words).lstrip("._-")[:60] or "backbone"
-    taken = _taken()
+    taken = _taken(home)
     numbers = itertools.count(2)
     return (
         name
@@ -254,20 +255,22 @@ def _write(target: Path, checkpoint: "Checkpoint", mask: "Mask", card: BackboneC
     (target / "card.json").write_text(json.dumps(dataclasses.asdict(card), indent=1), encoding="utf-8")
 
 
-def _taken() -> set[str]:
+def _taken(home: Path) -> set[str]:
     """The names of all backbones there are, and of entries that cannot be read, in small letters."""
     from sparse_core.networks import backbones
 
-    return {card.name.lower() for card in backbones.available()} | {entry.name.lower() for entry in _entries(folder())}
+    return {card.name.lower() for card in backbones.available(home)} | {
+        entry.name.lower() for entry in _entries(folder(home))
+    }
 
 
-def _check_name(name: str) -> None:
+def _check_name(home: Path, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InputError(
             f"A backbone's name is 1 to 64 letters, digits, dots, dashes and underscores and starts with a letter or digit; "
             f"got {name[:80]!r}."
         )
-    if name.lower() in _taken():
+    if name.lower() in _taken(home):
         raise InputError(f"There is a backbone named '{name}' already. Choose another name, or remove that one first.")
 
 
@@ -288,9 +291,9 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
 
-def _sweep() -> None:
+def _sweep(home: Path) -> None:
     """Remove what a killed import left: such folders are hidden and have a dot in their name, which the trash has not."""
-    uploads.remove_old(folder().glob(".?*.*"))
+    uploads.remove_old(folder(home).glob(".?*.*"))
 
 
 def _entries(where: Path) -> list[Path]:

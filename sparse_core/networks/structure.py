@@ -21,7 +21,7 @@ import numpy as np
 
 from sparse_core.errors import InputError
 from sparse_core.networks import backbones
-from sparse_core.paths import home, write_text
+from sparse_core.paths import write_text
 
 FILE_SIZE_FORMULA = (
     "32 bits for each parameter and each BatchNorm statistic; in the sparse file each convolution's weights take one bit "
@@ -130,37 +130,39 @@ def analyse(module: Any, input_size: int) -> Structure:
     )
 
 
-def of(backbone: Any) -> Structure:
+def of(home: Path, backbone: Any) -> Structure:
     """The structure of a loaded backbone, from the cache where it is there, else analysed and kept."""
-    known = recall(backbone.hash)
+    known = recall(home, backbone.hash)
     if known is None:
         from sparse_core.networks import masks
 
         known = dataclasses.replace(analyse(backbone.module, backbone.transform.crop), hash=backbone.hash)
-        masks.save(backbone.mask, mask_file(backbone.hash))
-        write_text(_folder() / f"{backbone.hash}.json", json.dumps(dataclasses.asdict(known)))
-    write_text(_card_file(backbone.card), json.dumps({"hash": backbone.hash, "card": _plain(backbone.card)}))
+        masks.save(backbone.mask, mask_file(home, backbone.hash))
+        write_text(_folder(home) / f"{backbone.hash}.json", json.dumps(dataclasses.asdict(known)))
+    write_text(
+        _card_file(home, backbone.card), json.dumps({"hash": backbone.hash, "card": _plain(home, backbone.card)})
+    )
     return known
 
 
-def recall(backbone_hash: str) -> Structure | None:
+def recall(home: Path, backbone_hash: str) -> Structure | None:
     """The structure kept for a backbone, with its mask beside; None where there is none that can be read."""
-    document = _read(_folder() / f"{backbone_hash}.json")
+    document = _read(_folder(home) / f"{backbone_hash}.json")
     try:
-        return from_document(document) if document and mask_file(backbone_hash).is_file() else None
+        return from_document(document) if document and mask_file(home, backbone_hash).is_file() else None
     except (TypeError, LookupError):  # kept by a version with other fields
         return None
 
 
-def recall_card(card: Any) -> Structure | None:
+def recall_card(home: Path, card: Any) -> Structure | None:
     """The structure kept for the backbone that a card stands for; None where the card has changed since."""
-    document = _read(_card_file(card))
-    return recall(document["hash"]) if document and document["card"] == _plain(card) else None
+    document = _read(_card_file(home, card))
+    return recall(home, document["hash"]) if document and document["card"] == _plain(home, card) else None
 
 
-def mask_file(backbone_hash: str) -> Path:
+def mask_file(home: Path, backbone_hash: str) -> Path:
     """Where the bit-packed mask of a backbone lies whose structure is kept: its own, which may keep weights that are 0."""
-    return _folder() / f"{backbone_hash}.safetensors"
+    return _folder(home) / f"{backbone_hash}.safetensors"
 
 
 def from_document(document: dict[str, Any]) -> Structure:
@@ -225,14 +227,14 @@ def _read(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def _plain(card: Any) -> dict[str, Any]:
+def _plain(home: Path, card: Any) -> dict[str, Any]:
     """The card, with what tells whether its local file is still the same, as it comes back from JSON."""
-    return json.loads(json.dumps({**dataclasses.asdict(card), "file": backbones.file_stamp(card.name)}))
+    return json.loads(json.dumps({**dataclasses.asdict(card), "file": backbones.file_stamp(home, card.name)}))
 
 
-def _card_file(card: Any) -> Path:
-    return _folder() / "cards" / f"{quote(card.name, safe='')}.json"
+def _card_file(home: Path, card: Any) -> Path:
+    return _folder(home) / "cards" / f"{quote(card.name, safe='')}.json"
 
 
-def _folder() -> Path:
-    return home() / "structure"
+def _folder(home: Path) -> Path:
+    return home / "structure"

@@ -12,24 +12,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from sparse_core.paths import atomic_folder, home, require_space
+from sparse_core.paths import atomic_folder, require_space
 
 KEPT_SECONDS = 24 * 3600.0
 
 
-def folder() -> Path:
+def folder(home: Path) -> Path:
     """Where uploaded files lie, each in a folder of its own."""
-    return home() / "uploads"
+    return home / "uploads"
 
 
-def keep(source: BinaryIO, name: str, size_bytes: int) -> Path:
+def keep(home: Path, source: BinaryIO, name: str, size_bytes: int) -> Path:
     """Write an uploaded file under a name that is safe, all of it or nothing; returns where it lies.
 
     Files that are older than a day are removed first. Raises InputError where the disk has no room.
     """
-    sweep()
-    require_space(folder(), size_bytes)
-    target = folder() / secrets.token_hex(8)
+    sweep(home)
+    require_space(folder(home), size_bytes)
+    target = folder(home) / secrets.token_hex(8)
     with atomic_folder(target) as temporary, open(temporary / safe_name(name), "wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
     return target / safe_name(name)
@@ -41,15 +41,15 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip(".-")[-100:] or "checkpoint"
 
 
-def discard(path: Path) -> None:
+def discard(home: Path, path: Path) -> None:
     """Remove an uploaded file; a file that lies elsewhere is the user's and stays."""
-    if path.parent.parent == folder():
+    if path.parent.parent == folder(home):
         shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def sweep() -> None:
+def sweep(home: Path) -> None:
     """Remove the uploads that are older than a day, and what an interrupted one left."""
-    remove_old(folder().glob("*"))
+    remove_old(folder(home).glob("*"))
 
 
 def remove_old(entries: Iterable[Path]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import atomic_file, atomic_folder, home, write_text
+from sparse_core.paths import atomic_file, atomic_folder, write_text
 
 COMPACT_ABOVE = 500
 DOCUMENTS = ("spec.json", "events.jsonl", "result.json")
@@ -38,13 +38,13 @@ class Record:
 
 
 class Records:
-    """The run records under ``folder`` (by default the user's own). Safe to read while workers write.
+    """The run records in the folder ``home`` of a user's state. Safe to read while workers write.
 
     A folder among the runs that is no whole run, such as what a disk check leaves, is left out and named in the log.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or home()
+    def __init__(self, home: Path) -> None:
+        self.folder = home
         self.runs = self.folder / "runs"
         self.networks = self.folder / "networks"
         self.trash = self.folder / "trash"

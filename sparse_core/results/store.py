@@ -57,8 +57,8 @@ class Store:
     another version is made again; where another process holds it, or it cannot be written, memory is used.
     """
 
-    def __init__(self, records: Records | None = None, database: Path | None = None) -> None:
-        self.records = records or Records()
+    def __init__(self, records: Records, database: Path | None = None) -> None:
+        self.records = records
         self.database = database
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] = ()
@@ -174,7 +174,6 @@ def rebuild(records: Records | None = None, database: Path | None = None) -> int
     The new file is built beside the old one and takes its place at once: a dashboard that is running notices and
     reads on from the new one.
     """
-    records = records or Records()
     database = database or default_database(records)
     with atomic_file(database) as temporary:
         temporary.unlink()

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import home, write_text
+from sparse_core.paths import write_text
 
 GAINS = ("faster", "no gain", "slower")
 SPREAD_LIMIT = 0.15  # interquartile range over median, above which figures are called unreliable
@@ -105,9 +105,9 @@ _NUMBERS = (
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 
 
-def folder() -> Path:
+def folder(home: Path) -> Path:
     """Where the measurements lie."""
-    return home() / "speeds"
+    return home / "speeds"
 
 
 def new_id() -> str:
@@ -115,61 +115,63 @@ def new_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
 
 
-def write(record: dict[str, Any]) -> Path:
+def write(home: Path, record: dict[str, Any]) -> Path:
     """Keep a measurement under its ``id``, all of it or nothing; returns its file. Raises InputError where it is none."""
     wrong = _wrong(record)
     if wrong:
         raise InputError(f"Not a measurement of speed: {wrong}.")
-    target = folder() / f"{record['id']}.json"
+    target = folder(home) / f"{record['id']}.json"
     write_text(target, json.dumps(_finite(record), indent=1, allow_nan=False))
     return target
 
 
-def read_all() -> list[dict[str, Any]]:
+def read_all(home: Path) -> list[dict[str, Any]]:
     """Every measurement that can be read, oldest first."""
-    return _scan()[0]
+    return _scan(home)[0]
 
 
-def damaged() -> list[str]:
+def damaged(home: Path) -> list[str]:
     """One line for each file that is no measurement: its name and what is wrong with it."""
-    return _scan()[1]
+    return _scan(home)[1]
 
 
-def delete(measurement: str) -> None:
+def delete(home: Path, measurement: str) -> None:
     """Move a measurement into the trash, from which ``restore`` brings it back."""
-    source = folder() / f"{measurement}.json"
+    source = folder(home) / f"{measurement}.json"
     if not _ID.fullmatch(measurement) or not source.is_file():
-        raise unknown_name("measurement", measurement, (file.stem for file in folder().glob("*.json")))
-    _trash().mkdir(parents=True, exist_ok=True)
-    os.replace(source, _trash() / source.name)
+        raise unknown_name("measurement", measurement, (file.stem for file in folder(home).glob("*.json")))
+    _trash(home).mkdir(parents=True, exist_ok=True)
+    os.replace(source, _trash(home) / source.name)
 
 
-def restore(measurement: str) -> None:
+def restore(home: Path, measurement: str) -> None:
     """Bring a deleted measurement back. Raises InputError where the trash does not hold it."""
-    source = _trash() / f"{measurement}.json"
+    source = _trash(home) / f"{measurement}.json"
     if not _ID.fullmatch(measurement) or not source.is_file():
         raise InputError(f"Measurement '{measurement}' is not in the trash, so it cannot be restored.")
-    os.replace(source, folder() / source.name)
+    os.replace(source, folder(home) / source.name)
 
 
-def frame(records: Sequence[dict[str, Any]] | None = None) -> pd.DataFrame:
+def frame(home: Path, records: Sequence[dict[str, Any]] | None = None) -> pd.DataFrame:
     """One row a line of these records (of all by default), columns ``COLUMNS``: what was timed, and what came out.
 
     ``sparsity`` is nominal and ``measured_sparsity`` that of the network, both 0..1; quartiles are milliseconds an image, of
     the sparse network and of the dense one; ``output_difference`` is the largest one to torch in fp32, relative. Samples and
     layers stay behind.
     """
-    rows = [_row(record, line) for record in (read_all() if records is None else records) for line in record["lines"]]
+    rows = [
+        _row(record, line) for record in (read_all(home) if records is None else records) for line in record["lines"]
+    ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS}
     return table.assign(**numbers)
 
 
-def fingerprint() -> tuple[int, int]:
+def fingerprint(home: Path) -> tuple[int, int]:
     """Changes whenever a measurement is added or deleted; cheap enough to ask on every page."""
-    if not folder().is_dir():
+    if not folder(home).is_dir():
         return (0, 0)
-    return (folder().stat().st_mtime_ns, len(os.listdir(folder())))
+    return (folder(home).stat().st_mtime_ns, len(os.listdir(folder(home))))
 
 
 def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
@@ -192,9 +194,9 @@ def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scan() -> tuple[list[dict[str, Any]], list[str]]:
+def _scan(home: Path) -> tuple[list[dict[str, Any]], list[str]]:
     found, problems = [], []
-    for file in sorted(folder().glob("*.json")):
+    for file in sorted(folder(home).glob("*.json")):
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -258,5 +260,5 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _trash() -> Path:
-    return folder() / ".trash"
+def _trash(home: Path) -> Path:
+    return folder(home) / ".trash"

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,9 @@ class Pipeline:
         self.seconds[part] += time.perf_counter() - began
 
 
-def open_dataset(spec: SpeedupSpec) -> Dataset:
+def open_dataset(home: Path, spec: SpeedupSpec) -> Dataset:
     """The dataset that the spec names. Raises InputError where it is too small for so few epochs, too."""
-    dataset = datasets.load(spec.dataset)
+    dataset = datasets.load(home, spec.dataset)
     chunk_size(len(dataset.train.labels), spec.epochs)
     return dataset
 

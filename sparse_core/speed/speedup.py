@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from sparse_core.speed.timing import Pair, both, line_of, prepare, undisturbed
 ROUND_SECONDS = 0.05  # a shorter round is repeated until it takes this long
 
 
-def measure(spec: SpeedupSpec, report: Report) -> dict[str, Any]:
+def measure(home: Path, spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     """Measure what the spec asks for and return the record: see ``sparse_core.speed.measurements`` for its fields.
 
     Where the spec names no engine, inference is measured in all there are, online training in the first.
@@ -37,10 +38,10 @@ def measure(spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     """
     chosen, problems = _engines(spec)
     _require_threads(spec)
-    pair = prepare(spec)
+    pair = prepare(home, spec)
     taken, before = busy(), load()
     lines: list[dict[str, Any]] = []
-    for words, work in _parts(spec, pair, chosen, report):
+    for words, work in _parts(home, spec, pair, chosen, report):
         try:
             line = work()
         except InputError as error:
@@ -59,11 +60,11 @@ def measure(spec: SpeedupSpec, report: Report) -> dict[str, Any]:
 
 
 def _parts(
-    spec: SpeedupSpec, pair: Pair, chosen: Sequence[str], report: Report
+    home: Path, spec: SpeedupSpec, pair: Pair, chosen: Sequence[str], report: Report
 ) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """What is measured one after the other: in words, and what gives its line."""
     if spec.mode == "training":
-        dataset = online_training.open_dataset(spec)
+        dataset = online_training.open_dataset(home, spec)
         for engine in chosen if spec.engines else chosen[:1]:
             yield engines.LABELS[engine], partial(online_training.measure, pair, spec, engine, dataset, report)
         return

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,18 +38,18 @@ class Pair:
     description: dict[str, Any]
 
 
-def prepare(spec: SpeedupSpec) -> Pair:
+def prepare(home: Path, spec: SpeedupSpec) -> Pair:
     """The networks that a spec asks for: a backbone and its dense counterpart, or an architecture with a mask for timing only.
 
     Raises InputError for unknown names and for a backbone that has nothing pruned.
     """
     if spec.backbone:
-        return _from_backbone(spec.backbone)
+        return _from_backbone(home, spec.backbone)
     architecture, variant = architectures.split_name(spec.architecture)
     torch.manual_seed(0)
     dense = architectures.build(architecture, variant).eval()
     sparse = copy.deepcopy(dense)
-    masks.apply(sparse, _timing_mask(sparse, spec))
+    masks.apply(sparse, _timing_mask(home, sparse, spec))
     measured = masks.sparsity(sparse).total
     transform = architectures.ARCHITECTURES[architecture].variants[architectures.resolve_variant(architecture, variant)]
     return Pair(
@@ -168,15 +169,15 @@ def _bf16_is_exact(pair: Pair) -> bool:
     return True
 
 
-def _timing_mask(module: torch.nn.Module, spec: SpeedupSpec) -> masks.Mask:
+def _timing_mask(home: Path, module: torch.nn.Module, spec: SpeedupSpec) -> masks.Mask:
     if not spec.densities_of:
         return masks.top_k(module, spec.sparsity, spec.distribution, dense_first=True)
-    layers = masks.sparsity(_sparse_backbone(spec.densities_of).mask).layers
+    layers = masks.sparsity(_sparse_backbone(home, spec.densities_of).mask).layers
     return masks.with_densities(module, {name: 1 - layer for name, layer in layers.items()})
 
 
-def _sparse_backbone(name: str) -> Backbone:
-    backbone = load_backbone(name)
+def _sparse_backbone(home: Path, name: str) -> Backbone:
+    backbone = load_backbone(home, name)
     if backbone.sparsity < LEAST_SPARSITY:
         raise InputError(
             f"{name} is dense, with {backbone.sparsity:.1%} of its weights 0, so there is nothing to gain. Name a sparse one."
@@ -184,8 +185,8 @@ def _sparse_backbone(name: str) -> Backbone:
     return backbone
 
 
-def _from_backbone(name: str) -> Pair:
-    backbone = _sparse_backbone(name)
+def _from_backbone(home: Path, name: str) -> Pair:
+    backbone = _sparse_backbone(home, name)
     torch.manual_seed(0)
     card = backbone.card
     return Pair(

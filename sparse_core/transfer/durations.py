@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_core.paths import home, write_text
+from sparse_core.paths import write_text
 from sparse_core.specs.specs import PRECISIONS, VALIDATION_SHARE, FinetuneSpec, Hyperparameters, ProbeSpec, TransferSpec
 
 SAMPLE_PICTURES = 32
@@ -45,42 +45,42 @@ def key(spec: TransferSpec) -> tuple[str, str, str, int, str]:
     return spec.transfer, spec.backbone, spec.dataset, spec.settings.batch_size, spec.precision
 
 
-def recall(spec: TransferSpec) -> Estimate | None:
+def recall(home: Path, spec: TransferSpec) -> Estimate | None:
     """What is known of this transfer on this machine; None where nothing was measured yet.
 
     The precision "auto" is bf16 where that was measured, for it is chosen where it is the faster one, else fp32.
     """
     precisions = reversed(PRECISIONS) if spec.precision == "auto" else [spec.precision]
-    files = (_file(dataclasses.replace(spec, precision=precision)) for precision in precisions)
+    files = (_file(home, dataclasses.replace(spec, precision=precision)) for precision in precisions)
     file = next((file for file in files if file.is_file()), None)
     return Estimate(**json.loads(file.read_text(encoding="utf-8"))) if file else None
 
 
-def remember(spec: ProbeSpec, extracted: Any, seconds_per_epoch: float) -> None:
+def remember(home: Path, spec: ProbeSpec, extracted: Any, seconds_per_epoch: float) -> None:
     """Keep the times of a real probe, which are better than any estimate."""
     if not extracted.images_per_second:
         return  # features cached by an extraction that did not time itself
     pictures = len(extracted.train_labels) + len(extracted.test_labels)
-    _keep(spec, Estimate(pictures, 1 / extracted.images_per_second, seconds_per_epoch))
+    _keep(home, spec, Estimate(pictures, 1 / extracted.images_per_second, seconds_per_epoch))
 
 
-def remember_finetune(spec: FinetuneSpec, dataset: Any, seconds_per_epoch: float) -> None:
+def remember_finetune(home: Path, spec: FinetuneSpec, dataset: Any, seconds_per_epoch: float) -> None:
     """Keep the time of a real finetuning, which is better than any estimate."""
-    _keep(spec, Estimate(len(dataset.train.labels) + len(dataset.test.labels), 0.0, seconds_per_epoch))
+    _keep(home, spec, Estimate(len(dataset.train.labels) + len(dataset.test.labels), 0.0, seconds_per_epoch))
 
 
-def measure(backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
+def measure(home: Path, backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
     """Time a little of what the transfer will do, and keep it: for a probe a few pictures through decoding and backbone and
     a few epochs on features of the right shape, for full transfer a few training steps and tests."""
     if isinstance(spec, FinetuneSpec):
         from sparse_core.transfer import finetune
 
-        remember_finetune(spec, dataset, finetune.time_epoch(backbone, dataset, spec))
-        return asdict(recall(spec))  # type: ignore[arg-type]
-    return _measure_probe(backbone, dataset, spec)
+        remember_finetune(home, spec, dataset, finetune.time_epoch(backbone, dataset, spec))
+        return asdict(recall(home, spec))  # type: ignore[arg-type]
+    return _measure_probe(home, backbone, dataset, spec)
 
 
-def _measure_probe(backbone: Any, dataset: Any, spec: ProbeSpec) -> dict[str, Any]:
+def _measure_probe(home: Path, backbone: Any, dataset: Any, spec: ProbeSpec) -> dict[str, Any]:
     from sparse_core.transfer import features
 
     seconds_per_picture = features.time_sample(backbone, dataset.train, SAMPLE_PICTURES, precision=spec.precision)
@@ -88,7 +88,7 @@ def _measure_probe(backbone: Any, dataset: Any, spec: ProbeSpec) -> dict[str, An
     rows = min(trained, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
     seconds = _time_epoch(rows, backbone.dimensions, len(dataset.class_names), spec.settings)
     estimate = Estimate(trained + tested, seconds_per_picture, seconds * trained / rows)
-    _keep(spec, estimate)
+    _keep(home, spec, estimate)
     return asdict(estimate)
 
 
@@ -106,10 +106,10 @@ def _time_epoch(rows: int, dimensions: int, classes: int, settings: Hyperparamet
     return (time.perf_counter() - started) / (SAMPLE_EPOCHS * SAMPLE_SEEDS)
 
 
-def _keep(spec: TransferSpec, estimate: Estimate) -> None:
-    write_text(_file(spec), json.dumps(asdict(estimate)))
+def _keep(home: Path, spec: TransferSpec, estimate: Estimate) -> None:
+    write_text(_file(home, spec), json.dumps(asdict(estimate)))
 
 
-def _file(spec: TransferSpec) -> Path:
+def _file(home: Path, spec: TransferSpec) -> Path:
     name = hashlib.sha256("\n".join(map(str, key(spec))).encode()).hexdigest()[:24]
-    return home() / "estimates" / f"{name}.json"
+    return home / "estimates" / f"{name}.json"

@@ -28,7 +28,7 @@ from sparse_core.engines import engines
 from sparse_core.engines.threads import thread_pool
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.backbones import Backbone
-from sparse_core.paths import atomic_folder, home, require_space, write_text
+from sparse_core.paths import atomic_folder, require_space, write_text
 
 BATCH = 4  # larger activations are mapped anew for each layer by the C library, which takes longer than the layer
 ENGINE_BATCH = 64
@@ -60,6 +60,7 @@ class Features:
 
 
 def extract(
+    home: Path,
     backbone: Backbone,
     dataset: Dataset,
     *,
@@ -76,7 +77,7 @@ def extract(
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
-    folder = _folder(backbone, dataset.hash, engine, precision)
+    folder = _folder(home, backbone, dataset.hash, engine, precision)
     notes = list(dataset.notes)
     if folder.exists():
         if _is_intact(folder):
@@ -97,9 +98,11 @@ def extract(
     return _open(folder, dataset, cached=False, notes=notes)
 
 
-def is_cached(backbone: Backbone, dataset_hash: str, precision: str = "fp32", engine: str = "torch") -> bool:
+def is_cached(
+    home: Path, backbone: Backbone, dataset_hash: str, precision: str = "fp32", engine: str = "torch"
+) -> bool:
     """True where features of this backbone and data are in the cache (not whether they are intact)."""
-    return _folder(backbone, dataset_hash, engine, precision).is_dir()
+    return _folder(home, backbone, dataset_hash, engine, precision).is_dir()
 
 
 def time_sample(backbone: Backbone, split: Split, pictures: int, *, precision: str = "fp32") -> float:
@@ -272,6 +275,6 @@ def _checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "blake2b").hexdigest()
 
 
-def _folder(backbone: Backbone, dataset_hash: str, engine: str, precision: str) -> Path:
+def _folder(home: Path, backbone: Backbone, dataset_hash: str, engine: str, precision: str) -> Path:
     key = json.dumps([backbone.hash, dataset_hash, repr(backbone.transform), engine, precision])
-    return home() / "features" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    return home / "features" / hashlib.sha256(key.encode()).hexdigest()[:32]

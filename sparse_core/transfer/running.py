@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,16 +38,16 @@ from sparse_core.transfer import durations, features, finetune, probe
 REPORT_SECONDS = 0.2
 
 
-def run_probe(job: Job, report: Report) -> dict[str, Any]:
+def run_probe(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """Train the probe's missing seeds together and write one record a seed; finished ones are found, not repeated."""
-    backbone, dataset, spec = resolve(job.spec, report)
-    records = Records()
+    backbone, dataset, spec = resolve(home, job.spec, report)
+    records = Records(home)
     names = {seed: run_id(spec, seed) for seed in job.seeds}
     missing = [seed for seed in job.seeds if names[seed] not in records.ids()]
     found = [names[seed] for seed in job.seeds if seed not in missing]
     if not missing:
         return {"runs": found, "found": found}
-    extracted = _features(backbone, dataset, spec, len(missing), report)
+    extracted = _features(home, backbone, dataset, spec, len(missing), report)
     started = time.perf_counter()
     rate, validation = _learning_rate(extracted, spec, missing, report)
     chosen = time.perf_counter()
@@ -64,7 +65,7 @@ def run_probe(job: Job, report: Report) -> dict[str, Any]:
     )
     ended = time.perf_counter()
     shared = {
-        **_shared_result(backbone, dataset, spec),
+        **_shared_result(home, backbone, dataset, spec),
         **_extraction_result(extracted),
         "seconds_training": ended - started,
         "validation": validation,
@@ -72,14 +73,14 @@ def run_probe(job: Job, report: Report) -> dict[str, Any]:
     for result in results:
         records.write(_probe_record(names[result.seed], spec, result, shared))
     records.compact()
-    durations.remember(spec, extracted, (ended - chosen) / (spec.settings.epochs * len(missing)))
+    durations.remember(home, spec, extracted, (ended - chosen) / (spec.settings.epochs * len(missing)))
     return {"runs": [names[seed] for seed in job.seeds], "found": found}
 
 
-def run_finetune(job: Job, report: Report) -> dict[str, Any]:
+def run_finetune(home: Path, job: Job, report: Report) -> dict[str, Any]:
     """Finetune the missing seeds one after another; each leaves a network and a record as soon as it has ended."""
-    backbone, dataset, spec = resolve(job.spec, report)
-    records = Records()
+    backbone, dataset, spec = resolve(home, job.spec, report)
+    records = Records(home)
     names = {seed: run_id(spec, seed) for seed in job.seeds}
     missing = [seed for seed in job.seeds if names[seed] not in records.ids()]
     found = [names[seed] for seed in job.seeds if seed not in missing]
@@ -92,25 +93,29 @@ def run_finetune(job: Job, report: Report) -> dict[str, Any]:
             on_step=_steps_to_events(report, spec, seed, number, len(missing)),
             checkpoint=records.folder / "checkpoints" / f"{names[seed]}.pt",
         )
-        finetuned.save(result.network, backbone, dataset.class_names, finetuned.file(names[seed]), dataset.id)
-        records.write(_finetune_record(names[seed], spec, result, _shared_result(backbone, dataset, spec), backbone))
-        durations.remember_finetune(spec, dataset, statistics.fmean(result.seconds))
+        finetuned.save(result.network, backbone, dataset.class_names, finetuned.file(home, names[seed]), dataset.id)
+        records.write(
+            _finetune_record(home, names[seed], spec, result, _shared_result(home, backbone, dataset, spec), backbone)
+        )
+        durations.remember_finetune(home, spec, dataset, statistics.fmean(result.seconds))
     records.compact()
     return {"runs": [names[seed] for seed in job.seeds], "found": found}
 
 
-def resolve(spec: AnyTransfer, report: Report) -> tuple[Any, Any, AnyTransfer]:
+def resolve(home: Path, spec: AnyTransfer, report: Report) -> tuple[Any, Any, AnyTransfer]:
     """The backbone and the dataset that a spec names, and the spec with their content hashes and precision filled in."""
     report({"stage": f"Opening {spec.backbone}", "done": 0, "total": 0, "seconds_left": None})
-    backbone = load_backbone(spec.backbone)
+    backbone = load_backbone(home, spec.backbone)
     report({"stage": f"Opening {spec.dataset}", "done": 0, "total": 0, "seconds_left": None})
-    dataset = datasets.load(spec.dataset)
+    dataset = datasets.load(home, spec.dataset)
     precision = finetune.best_precision(backbone) if spec.precision == "auto" else spec.precision
     hashes = {"backbone_hash": backbone.hash, "dataset_hash": dataset.hash}
     return backbone, dataset, dataclasses.replace(spec, precision=precision, **hashes)
 
 
-def extract(backbone: Any, dataset: Any, spec: ProbeSpec, report: Report, *, seconds_after: float = 0.0) -> Any:
+def extract(
+    home: Path, backbone: Any, dataset: Any, spec: ProbeSpec, report: Report, *, seconds_after: float = 0.0
+) -> Any:
     """The features of every picture, cached; ``seconds_after`` is added to the time left that is reported."""
     last = 0.0
 
@@ -122,38 +127,38 @@ def extract(backbone: Any, dataset: Any, spec: ProbeSpec, report: Report, *, sec
         left = (total - done) / images_per_second + seconds_after if images_per_second else None
         report({"stage": "Extracting features", "done": done, "total": total, "seconds_left": left})
 
-    engine = spec.engine if spec.engine != "auto" else _engine(backbone, dataset, spec.precision, report)
-    return features.extract(backbone, dataset, precision=spec.precision, engine=engine, on_progress=on_progress)
+    engine = spec.engine if spec.engine != "auto" else _engine(home, backbone, dataset, spec.precision, report)
+    return features.extract(home, backbone, dataset, precision=spec.precision, engine=engine, on_progress=on_progress)
 
 
-def _engine(backbone: Any, dataset: Any, precision: str, report: Report) -> str:
+def _engine(home: Path, backbone: Any, dataset: Any, precision: str, report: Report) -> str:
     """The engine that has computed these features already, else the fastest that is exact enough."""
-    cached = (name for name in engines.LABELS if features.is_cached(backbone, dataset.hash, precision, name))
+    cached = (name for name in engines.LABELS if features.is_cached(home, backbone, dataset.hash, precision, name))
     known = next(cached, None)
     if known:
         return known
     report({"stage": "Looking for the fastest engine", "done": 0, "total": 0, "seconds_left": None})
     pictures = len(dataset.train.labels) + len(dataset.test.labels)
     return engines.fastest(
-        backbone.module, backbone.hash, backbone.transform.crop, features.ENGINE_BATCH, precision, pictures
+        home, backbone.module, backbone.hash, backbone.transform.crop, features.ENGINE_BATCH, precision, pictures
     )
 
 
-def load_backbone(name: str) -> Any:
+def load_backbone(home: Path, name: str) -> Any:
     """The backbone of that name, kept in memory for the next job as long as the name stands for the same card and file."""
-    cards = {card.name: card for card in backbones.available()}
-    return _load_backbone(name, cards.get(name), backbones.file_stamp(name))
+    cards = {card.name: card for card in backbones.available(home)}
+    return _load_backbone(home, name, cards.get(name), backbones.file_stamp(home, name))
 
 
 @functools.lru_cache(maxsize=4)
-def _load_backbone(name: str, card: BackboneCard | None, stamp: tuple[str, int, int] | None) -> Any:
-    return backbones.load(name)
+def _load_backbone(home: Path, name: str, card: BackboneCard | None, stamp: tuple[str, int, int] | None) -> Any:
+    return backbones.load(home, name)
 
 
-def _features(backbone: Any, dataset: Any, spec: ProbeSpec, seeds: int, report: Report) -> Any:
-    known = durations.recall(spec)
+def _features(home: Path, backbone: Any, dataset: Any, spec: ProbeSpec, seeds: int, report: Report) -> Any:
+    known = durations.recall(home, spec)
     after = known.seconds(spec, seeds, features_cached=True) if known else 0.0
-    return extract(backbone, dataset, spec, report, seconds_after=after)
+    return extract(home, backbone, dataset, spec, report, seconds_after=after)
 
 
 def _learning_rate(
@@ -238,9 +243,9 @@ def _epoch(curves: finetune.Curves, epoch: int) -> dict[str, Any]:
     return {name: values[epoch] for name, values in vars(curves).items()}
 
 
-def _shared_result(backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
+def _shared_result(home: Path, backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
     """What every run's result tells, whatever its transfer."""
-    card, sizes = backbone.card, structure.of(backbone)
+    card, sizes = backbone.card, structure.of(home, backbone)
     return {
         "architecture": card.architecture,
         "upstream": card.upstream,
@@ -287,6 +292,7 @@ def _probe_record(name: str, spec: ProbeSpec, result: probe.ProbeResult, shared:
 
 
 def _finetune_record(
+    home: Path,
     name: str,
     spec: FinetuneSpec,
     result: finetune.FinetuneResult,
@@ -303,7 +309,9 @@ def _finetune_record(
         "confusion": _sparse_counts(result.confusion),
         "sparsity_before": result.sparsity_before,
         "sparsity_after": result.sparsity_after,
-        "mask_violations": max(*curves.mask_violations, finetuned.violations(finetuned.file(name), backbone.mask)),
+        "mask_violations": max(
+            *curves.mask_violations, finetuned.violations(finetuned.file(home, name), backbone.mask)
+        ),
         "seconds_training": sum(result.seconds),
     }
     return Record(name, record_document(spec, result.seed), outcome, _events(vars(curves)))

@@ -17,7 +17,7 @@ WORDS = {"queued": "waiting", "running": "running", "done": "done", "failed": "f
 TRANSFERS = ("probe", "finetune")
 
 
-def with_states(rows: pd.DataFrame, statuses: Iterable[Status]) -> pd.DataFrame:
+def with_states(home: Path, rows: pd.DataFrame, statuses: Iterable[Status]) -> pd.DataFrame:
     """The store's measured rows with ``state`` (words), after a row for each run that jobs have not given.
 
     ``statuses`` are those of jobs, newest first: of several attempts at a run the newest tells its state, unless the run is
@@ -29,7 +29,7 @@ def with_states(rows: pd.DataFrame, statuses: Iterable[Status]) -> pd.DataFrame:
         return finished
     specs = [json.loads(spec) for spec in rows["spec"]]
     there = {_run(recorded(spec), spec["seed"]) for spec in specs}
-    cards = {card.name: dataclasses.asdict(card) for card in backbones.available()}
+    cards = {card.name: dataclasses.asdict(card) for card in backbones.available(home)}
     new = [
         _row(status, seed, cards.get(spec.backbone, {}))
         for (spec, seed), status in unfinished.items()

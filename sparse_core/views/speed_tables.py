@@ -8,6 +8,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -33,13 +34,13 @@ WIDE = f"times spread by more than {100 * measurements.SPREAD_LIMIT:.0f} %"
 UNRELIABLE = f"unreliable, for {WIDE}, or the machine had other work"
 
 
-def table(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
+def table(home: Path, records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
     """``speeds.frame`` of these records with words for people: a row a line.
 
     Adds ``machine``, ``engine_words`` (with the precision where it is not fp32), ``origin`` (the method, or the mask that was
     made for timing) and ``network`` (origin, architecture and sparsity). ``labels`` tells what backbones are called.
     """
-    rows = measurements.frame(records)
+    rows = measurements.frame(home, records)
     rows["created_at"] = pd.to_datetime(rows["created_at"], format="ISO8601", utc=True).dt.tz_localize(None)
     rows["machine"] = [machine_label(*pair) for pair in rows[["processor", "cores"]].itertuples(index=False, name=None)]
     rows["engine_words"] = [
@@ -232,14 +233,14 @@ def series(compared: pd.DataFrame) -> list[str]:
     return [names[tuple(key)] for key in compared[SERIES_KEY].itertuples(index=False, name=None)]
 
 
-def epoch_split(records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
+def epoch_split(home: Path, records: Sequence[dict[str, Any]], labels: Mapping[str, str]) -> pd.DataFrame:
     """Where the time of an epoch of online training went, two rows a line: dense and sparse.
 
     Columns in seconds, averaged over the epochs: those of ``SPLIT``, and ``decode``: what decoding and augmenting takes alone. It
     runs beside the rest, so it is no part of the sum.
     """
     found = []
-    rows = table(records, labels).to_dict("records")
+    rows = table(home, records, labels).to_dict("records")
     lines = [line for record in records for line in record["lines"]]
     for row, line in zip(rows, lines, strict=True):
         for which, field in (("dense", "dense_split"), ("sparse", "split")):

@@ -33,52 +33,54 @@ def encoded(value: int) -> bytes:
     return stream.getvalue()
 
 
-def test_digits_are_scikit_learns_own():
+def test_digits_are_scikit_learns_own(home):
     from sklearn.datasets import load_digits
 
-    loaded = datasets.load("digits")
+    loaded = datasets.load(home, "digits")
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (1437, 360)
     counts = np.bincount(np.concatenate([loaded.train.labels, loaded.test.labels]))
     assert counts.tolist() == np.bincount(load_digits().target).tolist()
     assert np.bincount(loaded.test.labels).min() >= 34
     assert loaded.train.load(0).mode == "RGB"
-    assert loaded.hash == datasets.load("digits").hash
+    assert loaded.hash == datasets.load(home, "digits").hash
 
 
-def test_one_folder_a_class_is_split_by_seed(tmp_path):
+def test_one_folder_a_class_is_split_by_seed(home, tmp_path):
     root = folder(tmp_path / "d", {"cat": 20, "dog": 10})
     (root / "cat" / ".DS_Store").touch()
     (root / "dog" / "Thumbs.db").touch()
-    first, again = datasets.load(str(root)), datasets.load(str(root))
+    first, again = datasets.load(home, str(root)), datasets.load(home, str(root))
     assert first.class_names == ["cat", "dog"]
     assert np.bincount(first.test.labels).tolist() == [4, 2]
     assert first.hash == again.hash
     picture(255).save(root / "cat" / "0.png")
-    assert datasets.load(str(root)).hash != first.hash
+    assert datasets.load(home, str(root)).hash != first.hash
 
 
-def test_train_and_test_folders(tmp_path):
+def test_train_and_test_folders(home, tmp_path):
     folder(tmp_path / "d" / "train", {"a": 4, "b": 4})
     folder(tmp_path / "d" / "test", {"a": 2})
-    loaded = datasets.load(str(tmp_path / "d"))
+    loaded = datasets.load(home, str(tmp_path / "d"))
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (8, 2)
     assert loaded.notes == ["The test split has no picture of 1 of the classes: b."]
 
 
-def test_classes_without_training_pictures_are_told(tmp_path):
+def test_classes_without_training_pictures_are_told(home, tmp_path):
     folder(tmp_path / "d" / "train", {"a": 4, "b": 4, "c": 0, "none": 0})
     folder(tmp_path / "d" / "test", {"a": 2, "c": 2})
-    assert datasets.load(str(tmp_path / "d")).notes == [
+    assert datasets.load(home, str(tmp_path / "d")).notes == [
         "Neither split has a picture of 1 of the classes: none.",
         "The training split has no picture of 1 of the classes: c. Their test pictures all count as wrong.",
         "The test split has no picture of 1 of the classes: b.",
     ]
     folder(tmp_path / "one", {"a": 4, "b": 4, "empty": 0})
-    assert datasets.load(str(tmp_path / "one")).notes == ["Neither split has a picture of 1 of the classes: empty."]
+    assert datasets.load(home, str(tmp_path / "one")).notes == [
+        "Neither split has a picture of 1 of the classes: empty."
+    ]
 
 
 @pytest.mark.parametrize("struct", [False, True])
-def test_parquet_plain_and_as_hugging_face_writes_it(tmp_path, struct):
+def test_parquet_plain_and_as_hugging_face_writes_it(home, tmp_path, struct):
     pictures = [encoded(20 * value) for value in range(10)]
     column = [{"bytes": data, "path": None} for data in pictures] if struct else pictures
     table = pa.table({"image": column, "label": [value % 2 for value in range(10)]})
@@ -88,11 +90,11 @@ def test_parquet_plain_and_as_hugging_face_writes_it(tmp_path, struct):
     (tmp_path / "d").mkdir()
     pq.write_table(table, tmp_path / "d" / "train-0.parquet")
     pq.write_table(table.slice(0, 4), tmp_path / "d" / "test-0.parquet")
-    loaded = datasets.load(str(tmp_path / "d"))
+    loaded = datasets.load(home, str(tmp_path / "d"))
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (10, 4)
     assert loaded.class_names == (["even", "odd"] if struct else ["0", "1"])
     assert np.asarray(loaded.train.load(3))[0, 0].tolist() == [60, 60, 60]
-    alone = datasets.load(str(tmp_path / "d" / "train-0.parquet"))
+    alone = datasets.load(home, str(tmp_path / "d" / "train-0.parquet"))
     assert len(alone.train.labels) + len(alone.test.labels) == 10
 
 
@@ -108,21 +110,21 @@ def labelled(file, labels, names=(), pictures=None):
     return file
 
 
-def test_words_as_labels_are_found_among_the_names_of_the_metadata(tmp_path):
+def test_words_as_labels_are_found_among_the_names_of_the_metadata(home, tmp_path):
     file = labelled(tmp_path / "x.parquet", ["dog", "cat"] * 5, ["dog", "cat"])
-    assert datasets.load(str(file)).class_names == ["dog", "cat"]
-    assert np.bincount(datasets.load(str(file)).test.labels).tolist() == [1, 1]
+    assert datasets.load(home, str(file)).class_names == ["dog", "cat"]
+    assert np.bincount(datasets.load(home, str(file)).test.labels).tolist() == [1, 1]
 
 
-def test_only_numbers_that_occur_are_classes(tmp_path):
+def test_only_numbers_that_occur_are_classes(home, tmp_path):
     gaps, whole = (
         labelled(tmp_path / name, labels)
         for name, labels in (("g.parquet", [0, 3_000_000] * 5), ("w.parquet", [0, 1] * 5))
     )
-    assert datasets.describe(str(gaps)).class_names == ["0", "3000000"]
-    assert datasets.describe(str(gaps)).layout == "Parquet, stratified split by seed 0, class numbers with gaps"
-    assert datasets.describe(str(whole)).layout == "Parquet, stratified split by seed 0"
-    assert set(datasets.load(str(gaps)).train.labels) == {0, 1}
+    assert datasets.describe(home, str(gaps)).class_names == ["0", "3000000"]
+    assert datasets.describe(home, str(gaps)).layout == "Parquet, stratified split by seed 0, class numbers with gaps"
+    assert datasets.describe(home, str(whole)).layout == "Parquet, stratified split by seed 0"
+    assert set(datasets.load(home, str(gaps)).train.labels) == {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -137,23 +139,23 @@ def test_only_numbers_that_occur_are_classes(tmp_path):
         ([[0], [1], [0], [1]], "", r"row 0 of x.parquet holds \[0\]"),
     ],
 )
-def test_labels_that_name_no_class_are_refused_at_the_first_look(tmp_path, labels, names, words):
+def test_labels_that_name_no_class_are_refused_at_the_first_look(home, tmp_path, labels, names, words):
     file = labelled(tmp_path / "x.parquet", labels, names)
     for look in (datasets.describe, datasets.load):
         with pytest.raises(InputError, match=words) as refusal:
-            look(str(file))
+            look(home, str(file))
         assert "\n" not in str(refusal.value)
 
 
-def test_parquet_files_that_disagree_on_their_labels_are_refused(tmp_path):
+def test_parquet_files_that_disagree_on_their_labels_are_refused(home, tmp_path):
     labelled(tmp_path / "names" / "train.parquet", [0, 1] * 3, "ab")
     labelled(tmp_path / "names" / "test.parquet", [0, 1] * 3, "ba")
     with pytest.raises(InputError, match="different class names"):
-        datasets.describe(str(tmp_path / "names"))
+        datasets.describe(home, str(tmp_path / "names"))
     labelled(tmp_path / "kinds" / "train.parquet", [0, 1] * 3)
     labelled(tmp_path / "kinds" / "test.parquet", ["a", "b"] * 3)
     with pytest.raises(InputError, match="whole numbers or words, not both"):
-        datasets.describe(str(tmp_path / "kinds"))
+        datasets.describe(home, str(tmp_path / "kinds"))
 
 
 def test_every_kind_of_picture_becomes_upright_rgb(tmp_path):
@@ -170,38 +172,38 @@ def test_every_kind_of_picture_becomes_upright_rgb(tmp_path):
     assert datasets.upright_rgb(Image.open(tmp_path / "turned.jpg")).size == (2, 4)
 
 
-def test_few_unreadable_pictures_are_named_and_left_out(tmp_path):
+def test_few_unreadable_pictures_are_named_and_left_out(home, tmp_path):
     root = folder(tmp_path / "d", {"a": 100, "b": 101})
     (root / "a" / "7.png").write_bytes(encoded(3)[:40])
-    loaded = datasets.load(str(root))
+    loaded = datasets.load(home, str(root))
     assert loaded.notes == ["1 of 201 pictures cannot be read: a/7.png. They were left out."]
     assert len(loaded.train.labels) + len(loaded.test.labels) == 200
     for row in range(len(loaded.train.labels)):
         loaded.train.load(row)
 
 
-def test_unreadable_pictures_of_parquet_are_named_by_file_and_row(tmp_path):
+def test_unreadable_pictures_of_parquet_are_named_by_file_and_row(home, tmp_path):
     pictures = [encoded(value % 250) for value in range(300)]
     pictures[217] = b"broken"
     file = labelled(tmp_path / "x.parquet", [0, 1] * 150, pictures=pictures)
-    assert datasets.load(str(file)).notes == [
+    assert datasets.load(home, str(file)).notes == [
         "1 of 300 pictures cannot be read: x.parquet row 217. They were left out."
     ]
 
 
-def test_unreadable_pictures_of_train_and_test_folders_are_named_apart(tmp_path):
+def test_unreadable_pictures_of_train_and_test_folders_are_named_apart(home, tmp_path):
     for part in ("train", "test"):
         folder(tmp_path / "d" / part, {"a": 150, "b": 150})
         (tmp_path / "d" / part / "b" / "3.png").write_bytes(b"broken")
-    (note,) = datasets.load(str(tmp_path / "d")).notes
+    (note,) = datasets.load(home, str(tmp_path / "d")).notes
     assert "train/b/3.png, test/b/3.png." in note
 
 
-def test_many_unreadable_pictures_are_refused(tmp_path):
+def test_many_unreadable_pictures_are_refused(home, tmp_path):
     root = folder(tmp_path / "d", {"a": 10, "b": 10})
     (root / "a" / "7.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"1 of 20 pictures cannot be read: a/7.png. That is 1 % or more"):
-        datasets.load(str(root))
+        datasets.load(home, str(root))
 
 
 @pytest.mark.parametrize(
@@ -221,29 +223,29 @@ def test_many_unreadable_pictures_are_refused(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_used_is_said_in_one_line(tmp_path, make, words):
+def test_what_cannot_be_used_is_said_in_one_line(home, tmp_path, make, words):
     make(tmp_path / "d")
     with pytest.raises(InputError, match=words) as refusal:
-        datasets.load(str(tmp_path / "d"))
+        datasets.load(home, str(tmp_path / "d"))
     assert "\n" not in str(refusal.value)
 
 
-def test_bad_parquet_is_refused(tmp_path):
+def test_bad_parquet_is_refused(home, tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a Parquet file"):
-        datasets.load(str(tmp_path / "x.parquet"))
+        datasets.load(home, str(tmp_path / "x.parquet"))
     pq.write_table(pa.table({"picture": [b""], "label": [0]}), tmp_path / "y.parquet")
     with pytest.raises(InputError, match="lacks the column image; it has picture, label"):
-        datasets.load(str(tmp_path / "y.parquet"))
+        datasets.load(home, str(tmp_path / "y.parquet"))
 
 
-def test_unknown_names_and_paths():
+def test_unknown_names_and_paths(home):
     with pytest.raises(InputError, match="Did you mean digits"):
-        datasets.load("digit")
+        datasets.load(home, "digit")
     with pytest.raises(InputError, match="no folder or file at /nowhere/at/all"):
-        datasets.load("/nowhere/at/all")
+        datasets.load(home, "/nowhere/at/all")
     with pytest.raises(InputError, match=r"Birdsnap cannot be downloaded.*train/CLASS"):
-        datasets.load("birds")
+        datasets.load(home, "birds")
 
 
 @pytest.mark.parametrize(
@@ -255,20 +257,20 @@ def test_unknown_names_and_paths():
         (" ", "Expected a dataset's name"),
     ],
 )
-def test_paths_that_cannot_be_are_one_line(path, words):
+def test_paths_that_cannot_be_are_one_line(home, path, words):
     for look in (datasets.describe, datasets.load):
         with pytest.raises(InputError, match=words):
-            look(path)
+            look(home, path)
 
 
 @pytest.mark.parametrize("unreadable", ["d", "d/b", "d/b/1.png"])
-def test_what_may_not_be_read_is_one_line(tmp_path, monkeypatch, unreadable):
+def test_what_may_not_be_read_is_one_line(home, tmp_path, monkeypatch, unreadable):
     """Permissions are simulated, for they do not bind the superuser."""
     root = folder(tmp_path / "d", {"a": 3, "b": 3})
     for method in ("iterdir", "read_bytes"):
         forbid(monkeypatch, method, tmp_path / unreadable)
     with pytest.raises(InputError, match=f"{unreadable} cannot be read .Permission denied"):
-        datasets.load(str(root))
+        datasets.load(home, str(root))
 
 
 def forbid(monkeypatch, method, path):
@@ -296,7 +298,7 @@ def test_the_split_of_sun397_does_not_follow_the_order_of_the_disk(home, monkeyp
         monkeypatch.setattr(
             Path, "rglob", lambda self, words, listed=listed: listed if words.startswith("sun") else rglob(self, words)
         )
-        loaded.append(datasets.load("sun397"))
+        loaded.append(datasets.load(home, "sun397"))
     first, second = (
         [(int(label), dataset.train.load(row).getpixel((0, 0))) for row, label in enumerate(dataset.train.labels)]
         for dataset in loaded
@@ -308,8 +310,8 @@ def test_the_split_of_sun397_does_not_follow_the_order_of_the_disk(home, monkeyp
 def test_a_task_by_folder(home):
     folder(home / "datasets" / "birds" / "train", {"a": 3, "b": 3})
     folder(home / "datasets" / "birds" / "test", {"a": 3, "b": 3})
-    assert datasets.load("birds").class_names == ["a", "b"]
-    assert {card.id: card.ready for card in datasets.available()}["birds"]
+    assert datasets.load(home, "birds").class_names == ["a", "b"]
+    assert {card.id: card.ready for card in datasets.available(home)}["birds"]
 
 
 def test_no_network_is_one_line_and_leaves_nothing(home, monkeypatch):
@@ -317,5 +319,5 @@ def test_no_network_is_one_line_and_leaves_nothing(home, monkeypatch):
 
     monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/none.tar.gz")
     with pytest.raises(InputError, match=r"Could not download CIFAR-10 .*train/CLASS"):
-        datasets.load("cifar10")
+        datasets.load(home, "cifar10")
     assert not list((home / "datasets").iterdir())

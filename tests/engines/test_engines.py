@@ -375,24 +375,24 @@ def timed(monkeypatch):
 
 
 def test_the_fastest_exact_engine_is_measured_once_and_remembered(small, timed, home):
-    assert engines.fastest(small, "key", 32, 2) == "onnxruntime"  # deepsparse is faster, but wrong
-    assert engines.fastest(small, "key", 32, 2) == "onnxruntime"
+    assert engines.fastest(home, small, "key", 32, 2) == "onnxruntime"  # deepsparse is faster, but wrong
+    assert engines.fastest(home, small, "key", 32, 2) == "onnxruntime"
     assert timed == ["deepsparse", "onnxruntime", "torch"]
     (file,) = (home / "engines").glob("*.json")
     document = json.loads(file.read_text())
     assert document["measured"]["deepsparse"]["is_exact"] is False
     assert document["machine"]["processor"] and document["batch_size"] == 2
-    engines.fastest(small, "key", 32, 4)
-    engines.fastest(small, "other", 32, 2)
+    engines.fastest(home, small, "key", 32, 4)
+    engines.fastest(home, small, "other", 32, 2)
     assert len(timed) == 9
 
 
-def test_bf16_and_a_few_pictures_go_to_torch_unmeasured(small, timed):
-    assert engines.fastest(small, "key", 32, 2, precision="bf16") == "torch"
-    assert engines.fastest(small, "key", 32, 2, pictures=engines.WORTH_MEASURING - 1) == "torch"
+def test_bf16_and_a_few_pictures_go_to_torch_unmeasured(home, small, timed):
+    assert engines.fastest(home, small, "key", 32, 2, precision="bf16") == "torch"
+    assert engines.fastest(home, small, "key", 32, 2, pictures=engines.WORTH_MEASURING - 1) == "torch"
     assert not timed
-    assert engines.fastest(small, "key", 32, 2, pictures=engines.WORTH_MEASURING) == "onnxruntime"
-    assert engines.fastest(small, "key", 32, 2, pictures=1) == "onnxruntime"
+    assert engines.fastest(home, small, "key", 32, 2, pictures=engines.WORTH_MEASURING) == "onnxruntime"
+    assert engines.fastest(home, small, "key", 32, 2, pictures=1) == "onnxruntime"
 
 
 def test_an_engine_that_cannot_do_the_network_is_passed_over(small, timed, monkeypatch, home):
@@ -404,14 +404,14 @@ def test_an_engine_that_cannot_do_the_network_is_passed_over(small, timed, monke
         return known(name, *given, **named)
 
     monkeypatch.setattr(engines, "compile", compile)
-    assert engines.fastest(small, "key", 32, 2) == "torch"
+    assert engines.fastest(home, small, "key", 32, 2) == "torch"
     (file,) = (home / "engines").glob("*.json")
     assert "cannot be exported" in json.loads(file.read_text())["measured"]["onnxruntime"]["error"]
 
 
 def test_a_damaged_memory_of_the_fastest_is_measured_again(small, timed, home):
-    engines.fastest(small, "key", 32, 2)
+    engines.fastest(home, small, "key", 32, 2)
     (file,) = (home / "engines").glob("*.json")
     file.write_text("{")
-    assert engines.fastest(small, "key", 32, 2) == "onnxruntime"
+    assert engines.fastest(home, small, "key", 32, 2) == "onnxruntime"
     assert len(timed) == 6

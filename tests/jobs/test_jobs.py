@@ -67,39 +67,41 @@ def test_specs_survive_json_and_keep_their_name():
         Job("probe", asked, (1, 1))
 
 
-def test_a_job_gives_runs_that_the_store_holds(pictures, no_worker):
-    job_id = queue.submit(probe_job(pictures))
-    assert queue.status(job_id).state == "queued"
-    worker.work(job_id)
-    status = queue.status(job_id)
+def test_a_job_gives_runs_that_the_store_holds(home, pictures, no_worker):
+    job_id = queue.submit(home, probe_job(pictures))
+    assert queue.status(home, job_id).state == "queued"
+    worker.work(home, job_id)
+    status = queue.status(home, job_id)
     assert status.state == "done", status.message
-    assert queue.queued() == []
-    rows = Store().results(source="measured")
+    assert queue.queued(home) == []
+    rows = Store(Records(home)).results(source="measured")
     assert sorted(rows["run_id"]) == sorted(status.result["runs"])
     assert rows["seed"].tolist() == [0, 1]
-    assert any(event.get("stage") == "Training the classifiers" for event in queue.events(job_id))
-    again = queue.submit(probe_job(pictures, seeds=(1, 2)))
-    worker.work(again)
-    assert len(queue.status(again).result["found"]) == 1
-    assert len(Records().ids()) == 3
+    assert any(event.get("stage") == "Training the classifiers" for event in queue.events(home, job_id))
+    again = queue.submit(home, probe_job(pictures, seeds=(1, 2)))
+    worker.work(home, again)
+    assert len(queue.status(home, again).result["found"]) == 1
+    assert len(Records(home).ids()) == 3
 
 
-def test_a_job_that_cannot_be_done_says_why_in_one_line(no_worker):
-    job_id = queue.submit(probe_job("/nowhere/at/all"))
-    worker.work(job_id)
-    status = queue.status(job_id)
+def test_a_job_that_cannot_be_done_says_why_in_one_line(home, no_worker):
+    job_id = queue.submit(home, probe_job("/nowhere/at/all"))
+    worker.work(home, job_id)
+    status = queue.status(home, job_id)
     assert status.state == "failed"
     assert status.message.startswith("There is no folder or file at /nowhere/at/all")
 
 
-def test_a_job_on_a_full_disk_says_so_in_one_line(no_worker, monkeypatch):
+def test_a_job_on_a_full_disk_says_so_in_one_line(home, no_worker, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
     monkeypatch.setattr(runner, "run", full)
-    job_id = queue.submit(probe_job("digits"))
-    worker.work(job_id)
-    assert queue.status(job_id).message.startswith("Expected room on the disk for /data/x, but it is full. Free some")
+    job_id = queue.submit(home, probe_job("digits"))
+    worker.work(home, job_id)
+    assert queue.status(home, job_id).message.startswith(
+        "Expected room on the disk for /data/x, but it is full. Free some"
+    )
 
 
 def test_a_job_whose_end_cannot_be_written_waits_for_room(no_worker, home, monkeypatch):
@@ -111,23 +113,23 @@ def test_a_job_whose_end_cannot_be_written_waits_for_room(no_worker, home, monke
             raise OSError(errno.ENOSPC, "No space left on device")
         end(job_id, state, message, result)
 
-    end = queue.end
+    end = queue.end, home
     monkeypatch.setattr(queue, "end", end_at_last)
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(worker, "IDLE_SECONDS", 0.3)
-    job_id = queue.submit(probe_job("/nowhere/at/all"))
-    worker._serve(home, "interactive")
+    job_id = queue.submit(home, probe_job("/nowhere/at/all"))
+    worker._serve(home, home, "interactive")
     assert ends == ["failed", "failed"]
-    assert queue.status(job_id).state == "failed"
+    assert queue.status(home, job_id).state == "failed"
 
 
 def test_an_event_that_a_full_disk_cut_off_is_left_out(no_worker, home):
-    job_id = queue.submit(probe_job("digits"))
+    job_id = queue.submit(home, probe_job("digits"))
     with open(home / "jobs" / job_id / "events.jsonl", "a") as file:
         file.write('{"stage": "Ope')
-    queue.append_event(job_id, {"stage": "Lost with the one before"})
-    queue.append_event(job_id, {"stage": "Training"})
-    assert queue.status(job_id).stage == "Training"
+    queue.append_event(home, job_id, {"stage": "Lost with the one before"})
+    queue.append_event(home, job_id, {"stage": "Training"})
+    assert queue.status(home, job_id).stage == "Training"
 
 
 def test_a_job_that_advances_between_kills_is_not_given_up():
@@ -141,19 +143,19 @@ def test_a_job_that_advances_between_kills_is_not_given_up():
     assert worker.starts_in_vain([*attempt(), *attempt(), *attempt()]) == 2  # the first made the features
 
 
-def test_a_queued_job_is_cancelled_at_once(pictures, no_worker):
-    job_id = queue.submit(probe_job(pictures))
-    queue.cancel(job_id)
-    assert queue.status(job_id).state == "cancelled"
-    assert queue.queued() == []
+def test_a_queued_job_is_cancelled_at_once(home, pictures, no_worker):
+    job_id = queue.submit(home, probe_job(pictures))
+    queue.cancel(home, job_id)
+    assert queue.status(home, job_id).state == "cancelled"
+    assert queue.queued(home) == []
 
 
-def test_a_job_that_kills_its_worker_is_given_up(pictures, no_worker):
-    job_id = queue.submit(probe_job(pictures))
+def test_a_job_that_kills_its_worker_is_given_up(home, pictures, no_worker):
+    job_id = queue.submit(home, probe_job(pictures))
     for _ in range(queue.ATTEMPTS):
-        queue.append_event(job_id, {"started": 1})
-    worker.work(job_id)
-    assert queue.status(job_id).message.startswith("The worker died 3 times")
+        queue.append_event(home, job_id, {"started": 1})
+    worker.work(home, job_id)
+    assert queue.status(home, job_id).message.startswith("The worker died 3 times")
 
 
 @pytest.fixture
@@ -173,34 +175,34 @@ def finetune_job(backbone: str, dataset: str) -> Job:
 
 
 def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
-    sparse_backbone, pictures, no_worker, tmp_path, capsys
+    home, sparse_backbone, pictures, no_worker, tmp_path, capsys
 ):
-    job_id = queue.submit(finetune_job(sparse_backbone, pictures))
-    assert queue.queued("long") == [job_id]
-    worker.work(job_id)
-    status = queue.status(job_id)
+    job_id = queue.submit(home, finetune_job(sparse_backbone, pictures))
+    assert queue.queued(home, "long") == [job_id]
+    worker.work(home, job_id)
+    status = queue.status(home, job_id)
     assert status.state == "done", status.message
     (name,) = status.result["runs"]
-    record = Records().read(name)
+    record = Records(home).read(name)
     assert record.spec["transfer"] == "full"
     assert record.result["mask_violations"] == 0
     assert record.result["sparsity_before"] == record.result["sparsity_after"] == pytest.approx(0.5, abs=1e-5)
     assert [event["epoch"] for event in record.events] == [1, 2]
-    (row,) = Store().results(source="measured").to_dict("records")
+    (row,) = Store(Records(home)).results(source="measured").to_dict("records")
     assert row["transfer"] == "full"
     assert 0 < row["nonzero_parameters"] < row["file_size"] / 4 < 272_000
-    told = [curve for event in queue.events(job_id) for curve in event.get("curves", [])]
+    told = [curve for event in queue.events(home, job_id) for curve in event.get("curves", [])]
     assert [curve["epoch"] for curve in told] == [1, 2]
-    assert durations.recall(finetune_job(sparse_backbone, pictures).spec).seconds_per_epoch > 0
+    assert durations.recall(home, finetune_job(sparse_backbone, pictures).spec).seconds_per_epoch > 0
 
-    saved = finetuned.file(name)
-    mask = running.load_backbone(sparse_backbone).mask
+    saved = finetuned.file(home, name)
+    mask = running.load_backbone(home, sparse_backbone).mask
     assert finetuned.violations(saved, mask) == 0
     network, metadata = finetuned.load(saved)
     assert metadata["class_names"] == ["dark", "light"]
     with torch.no_grad():
         network.body.conv1.weight.fill_(1.0)
-    finetuned.save(network, running.load_backbone(sparse_backbone), ["dark", "light"], tmp_path / "x", "pictures")
+    finetuned.save(network, running.load_backbone(home, sparse_backbone), ["dark", "light"], tmp_path / "x", "pictures")
     assert finetuned.violations(tmp_path / "x", mask) > 0
 
     assert cli.main(["export", str(tmp_path / "net.onnx"), "--run", name, "--json"]) == 0
@@ -211,13 +213,13 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
     assert "ending in .safetensors or .onnx" in capsys.readouterr().err
 
 
-def test_finetune_gives_the_promised_fields(sparse_backbone, pictures, capsys):
+def test_finetune_gives_the_promised_fields(home, sparse_backbone, pictures, capsys):
     words = ["finetune", "--backbone", sparse_backbone, "--dataset", pictures, "--epochs", "1"]
     assert cli.main([*words, "--batch-size", "8", "--learning-rate", "0.02", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["mask_violations"] == 0
     assert told["sparsity_before"] == told["sparsity_after"] == pytest.approx(0.5, abs=1e-5)
-    assert told["checkpoint"] == str(finetuned.file(told["runs"][0]["run_id"]))
+    assert told["checkpoint"] == str(finetuned.file(home, told["runs"][0]["run_id"]))
     assert told["runs"][0]["learning_rate"] == 0.02
     assert {"metric", "accuracy_mean", "accuracy_std"} <= set(told)
 
@@ -231,11 +233,11 @@ def test_the_learning_rate_of_full_transfer_is_the_studys():
     ]
 
 
-def test_an_estimate_of_finetuning(sparse_backbone, pictures, no_worker):
+def test_an_estimate_of_finetuning(home, sparse_backbone, pictures, no_worker):
     asked = finetune_job(sparse_backbone, pictures)
-    job_id = queue.submit(Job("estimate_finetune", asked.spec))
-    worker.work(job_id)
-    assert queue.status(job_id).result["seconds_per_epoch"] > 0
+    job_id = queue.submit(home, Job("estimate_finetune", asked.spec))
+    worker.work(home, job_id)
+    assert queue.status(home, job_id).result["seconds_per_epoch"] > 0
 
 
 def test_a_finetuning_killed_between_epochs_goes_on_to_the_same_network(sparse_backbone, pictures, home, monkeypatch):
@@ -248,7 +250,7 @@ def test_a_finetuning_killed_between_epochs_goes_on_to_the_same_network(sparse_b
     assert killed.poll() is None, "it ended before it could be killed"
     killed.kill()
     killed.wait()
-    assert Records().ids() == set()
+    assert Records(home).ids() == set()
     resumed = json.loads(subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout)
     assert not list((home / "checkpoints").iterdir())
     monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
@@ -267,20 +269,20 @@ def wait_for(what, seconds: float = 90.0):
 
 
 def test_a_killed_worker_loses_nothing(home):
-    job_id = queue.submit(Job("probe", ProbeSpec("efficientnet_lite0", "digits", settings=QUICK), (0,)))
+    job_id = queue.submit(home, Job("probe", ProbeSpec("efficientnet_lite0", "digits", settings=QUICK), (0,)))
     try:
-        wait_for(lambda: any(event.get("done", 0) > 20 for event in queue.events(job_id)))
-        first = next(event["started"] for event in queue.events(job_id) if "started" in event)
+        wait_for(lambda: any(event.get("done", 0) > 20 for event in queue.events(home, job_id)))
+        first = next(event["started"] for event in queue.events(home, job_id) if "started" in event)
         os.kill(first, signal.SIGKILL)
-        wait_for(lambda: queue.status(job_id).state == "queued")
-        queue.ensure_worker()
-        wait_for(lambda: sum("started" in event for event in queue.events(job_id)) == 2)
-        queue.cancel(job_id)
-        wait_for(lambda: queue.status(job_id).ended)
-        assert queue.status(job_id).state == "cancelled"
-        assert Records().ids() == set()
+        wait_for(lambda: queue.status(home, job_id).state == "queued")
+        queue.ensure_worker(home)
+        wait_for(lambda: sum("started" in event for event in queue.events(home, job_id)) == 2)
+        queue.cancel(home, job_id)
+        wait_for(lambda: queue.status(home, job_id).ended)
+        assert queue.status(home, job_id).state == "cancelled"
+        assert Records(home).ids() == set()
     finally:
-        for event in queue.events(job_id):
+        for event in queue.events(home, job_id):
             if "started" in event and _is_ours(event["started"]):
                 os.kill(event["started"], signal.SIGKILL)
 
@@ -289,17 +291,17 @@ def test_a_worker_that_is_starting_is_waited_for(home, monkeypatch):
     started = []
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command[-1]))
     for _ in range(3):
-        queue.ensure_worker("long")
-    queue.ensure_worker("interactive")
+        queue.ensure_worker(home, "long")
+    queue.ensure_worker(home, "interactive")
     assert started == ["long", "interactive"]
-    with queue.hold(queue.worker_lock("long")):
-        queue.serves("long")
-        queue.ensure_worker("long")
+    with queue.hold(queue.worker_lock(home, "long")):
+        queue.serves(home, "long")
+        queue.ensure_worker(home, "long")
     assert started == ["long", "interactive"]
-    queue.ensure_worker("long")  # it died
+    queue.ensure_worker(home, "long")  # it died
     assert started == ["long", "interactive", "long"]
     monkeypatch.setattr(queue, "START_SECONDS", 0.0)
-    queue.ensure_worker("long")  # it never came up
+    queue.ensure_worker(home, "long")  # it never came up
     assert started == ["long", "interactive", "long", "long"]
 
 

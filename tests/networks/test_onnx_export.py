@@ -116,16 +116,16 @@ def test_a_classifier_takes_pictures_as_they_are(architecture, tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "label"), [("cifar10", "CIFAR-10"), ("digits", "Digits"), ("my pictures", "my pictures")]
 )
-def test_a_finetuned_network_tells_what_it_was_trained_on(dataset, label):
+def test_a_finetuned_network_tells_what_it_was_trained_on(home, dataset, label):
     body = architectures.build("resnet20", "A")
     card = BackboneCard("tiny", "resnet20", "ImageNet", "Magnitude", 0.6, "file", "", True)
     backbone = Backbone(card, body, 64, transforms.CIFAR, "hash", 0.6, mask=None, variant="A")
     network = Network(body, 2, 64, 0)
-    finetuned.save(network, backbone, ["cat", "dog"], finetuned.file("run"), dataset)
+    finetuned.save(network, backbone, ["cat", "dog"], finetuned.file(home, "run"), dataset)
     told = {"architecture": "resnet20", "method": "Magnitude", "dataset": label, "upstream": f"ImageNet → {label}"}
-    metadata = finetuned.load(finetuned.file("run"))[1]
+    metadata = finetuned.load(finetuned.file(home, "run"))[1]
     assert {name: metadata[name] for name in told} == told
-    in_onnx = {entry.key: entry.value for entry in onnx.load(finetuned.export_onnx("run")).metadata_props}
+    in_onnx = {entry.key: entry.value for entry in onnx.load(finetuned.export_onnx(home, "run")).metadata_props}
     assert {name: in_onnx[name] for name in told} == told
     assert json.loads(in_onnx["class_names"]) == ["cat", "dog"]
 

@@ -261,36 +261,36 @@ def test_the_picture_of_a_mask_is_the_share_kept_in_each_cell():
 
 def test_a_backbones_structure_is_kept_by_its_hash(home, monkeypatch):
     backbone = make_backbone()
-    found = structure.of(backbone)
-    assert structure.recall(backbone.hash) == structure.recall_card(backbone.card) == found
+    found = structure.of(home, backbone)
+    assert structure.recall(home, backbone.hash) == structure.recall_card(home, backbone.card) == found
     assert found == dataclasses.replace(structure.analyse(backbone.module, 32), hash=backbone.hash)
-    assert masks.load(structure.mask_file(backbone.hash)) == backbone.mask
+    assert masks.load(structure.mask_file(home, backbone.hash)) == backbone.mask
     monkeypatch.setattr(structure, "analyse", None)  # not needed again
-    assert structure.of(backbone) == found
+    assert structure.of(home, backbone) == found
 
 
 def test_what_is_kept_goes_stale_when_the_card_changes_or_the_file_is_damaged(home):
     backbone = make_backbone()
-    found = structure.of(backbone)
-    assert structure.recall_card(dataclasses.replace(backbone.card, sparsity=0.5)) is None
-    assert structure.recall_card(dataclasses.replace(backbone.card, name="other")) is None
+    found = structure.of(home, backbone)
+    assert structure.recall_card(home, dataclasses.replace(backbone.card, sparsity=0.5)) is None
+    assert structure.recall_card(home, dataclasses.replace(backbone.card, name="other")) is None
     weights = home / "backbones" / f"{backbone.card.name}.pth"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"another network")
-    assert structure.recall_card(backbone.card) is None
+    assert structure.recall_card(home, backbone.card) is None
     weights.unlink()
-    assert structure.recall_card(backbone.card) == found
+    assert structure.recall_card(home, backbone.card) == found
     file = home / "structure" / f"{backbone.hash}.json"
     for text in ("", "{", json.dumps({"input_size": 3})):
         file.write_text(text)
-        assert structure.recall(backbone.hash) is None
-        assert structure.of(backbone) == found
-    structure.mask_file(backbone.hash).unlink()
-    assert structure.recall(backbone.hash) is None
+        assert structure.recall(home, backbone.hash) is None
+        assert structure.of(home, backbone) == found
+    structure.mask_file(home, backbone.hash).unlink()
+    assert structure.recall(home, backbone.hash) is None
 
 
 def test_reading_what_is_kept_costs_no_torch(home):
-    structure.of(make_backbone())
+    structure.of(home, make_backbone())
     script = (
         "import sys; from sparse_core import structure; found = structure.recall('abc');"
         "assert found.layers; print('torch' in sys.modules)"

@@ -11,8 +11,8 @@ from sparse_core.errors import InputError
 from sparse_core.networks import uploads
 
 
-def test_a_file_is_kept_whole():
-    kept = uploads.keep(io.BytesIO(b"weights" * 1000), "net.pth", 7000)
+def test_a_file_is_kept_whole(home):
+    kept = uploads.keep(home, io.BytesIO(b"weights" * 1000), "net.pth", 7000)
     assert kept.name == "net.pth"
     assert kept.read_bytes() == b"weights" * 1000
 
@@ -28,46 +28,46 @@ def test_a_file_is_kept_whole():
         ("x" * 300 + ".safetensors", "x" * 88 + ".safetensors"),
     ],
 )
-def test_names_are_made_safe(sent, safe):
+def test_names_are_made_safe(home, sent, safe):
     assert uploads.safe_name(sent) == safe
-    assert uploads.keep(io.BytesIO(b"w"), sent, 1).parent.parent == uploads.folder()
+    assert uploads.keep(home, io.BytesIO(b"w"), sent, 1).parent.parent == uploads.folder(home)
 
 
-def test_an_interrupted_upload_leaves_nothing():
+def test_an_interrupted_upload_leaves_nothing(home):
     class Broken(io.RawIOBase):
         def read(self, *_):
             raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        uploads.keep(Broken(), "net.pth", 1)
-    assert list(uploads.folder().iterdir()) == []
+        uploads.keep(home, Broken(), "net.pth", 1)
+    assert list(uploads.folder(home).iterdir()) == []
 
 
-def test_what_does_not_fit_the_disk_is_refused():
+def test_what_does_not_fit_the_disk_is_refused(home):
     free = shutil.disk_usage("/").free
     with pytest.raises(InputError, match="Not enough disk space"):
-        uploads.keep(io.BytesIO(b"w"), "net.pth", 1000 * free)
+        uploads.keep(home, io.BytesIO(b"w"), "net.pth", 1000 * free)
 
 
-def test_only_uploads_are_discarded(tmp_path):
-    kept = uploads.keep(io.BytesIO(b"w"), "net.pth", 1)
+def test_only_uploads_are_discarded(home, tmp_path):
+    kept = uploads.keep(home, io.BytesIO(b"w"), "net.pth", 1)
     own = tmp_path / "mine" / "net.pth"
     own.parent.mkdir()
     own.write_bytes(b"w")
-    uploads.discard(kept)
-    uploads.discard(own)
+    uploads.discard(home, kept)
+    uploads.discard(home, own)
     assert not kept.exists()
     assert own.exists()
 
 
-def test_old_uploads_go():
-    old = uploads.keep(io.BytesIO(b"w"), "old.pth", 1)
+def test_old_uploads_go(home):
+    old = uploads.keep(home, io.BytesIO(b"w"), "old.pth", 1)
     day_ago = time.time() - uploads.KEPT_SECONDS - 1
     os.utime(old.parent, (day_ago, day_ago))
-    new = uploads.keep(io.BytesIO(b"w"), "new.pth", 1)
+    new = uploads.keep(home, io.BytesIO(b"w"), "new.pth", 1)
     assert not old.exists()
     os.utime(new.parent, (day_ago, day_ago))
-    uploads.sweep()
+    uploads.sweep(home)
     assert not new.exists()
 
 

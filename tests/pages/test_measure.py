@@ -34,11 +34,11 @@ def open_page(name: str, **query: str) -> AppTest:
     return app
 
 
-def test_probe_submits_what_was_chosen():
+def test_probe_submits_what_was_chosen(home):
     app = open_page("probe")
     app.number_input(key="seeds").set_value(2).run()
     app.button[0].click().run()
-    asked = [queue.status(job_id).job for job_id in queue.queued()]
+    asked = [queue.status(home, job_id).job for job_id in queue.queued(home)]
     (probe,) = [job for job in asked if job.kind == "probe"]
     assert (probe.spec.backbone, probe.spec.dataset, probe.seeds) == ("efficientnet_lite0", "digits", (0, 1))
     assert probe.spec.settings.epochs == 150
@@ -50,19 +50,19 @@ def test_probe_refuses_learning_rates_that_are_words():
     assert "Expected learning rates such as" in app.error[0].value
 
 
-def test_probe_shows_a_finished_job():
+def test_probe_shows_a_finished_job(home):
     records = [record(seed=0), record(seed=1, best=0.8)]
     for entry in records:
-        Records().write(entry)
-    job_id = queue.submit(Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0, 1)))
-    queue.end(job_id, "done", result={"runs": [entry.run_id for entry in records], "found": []})
+        Records(home).write(entry)
+    job_id = queue.submit(home, Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0, 1)))
+    queue.end(home, job_id, "done", result={"runs": [entry.run_id for entry in records], "found": []})
     app = open_page("probe", job=job_id)
     assert app.metric[1].value == "85.0 ± 7.1 %"
 
 
-def test_probe_shows_why_a_job_failed():
-    job_id = queue.submit(Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0,)))
-    queue.end(job_id, "failed", "The disk is full.")
+def test_probe_shows_why_a_job_failed(home):
+    job_id = queue.submit(home, Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0,)))
+    queue.end(home, job_id, "failed", "The disk is full.")
     assert open_page("probe", job=job_id).error[0].value == "The disk is full."
 
 
@@ -70,10 +70,10 @@ def test_runs_says_what_to_do_when_there_are_none():
     assert "No run was made on this machine yet" in open_page("runs").info[0].value
 
 
-def compare(*records) -> tuple[AppTest, dict, str]:
+def compare(home, *records) -> tuple[AppTest, dict, str]:
     """The page with these runs chosen: itself, the chart's figure and the words in it."""
     for entry in records:
-        Records().write(entry)
+        Records(home).write(entry)
     app = open_page("runs")
     options = list(app.multiselect(key="chosen").options)
     assert len(options) == len(records)
@@ -85,8 +85,8 @@ def compare(*records) -> tuple[AppTest, dict, str]:
     return app, figure, words
 
 
-def test_runs_compares_several():
-    app, figure, words = compare(record(seed=0, final=0.7), record(seed=1, final=0.8))
+def test_runs_compares_several(home):
+    app, figure, words = compare(home, record(seed=0, final=0.7), record(seed=1, final=0.8))
     heights = {trace["hovertext"][0].split("<br>")[0]: trace["y"] for trace in figure["data"] if "hovertext" in trace}
     assert heights == {"Dense, Digits, linear, seed 0": [70.0], "Dense, Digits, linear, seed 1": [80.0]}
     assert "How do these runs compare?" in words
@@ -95,12 +95,12 @@ def test_runs_compares_several():
     assert shares == ["python -m sparse_core runs --source measured --json"] * 2
 
 
-def test_runs_that_differ_in_protocol_are_told_apart():
+def test_runs_that_differ_in_protocol_are_told_apart(home):
     usual, short = record(final=0.7), record(final=0.8)
     short = dataclasses.replace(short, run_id="linear-0-short")
     short.spec["settings"]["epochs"] = 5
     short.result.update(protocol="SGD, 5 epochs", created_at="2026-01-05T03:04:05")
-    _, figure, words = compare(usual, short)
+    _, figure, words = compare(home, usual, short)
     assert sorted(trace["y"] for trace in figure["data"] if "hovertext" in trace) == [[70.0], [80.0]]
     assert "2 runs measured on this machine, 2026-01-02 to 2026-01-05. Protocols differ: 1 run by SGD" in words
     assert "; 1 run by" in words
@@ -110,15 +110,17 @@ def shown_runs(app: AppTest) -> pd.DataFrame:
     return app.dataframe[-1].value
 
 
-def test_the_table_tells_state_and_settings_of_every_run():
+def test_the_table_tells_state_and_settings_of_every_run(home):
     for entry in (record(seed=0), record(sparsity=0.5)):
-        Records().write(entry)
-    Records().annotate(record(seed=0).run_id, "odd", ["a"])
+        Records(home).write(entry)
+    Records(home).annotate(record(seed=0).run_id, "odd", ["a"])
     spec = ProbeSpec("efficientnet_lite0", "digits")
     states = {"failed": 1, "cancelled": 2, "done": 3}
     for state, seed in states.items():
-        queue.end(queue.submit(Job("probe", spec, (seed,))), state, "The disk is full.", {"runs": [], "found": []})
-    queue.submit(Job("finetune", FinetuneSpec("net", "digits"), (0, 1)))
+        queue.end(
+            home, queue.submit(home, Job("probe", spec, (seed,))), state, "The disk is full.", {"runs": [], "found": []}
+        )
+    queue.submit(home, Job("finetune", FinetuneSpec("net", "digits"), (0, 1)))
     app = open_page("runs")
     table = shown_runs(app)
     assert table["state"].tolist() == ["waiting", "waiting", "cancelled", "failed", "done", "done"]
@@ -133,33 +135,35 @@ def test_the_table_tells_state_and_settings_of_every_run():
     assert shown_runs(app)["state"].tolist() == table["state"].tolist()
 
 
-def test_a_run_that_was_tried_before_it_was_finished_is_there_once():
+def test_a_run_that_was_tried_before_it_was_finished_is_there_once(home):
     made = record(seed=4)
-    Records().write(made)
+    Records(home).write(made)
     spec = recorded(made.spec)
     for state in ("failed", "cancelled"):
-        queue.end(queue.submit(Job("probe", ProbeSpec(spec.backbone, spec.dataset), (4,))), state, "No.")
+        queue.end(home, queue.submit(home, Job("probe", ProbeSpec(spec.backbone, spec.dataset), (4,))), state, "No.")
     assert shown_runs(open_page("runs"))["state"].tolist() == ["done"]
 
 
-def test_what_was_started_shows_before_the_first_run_is_there():
-    queue.end(queue.submit(Job("probe", ProbeSpec("net", "digits"), (0,))), "failed", "Unknown backbone 'net'.")
+def test_what_was_started_shows_before_the_first_run_is_there(home):
+    queue.end(
+        home, queue.submit(home, Job("probe", ProbeSpec("net", "digits"), (0,))), "failed", "Unknown backbone 'net'."
+    )
     app = open_page("runs")
     assert "No run was made" in app.info[0].value
     assert shown_runs(app)["state"].tolist() == ["failed"]
 
 
-def test_deleting_the_only_run_can_be_undone():
+def test_deleting_the_only_run_can_be_undone(home):
     entry = record()
-    Records().write(entry)
+    Records(home).write(entry)
     app = open_page("runs")
-    Records().delete(entry.run_id)  # as the dialog does, which needs a browser
+    Records(home).delete(entry.run_id)  # as the dialog does, which needs a browser
     app.session_state["deleted"] = entry.run_id
     app.run()
     assert "The run was deleted." in [info.value for info in app.info]
     next(button for button in app.button if button.label == "Undo").click().run()
     assert not app.exception
-    assert Records().ids() == {entry.run_id}
+    assert Records(home).ids() == {entry.run_id}
     assert "The run was deleted." not in [info.value for info in app.info]
 
 
@@ -181,14 +185,14 @@ def no_space():
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_notes_are_kept():
+def test_notes_are_kept(home):
     entry = record()
-    Records().write(entry)
+    Records(home).write(entry)
     app = open_page("runs")
     app.multiselect(key="chosen").set_value(list(app.multiselect(key="chosen").options)).run()
     app.text_area[0].set_value("looks odd")
     next(button for button in app.button if button.label == "Save").click().run()
-    assert Records().annotation(entry.run_id)[0] == "looks odd"
+    assert Records(home).annotation(entry.run_id)[0] == "looks odd"
 
 
 def test_the_probe_page_imports_no_torch():

@@ -67,27 +67,27 @@ def training_record(measurement: str, **fields) -> dict:
     return backbone_record(measurement, **{**usual, **fields})
 
 
-def probes() -> None:
+def probes(home) -> None:
     """Two dense runs of 85 % on average, one sparse of 70 %."""
     for seed in (0, 1):
-        Records().write(record(seed=seed, best=0.9 - 0.1 * seed))
-    Records().write(record(sparsity=0.5, best=0.7))
+        Records(home).write(record(seed=seed, best=0.9 - 0.1 * seed))
+    Records(home).write(record(sparsity=0.5, best=0.7))
 
 
-def asked() -> list[Job]:
-    return [queue.status(job_id).job for job_id in queue.queued()]
+def asked(home) -> list[Job]:
+    return [queue.status(home, job_id).job for job_id in queue.queued(home)]
 
 
-def test_nothing_measured_yet_says_what_to_do():
+def test_nothing_measured_yet_says_what_to_do(home):
     app = open_page()
     assert "Nothing was measured yet. Press Measure" in app.info[0].value
     assert app.get("expander")[0].proto.expanded
     assert not app.get("plotly_chart")
-    assert not asked()
+    assert not asked(home)
 
 
-def test_one_measurement_is_an_answer_in_words_and_a_chart():
-    measurements.write(speed_record(lines=[line(ratio=3.2, width=0.1)]))
+def test_one_measurement_is_an_answer_in_words_and_a_chart(home):
+    measurements.write(home, speed_record(lines=[line(ratio=3.2, width=0.1)]))
     app = open_page()
     assert (
         "ResNet50 at 90 %, uniform mask (timing only): 3.20 times faster (3.10–3.30) in DeepSparse at batch 64"
@@ -105,9 +105,9 @@ def test_one_measurement_is_an_answer_in_words_and_a_chart():
     assert "Hollow" not in words(app, 0)
 
 
-def test_no_gain_is_said():
+def test_no_gain_is_said(home):
     lines = [line(engine="torch", ratio=1.02, width=0.05), line(engine="onnxruntime", ratio=0.8, width=0.1)]
-    measurements.write(speed_record(lines=lines))
+    measurements.write(home, speed_record(lines=lines))
     app = open_page()
     assert "**No gain here.**" in said(app)
     assert "No gain here in PyTorch: 1.02 times the dense speed (0.97–1.07) at 90 %." in said(app)
@@ -115,26 +115,26 @@ def test_no_gain_is_said():
     assert "no gain here" in words(app, 0)
 
 
-def test_an_unreliable_line_is_hollow_and_explained():
-    measurements.write(speed_record(lines=[line(reliable=False)]))
+def test_an_unreliable_line_is_hollow_and_explained(home):
+    measurements.write(home, speed_record(lines=[line(reliable=False)]))
     app = open_page()
     assert figure(app, 0)["data"][0]["marker"]["symbol"] == ["circle-open"]
     assert "Hollow markers are unreliable, for times spread by more than 15 %" in words(app, 0)
     assert "(unreliable)" in said(app)
 
 
-def test_a_line_a_mask_and_the_newest_of_each():
-    measurements.write(speed_record("a", lines=[line(ratio=2.0)]))
-    measurements.write(speed_record("b", created_at="2026-02-01", lines=[line(ratio=3.0)]))
-    measurements.write(speed_record("c", created_at="2026-02-02", sparsity=0.8, lines=[line(ratio=1.5)]))
-    measurements.write(speed_record("d", created_at="2026-02-03", distribution="erk", lines=[line(ratio=2.5)]))
+def test_a_line_a_mask_and_the_newest_of_each(home):
+    measurements.write(home, speed_record("a", lines=[line(ratio=2.0)]))
+    measurements.write(home, speed_record("b", created_at="2026-02-01", lines=[line(ratio=3.0)]))
+    measurements.write(home, speed_record("c", created_at="2026-02-02", sparsity=0.8, lines=[line(ratio=1.5)]))
+    measurements.write(home, speed_record("d", created_at="2026-02-03", distribution="erk", lines=[line(ratio=2.5)]))
     uniform, erk = figure(open_page(), 0)["data"]
     assert (uniform["x"], uniform["y"]) == ([80.0, 90.0], [1.5, 3.0])
     assert (erk["x"], erk["y"], erk["marker"]["symbol"]) == ([90.0], [2.5], ["diamond"])
 
 
-def test_batch_sizes_are_spaced_by_doubling():
-    measurements.write(speed_record(lines=[line(batch_size=1, ratio=1.2), line(batch_size=64)]))
+def test_batch_sizes_are_spaced_by_doubling(home):
+    measurements.write(home, speed_record(lines=[line(batch_size=1, ratio=1.2), line(batch_size=64)]))
     app = open_page()
     assert app.selectbox(key="batch_size").value == 64
     (drawn,) = figure(app, 1)["data"]
@@ -143,10 +143,12 @@ def test_batch_sizes_are_spaced_by_doubling():
     assert figure(app, 0)["data"][0]["y"] == [1.2]
 
 
-def test_other_machines_are_left_out_and_named():
+def test_other_machines_are_left_out_and_named(home):
     here = machine.machine()
-    measurements.write(speed_record("a", machine={"processor": here["processor"], "cores": here["cores"]}))
-    measurements.write(speed_record("b", created_at="2026-02-01", architecture="resnet18", lines=[line(ratio=9.0)]))
+    measurements.write(home, speed_record("a", machine={"processor": here["processor"], "cores": here["cores"]}))
+    measurements.write(
+        home, speed_record("b", created_at="2026-02-01", architecture="resnet18", lines=[line(ratio=9.0)])
+    )
     app = open_page()
     assert "1 other machine are left out" in said(app)
     assert figure(app, 0)["data"][0]["y"] == [3.0]
@@ -156,49 +158,51 @@ def test_other_machines_are_left_out_and_named():
     assert figure(app, 0)["data"][0]["y"] == [9.0]
 
 
-def test_the_link_restores_the_view():
-    measurements.write(speed_record("a", architecture="resnet18"))
-    measurements.write(speed_record("b", created_at="2026-02-01", lines=[line(), line(engine="torch", ratio=1.0)]))
+def test_the_link_restores_the_view(home):
+    measurements.write(home, speed_record("a", architecture="resnet18"))
+    measurements.write(
+        home, speed_record("b", created_at="2026-02-01", lines=[line(), line(engine="torch", ratio=1.0)])
+    )
     app = open_page(timed_architecture="ResNet18")
     assert "ResNet18" in words(app, 0)
     app = open_page(only_engines=["PyTorch"])
     assert [trace["y"] for trace in figure(app, 0)["data"]] == [[1.0]]
 
 
-def test_a_damaged_file_is_named_and_the_rest_shown():
-    measurements.write(speed_record("good"))
-    (measurements.folder() / "bad.json").write_text("{", encoding="utf-8")
+def test_a_damaged_file_is_named_and_the_rest_shown(home):
+    measurements.write(home, speed_record("good"))
+    (measurements.folder(home) / "bad.json").write_text("{", encoding="utf-8")
     app = open_page()
     assert app.warning[0].value == "bad.json cannot be read, so it is left out."
     assert len(figure(app, 0)["data"]) == 1
 
 
-def test_deleting_asks_first():
-    measurements.write(speed_record("a"))
+def test_deleting_asks_first(home):
+    measurements.write(home, speed_record("a"))
     app = open_page(part="All measurements")
     app.selectbox(key="look").select_index(0).run()
     press(app, "Delete …")
     assert [button.label for button in app.button][-1] == "Delete"
-    assert len(measurements.read_all()) == 1
+    assert len(measurements.read_all(home)) == 1
 
 
-def test_what_was_deleted_comes_back():
-    measurements.write(speed_record("a"))
-    measurements.write(speed_record("b", created_at="2026-02-01", sparsity=0.8))
+def test_what_was_deleted_comes_back(home):
+    measurements.write(home, speed_record("a"))
+    measurements.write(home, speed_record("b", created_at="2026-02-01", sparsity=0.8))
     app = open_page()
-    measurements.delete("b")
+    measurements.delete(home, "b")
     app.session_state["deleted_speed"] = "b"
     app.run()
     assert "The measurement was deleted." in said(app)
     assert figure(app, 0)["data"][0]["x"] == [90.0]
     press(app, "Undo")
-    assert [kept["id"] for kept in measurements.read_all()] == ["a", "b"]
+    assert [kept["id"] for kept in measurements.read_all(home)] == ["a", "b"]
     assert figure(app, 0)["data"][0]["x"] == [80.0, 90.0]
 
 
-def test_the_table_has_every_measurement():
-    measurements.write(speed_record("a", lines=[line(), line(batch_size=1)]))
-    measurements.write(training_record("b", created_at="2026-02-01"))
+def test_the_table_has_every_measurement(home):
+    measurements.write(home, speed_record("a", lines=[line(), line(batch_size=1)]))
+    measurements.write(home, training_record("b", created_at="2026-02-01"))
     app = open_page(part="All measurements")
     table = app.dataframe[0].value
     assert table["mode"].tolist() == ["Online training", "Inference", "Inference"]
@@ -206,58 +210,58 @@ def test_the_table_has_every_measurement():
     assert app.get("download_button")
 
 
-def test_the_sparsest_backbone_is_offered_first():
+def test_the_sparsest_backbone_is_offered_first(home):
     press(open_page(), "Measure")
-    (job,) = asked()
+    (job,) = asked(home)
     assert (job.kind, job.spec.backbone, job.spec.mode) == ("speedup", "efficientnet_lite0_magnitude_70", "inference")
 
 
-def test_a_link_names_the_backbone():
+def test_a_link_names_the_backbone(home):
     press(open_page(measure="true", backbone="EfficientNet-Lite0, magnitude 50 %"), "Measure")
-    assert [job.spec.backbone for job in asked()] == [SPARSE]
+    assert [job.spec.backbone for job in asked(home)] == [SPARSE]
 
 
-def test_a_dense_backbone_chosen_elsewhere_gives_way():
+def test_a_dense_backbone_chosen_elsewhere_gives_way(home):
     app = AppTest.from_file(str(REPOSITORY / "pages" / "speedup.py"), default_timeout=60)
     app.session_state["framed"] = True
     app.session_state["backbone"] = "efficientnet_lite0"
     app.run()
     assert not app.exception
     press(app, "Measure")
-    assert [job.spec.backbone for job in asked()] == ["efficientnet_lite0_magnitude_70"]
+    assert [job.spec.backbone for job in asked(home)] == ["efficientnet_lite0_magnitude_70"]
 
 
-def test_what_was_chosen_is_asked_for():
+def test_what_was_chosen_is_asked_for(home):
     chosen = {"what": "An architecture, timing only", "to_sparsity": "95", "of_architecture": "ResNet18"}
     press(open_page(**chosen, sizes=["8"], rounds="3"), "Measure")
-    (job,) = asked()
+    (job,) = asked(home)
     spec = job.spec
     assert (spec.architecture, spec.sparsity, spec.batch_sizes, spec.rounds) == ("resnet18", 0.95, (8,), 3)
     assert spec.engines == tuple(name for name in engines.names() if not engines.missing(name))
 
 
-def test_the_layer_densities_of_a_backbone_can_be_taken():
+def test_the_layer_densities_of_a_backbone_can_be_taken(home):
     chosen = {"what": "An architecture, timing only", "of_architecture": "EfficientNet-Lite0"}
     press(open_page(**chosen, distribution="As in EfficientNet-Lite0, magnitude 50 %"), "Measure")
-    (job,) = asked()
+    (job,) = asked(home)
     assert (job.spec.architecture, job.spec.densities_of, job.spec.sparsity) == ("efficientnet_lite0", SPARSE, 0.0)
     assert f"--densities-of {SPARSE}" in speed_tables.command(job.spec)
     words = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
-    assert open_page(job=queue.queued()[0]).subheader[0].value == words
+    assert open_page(job=queue.queued(home)[0]).subheader[0].value == words
 
 
-def test_the_form_is_shut_once_there_is_something_to_see():
-    measurements.write(speed_record())
+def test_the_form_is_shut_once_there_is_something_to_see(home):
+    measurements.write(home, speed_record())
     app = open_page()
     assert not [button for button in app.button if button.label == "Measure"]
     app = open_page(measure="true")
     assert [button for button in app.button if button.label == "Measure"]
 
 
-def test_training_asks_for_a_dataset_and_one_engine():
+def test_training_asks_for_a_dataset_and_one_engine(home):
     app = open_page(time="Online training")
     press(app, "Measure")
-    spec = asked()[0].spec
+    spec = asked(home)[0].spec
     assert (spec.mode, spec.dataset, len(spec.engines)) == ("training", "digits", 1)
 
 
@@ -281,23 +285,23 @@ def test_no_engine_or_batch_size_is_asked_for():
     assert not [button for button in app.button if button.label == "Measure"]
 
 
-def test_progress_and_cancel():
-    job_id = queue.submit(Job("speedup", SpeedupSpec(architecture="resnet18", sparsity=0.9)))
+def test_progress_and_cancel(home):
+    job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet18", sparsity=0.9)))
     app = open_page(job=job_id)
     assert "ResNet18 at 90 %, uniform mask (timing only)" in app.subheader[0].value
     press(app, "Cancel")
-    assert queue.status(job_id).state == "cancelled"
+    assert queue.status(home, job_id).state == "cancelled"
     assert "Press Measure to start again" in said(open_page(job=job_id))
 
 
-def test_a_result_in_words_with_machine_load_and_problems():
+def test_a_result_in_words_with_machine_load_and_problems(home):
     given = speed_record(
         lines=[line(ratio=3.2), line(engine="torch", ratio=1.0, reliable=False)],
         problems=["PyTorch, batch 1: too large."],
     )
-    measurements.write(given)
-    job_id = queue.submit(Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
-    queue.end(job_id, "done", result=given)
+    measurements.write(home, given)
+    job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
+    queue.end(home, job_id, "done", result=given)
     app = open_page(job=job_id)
     text = said(app)
     assert "3.20 times faster (3.10–3.30) in DeepSparse at batch 64" in text
@@ -308,26 +312,26 @@ def test_a_result_in_words_with_machine_load_and_problems():
     assert "It says nothing of accuracy." in text
 
 
-def test_what_makes_a_result_doubtful_is_said():
+def test_what_makes_a_result_doubtful_is_said(home):
     given = speed_record(
         lines=[line(spread=0.32, reliable=False), line(batch_size=1, reliable=False)], busy_before=0.75
     )
-    job_id = queue.submit(Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
-    queue.end(job_id, "done", result=given)
+    job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
+    queue.end(home, job_id, "done", result=given)
     (warned,) = open_page(job=job_id).warning
     assert "The machine had other work when it began, which took 75 % of its cores' time." in warned.value
     assert "The times spread by 32 % in DeepSparse at batch 64." in warned.value
 
 
-def test_the_accuracy_of_online_training_is_told():
-    measurements.write(training_record("a", lines=[training_line(accuracy=0.853)]))
+def test_the_accuracy_of_online_training_is_told(home):
+    measurements.write(home, training_record("a", lines=[training_line(accuracy=0.853)]))
     app = open_page(part="All measurements")
     app.selectbox(key="look").select_index(0).run()
     assert "Top-1 accuracy on the test pictures after this training: 85.3 %." in said(app)
 
 
-def test_a_link_with_wrong_values_opens_with_the_usual_ones():
-    measurements.write(speed_record())
+def test_a_link_with_wrong_values_opens_with_the_usual_ones(home):
+    measurements.write(home, speed_record())
     app = open_page(
         measure="true",
         machine="Nowhere",
@@ -343,15 +347,15 @@ def test_a_link_with_wrong_values_opens_with_the_usual_ones():
     assert "was started on another machine" in said(app)
 
 
-def test_a_failed_measurement_says_why():
-    job_id = queue.submit(Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
-    queue.end(job_id, "failed", "The engine does not know this network.")
+def test_a_failed_measurement_says_why(home):
+    job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
+    queue.end(home, job_id, "failed", "The engine does not know this network.")
     assert open_page(job=job_id).error[0].value == "The engine does not know this network."
 
 
-def test_training_speed_against_accuracy():
-    probes()
-    measurements.write(training_record("a"))
+def test_training_speed_against_accuracy(home):
+    probes(home)
+    measurements.write(home, training_record("a"))
     app = open_page(part="Online training")
     (drawn,) = figure(app, 1)["data"]
     # 70 % where dense has 85 on average, in an epoch of 40 s where dense takes 100.
@@ -359,12 +363,12 @@ def test_training_speed_against_accuracy():
     assert drawn["text"] == [" 50 %"]
 
 
-def test_timing_only_never_meets_accuracy():
-    probes()
+def test_timing_only_never_meets_accuracy(home):
+    probes(home)
     measurements.write(
-        training_record("a", timing_only=True, backbone="", backbone_hash="net0.5", distribution="uniform")
+        home, training_record("a", timing_only=True, backbone="", backbone_hash="net0.5", distribution="uniform")
     )
-    measurements.write(backbone_record("b", timing_only=True, backbone="", distribution="uniform"))
+    measurements.write(home, backbone_record("b", timing_only=True, backbone="", distribution="uniform"))
     app = open_page(part="Online training")
     assert "only masks for timing were trained, which have no accuracy" in said(app)
     assert [figure(app, at)["layout"]["xaxis"]["title"]["text"] for at in (1,)] == ["Seconds an epoch"]
@@ -373,19 +377,19 @@ def test_timing_only_never_meets_accuracy():
     assert len(app.get("plotly_chart")) == 1
 
 
-def test_what_is_missing_for_training_against_accuracy_is_named():
-    measurements.write(training_record("a"))
+def test_what_is_missing_for_training_against_accuracy_is_named(home):
+    measurements.write(home, training_record("a"))
     assert "EfficientNet-Lite0, magnitude 50 % on Digits: no linear probe yet" in said(
         open_page(part="Online training")
     )
-    Records().write(record(sparsity=0.5, best=0.7))
+    Records(home).write(record(sparsity=0.5, best=0.7))
     assert "no linear probe of the dense network to compare" in said(open_page(part="Online training"))
 
 
-def test_the_split_of_an_epoch():
+def test_the_split_of_an_epoch(home):
     splits = {"dense_split": {"decode": 5.0, "backbone": 90.0, "classifier": 5.0, "waiting": 2.0}}
     splits["split"] = {**splits["dense_split"], "backbone": 30.0}
-    measurements.write(training_record("a", lines=[training_line(**splits)]))
+    measurements.write(home, training_record("a", lines=[training_line(**splits)]))
     app = open_page(part="Online training")
     traces = {trace["name"]: trace["x"] for trace in figure(app, 1)["data"]}
     named = figure(app, 1)["layout"]["yaxis"]["ticktext"]
@@ -396,9 +400,9 @@ def test_the_split_of_an_epoch():
     assert traces["Decoding alone"] == [5.0, 5.0]
 
 
-def test_accuracy_and_speed_with_the_dense_one():
-    probes()
-    measurements.write(backbone_record("a", lines=[line(milliseconds=4.0, ratio=3.0)]))
+def test_accuracy_and_speed_with_the_dense_one(home):
+    probes(home)
+    measurements.write(home, backbone_record("a", lines=[line(milliseconds=4.0, ratio=3.0)]))
     app = open_page(part="Accuracy and speed")
     front, *points = figure(app, 1)["data"]
     assert {trace["name"]: (trace["x"], trace["y"]) for trace in points} == {
@@ -410,22 +414,22 @@ def test_accuracy_and_speed_with_the_dense_one():
     assert figure(app, 1)["data"][2]["x"] == [250.0]
 
 
-def test_accuracy_and_speed_says_what_is_missing():
-    measurements.write(backbone_record("a"))
+def test_accuracy_and_speed_says_what_is_missing(home):
+    measurements.write(home, backbone_record("a"))
     assert "no backbone was transferred to a task" in said(open_page(part="Accuracy and speed"))
 
 
-def test_time_by_layer():
+def test_time_by_layer(home):
     measurements.write(
-        speed_record(lines=[line(layers=[["conv1", 0.25], ["fc", 0.75]]), line(engine="torch", ratio=1.0)])
+        home, speed_record(lines=[line(layers=[["conv1", 0.25], ["fc", 0.75]]), line(engine="torch", ratio=1.0)])
     )
     app = open_page(part="Time by layer")
     assert figure(app, 1)["data"][0]["y"] == [25.0, 75.0]
     assert "DeepSparse, batch 64" in words(app, 1)
 
 
-def test_no_layers_were_told():
-    measurements.write(speed_record())
+def test_no_layers_were_told(home):
+    measurements.write(home, speed_record())
     text = said(open_page(part="Time by layer"))
     assert (
         "No measurement of this architecture tells the time of each layer. Only those of inference in DeepSparse"
@@ -441,8 +445,8 @@ def test_a_command_that_asks_for_the_same():
     )
 
 
-def test_the_page_imports_no_torch():
-    measurements.write(speed_record())
+def test_the_page_imports_no_torch(home):
+    measurements.write(home, speed_record())
     script = (
         "import sys; from streamlit.testing.v1 import AppTest; from sparse_core import jobs; jobs.ensure_worker = lambda *_: 0;"
         "app = AppTest.from_file('pages/speedup.py', default_timeout=60); app.session_state['framed'] = True; app.run();"

@@ -49,22 +49,22 @@ def network(pruned: int) -> nn.Module:
 
 
 def keep(
-    name: str, pruned: int, module: nn.Module | None = None, mask: masks.Mask | None = None
+    home, name: str, pruned: int, module: nn.Module | None = None, mask: masks.Mask | None = None
 ) -> structure.Structure:
     """Put the structure of a small network where the page finds that of the backbone ``name``."""
     module = module or network(pruned)
     mask = mask or masks.from_zeros(module)
-    loaded = {"card": card(name), "module": module, "mask": mask, "hash": f"{name}-{pruned}"}
-    return structure.of(SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
+    loaded = {"card": card(home, name), "module": module, "mask": mask, "hash": f"{name}-{pruned}"}
+    return structure.of(home, SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
 
 
-def card(name: str) -> backbones.BackboneCard:
-    return next(card for card in backbones.available() if card.name == name)
+def card(home, name: str) -> backbones.BackboneCard:
+    return next(card for card in backbones.available(home) if card.name == name)
 
 
-def label(name: str) -> str:
+def label(home, name: str) -> str:
     """What a link says for a backbone."""
-    return labels.backbone_label(card(name))
+    return labels.backbone_label(card(home, name))
 
 
 def figure(app: AppTest, number: int) -> dict:
@@ -79,40 +79,40 @@ def metrics(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
 
 
-def asked() -> list[queue.Job]:
-    return [queue.status(job_id).job for job_id in queue.queued()]
+def asked(home) -> list[queue.Job]:
+    return [queue.status(home, job_id).job for job_id in queue.queued(home)]
 
 
-def test_a_backbone_that_is_not_known_yet_is_looked_into_once():
+def test_a_backbone_that_is_not_known_yet_is_looked_into_once(home):
     app = open_page()
     app.run()
-    assert [(job.kind, job.spec.backbone) for job in asked()] == [("structure", DENSE)]
+    assert [(job.kind, job.spec.backbone) for job in asked(home)] == [("structure", DENSE)]
     assert not app.metric
 
 
-def test_a_download_waits_for_a_click():
+def test_a_download_waits_for_a_click(home):
     app = open_page()
-    queue.end(queue.queued()[0], "failed", "Stopped.")
+    queue.end(home, queue.queued(home)[0], "failed", "Stopped.")
     app.selectbox(key="backbone").set_value("resnet18").run()
     assert "not on this machine yet" in app.info[0].value
-    assert not asked()
+    assert not asked(home)
     app.button(key="fetch_resnet18").click().run()
-    assert [job.spec.backbone for job in asked()] == ["resnet18"]
+    assert [job.spec.backbone for job in asked(home)] == ["resnet18"]
 
 
-def test_a_failure_is_told_and_can_be_tried_again():
+def test_a_failure_is_told_and_can_be_tried_again(home):
     app = open_page()
-    queue.end(queue.queued()[0], "failed", "The disk is full.")
+    queue.end(home, queue.queued(home)[0], "failed", "The disk is full.")
     app.run()
     assert app.error[0].value == "The disk is full."
     app.button(key=f"again_{DENSE}").click().run()
     assert not app.error
-    assert len(asked()) == 1
+    assert len(asked(home)) == 1
 
 
-def test_totals_of_a_small_network():
+def test_totals_of_a_small_network(home):
     # 108 + 8 weights of which 27 are 0; 6 × 6 places for either convolution; one of 6 filters is pruned, and can go.
-    keep(DENSE, 1)
+    keep(home, DENSE, 1)
     app = open_page()
     shown = metrics(app)
     assert shown["Sparsity"] == "23.3 %"
@@ -122,26 +122,26 @@ def test_totals_of_a_small_network():
     assert shown["Filters that can be removed"] == "16.7 %"
     # With the filter its 27 weights go, and the 2 of the next convolution that look at it.
     assert "would save 25.0 % of all parameters and 25.0 % of all multiply-adds" in app.caption[0].value
-    assert not asked()
+    assert not asked(home)
 
 
-def test_constants_are_explained():
-    keep(DENSE, 1)
+def test_constants_are_explained(home):
+    keep(home, DENSE, 1)
     helps = " ".join(metric.help for metric in open_page().metric)
     assert "a constant if the BatchNorm behind it has a bias" in helps
     assert "table 4 does: 12.5 %" in helps
 
 
-def test_the_bars_name_layers_and_shares():
-    keep(DENSE, 1)
+def test_the_bars_name_layers_and_shares(home):
+    keep(home, DENSE, 1)
     app = open_page()
     sparse, pruned = figure(app, 0)["data"]
     assert (sparse["y"], pruned["y"]) == ([25.0, 0.0], [25.0, 0.0])
     assert "12.5 % on average over layers, 16.7 % of all" in words(app, 0)
 
 
-def test_the_mask_of_a_layer():
-    keep(DENSE, 1)
+def test_the_mask_of_a_layer(home):
+    keep(home, DENSE, 1)
     app = open_page(part="Mask of a layer")
     assert app.selectbox(key="layer").value == "0"
     assert "4 × 3 × 3 × 3" in words(app, 1)
@@ -156,41 +156,41 @@ def whole_mask(kept: bool) -> masks.Mask:
     )
 
 
-def test_a_stated_mask_is_shown_as_it_is_where_it_keeps_zeros():
-    keep(DENSE, 1, mask=whole_mask(True))
+def test_a_stated_mask_is_shown_as_it_is_where_it_keeps_zeros(home):
+    keep(home, DENSE, 1, mask=whole_mask(True))
     app = open_page(part="Mask of a layer")
     assert "0 % of the weights are pruned, 25.0 % are 0" in words(app, 1)
 
 
-def test_the_chosen_layer_gives_way_to_one_the_next_backbone_has():
-    keep(DENSE, 1)
-    keep(SPARSE, 2, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
+def test_the_chosen_layer_gives_way_to_one_the_next_backbone_has(home):
+    keep(home, DENSE, 1)
+    keep(home, SPARSE, 2, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
     app = open_page(part="Mask of a layer", layer="2. 2")
     app.selectbox(key="backbone").set_value(SPARSE).run()
     assert not app.exception
     assert app.selectbox(key="layer").value == "0"
 
 
-def test_several_side_by_side():
-    keep(DENSE, 0)
-    keep(SPARSE, 2)
-    app = open_page(part="Side by side", side=[label(DENSE), label(SPARSE)])
+def test_several_side_by_side(home):
+    keep(home, DENSE, 0)
+    keep(home, SPARSE, 2)
+    app = open_page(part="Side by side", side=[label(home, DENSE), label(home, SPARSE)])
     mean, total, removable = figure(app, 1)["data"]
     assert (mean["x"], removable["x"]) == ([0.0, 25.0], [0.0, pytest.approx(100 / 3)])
     assert total["x"] == [0.0, pytest.approx(100 / 3)]
-    assert not asked()
+    assert not asked(home)
 
 
-def test_side_by_side_looks_into_those_of_the_architecture_one_by_one():
-    keep(DENSE, 0)
+def test_side_by_side_looks_into_those_of_the_architecture_one_by_one(home):
+    keep(home, DENSE, 0)
     open_page(part="Side by side")
-    assert [job.spec.backbone for job in asked()] == ["efficientnet_lite0_magnitude_30"]
+    assert [job.spec.backbone for job in asked(home)] == ["efficientnet_lite0_magnitude_30"]
 
 
-def test_overlap_of_two_masks():
-    keep(DENSE, 1)
-    keep(SPARSE, 3)
-    app = open_page(part="Overlap of masks", other=label(SPARSE))
+def test_overlap_of_two_masks(home):
+    keep(home, DENSE, 1)
+    keep(home, SPARSE, 3)
+    app = open_page(part="Overlap of masks", other=label(home, SPARSE))
     bars, chance = figure(app, 1)["data"]
     # 27 weights in both of 81 in either, and all 8 of the second layer; by chance 81 · 27 / 108 in common.
     assert bars["y"] == [pytest.approx(100 / 3), 100.0]
@@ -198,29 +198,29 @@ def test_overlap_of_two_masks():
     assert "39.3 % in common" in words(app, 1)
 
 
-def test_masks_that_keep_nothing_are_the_same():
+def test_masks_that_keep_nothing_are_the_same(home):
     for name in (DENSE, SPARSE):
-        keep(name, 4, mask=whole_mask(False))
-    assert "100 % in common" in words(open_page(part="Overlap of masks", other=label(SPARSE)), 1)
+        keep(home, name, 4, mask=whole_mask(False))
+    assert "100 % in common" in words(open_page(part="Overlap of masks", other=label(home, SPARSE)), 1)
 
 
-def test_overlap_refuses_other_layers():
-    keep(DENSE, 0)
-    keep(SPARSE, 0, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
-    app = open_page(part="Overlap of masks", other=label(SPARSE))
+def test_overlap_refuses_other_layers(home):
+    keep(home, DENSE, 0)
+    keep(home, SPARSE, 0, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
+    app = open_page(part="Overlap of masks", other=label(home, SPARSE))
     assert "do not compare" in app.info[0].value
 
 
-def test_accuracy_has_an_empty_state():
-    keep(DENSE, 0)
+def test_accuracy_has_an_empty_state(home):
+    keep(home, DENSE, 0)
     assert "Measure one" in open_page(part="Against accuracy").info[0].value
 
 
-def test_accuracy_against_each_size():
-    keep(DENSE, 0)
+def test_accuracy_against_each_size(home):
+    keep(home, DENSE, 0)
     for seed in (0, 1):
-        Records().write(record(seed=seed, best=0.9 - 0.1 * seed))
-    Records().write(record(sparsity=0.5, best=0.7))
+        Records(home).write(record(seed=seed, best=0.9 - 0.1 * seed))
+    Records(home).write(record(sparsity=0.5, best=0.7))
     app = open_page(part="Against accuracy")
     dense, sparse = figure(app, 1)["data"]
     assert (dense["x"], dense["y"]) == ([4.0], [pytest.approx(85.0)])

@@ -7,6 +7,7 @@ from scipy import stats
 
 from sparse_core.errors import InputError
 from sparse_core.results import measures
+from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, Store
 
 
@@ -90,8 +91,8 @@ def test_unknown_accuracy_is_refused():
         ("mobilenet_v1", "full", "STR", 0.75, 33),
     ],
 )
-def test_statements_of_the_study(architecture, transfer, method, sparsity, percent):
-    table = measures.summary(Store().results(architecture=architecture, transfer=transfer))
+def test_statements_of_the_study(home, architecture, transfer, method, sparsity, percent):
+    table = measures.summary(Store(Records(home)).results(architecture=architecture, transfer=transfer))
     found = table[(table["method"] == method) & (table["sparsity"] == sparsity)]
     tolerance = 0.05 if percent != round(percent) or abs(percent) < 3 else 0.5
     assert 100 * found["mean_relative_error_increase"].item() == pytest.approx(percent, abs=tolerance)
@@ -99,8 +100,8 @@ def test_statements_of_the_study(architecture, transfer, method, sparsity, perce
 
 
 @pytest.mark.parametrize(("method", "at_80", "at_90"), [("AC/DC", -0.37, -0.48), ("WoodFisher", 0.63, 0.41)])
-def test_error_against_difficulty_as_the_study_has_it(method, at_80, at_90):
-    results = Store().results(architecture="resnet50")
+def test_error_against_difficulty_as_the_study_has_it(home, method, at_80, at_90):
+    results = Store(Records(home)).results(architecture="resnet50")
     table = measures.relative_error_increase(results[results["transfer"] == "linear"])
     hard = measures.difficulty(results)[["dataset", "difficulty"]]
     for sparsity, rho in ((0.8, at_80), (0.9, at_90)):

@@ -21,23 +21,27 @@ from sparse_core.results.store import Store, default_database, rebuild
 from tests.support.records import record
 
 
-def test_every_published_row_is_there_both_replicates_included():
+def test_every_published_row_is_there_both_replicates_included(home):
     raw = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
-    rows = Store().results(source="published")
+    rows = Store(Records(home)).results(source="published")
     assert len(rows) == len(raw) == 2655
     assert rows["accuracy_best"].sum() == pytest.approx(raw["accuracy"].sum())
-    twice = Store().results(architecture="mobilenet_v1", transfer="full", methods=["STR"], sparsity=(0.75, 0.75))
+    twice = Store(Records(home)).results(
+        architecture="mobilenet_v1", transfer="full", methods=["STR"], sparsity=(0.75, 0.75)
+    )
     assert (twice[twice["method"] == "STR"].groupby("dataset").size() == 2).all()
 
 
-def test_filters_keep_the_dense_baseline():
-    rows = Store().results(architecture="resnet50", transfer="linear", methods=["AC/DC"], sparsity=(0.9, 0.9))
+def test_filters_keep_the_dense_baseline(home):
+    rows = Store(Records(home)).results(
+        architecture="resnet50", transfer="linear", methods=["AC/DC"], sparsity=(0.9, 0.9)
+    )
     assert set(rows["method"]) == {"AC/DC", "Dense"}
     assert len(rows) == 120
 
 
-def test_a_new_record_shows_at_once_and_a_deleted_one_goes_and_comes_back():
-    records = Records()
+def test_a_new_record_shows_at_once_and_a_deleted_one_goes_and_comes_back(home):
+    records = Records(home)
     store = Store(records)
     records.write(record())
     assert store.refresh()
@@ -54,7 +58,7 @@ def test_a_new_record_shows_at_once_and_a_deleted_one_goes_and_comes_back():
 
 
 def test_a_finetuned_network_goes_into_the_trash_and_comes_back_with_its_run(home):
-    records = Records()
+    records = Records(home)
     records.write(record())
     (run_id,) = records.ids()
     network = home / "networks" / run_id / "network.safetensors"
@@ -67,7 +71,7 @@ def test_a_finetuned_network_goes_into_the_trash_and_comes_back_with_its_run(hom
 
 
 def test_a_network_made_again_meanwhile_is_kept(home):
-    records = Records()
+    records = Records(home)
     records.write(record())
     (run_id,) = records.ids()
     network = home / "networks" / run_id / "network.safetensors"
@@ -80,17 +84,17 @@ def test_a_network_made_again_meanwhile_is_kept(home):
     assert network.read_bytes() == b"new"
 
 
-def test_the_first_record_of_a_name_stands():
-    records = Records()
+def test_the_first_record_of_a_name_stands(home):
+    records = Records(home)
     records.write(record(best=0.9))
     records.write(record(best=0.1))
     (run_id,) = records.ids()
     assert records.read(run_id).result["accuracy_best"] == 0.9
 
 
-def test_compaction_changes_nothing_that_is_read(monkeypatch):
+def test_compaction_changes_nothing_that_is_read(home, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 3)
-    records = Records()
+    records = Records(home)
     for seed in range(5):
         records.write(record(seed=seed, best=0.5 + seed / 100))
     before = {run_id: records.read(run_id) for run_id in records.ids()}
@@ -130,10 +134,10 @@ def killed_at(step: int):
             yield struck
 
 
-def test_a_compaction_killed_anywhere_loses_no_run_and_breaks_no_store(monkeypatch):
+def test_a_compaction_killed_anywhere_loses_no_run_and_breaks_no_store(home, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 1)
     for step in itertools.count():
-        records = Records()
+        records = Records(home)
         for seed in range(2):
             records.write(record(seed=seed))
         with killed_at(step) as struck:
@@ -144,7 +148,7 @@ def test_a_compaction_killed_anywhere_loses_no_run_and_breaks_no_store(monkeypat
         assert len(Store(records).results(source="measured")) == 2
         gone = sorted(records.ids())[0]
         records.delete(gone)
-        assert gone not in Records().ids()
+        assert gone not in Records(home).ids()
         if not struck:
             break
     assert step > 5
@@ -170,8 +174,8 @@ def test_a_deletion_killed_anywhere_keeps_the_finetuned_network(home):
     assert step > 3
 
 
-def test_a_folder_that_is_no_whole_run_is_left_out_and_named(caplog):
-    records = Records()
+def test_a_folder_that_is_no_whole_run_is_left_out_and_named(home, caplog):
+    records = Records(home)
     for seed in range(3):
         records.write(record(seed=seed))
     half, broken, whole = sorted(records.ids())
@@ -189,30 +193,30 @@ def test_a_folder_that_is_no_whole_run_is_left_out_and_named(caplog):
     assert records.read(half) == again
 
 
-def test_a_run_that_is_compacted_while_it_is_read_is_read(monkeypatch):
+def test_a_run_that_is_compacted_while_it_is_read_is_read(home, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 0)
-    records = Records()
+    records = Records(home)
     records.write(record())
     names = records.ids()
     listed = records._folders()
     monkeypatch.setattr(records, "_folders", lambda: listed)
-    Records().compact()
+    Records(home).compact()
     assert [entry.run_id for entry in records.read_many(names)] == sorted(names)
     assert {records.read(name).run_id for name in names} == names
 
 
-def test_runs_from_before_sizes_were_kept_have_none():
+def test_runs_from_before_sizes_were_kept_have_none(home):
     old = record()
     for name in ("nonzero_parameters", "multiply_adds", "file_size"):
         del old.result[name]
-    Records().write(old)
-    (row,) = Store().results(source="measured").to_dict("records")
+    Records(home).write(old)
+    (row,) = Store(Records(home)).results(source="measured").to_dict("records")
     assert pd.isna(row["nonzero_parameters"])
     assert row["accuracy_best"] == 0.9
 
 
 def test_a_lost_damaged_or_old_cache_is_made_again(home):
-    records = Records()
+    records = Records(home)
     records.write(record())
     file = default_database(records)
     store = Store(records, file)
@@ -230,7 +234,7 @@ def test_a_lost_damaged_or_old_cache_is_made_again(home):
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(home, caplog):
-    records = Records()
+    records = Records(home)
     records.write(record())
     file = default_database(records)
     file.mkdir()
@@ -245,7 +249,7 @@ def no_space(*_):
 
 
 def test_a_disk_that_becomes_full_under_the_cache_hides_no_run(home, monkeypatch):
-    records = Records()
+    records = Records(home)
     store = Store(records, default_database(records))
     records.write(record())
     synchronise = store_module._synchronise
@@ -267,7 +271,7 @@ def test_a_rebuild_on_a_full_disk_leaves_nothing_half_written(home, monkeypatch)
 
 
 def test_rebuild_reaches_a_running_store(home):
-    records = Records()
+    records = Records(home)
     file = default_database(records)
     store = Store(records, file)
     records.write(record())
@@ -278,7 +282,7 @@ def test_rebuild_reaches_a_running_store(home):
 
 
 def test_a_cache_that_another_process_holds_is_no_error(home):
-    records = Records()
+    records = Records(home)
     file = default_database(records)
     script = (
         "import sys, pathlib; from sparse_core.results.store import Store; from sparse_core.results.records import Records;"
@@ -297,7 +301,7 @@ def test_a_cache_that_another_process_holds_is_no_error(home):
 
 
 def test_readers_and_a_writer_at_once(home):
-    records = Records()
+    records = Records(home)
     store = Store(records, default_database(records))
 
     def read(_):
@@ -314,8 +318,8 @@ def test_readers_and_a_writer_at_once(home):
     store.close()
 
 
-def test_export_holds_everything(tmp_path):
-    store = Store()
+def test_export_holds_everything(home, tmp_path):
+    store = Store(Records(home))
     assert store.export(tmp_path / "all.parquet") == 2655
     assert store.export(tmp_path / "all.csv") == 2655
     assert len(pd.read_parquet(tmp_path / "all.parquet")) == len(pd.read_csv(tmp_path / "all.csv")) == 2655
@@ -324,15 +328,15 @@ def test_export_holds_everything(tmp_path):
     assert {file for file in os.listdir(tmp_path) if file.startswith((".all", "all"))} == {"all.csv", "all.parquet"}
 
 
-def test_unknown_names_name_the_nearest():
+def test_unknown_names_name_the_nearest(home):
     with pytest.raises(InputError, match="Did you mean measured"):
-        Store().results(source="measurd")
+        Store(Records(home)).results(source="measurd")
     with pytest.raises(InputError, match="Unknown run 'nothing'"):
-        Records().read("nothing")
+        Records(home).read("nothing")
 
 
-def test_notes_and_tags_stay_with_a_run():
-    records = Records()
+def test_notes_and_tags_stay_with_a_run(home):
+    records = Records(home)
     assert records.annotation("r") == ("", [])
     records.annotate("r", "odd curve", ["b", "a", "b"])
     assert records.annotation("r") == ("odd curve", ["a", "b"])

@@ -13,28 +13,28 @@ from sparse_core.speed import measurements
 from tests.support.measurements import line, speed_record
 
 
-def test_what_is_written_is_read():
+def test_what_is_written_is_read(home):
     record = speed_record("b", created_at="2026-01-02T00:00:00", lines=[line(), line(engine="torch", ratio=1.0)])
     earlier = speed_record("c", created_at="2026-01-01T00:00:00")
-    file = measurements.write(record)
-    measurements.write(earlier)
+    file = measurements.write(home, record)
+    measurements.write(home, earlier)
     assert file.name == "b.json"
-    assert measurements.read_all() == [earlier, record]
-    assert [entry.name for entry in measurements.folder().iterdir() if entry.name.startswith(".")] == []
+    assert measurements.read_all(home) == [earlier, record]
+    assert [entry.name for entry in measurements.folder(home).iterdir() if entry.name.startswith(".")] == []
 
 
-def test_nothing_measured_yet():
-    assert measurements.read_all() == []
-    assert measurements.damaged() == []
-    assert measurements.fingerprint() == (0, 0)
-    assert list(measurements.frame().columns) == list(measurements.COLUMNS)
-    assert measurements.frame().empty
+def test_nothing_measured_yet(home):
+    assert measurements.read_all(home) == []
+    assert measurements.damaged(home) == []
+    assert measurements.fingerprint(home) == (0, 0)
+    assert list(measurements.frame(home).columns) == list(measurements.COLUMNS)
+    assert measurements.frame(home).empty
 
 
-def test_one_row_a_line():
-    measurements.write(speed_record("a", sparsity=0.9, lines=[line(ratio=3.0), line(batch_size=1, ratio=2.0)]))
-    measurements.write(speed_record("b", created_at="2026-02-01", sparsity=0.95, lines=[line(ratio=3.5)]))
-    table = measurements.frame()
+def test_one_row_a_line(home):
+    measurements.write(home, speed_record("a", sparsity=0.9, lines=[line(ratio=3.0), line(batch_size=1, ratio=2.0)]))
+    measurements.write(home, speed_record("b", created_at="2026-02-01", sparsity=0.95, lines=[line(ratio=3.5)]))
+    table = measurements.frame(home)
     assert table["measurement"].tolist() == ["a", "a", "b"]
     assert table["sparsity"].tolist() == [0.9, 0.9, 0.95]
     assert table["ratio"].tolist() == [3.0, 2.0, 3.5]
@@ -45,23 +45,23 @@ def test_one_row_a_line():
     assert (first["busy_before"], first["busy_during"], first["peak_memory_bytes"]) == (0.02, 0.03, 1e9)
 
 
-def test_older_records_say_nothing_of_work_meanwhile_and_of_the_engines_own_memory():
+def test_older_records_say_nothing_of_work_meanwhile_and_of_the_engines_own_memory(home):
     older = line()
     del older["busy_during"], older["restarts"]
-    measurements.write(speed_record("a", lines=[older]))
-    assert measurements.damaged() == []
-    assert measurements.frame()[["busy_during", "peak_memory_bytes"]].isna().all(axis=None)
+    measurements.write(home, speed_record("a", lines=[older]))
+    assert measurements.damaged(home) == []
+    assert measurements.frame(home)[["busy_during", "peak_memory_bytes"]].isna().all(axis=None)
 
 
-def test_sparsity_is_nominal_and_measured():
-    measurements.write(speed_record("a", sparsity=0.9, measured_sparsity=0.88))
-    assert measurements.frame()[["sparsity", "measured_sparsity"]].values.tolist() == [[0.9, 0.88]]
+def test_sparsity_is_nominal_and_measured(home):
+    measurements.write(home, speed_record("a", sparsity=0.9, measured_sparsity=0.88))
+    assert measurements.frame(home)[["sparsity", "measured_sparsity"]].values.tolist() == [[0.9, 0.88]]
 
 
-def test_what_is_not_finite_becomes_null():
-    measurements.write(speed_record("a", lines=[line(spread=math.inf)]))
-    assert measurements.read_all()[0]["lines"][0]["spread"] is None
-    assert math.isnan(measurements.frame()["spread"][0])
+def test_what_is_not_finite_becomes_null(home):
+    measurements.write(home, speed_record("a", lines=[line(spread=math.inf)]))
+    assert measurements.read_all(home)[0]["lines"][0]["spread"] is None
+    assert math.isnan(measurements.frame(home)["spread"][0])
 
 
 @pytest.mark.parametrize(
@@ -80,43 +80,43 @@ def test_what_is_not_finite_becomes_null():
         ("\udcff", "cannot be read"),
     ],
 )
-def test_a_damaged_file_is_left_out_with_a_word(content, said):
-    measurements.write(speed_record("good"))
-    (measurements.folder() / "bad.json").write_bytes(content.encode(errors="surrogateescape"))
-    assert [record["id"] for record in measurements.read_all()] == ["good"]
-    (words,) = measurements.damaged()
+def test_a_damaged_file_is_left_out_with_a_word(home, content, said):
+    measurements.write(home, speed_record("good"))
+    (measurements.folder(home) / "bad.json").write_bytes(content.encode(errors="surrogateescape"))
+    assert [record["id"] for record in measurements.read_all(home)] == ["good"]
+    (words,) = measurements.damaged(home)
     assert words.startswith("bad.json")
     assert said in words
 
 
-def test_what_is_no_measurement_is_not_written():
+def test_what_is_no_measurement_is_not_written(home):
     for wrong in (speed_record("../a"), {**speed_record("a"), "lines": None}, speed_record("a", mode=None)):
         with pytest.raises(InputError, match="Not a measurement"):
-            measurements.write(wrong)
-    assert not measurements.folder().exists()
+            measurements.write(home, wrong)
+    assert not measurements.folder(home).exists()
 
 
-def test_deleted_and_brought_back():
+def test_deleted_and_brought_back(home):
     record = speed_record("a")
-    measurements.write(record)
-    before = measurements.fingerprint()
-    measurements.delete("a")
-    assert measurements.read_all() == []
-    assert measurements.fingerprint() != before
-    measurements.restore("a")
-    assert measurements.read_all() == [record]
+    measurements.write(home, record)
+    before = measurements.fingerprint(home)
+    measurements.delete(home, "a")
+    assert measurements.read_all(home) == []
+    assert measurements.fingerprint(home) != before
+    measurements.restore(home, "a")
+    assert measurements.read_all(home) == [record]
     for name in ("b", "../a"):
         with pytest.raises(InputError):
-            measurements.delete(name)
+            measurements.delete(home, name)
         with pytest.raises(InputError):
-            measurements.restore(name)
+            measurements.restore(home, name)
 
 
-def test_names_differ():
+def test_names_differ(home):
     names = {measurements.new_id() for _ in range(20)}
     assert len(names) == 20
     for name in names:
-        measurements.write(speed_record(name))
+        measurements.write(home, speed_record(name))
 
 
 def test_no_torch_is_needed():

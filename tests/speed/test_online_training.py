@@ -33,7 +33,7 @@ class Means(engines.Compiled):
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(home, tmp_path_factory):
     """Three classes of coloured noise, JPEGs of different sizes."""
     generator = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("pictures")
@@ -43,7 +43,7 @@ def dataset(tmp_path_factory):
             values = generator.integers(0, 90, (44 + index, 60, 3), dtype=np.uint8)
             values[..., label] += 120
             Image.fromarray(values).save(root / f"class{label}" / f"{index}.jpg", quality=95)
-    return datasets.load(str(root))
+    return datasets.load(home, str(root))
 
 
 @pytest.fixture
@@ -210,8 +210,8 @@ def networks(monkeypatch):
     masks.apply(sparse, masks.top_k(sparse, 0.5))
     known = timing.prepare
 
-    def prepare(spec):
-        made = known(spec)
+    def prepare(home, spec):
+        made = known(home, spec)
         timing_only = spec.dataset != "digits"
         return timing.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
 

@@ -46,14 +46,14 @@ def workers() -> list[psutil.Process]:
 
 
 @pytest.fixture
-def sparse_backbone(tmp_path):
+def sparse_backbone(home, tmp_path):
     """A pruned network in the library."""
     torch.manual_seed(0)
     module = architectures.build("resnet20")
     masks.apply(module, masks.top_k(module, 0.8))
     state = {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
     torch.save(state, tmp_path / "net.pth")
-    return library.add(tmp_path / "net.pth", "pruned", method="Magnitude").name
+    return library.add(home, tmp_path / "net.pth", "pruned", method="Magnitude").name
 
 
 @pytest.fixture
@@ -144,10 +144,10 @@ def test_too_few_rounds_and_times_that_are_none_are_refused(dense, sparse):
         timing.ratio_of(dense, sparse)
 
 
-def test_a_real_measurement_is_kept_whole():
+def test_a_real_measurement_is_kept_whole(home):
     said = []
     record = run(spec(engines=tuple(HERE), batch_sizes=(1, 2)), said.append)
-    assert measurements.read_all() == [json.loads(json.dumps(record))]
+    assert measurements.read_all(home) == [json.loads(json.dumps(record))]
     assert [(line["engine"], line["batch_size"]) for line in record["lines"]] == [(e, b) for e in HERE for b in (1, 2)]
     for line in record["lines"]:
         dense, sparse = line["samples"]["dense"], line["samples"]["sparse"]
@@ -170,7 +170,7 @@ def test_a_real_measurement_is_kept_whole():
     assert record["measured_sparsity"] == pytest.approx(0.9, abs=0.01)  # the first convolution stays dense
     assert record["machine"]["processor"] and record["machine"]["versions"]["torch"] in torch.__version__
     assert record["spec"]["rounds"] == ROUNDS and record["product_version"]
-    assert len(measurements.frame()) == len(record["lines"])
+    assert len(measurements.frame(home)) == len(record["lines"])
     total = len(record["lines"]) * ROUNDS
     assert {event["total"] for event in said} == {total}
     done = [event["done"] for event in said]
@@ -187,8 +187,8 @@ def test_a_backbone_is_measured_against_a_dense_network_of_its_architecture(spar
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "erk"])
-def test_a_mask_for_timing_prunes_all_but_the_first_convolution(distribution):
-    pair = timing.prepare(spec(sparsity=0.8, distribution=distribution))
+def test_a_mask_for_timing_prunes_all_but_the_first_convolution(home, distribution):
+    pair = timing.prepare(home, spec(sparsity=0.8, distribution=distribution))
     zeros = {
         name: float((layer.weight == 0).float().mean())
         for name, layer in pair.sparse.named_modules()
@@ -202,15 +202,18 @@ def test_a_mask_for_timing_prunes_all_but_the_first_convolution(distribution):
     assert masks.sparsity(pair.dense).total == 0
 
 
-def test_a_mask_for_timing_takes_the_layer_densities_of_a_backbone(sparse_backbone):
+def test_a_mask_for_timing_takes_the_layer_densities_of_a_backbone(home, sparse_backbone):
     asked = spec(sparsity=0.0, densities_of=sparse_backbone)
-    pair = timing.prepare(asked)
-    made, taken = masks.sparsity(pair.sparse), masks.sparsity(timing.prepare(spec(backbone=sparse_backbone)).sparse)
+    pair = timing.prepare(home, asked)
+    made, taken = (
+        masks.sparsity(pair.sparse),
+        masks.sparsity(timing.prepare(home, spec(backbone=sparse_backbone)).sparse),
+    )
     assert made.layers == pytest.approx(taken.layers, abs=1e-9)
     assert (pair.description["timing_only"], pair.description["backbone"]) == (True, "")
     assert (pair.description["distribution"], pair.description["sparsity"]) == ("as in pruned", 0.8)
     with pytest.raises(InputError, match="only in one"):
-        timing.prepare(spec(architecture="resnet32", sparsity=0.0, densities_of=sparse_backbone))
+        timing.prepare(home, spec(architecture="resnet32", sparsity=0.0, densities_of=sparse_backbone))
     with pytest.raises(InputError, match="need an architecture instead"):
         spec(backbone=sparse_backbone, densities_of=sparse_backbone)
 
@@ -290,20 +293,20 @@ def test_both_networks_run_in_one_precision_and_in_bf16_only_where_it_is_exact_e
         assert (asked, line["precision"]) == (["bf16", "fp32", "fp32"], "fp32")
 
 
-def test_an_engine_that_is_missing_is_a_line_and_the_others_are_measured(no_deepsparse):
+def test_an_engine_that_is_missing_is_a_line_and_the_others_are_measured(home, no_deepsparse):
     record = run(spec(engines=("deepsparse", "onnxruntime"), batch_sizes=(1, 2)))
     assert record["problems"] == [no_deepsparse]
     assert [line["engine"] for line in record["lines"]] == ["onnxruntime"] * 2
     with pytest.raises(InputError, match=no_deepsparse):
         run(spec(engines=("deepsparse",)))
-    assert len(measurements.read_all()) == 1
+    assert len(measurements.read_all(home)) == 1
 
 
-def test_where_no_engine_is_named_the_one_that_is_missing_is_still_a_line(no_deepsparse, capsys):
+def test_where_no_engine_is_named_the_one_that_is_missing_is_still_a_line(home, no_deepsparse, capsys):
     words = "speedup --architecture resnet20 --sparsity 0.9 --batch-sizes 1 --rounds 3 --threads 1"
     assert cli.main([*words.split(), "--json"]) == 0
     assert no_deepsparse in capsys.readouterr().err
-    (record,) = measurements.read_all()
+    (record,) = measurements.read_all(home)
     assert record["problems"] == [no_deepsparse]
     assert [line["engine"] for line in record["lines"]] == ["onnxruntime", "torch"]
 
@@ -324,7 +327,7 @@ def test_an_engine_that_cannot_do_the_network_is_a_line(monkeypatch):
         run(spec())
 
 
-def test_an_engine_whose_output_differs_gives_no_figure(monkeypatch):
+def test_an_engine_whose_output_differs_gives_no_figure(home, monkeypatch):
     known = engines.compile
 
     def compile(name, *settings):
@@ -342,7 +345,7 @@ def test_an_engine_whose_output_differs_gives_no_figure(monkeypatch):
     assert "above 1e-03, so no figure was kept" in problem
     with pytest.raises(InputError, match="no figure was kept"):
         run(spec())
-    assert len(measurements.read_all()) == 1
+    assert len(measurements.read_all(home)) == 1
 
 
 @needs_deepsparse
@@ -397,14 +400,14 @@ def test_a_worker_killed_again_and_again_is_reported_and_the_other_engines_are_m
 
 
 @pytest.mark.parametrize("engine", HERE)
-def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(engine):
+def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(home, engine):
     def cancel(event):
         if event["done"] == 1:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         run(spec(engines=(engine,)), cancel)
-    assert workers() == [] and measurements.read_all() == []
+    assert workers() == [] and measurements.read_all(home) == []
 
 
 @pytest.mark.parametrize(
@@ -426,22 +429,22 @@ def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(engine)
         ({"backbone": "nothing"}, "Unknown backbone 'nothing'"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(fields, words):
+def test_what_cannot_be_measured_is_one_line(home, fields, words):
     with pytest.raises(InputError) as refusal:
         run(spec(**fields))
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
-    assert measurements.read_all() == []
+    assert measurements.read_all(home) == []
 
 
-def test_the_command_gives_its_figures(capsys):
+def test_the_command_gives_its_figures(home, capsys):
     words = (
         "speedup --architecture resnet20 --sparsity 0.9 --engines onnxruntime --batch-sizes 1,2 --rounds 3 --threads 1"
     )
     assert cli.main([*words.split(), "--json"]) == 0
     printed = capsys.readouterr()
     lines = json.loads(printed.out)
-    (record,) = measurements.read_all()
+    (record,) = measurements.read_all(home)
     assert [line["batch_size"] for line in lines] == [1, 2]
     for name in (
         *("engine", "batch_size", "threads", "sparsity", "milliseconds_per_image", "dense_milliseconds_per_image"),

@@ -32,7 +32,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def pictures(home, tmp_path):
     generator = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / "d" / name).mkdir(parents=True)
@@ -40,17 +40,17 @@ def pictures(tmp_path):
             size = (300 + 10 * index, 260, 3) if index % 2 else (256, 340, 3)
             values = generator.integers(0, 255, size, dtype=np.uint8)
             Image.fromarray(values).save(tmp_path / "d" / name / f"{index}.png")
-    return datasets.load(str(tmp_path / "d"))
+    return datasets.load(home, str(tmp_path / "d"))
 
 
 @pytest.fixture
-def backbone(weights):
-    return backbones.load(f"resnet18:{weights[1]}")
+def backbone(home, weights):
+    return backbones.load(home, f"resnet18:{weights[1]}")
 
 
-def test_features_are_torchvisions_own(weights, backbone, pictures):
+def test_features_are_torchvisions_own(home, weights, backbone, pictures):
     network, _ = weights
-    extracted = features.extract(backbone, pictures)
+    extracted = features.extract(home, backbone, pictures)
     body = torch.nn.Sequential(*list(network.children())[:-1], torch.nn.Flatten())
     # resize on PIL pictures, as the study's own pipeline does
     steps = v2.Compose(
@@ -91,26 +91,26 @@ def test_a_strip_is_prepared_in_little_memory():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
-def test_the_second_time_they_come_from_the_cache(backbone, pictures):
-    first = features.extract(backbone, pictures)
-    again = features.extract(backbone, pictures)
+def test_the_second_time_they_come_from_the_cache(home, backbone, pictures):
+    first = features.extract(home, backbone, pictures)
+    again = features.extract(home, backbone, pictures)
     assert (first.cached, again.cached) == (False, True)
     np.testing.assert_array_equal(first.train, again.train)
     assert isinstance(again.train, np.memmap)
 
 
 def test_damage_is_noticed_and_made_good(backbone, pictures, home):
-    first = np.array(features.extract(backbone, pictures).train)
+    first = np.array(features.extract(home, backbone, pictures).train)
     (file,) = (home / "features").glob("*/train.npy")
     data = bytearray(file.read_bytes())
     data[-3] ^= 1
     file.write_bytes(data)
-    again = features.extract(backbone, pictures)
+    again = features.extract(home, backbone, pictures)
     assert not again.cached
     assert "damaged" in again.notes[0]
     np.testing.assert_array_equal(again.train, first)
     file.with_name("manifest.json").unlink()
-    assert not features.extract(backbone, pictures).cached
+    assert not features.extract(home, backbone, pictures).cached
 
 
 def test_an_interruption_costs_only_the_part_under_way(backbone, pictures, monkeypatch, home):
@@ -123,14 +123,14 @@ def test_an_interruption_costs_only_the_part_under_way(backbone, pictures, monke
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        features.extract(backbone, pictures, on_progress=stop)
+        features.extract(home, backbone, pictures, on_progress=stop)
     assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
     resumed = []
-    whole = features.extract(backbone, pictures, on_progress=lambda count, total, pace: resumed.append(count))
+    whole = features.extract(home, backbone, pictures, on_progress=lambda count, total, pace: resumed.append(count))
     assert resumed[0] > 4
     assert not list((home / "features").glob(".*"))
     monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
-    np.testing.assert_allclose(whole.train, features.extract(backbone, pictures).train, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole.train, features.extract(home, backbone, pictures).train, rtol=1e-5, atol=1e-6)
 
 
 def probe_job(weights, pictures_folder):
@@ -138,17 +138,17 @@ def probe_job(weights, pictures_folder):
     return Job("probe", ProbeSpec(f"resnet18:{weights[1]}", str(pictures_folder), settings=settings, engine="torch"))
 
 
-def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(weights, pictures, tmp_path, monkeypatch):
+def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(home, weights, pictures, tmp_path, monkeypatch):
     """All parts were there, so that nothing was left to extract; the time they took was known all the same."""
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
         patched.setattr(features, "atomic_folder", killed)
-        running.run_probe(probe_job(weights, tmp_path / "d"), lambda event: None)
-    given = running.run_probe(probe_job(weights, tmp_path / "d"), lambda event: None)
-    result = Records().read(given["runs"][0]).result
+        running.run_probe(home, probe_job(weights, tmp_path / "d"), lambda event: None)
+    given = running.run_probe(home, probe_job(weights, tmp_path / "d"), lambda event: None)
+    result = Records(home).read(given["runs"][0]).result
     assert result["images_per_second"] == pytest.approx(12 / result["seconds_features"])
     assert result["seconds_features"] > 0.01
     assert result["products"] == "fp32"
-    known = durations.recall(probe_job(weights, tmp_path / "d").spec)
+    known = durations.recall(home, probe_job(weights, tmp_path / "d").spec)
     assert known.seconds_per_picture == pytest.approx(1 / result["images_per_second"])
 
 
@@ -156,37 +156,37 @@ def killed(*_):
     raise RuntimeError("killed")
 
 
-def test_a_result_is_written_before_the_estimate(weights, pictures, tmp_path, monkeypatch):
+def test_a_result_is_written_before_the_estimate(home, weights, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(durations, "remember", killed)
     with pytest.raises(RuntimeError, match="killed"):
-        running.run_probe(probe_job(weights, tmp_path / "d"), lambda event: None)
-    assert len(Records().ids()) == 1
+        running.run_probe(home, probe_job(weights, tmp_path / "d"), lambda event: None)
+    assert len(Records(home).ids()) == 1
 
 
-def test_reduced_precision_is_kept_apart(backbone, pictures):
-    full = features.extract(backbone, pictures)
-    reduced = features.extract(backbone, pictures, precision="bf16")
+def test_reduced_precision_is_kept_apart(home, backbone, pictures):
+    full = features.extract(home, backbone, pictures)
+    reduced = features.extract(home, backbone, pictures, precision="bf16")
     assert not reduced.cached
     assert not np.array_equal(full.train, reduced.train)
     assert np.abs(reduced.train - full.train).max() < 0.05 * np.abs(full.train).max()
     with pytest.raises(InputError, match="Unknown precision"):
-        features.extract(backbone, pictures, precision="int4")
+        features.extract(home, backbone, pictures, precision="int4")
 
 
-def test_other_engines_give_the_same_features_and_are_named(backbone, pictures):
-    by_torch = features.extract(backbone, pictures)
-    by_other = features.extract(backbone, pictures, engine="onnxruntime")
+def test_other_engines_give_the_same_features_and_are_named(home, backbone, pictures):
+    by_torch = features.extract(home, backbone, pictures)
+    by_other = features.extract(home, backbone, pictures, engine="onnxruntime")
     assert not by_other.cached
     np.testing.assert_allclose(by_other.train, by_torch.train, atol=1e-3 * np.abs(by_torch.train).max())
     assert (by_torch.engine, by_torch.engine_version) == ("torch", torch.__version__)
     assert (by_other.engine, by_other.engine_version) == ("onnxruntime", version("onnxruntime"))
-    assert features.extract(backbone, pictures, engine="onnxruntime").cached
+    assert features.extract(home, backbone, pictures, engine="onnxruntime").cached
 
 
 def test_an_engine_that_is_not_exact_computes_nothing(backbone, pictures, monkeypatch, home):
     monkeypatch.setattr(engines, "check", lambda *_: 0.5)
     with pytest.raises(InputError, match="ONNX Runtime differs from PyTorch's in fp32"):
-        features.extract(backbone, pictures, engine="onnxruntime")
+        features.extract(home, backbone, pictures, engine="onnxruntime")
     assert not list((home / "features").glob("*"))
 
 
@@ -196,7 +196,7 @@ def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(ba
     spec = ProbeSpec("resnet18", "pictures")
 
     def engine(spec):
-        return running.extract(backbone, pictures, spec, lambda event: None).engine
+        return running.extract(home, backbone, pictures, spec, lambda event: None).engine
 
     assert engine(dataclasses.replace(spec, engine="torch")) == "torch"
     assert engine(spec) == "torch"
@@ -210,31 +210,31 @@ def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(ba
 def test_features_that_are_not_finite_are_refused(backbone, pictures, home):
     backbone.module.layer4[1].bn2.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="NaN or infinite features"):
-        features.extract(backbone, pictures)
+        features.extract(home, backbone, pictures)
     assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
 
 
-def test_a_full_disk_is_one_line(backbone, pictures, monkeypatch):
+def test_a_full_disk_is_one_line(home, backbone, pictures, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(InputError, match="Not enough disk space"):
-        features.extract(backbone, pictures)
+        features.extract(home, backbone, pictures)
 
 
 @pytest.mark.parametrize("percent", [30, 50, 70])
-def test_magnitude_copies_have_the_sparsity_in_their_name(percent):
-    dense = backbones.load("efficientnet_lite0")
-    pruned = backbones.load(f"efficientnet_lite0_magnitude_{percent}")
+def test_magnitude_copies_have_the_sparsity_in_their_name(home, percent):
+    dense = backbones.load(home, "efficientnet_lite0")
+    pruned = backbones.load(home, f"efficientnet_lite0_magnitude_{percent}")
     assert pruned.sparsity == pytest.approx(percent / 100, abs=1e-6)
     assert dense.sparsity < 0.01
     assert pruned.hash != dense.hash
     assert pruned.dimensions == 1280
 
 
-def test_the_offline_backbone_knows_real_pictures():
+def test_the_offline_backbone_knows_real_pictures(home):
     """Real weights tell the two pictures that scikit-learn ships from each other's flipped copies."""
     from sklearn.datasets import load_sample_images
 
-    backbone = backbones.load("efficientnet_lite0")
+    backbone = backbones.load(home, "efficientnet_lite0")
     shown = [Image.fromarray(picture) for picture in load_sample_images().images]
     shown += [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in shown]
     batch = np.stack([features.prepare(picture, backbone.transform) for picture in shown])
@@ -245,17 +245,17 @@ def test_the_offline_backbone_knows_real_pictures():
     assert likeness[1, 3] > 0.8 > likeness[1, 2]
 
 
-def test_weight_files_that_do_not_fit_are_refused(weights, tmp_path):
+def test_weight_files_that_do_not_fit_are_refused(home, weights, tmp_path):
     _, file = weights
     with pytest.raises(InputError, match=r"do not fit ResNet34: \d+ missing"):
-        backbones.load(f"resnet34:{file}")
+        backbones.load(home, f"resnet34:{file}")
     with pytest.raises(InputError, match="no weight file at"):
-        backbones.load("resnet18:/nowhere.pth")
+        backbones.load(home, "resnet18:/nowhere.pth")
     (tmp_path / "junk.pth").write_bytes(b"junk")
     with pytest.raises(InputError, match="read safely"):
-        backbones.load(f"resnet18:{tmp_path / 'junk.pth'}")
+        backbones.load(home, f"resnet18:{tmp_path / 'junk.pth'}")
     with pytest.raises(InputError, match="Did you mean efficientnet_lite0"):
-        backbones.load("eficientnet_lite0")
+        backbones.load(home, "eficientnet_lite0")
 
 
 def put(state, file, *, sparsity=0.0):
@@ -275,9 +275,9 @@ def test_a_pruned_file_does_not_pass_for_the_dense_baseline(weights, home):
     with pytest.raises(
         InputError, match=r"Expected dense weights at .*resnet18.pth, .* 90 % sparse. .*import it in the Library"
     ):
-        backbones.load("resnet18")
+        backbones.load(home, "resnet18")
     put(state, file, sparsity=0.03)
-    assert backbones.load("resnet18").sparsity == pytest.approx(0.03, abs=1e-4)
+    assert backbones.load(home, "resnet18").sparsity == pytest.approx(0.03, abs=1e-4)
 
 
 def test_a_replaced_weight_file_is_loaded_anew(weights, home):
@@ -285,18 +285,18 @@ def test_a_replaced_weight_file_is_loaded_anew(weights, home):
     file = home / "backbones" / "resnet18.pth"
     put(state, file)
     names = ("resnet18", f"resnet18:{file}")
-    before = [running.load_backbone(name) for name in names]
-    assert [running.load_backbone(name) for name in names] == before
+    before = [running.load_backbone(home, name) for name in names]
+    assert [running.load_backbone(home, name) for name in names] == before
     state["conv1.weight"] += 1
     put(state, file)
-    after = [running.load_backbone(name) for name in names]
+    after = [running.load_backbone(home, name) for name in names]
     assert all(new.hash != old.hash for new, old in zip(after, before, strict=True))
 
 
-def test_no_network_gives_no_random_network(monkeypatch):
+def test_no_network_gives_no_random_network(home, monkeypatch):
     enum = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
     monkeypatch.setattr(enum.value, "url", "http://127.0.0.1:9/resnet18-00000000.pth", raising=False) if not hasattr(
         enum.value, "__dataclass_fields__"
     ) else object.__setattr__(enum.value, "url", "http://127.0.0.1:9/resnet18-00000000.pth")
     with pytest.raises(InputError, match="Could not download the weights of ResNet18"):
-        backbones.load("resnet18")
+        backbones.load(home, "resnet18")

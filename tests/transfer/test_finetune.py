@@ -56,8 +56,8 @@ def make_pictures(root, classes: int = 3, count: int = 10) -> str:
 
 
 @pytest.fixture
-def dataset(tmp_path):
-    return datasets.load(make_pictures(tmp_path / "p"))
+def dataset(home, tmp_path):
+    return datasets.load(home, make_pictures(tmp_path / "p"))
 
 
 def spec(**options) -> FinetuneSpec:

@@ -264,31 +264,31 @@ def test_an_estimate_counts_features_epochs_seeds_and_rates_to_choose_from():
     assert known.seconds(full, 2, features_cached=True) == pytest.approx(10)
 
 
-def test_estimates_of_other_batch_sizes_and_precisions_are_kept_apart():
+def test_estimates_of_other_batch_sizes_and_precisions_are_kept_apart(home):
     extracted = SimpleNamespace(train_labels=range(8), test_labels=range(2), images_per_second=4.0)
     spec, small = (ProbeSpec("b", "d", settings=Hyperparameters(batch_size=size)) for size in (64, 1))
-    durations.remember(spec, extracted, 0.1)
-    assert durations.recall(small) is None
-    durations.remember(small, extracted, 5.0)
-    assert durations.recall(spec) == durations.Estimate(10, 0.25, 0.1)
-    assert durations.recall(small) == durations.Estimate(10, 0.25, 5.0)
-    assert durations.recall(dataclasses.replace(spec, precision="bf16")) is None
-    assert durations.recall(dataclasses.replace(spec, sweep_lr=(0.1,))) == durations.recall(spec)
+    durations.remember(home, spec, extracted, 0.1)
+    assert durations.recall(home, small) is None
+    durations.remember(home, small, extracted, 5.0)
+    assert durations.recall(home, spec) == durations.Estimate(10, 0.25, 0.1)
+    assert durations.recall(home, small) == durations.Estimate(10, 0.25, 5.0)
+    assert durations.recall(home, dataclasses.replace(spec, precision="bf16")) is None
+    assert durations.recall(home, dataclasses.replace(spec, sweep_lr=(0.1,))) == durations.recall(home, spec)
 
 
-def test_what_was_measured_stands_for_the_automatic_precision():
+def test_what_was_measured_stands_for_the_automatic_precision(home):
     dataset = SimpleNamespace(train=SimpleNamespace(labels=range(8)), test=SimpleNamespace(labels=range(2)))
     asked = FinetuneSpec("b", "d")
     for precision, seconds in (("fp32", 3.0), ("bf16", 1.0)):
-        assert durations.recall(dataclasses.replace(asked, precision=precision)) is None
-        durations.remember_finetune(dataclasses.replace(asked, precision=precision), dataset, seconds)
-        assert durations.recall(asked).seconds_per_epoch == seconds
+        assert durations.recall(home, dataclasses.replace(asked, precision=precision)) is None
+        durations.remember_finetune(home, dataclasses.replace(asked, precision=precision), dataset, seconds)
+        assert durations.recall(home, asked).seconds_per_epoch == seconds
 
 
-def test_features_without_a_pace_leave_no_estimate():
+def test_features_without_a_pace_leave_no_estimate(home):
     extracted = SimpleNamespace(train_labels=range(8), test_labels=range(2), images_per_second=0.0)
-    durations.remember(ProbeSpec("b", "d"), extracted, 0.1)
-    assert durations.recall(ProbeSpec("b", "d")) is None
+    durations.remember(home, ProbeSpec("b", "d"), extracted, 0.1)
+    assert durations.recall(home, ProbeSpec("b", "d")) is None
 
 
 def test_refusals_are_one_line():

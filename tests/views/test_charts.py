@@ -22,7 +22,7 @@ TODAY = date(2030, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def results(home, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     from sparse_core.results.records import Records
 
     return Store(Records(tmp_path_factory.mktemp("home"))).results()

@@ -19,20 +19,21 @@ def backbone(measurement: str = "a", **fields) -> dict:
     return speed_record(measurement, **{**named, **kept, **fields})
 
 
-def table(*records: dict) -> pd.DataFrame:
-    return speed_tables.table(records, {"net": "My net"})
+def table(home, *records: dict) -> pd.DataFrame:
+    return speed_tables.table(home, records, {"net": "My net"})
 
 
-def runs() -> pd.DataFrame:
+def runs(home) -> pd.DataFrame:
     """Two dense runs of 90 and 80 %, two sparse ones of 70 and 76 %."""
     for seed in (0, 1):
-        Records().write(record(seed=seed, best=0.9 - 0.1 * seed))
-        Records().write(record(sparsity=0.5, seed=seed, best=0.7 + 0.06 * seed))
-    return Store().results(source="measured")
+        Records(home).write(record(seed=seed, best=0.9 - 0.1 * seed))
+        Records(home).write(record(sparsity=0.5, seed=seed, best=0.7 + 0.06 * seed))
+    return Store(Records(home)).results(source="measured")
 
 
-def test_networks_and_engines_in_words():
+def test_networks_and_engines_in_words(home):
     rows = table(
+        home,
         speed_record(lines=[line(), line(engine="torch", precision="bf16")]),
         speed_record("b", distribution="erk"),
         backbone("c"),
@@ -62,18 +63,19 @@ def test_networks_and_engines_in_words():
         ),
     ],
 )
-def test_a_line_in_words(fields, said):
-    (row,) = table(backbone(lines=[line(**fields)])).itertuples()
+def test_a_line_in_words(home, fields, said):
+    (row,) = table(home, backbone(lines=[line(**fields)])).itertuples()
     assert speed_tables.in_words(row) == said
 
 
-def test_online_training_names_its_dataset():
-    (row,) = table(backbone(mode="training", lines=[training_line()])).itertuples()
+def test_online_training_names_its_dataset(home):
+    (row,) = table(home, backbone(mode="training", lines=[training_line()])).itertuples()
     assert speed_tables.where(row) == "training online on Digits in DeepSparse at batch 64"
 
 
-def test_the_newest_counts_but_other_ways_stay():
+def test_the_newest_counts_but_other_ways_stay(home):
     rows = table(
+        home,
         speed_record("a", lines=[line(ratio=2.0), line(ratio=1.0, threads=1), line(ratio=1.5, batch_size=1)]),
         speed_record("b", created_at="2026-02-01", lines=[line(ratio=3.0)]),
         speed_record(
@@ -83,8 +85,9 @@ def test_the_newest_counts_but_other_ways_stay():
     assert speed_tables.latest(rows)["ratio"].tolist() == [1.0, 1.5, 3.0, 9.0]
 
 
-def test_speedup_by_sparsity_as_in_table_5():
+def test_speedup_by_sparsity_as_in_table_5(home):
     rows = table(
+        home,
         speed_record("a", sparsity=0.8, lines=[line(ratio=2.0)]),
         speed_record("b", lines=[line(ratio=3.0), line(engine="torch", ratio=1.0, reliable=False)]),
     )
@@ -108,28 +111,34 @@ def test_speedup_by_sparsity_as_in_table_5():
     ]
 
 
-def test_training_speed_joins_linear_transfer_of_the_same_backbone_and_task():
-    rows = table(backbone("a", mode="training", lines=[training_line()]))
-    (compared,) = speed_tables.against_accuracy(rows, runs()).to_dict("records")
+def test_training_speed_joins_linear_transfer_of_the_same_backbone_and_task(home):
+    rows = table(home, backbone("a", mode="training", lines=[training_line()]))
+    (compared,) = speed_tables.against_accuracy(rows, runs(home)).to_dict("records")
     assert compared["accuracy_mean"] == pytest.approx(0.73)
     assert compared["difference"] == pytest.approx(0.73 - 0.85)
     assert compared["accuracy_std"] == pytest.approx(0.06 / 2**0.5)
     for wrong in ({"backbone_hash": "another"}, {"spec": {"dataset": "cifar10"}}):
-        rows = table(backbone("a", mode="training", lines=[training_line()], **wrong))
-        assert speed_tables.against_accuracy(rows, Store().results(source="measured"))["difference"].isna().all()
+        rows = table(home, backbone("a", mode="training", lines=[training_line()], **wrong))
+        assert (
+            speed_tables.against_accuracy(rows, Store(Records(home)).results(source="measured"))["difference"]
+            .isna()
+            .all()
+        )
 
 
-def test_timing_only_is_left_out_wherever_there_is_accuracy():
+def test_timing_only_is_left_out_wherever_there_is_accuracy(home):
     rows = table(
-        backbone("a", mode="training", timing_only=True, lines=[training_line()]), backbone("b", timing_only=True)
+        home, backbone("a", mode="training", timing_only=True, lines=[training_line()]), backbone("b", timing_only=True)
     )
-    assert speed_tables.against_accuracy(rows[:1], runs()).empty
-    assert speed_tables.speed_and_accuracy(rows[1:], Store().results(source="measured")).empty
+    assert speed_tables.against_accuracy(rows[:1], runs(home)).empty
+    assert speed_tables.speed_and_accuracy(rows[1:], Store(Records(home)).results(source="measured")).empty
 
 
-def test_speed_and_accuracy_takes_the_fastest_engine_and_the_dense_times():
-    rows = table(backbone(lines=[line(milliseconds=4.0, ratio=3.0), line(engine="torch", milliseconds=8.0, ratio=1.0)]))
-    found = speed_tables.speed_and_accuracy(rows, runs()).set_index("method")
+def test_speed_and_accuracy_takes_the_fastest_engine_and_the_dense_times(home):
+    rows = table(
+        home, backbone(lines=[line(milliseconds=4.0, ratio=3.0), line(engine="torch", milliseconds=8.0, ratio=1.0)])
+    )
+    found = speed_tables.speed_and_accuracy(rows, runs(home)).set_index("method")
     # DeepSparse: 4 ms sparse, 12 ms dense; PyTorch: 8 and 8, so dense is fastest there.
     assert found["milliseconds_per_image"].to_dict() == {"Dense": 8.0, "Magnitude": 4.0}
     assert found["engine_words"].to_dict() == {"Dense": "PyTorch", "Magnitude": "DeepSparse"}
@@ -138,15 +147,15 @@ def test_speed_and_accuracy_takes_the_fastest_engine_and_the_dense_times():
     assert found["front"].all()
 
 
-def test_a_slower_and_less_accurate_backbone_is_off_the_front():
-    rows = table(backbone(lines=[line(milliseconds=4.0, ratio=0.5)]))
-    found = speed_tables.speed_and_accuracy(rows, runs()).set_index("method")
+def test_a_slower_and_less_accurate_backbone_is_off_the_front(home):
+    rows = table(home, backbone(lines=[line(milliseconds=4.0, ratio=0.5)]))
+    found = speed_tables.speed_and_accuracy(rows, runs(home)).set_index("method")
     assert found["front"].to_dict() == {"Dense": True, "Magnitude": False}
 
 
-def test_quartiles_of_time_become_those_of_speed():
-    rows = table(backbone(lines=[line(milliseconds=4.0, quartiles=[2.0, 5.0])]))
-    found = speed_tables.speed_and_accuracy(rows, runs())
+def test_quartiles_of_time_become_those_of_speed(home):
+    rows = table(home, backbone(lines=[line(milliseconds=4.0, quartiles=[2.0, 5.0])]))
+    found = speed_tables.speed_and_accuracy(rows, runs(home))
     (sparse,) = [
         trace
         for trace in speed_charts.accuracy_against_speed(found, "images_per_second").data
@@ -155,42 +164,43 @@ def test_quartiles_of_time_become_those_of_speed():
     assert (sparse.x[0], sparse.error_x.array[0], sparse.error_x.arrayminus[0]) == (250.0, 250.0, 50.0)
 
 
-def test_no_gain_is_written_once_where_places_are_close():
+def test_no_gain_is_written_once_where_places_are_close(home):
     rows = table(
+        home,
         *[speed_record(str(level), sparsity=level, lines=[line(ratio=1.0)]) for level in (0.5, 0.9, 0.92)],
     )
     drawn = speed_charts.speedup(rows, "sparsity")
     assert [note.x for note in drawn.layout.annotations if note.text == "no gain here"] == [50.0, 90.0]
 
 
-def test_engines_stand_in_one_order_and_an_unknown_one_last():
+def test_engines_stand_in_one_order_and_an_unknown_one_last(home):
     names = ("another", "torch", "deepsparse")
-    drawn = speed_charts.speedup(table(speed_record(lines=[line(engine=name) for name in names])), "sparsity")
+    drawn = speed_charts.speedup(table(home, speed_record(lines=[line(engine=name) for name in names])), "sparsity")
     assert [trace.name.split(",")[0] for trace in drawn.data] == ["DeepSparse", "PyTorch", "another"]
 
 
-def test_about_how_long():
+def test_about_how_long(home):
     spec = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=("deepsparse",), batch_sizes=(1, 64), rounds=8)
-    rows = table(speed_record(lines=[line(milliseconds=4.0, ratio=3.0, seconds_to_compile=5.0)]))
+    rows = table(home, speed_record(lines=[line(milliseconds=4.0, ratio=3.0, seconds_to_compile=5.0)]))
     # Two sizes compiled twice, 20 s; 10 rounds of 64 pictures at 16 ms, and of one, which is repeated for 0.1 s.
     assert speed_tables.about_seconds(spec, "resnet50", rows) == pytest.approx(20 + 10 * (1.024 + 0.1))
     assert speed_tables.about_seconds(spec, "resnet18", rows) is None
     spec = SpeedupSpec(backbone="net", mode="training", dataset="digits", engines=("deepsparse",), epochs=2)
-    rows = table(backbone(mode="training", lines=[training_line()]))
+    rows = table(home, backbone(mode="training", lines=[training_line()]))
     assert speed_tables.about_seconds(spec, "efficientnet_lite0", rows) == pytest.approx(2 * (40 + 100))
 
 
-def test_a_record_without_machine_or_versions_is_still_told():
+def test_a_record_without_machine_or_versions_is_still_told(home):
     bare = speed_record(machine=None, load_before=None, load_after=None)
     del bare["lines"][0]["busy_during"]
     assert speed_tables.made_on(bare) == "Unknown processor (unknown instruction sets); DeepSparse 1.8.0."
-    assert table(bare)["machine"].tolist() == ["Unknown processor"]
+    assert table(home, bare)["machine"].tolist() == ["Unknown processor"]
 
 
-def test_work_meanwhile_is_told_and_doubted():
+def test_work_meanwhile_is_told_and_doubted(home):
     given = speed_record(lines=[line(busy_during=0.4), line(engine="torch", busy_during=0.2), line(busy_during=None)])
     assert speed_tables.made_on(given).endswith("Other work took up to 40 % of the cores' time meanwhile.")
-    assert speed_tables.doubts(table(given)) == [
+    assert speed_tables.doubts(table(home, given)) == [
         "Other work took 40 % of the cores' time meanwhile in DeepSparse at batch 64."
     ]
 
