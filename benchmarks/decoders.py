@@ -1,6 +1,6 @@
 """What decoding a JPEG for training takes, by the ways there are: decode, random resized crop to 224 pixels, flip.
 
-    python -m benchmarks.decoders [--pictures FOLDER] [--count 256] [--rounds 7]
+    python -m benchmarks.decoders [--images FOLDER] [--count 256] [--rounds 7]
 
 The ways: Pillow alone; Pillow with ``draft``, which decodes at a half or less where the crop allows it; torchvision's
 decode_jpeg with its v2 transforms; and the product's own, Pillow with ``draft`` and then torch's resizing. Each on one thread
@@ -26,9 +26,9 @@ from PIL import Image
 from torchvision import io as torchvision_io
 from torchvision.transforms import v2
 
-from benchmarks.online_training import made_pictures
+from benchmarks.online_training import made_images
 from sparse_core.datasets.datasets import Split
-from sparse_core.datasets.loading import Pictures, random_crop
+from sparse_core.datasets.loading import Images, random_crop
 from sparse_core.datasets.transforms import IMAGENET
 from sparse_core.engines.machine import load, machine
 
@@ -39,13 +39,13 @@ Way = Callable[[bytes, int, int], object]  # a file's content, its row and the r
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--pictures")
+    options.add_argument("--images")
     options.add_argument("--count", type=int, default=256)
     options.add_argument("--rounds", type=int, default=7)
     given = options.parse_args()
     before, cores = load(), os.cpu_count() or 1
-    files = contents(given.pictures, given.count)
-    made = Pictures(Split(np.zeros(len(files)), lambda row: Image.open(io.BytesIO(files[row]))), IMAGENET, stream=True)
+    files = contents(given.images, given.count)
+    made = Images(Split(np.zeros(len(files)), lambda row: Image.open(io.BytesIO(files[row]))), IMAGENET, stream=True)
     ways: dict[str, Way] = {
         "pillow": pillow,
         "pillow_draft": pillow_draft,
@@ -69,12 +69,12 @@ def main() -> None:
                     for name in ways
                 },
                 "gain_of_threads": {name: round(milliseconds[name, 1] / milliseconds[name, cores], 2) for name in ways},
-                "milliseconds_per_picture": {
+                "milliseconds_per_image": {
                     f"{name}, {threads} thread{'s' * (threads > 1)}": round(value, 2)
                     for (name, threads), value in milliseconds.items()
                 },
-                "pictures": "given" if given.pictures else "made",
-                "picture_count": len(files),
+                "images": "given" if given.images else "made",
+                "image_count": len(files),
                 "rounds": given.rounds,
                 "load_before": round(before, 2),
                 "machine": machine(),
@@ -86,7 +86,7 @@ def main() -> None:
 def contents(folder: str | None, count: int) -> list[bytes]:
     """The content of up to ``count`` JPEGs in a folder and those below it, or of made ones, spread over them all."""
     with tempfile.TemporaryDirectory() as temporary:
-        files = sorted(Path(folder or made_pictures(Path(temporary))).rglob("*.jp*g"))
+        files = sorted(Path(folder or made_images(Path(temporary))).rglob("*.jp*g"))
         return [file.read_bytes() for file in files[:: max(1, len(files) // count)][:count]]
 
 
@@ -106,10 +106,10 @@ def pillow(content: bytes, row: int, round_: int, *, draft: bool = False) -> np.
     if draft:
         scale = max(1, min(width, height) // SIDE)
         opened.draft("RGB", (size[0] // scale, size[1] // scale))
-    picture = opened.convert("RGB")
-    across, down = picture.width / size[0], picture.height / size[1]
+    image = opened.convert("RGB")
+    across, down = image.width / size[0], image.height / size[1]
     box = (left * across, top * down, (left + width) * across, (top + height) * down)
-    made = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+    made = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
     return made[:, ::-1] if generator.random() < 0.5 else made
 
 

@@ -22,7 +22,7 @@ from sparse_core.engines import engines
 from sparse_core.engines.machine import load, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import default_home
-from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import timing
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         for share in (90, 95)
     }
     side, dense = made[90].transform.crop, made[90].dense
-    pictures = np.random.default_rng(0).standard_normal((given.batch_size, 3, side, side), dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((given.batch_size, 3, side, side), dtype=np.float32)
     with ExitStack() as stack:
 
         def compiled(engine: str, module: object, precision: str = "fp32") -> engines.Compiled:
@@ -65,7 +65,7 @@ def main() -> None:
         for _ in range(given.rounds):
             for name, network in networks.items():
                 started = time.perf_counter()
-                network.run(pictures)
+                network.run(images)
                 samples[name].append(1000 * (time.perf_counter() - started) / given.batch_size)
     milliseconds = {name: float(np.median(values)) for name, values in samples.items()}
     best = min((name for name in milliseconds if name.startswith("dense")), key=lambda name: milliseconds[name])

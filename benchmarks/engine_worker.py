@@ -2,7 +2,7 @@
 
     python -m benchmarks.engine_worker [--batch-size 64] [--rounds 20]
 
-ResNet50 at 90 %, 224 pixels, all cores: the pictures' way into the shared memory, the command, and the features' way back. In
+ResNet50 at 90 %, 224 pixels, all cores: the images' way into the shared memory, the command, and the features' way back. In
 each round the worker and a process that calls DeepSparse on an array of its own run one batch, in turn. The ratio is the
 median over rounds of worker over direct call. Expected: at most 1.05. Prints one JSON line.
 """
@@ -22,7 +22,7 @@ from sparse_core.engines import deepsparse_client, engines
 from sparse_core.engines.machine import load, machine
 from sparse_core.networks import onnx_export
 from sparse_core.paths import default_home
-from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import timing
 
 # Answers each line on stdin with the seconds that the engine took for one batch, as any program would call it.
@@ -30,12 +30,12 @@ DIRECT = """
 import sys, time
 import deepsparse, numpy as np
 shape = tuple(map(int, sys.argv[2].split(",")))
-pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
 engine = deepsparse.Engine(sys.argv[1], batch_size=shape[0])
-engine.run([pictures])
+engine.run([images])
 for _ in sys.stdin:
     started = time.perf_counter()
-    engine.run([pictures])
+    engine.run([images])
     print("seconds", time.perf_counter() - started, flush=True)
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
     before = load()
     pair = timing.prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=0.9))
     shape = (given.batch_size, 3, pair.transform.crop, pair.transform.crop)
-    pictures = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     seconds: dict[str, list[float]] = {"worker": [], "direct": []}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -63,10 +63,10 @@ def main() -> None:
         onnx_export.backbone(pair.sparse, shape[-1], onnx, given.batch_size)
         with direct_process(onnx, shape) as direct:
             direct_seconds(direct)
-            compiled.run(pictures)
+            compiled.run(images)
             for _ in range(given.rounds):
                 started = time.perf_counter()
-                compiled.run(pictures)
+                compiled.run(images)
                 seconds["worker"].append(time.perf_counter() - started)
                 seconds["direct"].append(direct_seconds(direct))
             direct.kill()

@@ -1,10 +1,10 @@
 """Whether feature extraction keeps the machine busy: end to end against decoding and the backbone, each alone.
 
-    python -m benchmarks.feature_speed [--backbone NAME] [--dataset FOLDER] [--pictures 256] [--rounds 3]
+    python -m benchmarks.feature_speed [--backbone NAME] [--dataset FOLDER] [--images 256] [--rounds 3]
 
-Decoding and resizing alone gives a pictures a second, the backbone alone b, each with all cores. Nothing can be faster than
+Decoding and resizing alone gives an images a second, the backbone alone b, each with all cores. Nothing can be faster than
 1 / (1/a + 1/b) where both need the same cores; the ratio is the end-to-end pace over that. The three take turns; the ratio is
-the median over rounds. Without ``--dataset`` the pictures are made: JPEGs of 500 × 375 pixels. Prints one JSON line.
+the median over rounds. Without ``--dataset`` the images are made: JPEGs of 500 × 375 pixels. Prints one JSON line.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from sparse_core.paths import default_home
 from sparse_core.transfer import features
 
 
-def made_pictures(count: int) -> Split:
+def made_images(count: int) -> Split:
     """JPEGs with detail at every scale, as photographs have it."""
     generator = np.random.default_rng(0)
 
@@ -46,12 +46,12 @@ def made_pictures(count: int) -> Split:
         Image.fromarray(np.mean(enlarged, axis=0).astype(np.uint8)).save(stream, "JPEG", quality=90)
         return stream.getvalue()
 
-    pictures = [made() for _ in range(count)]
-    return Split(np.zeros(count, dtype=np.int64), lambda row: Image.open(io.BytesIO(pictures[row])))
+    images = [made() for _ in range(count)]
+    return Split(np.zeros(count, dtype=np.int64), lambda row: Image.open(io.BytesIO(images[row])))
 
 
 def pace(count: int, work: Callable[[], object]) -> float:
-    """Pictures a second."""
+    """Images a second."""
     started = time.perf_counter()
     work()
     return count / (time.perf_counter() - started)
@@ -66,15 +66,15 @@ def decode_alone(backbone: Backbone, split: Split, rows: list[int]) -> None:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--backbone", default="efficientnet_lite0")
-    options.add_argument("--dataset", help="a name, a folder or a Parquet file; made pictures by default")
-    options.add_argument("--pictures", type=int, default=256)
+    options.add_argument("--dataset", help="a name, a folder or a Parquet file; made images by default")
+    options.add_argument("--images", type=int, default=256)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--precision", choices=features.PRECISIONS, default="fp32")
     given = options.parse_args()
 
     backbone = backbones.load(default_home(), given.backbone)
-    split = datasets.load(default_home(), given.dataset).train if given.dataset else made_pictures(given.pictures)
-    rows = [number % len(split.labels) for number in range(given.pictures)]
+    split = datasets.load(default_home(), given.dataset).train if given.dataset else made_images(given.images)
+    rows = [number % len(split.labels) for number in range(given.images)]
     ready = np.stack([prepare(split.load(row), backbone.transform) for row in rows])
 
     def backbone_alone() -> None:
@@ -100,8 +100,8 @@ def main() -> None:
                 "images_per_second": {name: [round(value, 1) for value in values] for name, values in paces.items()},
                 "backbone": given.backbone,
                 "precision": given.precision,
-                "pictures": "made" if not given.dataset else "given",
-                "picture_count": len(rows),
+                "images": "made" if not given.dataset else "given",
+                "image_count": len(rows),
                 "threads": torch.get_num_threads(),
                 "machine": machine(),
             }

@@ -22,7 +22,8 @@ from benchmarks.page_speed import CONTROLS
 from sparse_core.engines import engines
 from sparse_core.engines.machine import load, machine
 from sparse_core.jobs import queue
-from sparse_core.specs.specs import Job, SpeedupSpec
+from sparse_core.jobs.kinds import Job
+from sparse_core.specs.speedup import SpeedupSpec
 from tests.browser import served
 
 LIMIT_SECONDS = 1.0

@@ -1,11 +1,11 @@
 """How much faster online linear training is through a sparse ResNet50 than through the dense one, end to end.
 
-    python -m benchmarks.online_training [--pictures FOLDER] [--epochs 1] [--sparsity 0.9]
+    python -m benchmarks.online_training [--images FOLDER] [--epochs 1] [--sparsity 0.9]
 
 The study's section 3.6: JPEGs decoded, cropped at random to 224 pixels, flipped, run in batches of 64 by DeepSparse, one SGD
 step of the classifier each; dense and sparse in turn, four batches each. FOLDER is laid out as any dataset, best with 256
-pixels on the shorter side. Without it the pictures are made, 768 in training: cuts of scikit-learn's two photographs, 256
-pixels on the shorter side, saved as JPEG. ``milliseconds_per_image`` says where the time goes: what is waited for pictures, the
+pixels on the shorter side. Without it the images are made, 768 in training: cuts of scikit-learn's two photographs, 256
+pixels on the shorter side, saved as JPEG. ``milliseconds_per_image`` says where the time goes: what is waited for images, the
 backbone and the classifier add up; decoding with augmentation and scaling, alone on all cores, runs beside the backbone.
 Expected on two cores: a ratio of at least 2.5. Prints one JSON line.
 """
@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_images
 from sparse_core.datasets import datasets
 from sparse_core.engines import engines
 from sparse_core.engines.machine import machine
-from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import speedup
 
 SHORTER, LONGER = 256, (256, 288, 341)
@@ -31,7 +31,7 @@ TRAINED, TESTED = 384, 8  # of each photograph
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--pictures")
+    options.add_argument("--images")
     options.add_argument("--epochs", type=int, default=1)
     options.add_argument("--sparsity", type=float, default=0.9)
     given = options.parse_args()
@@ -41,17 +41,17 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        pictures = given.pictures or str(made_pictures(Path(folder) / "pictures"))
+        images = given.images or str(made_images(Path(folder) / "images"))
         spec = SpeedupSpec(
             architecture="resnet50",
             sparsity=given.sparsity,
             engines=("deepsparse",),
             mode="training",
-            dataset=pictures,
+            dataset=images,
             epochs=given.epochs,
         )
         record = speedup.measure(home, spec, lambda _: None)
-        count = len(datasets.load(home, pictures).train.labels)
+        count = len(datasets.load(home, images).train.labels)
     (line,) = record["lines"]
 
     def split(name: str) -> dict[str, float]:
@@ -70,8 +70,8 @@ def main() -> None:
                     "sparse_split": split("split"),
                 },
                 "sparsity": given.sparsity,
-                "pictures": "given" if given.pictures else "made",
-                "picture_count": count,
+                "images": "given" if given.images else "made",
+                "image_count": count,
                 "epochs": given.epochs,
                 "reliable": line["reliable"],
                 "load_before": round(record["load_before"], 2),
@@ -82,7 +82,7 @@ def main() -> None:
     )
 
 
-def made_pictures(folder: Path) -> Path:
+def made_images(folder: Path) -> Path:
     """JPEGs of two classes in ``folder``, split into train and test: cuts of each photograph, at other places and scales."""
     generator = np.random.default_rng(0)
     for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):

@@ -33,7 +33,7 @@ def write_features(folder: Path) -> None:
 
 def train(folder: Path) -> None:
     """The probe itself; prints this process's peak of resident memory in bytes."""
-    from sparse_core.specs.specs import Hyperparameters
+    from sparse_core.specs.training import Hyperparameters
     from sparse_core.transfer import probe
 
     features = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "test")]

@@ -20,7 +20,7 @@ from sparse_core.datasets import datasets
 from sparse_core.engines.machine import machine
 from sparse_core.networks import backbones
 from sparse_core.paths import default_home
-from sparse_core.specs.specs import Hyperparameters
+from sparse_core.specs.training import Hyperparameters
 from sparse_core.transfer import features, probe
 
 COPIES = [(30, 50), (30, 70), (50, 70)]

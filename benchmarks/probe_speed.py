@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sparse_core.engines.machine import machine
-from sparse_core.specs.specs import Hyperparameters
+from sparse_core.specs.training import Hyperparameters
 from sparse_core.transfer import probe
 
 TRAIN, TEST, DIMENSIONS, CLASSES, SEEDS = 3030, 5647, 2048, 101, 5

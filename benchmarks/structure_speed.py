@@ -1,4 +1,4 @@
-"""How long the structure of a ResNet50 takes, in seconds and beside one forward pass of one picture.
+"""How long the structure of a ResNet50 takes, in seconds and beside one forward pass of one image.
 
     python -m benchmarks.structure_speed [--rounds 5]
 
@@ -33,14 +33,14 @@ def main() -> None:
     torch.manual_seed(0)
     module = architectures.build("resnet50").eval()
     masks.apply(module, masks.top_k(module, 0.9))
-    picture = torch.randn(1, 3, 224, 224)
+    image = torch.randn(1, 3, 224, 224)
     first = seconds(lambda: structure.analyse(module, 224))
     analyses, passes = [], []
     with torch.no_grad():
-        module(picture)
+        module(image)
         for _ in range(given.rounds):
             analyses.append(seconds(lambda: structure.analyse(module, 224)))
-            passes.append(seconds(lambda: module(picture)))
+            passes.append(seconds(lambda: module(image)))
     ratio = statistics.median(analysis / forward for analysis, forward in zip(analyses, passes, strict=True))
     print(
         json.dumps(

@@ -1,13 +1,15 @@
 """Finetune: train every weight of a sparse backbone that was not pruned on a task of one's own, the mask held fixed."""
 
-import pandas as pd
 import streamlit as st
 
 from pages.parts import finetuned_network, frame, parts, transfer_controls
 from pages.parts.frame import home
+from sparse_core.catalog import PRECISIONS
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record
-from sparse_core.specs.specs import OPTIMIZERS, PRECISIONS, FinetuneSpec, Hyperparameters, Job, full_learning_rate
+from sparse_core.specs.training import OPTIMIZERS, Hyperparameters, full_learning_rate
+from sparse_core.specs.transfer import FinetuneSpec
 from sparse_core.views import charts, labels
 from sparse_core.views.runs import command
 
@@ -37,7 +39,7 @@ def main() -> None:
         return
     transfer_controls.heading(status)
     if not status.ended:
-        transfer_controls.progress(status.job_id, _live_curves)
+        transfer_controls.progress(status.job_id, curves=True)
     elif status.state == "done":
         _result(status)
     elif status.state == "failed":
@@ -98,14 +100,6 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
         augment=augment,
         precision=precision,
     )
-
-
-def _live_curves(job_id: str) -> pd.DataFrame:
-    """Loss and accuracies after each epoch so far; a training that was taken up again tells its epochs twice."""
-    told = [epoch for event in queue.events(home(), job_id) for epoch in event.get("curves", ())]
-    curves = pd.DataFrame(told, columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
-    curves = curves.drop_duplicates(["seed", "epoch"], keep="last")
-    return curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])
 
 
 def _result(status: queue.Status) -> None:

@@ -13,8 +13,9 @@ from pages.parts.frame import faults_in_words, home, plain
 from sparse_core.catalog import ARCHITECTURES, METHODS, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library, uploads
-from sparse_core.specs.specs import ImportSpec, InspectSpec, Job
+from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
 from sparse_core.views import charts, labels
 
 SOURCES = {"upload": "Drop a file", "path": "A path on this machine"}

@@ -1,13 +1,15 @@
 """Probe: train a linear classifier on a backbone's frozen features, here and now."""
 
-import pandas as pd
 import streamlit as st
 
 from pages.parts import frame, parts, transfer_controls
 from pages.parts.frame import home
+from sparse_core.catalog import PRECISIONS
 from sparse_core.engines import engines
 from sparse_core.jobs import queue
-from sparse_core.specs.specs import ENGINES, PRECISIONS, Hyperparameters, Job, ProbeSpec
+from sparse_core.jobs.kinds import Job
+from sparse_core.specs.training import Hyperparameters
+from sparse_core.specs.transfer import ENGINES, ProbeSpec
 from sparse_core.views import labels
 from sparse_core.views.runs import command
 
@@ -35,7 +37,7 @@ def main() -> None:
         return
     transfer_controls.heading(status)
     if not status.ended:
-        transfer_controls.progress(status.job_id, _live_curves)
+        transfer_controls.progress(status.job_id, curves=True)
     elif status.state == "done":
         _result(status)
     elif status.state == "failed":
@@ -73,7 +75,7 @@ def _controls() -> Job | None:
             key="feature_engine",
             bind="query-params",
             help="What computes the features. The fastest one that agrees with PyTorch is found by a short measurement "
-            "where there are 5,000 pictures or more; for fewer it is PyTorch, unless it was measured before.",
+            "where there are 5,000 images or more; for fewer it is PyTorch, unless it was measured before.",
         )
     try:
         rates = tuple(float(word) for word in (sweep or "").replace(",", " ").split())
@@ -82,18 +84,6 @@ def _controls() -> Job | None:
         return None
     spec = ProbeSpec(backbone, dataset, settings=settings, sweep_lr=rates, precision=precision, engine=engine)
     return Job("probe", spec, tuple(range(seeds)))
-
-
-def _live_curves(job_id: str) -> pd.DataFrame:
-    """The top-1 accuracy of each seed after each epoch so far."""
-    return pd.DataFrame(
-        [
-            {"run": f"seed {seed}", "epoch": event["done"], "top1": top1, "loss": loss}
-            for event in queue.events(home(), job_id)
-            if event.get("stage") == "Training the classifiers"
-            for seed, top1, loss in zip(event["seeds"], event["top1"], event["loss"], strict=True)
-        ]
-    )
 
 
 def _result(status: queue.Status) -> None:

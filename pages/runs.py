@@ -9,16 +9,16 @@ from pages.parts import finetuned_network, frame, parts
 from pages.parts.frame import home
 from sparse_core.catalog import METRICS, task_label
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store
-from sparse_core.specs.specs import Job, first_free_replicate, recorded
+from sparse_core.specs.identity import first_free_replicate, recorded
 from sparse_core.views import charts, labels
 from sparse_core.views.run_states import WORDS, with_states
 from sparse_core.views.runs import command, curves, label
 from sparse_core.views.speed_tables import spec_words
 
 USUAL_SEEDS = {"linear": 5, "full": 1}
-STARTED = {"probe": "Probe", "finetune": "Finetuning"}
 COMMAND = "python -m sparse_core runs --source {source} --json"
 
 
@@ -67,23 +67,19 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
 @frame.faults_in_words()
 def _under_way() -> None:
     """Jobs that have not ended, with their progress and a button to cancel each."""
-    waiting = [
-        status
-        for status in (queue.status(home(), name) for name in queue.queued(home()))
-        if status.job.kind in queue.LISTED
-    ]
+    waiting = [status for status in (queue.status(home(), name) for name in queue.queued(home())) if status.job.label]
     states = {status.job_id: status.state for status in waiting}
     before = st.session_state.get("jobs_under_way", states)
     st.session_state["jobs_under_way"] = states
     if states != before:
         st.rerun()  # the table tells states, and has the runs of what has ended
     for status in waiting:
-        queue.ensure_worker(home(), queue.lane_of(status.job))
-        count = f" {status.done:,} of {status.total:,}" if status.total else ""
-        stage = status.stage or ("starting" if status.state == "running" else "waiting for its turn")
-        words = f"{_job_words(status)}: {stage}{count}{labels.time_left(status.seconds_left)}"
+        queue.ensure_worker(home(), status.job.lane)
+        waiting_words = "starting" if status.state == "running" else "waiting for its turn"
+        words = f"{_job_words(status)}: {status.progress.description or waiting_words}"
+        words += labels.time_left(status.progress.seconds_left)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(status.share, words)
+            st.progress(status.progress.share, words)
             if st.button("Cancel", key=f"cancel_{status.job_id}"):
                 queue.cancel(home(), status.job_id)
                 st.rerun()
@@ -133,9 +129,7 @@ def _in_depth(record: Record, records: Records) -> None:
                 st.metric(
                     "Sparsity measured", charts.percent(result["backbone_sparsity"]), help="Over convolution weights."
                 )
-            st.metric(
-                "Pictures", f"{result['train_pictures']:,} + {result['test_pictures']:,}", help="Training + test."
-            )
+            st.metric("Images", f"{result['train_images']:,} + {result['test_images']:,}", help="Training + test.")
         st.caption(f"{result['protocol']}. Learning rate used: {result['learning_rate']:g}.")
         if result.get("validation"):
             rates = "; ".join(f"{rate}: {charts.percent(value)}" for rate, value in result["validation"].items())
@@ -267,7 +261,7 @@ def _job_words(status: queue.Status) -> str:
     spec, seeds = status.job.spec, labels.counted(len(status.job.seeds), "seed")
     if status.job.kind == "speedup":
         return f"Speedup of {spec_words(spec, {})}"
-    return f"{STARTED[status.job.kind]} of {spec.backbone} on {task_label(spec.dataset)}, {seeds}"
+    return f"{status.job.label} of {spec.backbone} on {task_label(spec.dataset)}, {seeds}"
 
 
 main()

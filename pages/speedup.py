@@ -15,9 +15,11 @@ from sparse_core.catalog import ARCHITECTURES, METRICS, architecture_label, task
 from sparse_core.engines import engines, machine
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones
 from sparse_core.results.store import Store
-from sparse_core.specs.specs import Job, SpeedupSpec
+from sparse_core.specs import options
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
 from sparse_core.views import charts, labels, speed_charts, speed_tables
 
@@ -153,7 +155,7 @@ def _start(spec: SpeedupSpec | None, rows: pd.DataFrame) -> None:
         if st.button("Measure", type="primary", icon=":material/play_arrow:"):
             st.query_params["job"] = queue.submit(home(), Job("speedup", spec))
             st.rerun()
-        parts.share(speed_tables.command(spec), key="share_form")
+        parts.share(options.command("speedup", spec), key="share_form")
         st.caption(_how_long(spec, rows))
 
 
@@ -169,7 +171,7 @@ def _form() -> SpeedupSpec | None:
             format_func=speed_tables.MODES.__getitem__,
             key="time",
             bind="query-params",
-            help="Inference: the backbone alone. Online training (the study's section 3.6): pictures are decoded and "
+            help="Inference: the backbone alone. Online training (the study's section 3.6): images are decoded and "
             "augmented, go through the backbone, and train a linear classifier, in batches of 64.",
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -309,7 +311,7 @@ def _lines(record: dict[str, Any], rows: pd.DataFrame) -> None:
     icons = {"faster": ":material/speed:", "no gain": ":material/remove:", "slower": ":material/trending_down:"}
     st.markdown("\n".join(f"- {icons[row.gain]} {speed_tables.in_words(row)}" for row in rows.itertuples()))
     for row in rows.dropna(subset=["accuracy"]).itertuples():
-        st.caption(f"Top-1 accuracy on the test pictures after this training: {charts.percent(row.accuracy)} %.")
+        st.caption(f"Top-1 accuracy on the test images after this training: {charts.percent(row.accuracy)} %.")
     for problem in record.get("problems") or ():
         st.warning(problem)
     doubts = speed_tables.doubts(rows)
@@ -581,7 +583,7 @@ def _epoch_split(
             speed_charts.epoch_split(table),
             "Where does the time of an epoch go?",
             f"Online training on {datasets} · mean seconds an epoch, dense and sparse in the same pipeline · shorter is better",
-            "Pictures are decoded and augmented beside the rest, so decoding is no part of a bar: the mark shows how long it "
+            "Images are decoded and augmented beside the rest, so decoding is no part of a bar: the mark shows how long it "
             f"takes alone, and what is waited for it is in the bar.{more} {_caption(controls, training)}",
         ),
         key="split",

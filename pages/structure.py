@@ -10,11 +10,12 @@ from pages.parts import frame, parts, transfer_controls
 from pages.parts.frame import home
 from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones, packed_masks, structure
 from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.structure import Structure
 from sparse_core.results.store import Store
-from sparse_core.specs.specs import Job, StructureSpec
+from sparse_core.specs.checkpoints import StructureSpec
 from sparse_core.views import charts, labels, structure_charts
 
 TABS = ["Layers", "Mask of a layer", "Side by side", "Overlap of masks", "Against accuracy"]
@@ -54,15 +55,15 @@ def main() -> None:
         return
     _totals(found)
     _bars(card, found)
-    layers, picture, side, overlap, accuracy = st.tabs(TABS, key="part", on_change="rerun", bind="query-params")
+    layers, image, side, overlap, accuracy = st.tabs(TABS, key="part", on_change="rerun", bind="query-params")
     if layers.open:
         with layers:
             table = structure_charts.layer_table(found)
             parts.show_table(
                 table, key="layer_table", name=f"structure-{name}", columns=LAYER_COLUMNS, column_config=_counts(table)
             )
-    if picture.open:
-        with picture:
+    if image.open:
+        with image:
             _mask(card, found)
     if side.open:
         with side:
@@ -115,7 +116,7 @@ def _totals(found: Structure) -> None:
         (
             "Multiply-adds",
             structure_charts.amount(found.multiply_adds_sparse, found.multiply_adds),
-            f"For one picture of {found.input_size} × {found.input_size}: those of nonzero weights, of those of all.",
+            f"For one image of {found.input_size} × {found.input_size}: those of nonzero weights, of those of all.",
         ),
         (
             "File size",
@@ -178,7 +179,7 @@ def _mask(card: BackboneCard, found: Structure) -> None:
     weight = f"{chosen}.weight"
     kept = packed_masks.unpack(packed[weight], shapes[weight])
     width = kept[0].size
-    cells = structure.picture(kept, structure_charts.PICTURE_HEIGHT, structure_charts.PICTURE_WIDTH)
+    cells = structure.image(kept, structure_charts.IMAGE_HEIGHT, structure_charts.IMAGE_WIDTH)
     places = layer.shape[2] * layer.shape[3]
     stripe = "A dark column" if places == 1 else f"A dark stripe of {places} columns"
     unused = f" {stripe} is an input channel that nothing looks at." if layer.groups == 1 else ""
@@ -312,7 +313,7 @@ def _against_accuracy(store: Store, card: BackboneCard) -> None:
             "Against",
             "size",
             {name: words for name, (words, _, _) in labels.SIZES.items()},
-            "Each counts what is not 0: parameters, multiply-adds for one picture, and a file that stores sparse.",
+            "Each counts what is not 0: parameters, multiply-adds for one image, and a file that stores sparse.",
         )
     table = structure_charts.accuracy_table(picked)
     single = " n = 1 where no interval is drawn." if (table["runs"] == 1).any() else ""

@@ -51,6 +51,10 @@ STUDY_ARCHITECTURES = ("resnet50", "resnet34", "resnet18", "mobilenet_v1")
 
 TRANSFERS = {"linear": "Linear transfer", "full": "Full transfer"}
 
+PRECISIONS = ("fp32", "bf16")
+
+DISTRIBUTIONS = {"uniform": "uniform", "erk": "Erdős–Rényi-Kernel", "global": "global magnitude"}
+
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy", "accuracy": "accuracy"}
 
 

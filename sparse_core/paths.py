@@ -14,9 +14,10 @@ PUBLISHED = REPOSITORY / "data" / "published"
 
 
 def default_home() -> Path:
-    """The folder of the user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code. It need not be there yet.
+    """The folder of the user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code.
 
-    Raises InputError where something else than a folder is there.
+    It need not exist yet. Raises InputError where it is a file. Only entry points ask for it (the command line, the pages);
+    everything else is handed a home folder.
     """
     folder = Path(os.environ.get("SPARSE_TRANSFER_HOME") or REPOSITORY / "data" / "local")
     if folder.exists() and not folder.is_dir():

@@ -14,7 +14,7 @@ DOWNLOAD_WIDTH = 1000
 
 _CHART_BUTTONS = """
 <div role="group" aria-label="Download this chart">
-  <button type="button" data-format="png" title="Picture for slides, 2,000 pixels wide">PNG</button>
+  <button type="button" data-format="png" title="Image for slides, 2,000 pixels wide">PNG</button>
   <button type="button" data-format="svg" title="Drawing for print, scales without loss">SVG</button>
   <button type="button" data-format="html" title="Interactive page that needs nothing else">HTML</button>
   <span role="status"></span>

@@ -8,9 +8,10 @@ from pages.parts import frame, parts, transfer_controls
 from pages.parts.frame import home
 from sparse_core.catalog import task_label
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import finetuned, library
 from sparse_core.results.records import Record
-from sparse_core.specs.specs import ExportSpec, ImportSpec, Job
+from sparse_core.specs.checkpoints import ExportSpec, ImportSpec
 from sparse_core.views import charts, labels
 
 
@@ -69,7 +70,7 @@ def _download(record: Record, ending: str, label: str) -> None:
         key=f"{ending}_{record.run_id}",
         on_click="ignore",
         icon=":material/download:",
-        help="The finetuned network with its classifier, class names and how pictures are prepared.",
+        help="The finetuned network with its classifier, class names and how images are prepared.",
     )
 
 
@@ -79,7 +80,7 @@ def _onnx(record: Record) -> None:
         _download(record, "onnx", "ONNX")
         return
     key = f"export_{record.run_id}"
-    if st.button("Make ONNX", icon=":material/deployed_code:", help="One file that other runtimes take, pictures in."):
+    if st.button("Make ONNX", icon=":material/deployed_code:", help="One file that other runtimes take, images in."):
         st.session_state[key] = queue.submit(home(), Job("export", ExportSpec(record.run_id)))
     job_id = st.session_state.get(key)
     if job_id is None:

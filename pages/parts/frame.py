@@ -62,7 +62,7 @@ def faults_in_words() -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """The text as it stands, wherever Streamlit takes Markdown: names out of a file may hold links and pictures."""
+    """The text as it stands, wherever Streamlit takes Markdown: names out of a file may hold links and images."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&])", r"\\\1", text)
 
 

@@ -1,7 +1,6 @@
 """What Probe and Finetune share: what to transfer to what, about how long it takes, how far it is, how it ended."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,11 @@ from sparse_core.catalog import METRICS, architecture_label, task_label
 from sparse_core.datasets import datasets
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones
 from sparse_core.results.records import Record, Records
-from sparse_core.specs.specs import Hyperparameters, Job, TransferSpec
+from sparse_core.specs.training import Hyperparameters
+from sparse_core.specs.transfer import TransferSpec
 from sparse_core.transfer import durations
 from sparse_core.views import charts, labels
 
@@ -54,7 +55,7 @@ def dataset_choice() -> str:
         key="dataset",
         persist_state="session",
         width=330,
-        help="Digits works with no network. Your own pictures: a folder a class, or Parquet.",
+        help="Digits works with no network. Your own images: a folder a class, or Parquet.",
     )
 
 
@@ -163,11 +164,11 @@ def heading(status: queue.Status) -> None:
     st.subheader(f"{network_labels.get(spec.backbone, spec.backbone)} on {dataset}", divider="gray")
 
 
-def progress(job_id: str, lines: Callable[[str], pd.DataFrame] | None = None) -> None:
-    """What is being done, how far it is, the time left, the button that cancels, and live curves where ``lines`` gives some."""
+def progress(job_id: str, *, curves: bool = False) -> None:
+    """What is being done, how far it is, the time left, the button that cancels, and live curves."""
     _progress_and_cancel(job_id)
-    if lines:
-        _live_curves(job_id, lines)
+    if curves:
+        _live_curves(job_id)
 
 
 @st.fragment(run_every=0.5)
@@ -184,12 +185,19 @@ def _progress_and_cancel(job_id: str) -> None:
 
 @st.fragment(run_every=3.0)  # drawing takes time from the training that is drawn; a short one ends before
 @frame.faults_in_words()
-def _live_curves(job_id: str, lines: Callable[[str], pd.DataFrame]) -> None:
-    curves = lines(job_id)
+def _live_curves(job_id: str) -> None:
+    curves = live_curves(queue.epochs(home(), job_id))
     if curves.empty:
         return
     value = parts.curve_choice("live_curve", "top1")
     st.plotly_chart(charts.learning_curves(curves, value), key="live", config={"displayModeBar": False})
+
+
+def live_curves(epochs: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row a run and epoch so far; a training that was resumed repeats an epoch, of which the last counts."""
+    curves = pd.DataFrame(epochs, columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
+    curves = curves.drop_duplicates(["seed", "epoch"], keep="last")
+    return curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])
 
 
 @st.fragment(run_every=0.3)
@@ -205,15 +213,14 @@ def wait_for(job_id: str) -> None:
 def show_progress(status: queue.Status) -> None:
     """A bar with the stage in words; starts the lane's worker where it left."""
     if status.state == "queued":
-        lane = queue.lane_of(status.job)
+        lane = status.job.lane
         queue.ensure_worker(home(), lane)
         earlier = [queue.status(home(), name) for name in queue.queued(home(), lane) if name < status.job_id]
-        waiting = [other for other in earlier if other.job.kind in queue.LISTED]
+        waiting = [other for other in earlier if other.job.label]
         st.progress(0.0, f"Waiting for {labels.counted(len(waiting), 'other job')} to end" if waiting else "Starting …")
         return
-    count = f" {status.done:,} of {status.total:,}" if status.total else ""
-    words = f"{status.stage or 'Starting …'}{count}{labels.time_left(status.seconds_left)}"
-    st.progress(status.share, words)
+    progress = status.progress
+    st.progress(progress.share, f"{progress.description or 'Starting …'}{labels.time_left(progress.seconds_left)}")
 
 
 def records_of(status: queue.Status) -> list[Record]:
@@ -256,7 +263,7 @@ def _own_dataset() -> str | None:
         key="path",
         bind="query-params",
         persist_state="session",
-        placeholder="/home/me/pictures",
+        placeholder="/home/me/images",
         help=f"Laid out as {datasets.LAYOUTS}.",
     )
     if not dataset:
@@ -268,7 +275,7 @@ def _own_dataset() -> str | None:
         st.error(frame.plain(str(error)))
         return None
     st.caption(
-        f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test pictures: {seen.layout}."
+        f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test images: {seen.layout}."
     )
     return dataset
 
@@ -290,7 +297,7 @@ def _is_here(spec: TransferSpec) -> bool:
 
 def _is_busy(job_id: str) -> bool:
     """True where other work of the job's lane comes before it; estimates wait for what users asked for."""
-    return queue.queued(home(), queue.lane_of(queue.status(home(), job_id).job))[:1] != [job_id]
+    return queue.queued(home(), queue.status(home(), job_id).job.lane)[:1] != [job_id]
 
 
 def _mean_and_spread(values: pd.Series) -> str:

@@ -1,6 +1,6 @@
 """Datasets to transfer to: scikit-learn's digits, the study's twelve tasks, a user's own folder or Parquet files.
 
-Listing and describing need no torch. Pictures are opened one by one, turned upright, and come as RGB: grey ones are
+Listing and describing need no torch. Images are opened one by one, turned upright, and come as RGB: grey ones are
 repeated, transparent ones laid on white.
 """
 
@@ -28,14 +28,14 @@ DIGITS = "digits"
 TEST_SHARE = 0.2
 UNREADABLE_SHARE = 0.01
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
-TRAINING_PICTURES = {"caltech101": 30, "caltech256": 60}
+TRAINING_IMAGES = {"caltech101": 30, "caltech256": 60}
 # Pages show these words as Markdown, in which a star would be lost.
-LAYOUTS = "pictures in D/train/CLASS/ and D/test/CLASS/, or in D/CLASS/, or Parquet files with columns image and label"
+LAYOUTS = "images in D/train/CLASS/ and D/test/CLASS/, or in D/CLASS/, or Parquet files with columns image and label"
 
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """What a dataset is. ``kind`` is offline, download or folder; ``ready`` means that its pictures are here."""
+    """What a dataset is. ``kind`` is offline, download or folder; ``ready`` means that its images are here."""
 
     id: str
     name: str
@@ -48,7 +48,7 @@ class DatasetCard:
 
 @dataclass(frozen=True)
 class Summary:
-    """A first look at a dataset: its layout in words and its counts, without opening a picture."""
+    """A first look at a dataset: its layout in words and its counts, without opening an image."""
 
     layout: str
     class_names: list[str]
@@ -58,7 +58,7 @@ class Summary:
 
 @dataclass
 class Split:
-    """Pictures with labels (N,) int64. ``load(i)`` gives picture i as an upright RGB ``PIL.Image``."""
+    """Images with labels (N,) int64. ``load(i)`` gives image i as an upright RGB ``PIL.Image``."""
 
     labels: np.ndarray
     open: Callable[[int], Image.Image]
@@ -70,7 +70,7 @@ class Split:
 
 @dataclass
 class Dataset:
-    """A dataset to transfer to. ``hash`` follows the content: pictures, labels and split. ``notes`` are for the user."""
+    """A dataset to transfer to. ``hash`` follows the content: images, labels and split. ``notes`` are for the user."""
 
     id: str
     metric: str
@@ -102,8 +102,8 @@ def describe(home: Path, name: str) -> Summary:
 def load(home: Path, name: str) -> Dataset:
     """Open a dataset by name, folder or Parquet file, downloading a task of the study where it is not here yet.
 
-    Every picture is looked at: unreadable ones are left out and named in the notes where they are under 1 %. Raises
-    InputError for an unknown name, an empty or one-class dataset, too many unreadable pictures, a failed download.
+    Every image is looked at: unreadable ones are left out and named in the notes where they are under 1 %. Raises
+    InputError for an unknown name, an empty or one-class dataset, too many unreadable images, a failed download.
     """
     dataset = _open(home, name, download=True)
     dataset.notes = []
@@ -112,22 +112,22 @@ def load(home: Path, name: str) -> Dataset:
     return dataset
 
 
-def upright_rgb(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF says, in RGB; transparent parts become white, 16-bit grey is scaled to 8."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture, dtype=np.float64)
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF says, in RGB; transparent parts become white, 16-bit grey is scaled to 8."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
         return Image.fromarray((values / (257 if values.max() > 255 else 1)).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
 
 
-def upright_size(picture: Image.Image) -> tuple[int, int]:
-    """Width and height once the picture is turned as its EXIF says, told without decoding it."""
-    lies = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return picture.size[::-1] if lies else picture.size
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height once the image is turned as its EXIF says, told without decoding it."""
+    lies = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return image.size[::-1] if lies else image.size
 
 
 def _task_card(home: Path, name: str) -> DatasetCard:
@@ -184,9 +184,9 @@ def _notes_on_absent_classes(dataset: Dataset) -> list[str]:
     classes = set(range(len(dataset.class_names)))
     untrained, untested = (classes - set(split.labels.tolist()) for split in (dataset.train, dataset.test))
     gaps = {
-        "Neither split has a picture of {}.": untrained & untested,
-        "The training split has no picture of {}. Their test pictures all count as wrong.": untrained - untested,
-        "The test split has no picture of {}.": untested - untrained,
+        "Neither split has an image of {}.": untrained & untested,
+        "The training split has no image of {}. Their test images all count as wrong.": untrained - untested,
+        "The test split has no image of {}.": untested - untrained,
     }
     return [words.format(_classes_in_words(dataset, absent)) for words, absent in gaps.items() if absent]
 
@@ -242,7 +242,7 @@ def _torchvision_splits(home: Path, name: str, root: Path, download: bool) -> tu
     }
     if name not in makers:
         raise InputError(
-            f"{TASKS[name].name} cannot be downloaded: its makers took it down. Put the pictures at {_task_folder(home, name)} as "
+            f"{TASKS[name].name} cannot be downloaded: its makers took it down. Put the images at {_task_folder(home, name)} as "
             "train/CLASS/ and test/CLASS/."
         )
     return makers[name]()
@@ -257,7 +257,7 @@ def _download(home: Path, name: str, folder: Path) -> None:
             raise
         except (OSError, RuntimeError) as error:
             raise InputError(
-                f"Could not download {TASKS[name].name} ({error}). With no network, put the pictures at {folder} as "
+                f"Could not download {TASKS[name].name} ({error}). With no network, put the images at {folder} as "
                 "train/CLASS/ and test/CLASS/, or choose digits, which needs none."
             ) from error
         os.rename(temporary, folder)
@@ -271,7 +271,7 @@ def _from_torchvision(home: Path, name: str, folder: Path, metric: str) -> Datas
     class_names = _class_names(train, count)
     if test is None:
         order = _file_order(train)
-        rows = _rows_by_class(labels[0][order], TRAINING_PICTURES.get(name))
+        rows = _rows_by_class(labels[0][order], TRAINING_IMAGES.get(name))
         train_split, test_split = (_subset(train, labels[0], order[chosen]) for chosen in rows)
     else:
         whole = (np.arange(len(values)) for values in labels)
@@ -284,7 +284,7 @@ def _from_torchvision(home: Path, name: str, folder: Path, metric: str) -> Datas
 
 
 def _subset(part: Any, labels: np.ndarray, rows: np.ndarray) -> Split:
-    return Split(labels[rows], lambda row: part[int(rows[row])][0], [f"picture {row}" for row in rows])
+    return Split(labels[rows], lambda row: part[int(rows[row])][0], [f"image {row}" for row in rows])
 
 
 def _file_order(part: Any) -> np.ndarray:
@@ -308,7 +308,7 @@ def _class_names(part: Any, count: int) -> list[str]:
 
 
 def _rows_by_class(labels: np.ndarray, training: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train and to test on: ``training`` pictures of each class by seed 0 and the rest, or half and half."""
+    """Rows to train and to test on: ``training`` images of each class by seed 0 and the rest, or half and half."""
     generator = np.random.default_rng(0)
     train, test = [], []
     for label in np.unique(labels):
@@ -321,7 +321,7 @@ def _rows_by_class(labels: np.ndarray, training: int | None) -> tuple[np.ndarray
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a path holds, with no picture opened: a row is where a picture is and its label."""
+    """What a path holds, with no image opened: a row is where an image is and its label."""
 
     class_names: list[Any]
     train: list[tuple[Any, int]]
@@ -333,8 +333,8 @@ class _Contents:
 def _from_path(home: Path, path: Path, name: str, metric: str) -> Dataset:
     found = _look_into(path)
     if _is_parquet(path):
-        pictures = {file: _encoded(file) for file in found.files}
-        train, test = (_parquet_split(rows, pictures) for rows in (found.train, found.test))
+        images = {file: _encoded(file) for file in found.files}
+        train, test = (_parquet_split(rows, images) for rows in (found.train, found.test))
         digest = hashlib.sha256(
             (_content_hash(home, path.parent if path.is_file() else path, found.files) + found.layout).encode()
         )
@@ -405,7 +405,7 @@ def _stratified(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     counts = np.bincount(labels)
     if (counts[counts > 0] < 2).any():
-        raise InputError("A class with a single picture cannot be split into training and test. Add some to it.")
+        raise InputError("A class with a single image cannot be split into training and test. Add some to it.")
     tested = max(math.ceil(TEST_SHARE * len(labels)), int((counts > 0).sum()))
     train, test = train_test_split(np.arange(len(labels)), test_size=tested, stratify=labels, random_state=0)
     return np.sort(train), np.sort(test)
@@ -510,7 +510,7 @@ def _require_known_labels(file: Path, labels: list[int | str], numbers: dict[Any
 
 
 def _encoded(file: Path) -> Any:
-    """The pictures' bytes as an Arrow column, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
+    """The images' bytes as an Arrow column, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -520,32 +520,32 @@ def _encoded(file: Path) -> Any:
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = pc.struct_field(column, "bytes")
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)) or column.null_count:
-        raise InputError(f"{file.name} must hold pictures as bytes, or structs of bytes and path, in its column image.")
+        raise InputError(f"{file.name} must hold images as bytes, or structs of bytes and path, in its column image.")
     return column
 
 
-def _parquet_split(rows: list[tuple[tuple[Path, int], int]], pictures: dict[Path, Any]) -> Split:
+def _parquet_split(rows: list[tuple[tuple[Path, int], int]], images: dict[Path, Any]) -> Split:
     labels = np.array([label for _, label in rows], dtype=np.int64)
 
     def open_row(number: int) -> Image.Image:
         file, row = rows[number][0]
-        return Image.open(io.BytesIO(pictures[file][row].as_py()))
+        return Image.open(io.BytesIO(images[file][row].as_py()))
 
     return Split(labels, open_row, [f"{file.name} row {row}" for (file, row), _ in rows])
 
 
 def _require_usable(path: Path, labels: list[list[int]]) -> None:
     if not labels[0] or not labels[1]:
-        which = "any pictures" if not labels[0] and not labels[1] else "pictures in both splits"
+        which = "any images" if not labels[0] and not labels[1] else "images in both splits"
         raise InputError(f"Expected {which} in {path}, found none. Lay it out as {LAYOUTS}.")
     if len(set(labels[0])) < 2:
         raise InputError(f"{path} has one class only; a classifier needs at least two. Add a folder for another class.")
     if not set(labels[0]) & set(labels[1]):
-        raise InputError(f"No class of the test split of {path} has a picture in training. Split the pictures anew.")
+        raise InputError(f"No class of the test split of {path} has an image in training. Split the images anew.")
 
 
 def _leave_out_unreadable(home: Path, dataset: Dataset) -> None:
-    """Look at every picture's data once per content, and drop those that cannot be read."""
+    """Look at every image's data once per content, and drop those that cannot be read."""
     if dataset.id == DIGITS:
         return
     file = home / "datasets" / "unreadable" / f"{dataset.hash[:32]}.json"
@@ -557,7 +557,7 @@ def _leave_out_unreadable(home: Path, dataset: Dataset) -> None:
         return
     total = len(dataset.train.labels) + len(dataset.test.labels)
     listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-    told = f"{len(names):,} of {total:,} pictures cannot be read: {listed}"
+    told = f"{len(names):,} of {total:,} images cannot be read: {listed}"
     if len(names) >= UNREADABLE_SHARE * total:
         raise InputError(f"{told}. That is 1 % or more: mend or remove them.")
     dataset.notes.append(f"{told}. They were left out.")

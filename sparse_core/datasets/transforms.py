@@ -1,17 +1,17 @@
-"""How a picture becomes a network's input: resizing, cropping, and the scale of each channel. No torch needed."""
+"""How an image becomes a network's input: resizing, cropping, and the scale of each channel. No torch needed."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-LONGEST = 16  # times the shorter side; longer pictures are not resized whole
+LONGEST = 16  # times the shorter side; longer images are not resized whole
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
 class Transform:
-    """How a picture becomes the network's input: shorter side to ``resize``, centre crop of ``crop`` pixels, scaled to
+    """How an image becomes the network's input: shorter side to ``resize``, centre crop of ``crop`` pixels, scaled to
     0..1, then (x − mean) / std for each channel. ``interpolation`` is bilinear or bicubic."""
 
     resize: int
@@ -27,24 +27,24 @@ LITE = Transform(256, 224, (0.498, 0.498, 0.498), (0.502, 0.502, 0.502), "bicubi
 CIFAR = Transform(32, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
-def prepare(picture: Image.Image, transform: Transform) -> np.ndarray:
-    """A picture as (crop, crop, 3) uint8: shorter side resized, centre cropped, as torchvision's transforms do."""
-    short = min(picture.size)
-    resized = [transform.resize * side // short for side in picture.size]
+def prepare(image: Image.Image, transform: Transform) -> np.ndarray:
+    """An image as (crop, crop, 3) uint8: shorter side resized, centre cropped, as torchvision's transforms do."""
+    short = min(image.size)
+    resized = [transform.resize * side // short for side in image.size]
     left, top = (round((side - transform.crop) / 2) for side in resized)
     crop = (left, top, left + transform.crop, top + transform.crop)
-    if max(picture.size) > LONGEST * short:
-        return np.asarray(_resize_within(picture, resized, crop, transform))
+    if max(image.size) > LONGEST * short:
+        return np.asarray(_resize_within(image, resized, crop, transform))
     width, height = resized
-    return np.asarray(picture.resize((width, height), FILTERS[transform.interpolation]).crop(crop))
+    return np.asarray(image.resize((width, height), FILTERS[transform.interpolation]).crop(crop))
 
 
 def _resize_within(
-    picture: Image.Image, resized: list[int], crop: tuple[int, int, int, int], transform: Transform
+    image: Image.Image, resized: list[int], crop: tuple[int, int, int, int], transform: Transform
 ) -> Image.Image:
     """The same with only what the crop shows resized, for the whole strip could be gigabytes. Pillow may then resize the
-    two directions in the other order, which rounds otherwise, so that ordinary pictures are better not made this way."""
-    across, down = (before / after for before, after in zip(picture.size, resized, strict=True))
+    two directions in the other order, which rounds otherwise, so that ordinary images are better not made this way."""
+    across, down = (before / after for before, after in zip(image.size, resized, strict=True))
     left, top, right, bottom = crop
     shown = (left * across, top * down, right * across, bottom * down)
-    return picture.resize((transform.crop, transform.crop), FILTERS[transform.interpolation], box=shown)
+    return image.resize((transform.crop, transform.crop), FILTERS[transform.interpolation], box=shown)

@@ -42,7 +42,7 @@ class Process:
 
     def __init__(self, onnx: Path, shape: tuple[int, int, int, int], threads: int) -> None:
         self._onnx, self._shape, self._threads = onnx, shape, threads
-        self._input_descriptor = os.memfd_create("pictures")
+        self._input_descriptor = os.memfd_create("images")
         self._output_descriptor = os.memfd_create("features")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._process: subprocess.Popen[str] | None = None
@@ -63,12 +63,12 @@ class Process:
         assert self._process
         return self._process.pid
 
-    def run(self, pictures: np.ndarray) -> np.ndarray:
-        """Features (N, D) of pictures (N, 3, S, S) float32, N up to the batch size."""
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Features (N, D) of images (N, 3, S, S) float32, N up to the batch size."""
         self._require_open()
-        self.input[: len(pictures)] = pictures
+        self.input[: len(images)] = images
         self.ask("run")
-        return self.output[: len(pictures)].copy()
+        return self.output[: len(images)].copy()
 
     def ask(self, what: str, **given: Any) -> dict[str, Any]:
         """Send a command and wait for its answer; a process that dies meanwhile is started again, once."""

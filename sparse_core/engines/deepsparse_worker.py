@@ -2,7 +2,7 @@
 
     python -I deepsparse_worker.py INPUT_FD OUTPUT_FD
 
-The two descriptors are memory shared with the parent: pictures (B, 3, S, S) float32 in, features (B, D) float32 out. Commands
+The two descriptors are memory shared with the parent: images (B, 3, S, S) float32 in, features (B, D) float32 out. Commands
 come as JSON lines on stdin; each is answered by one JSON line on stdout, with ``error`` in it where it failed.
 ``ready`` {} answers {} once DeepSparse is loaded; ``compile`` {onnx, shape, threads} answers {dimensions, threads, supported,
 version}; ``run`` {} answers {}; ``layers`` {rounds} answers {layers: [[name, milliseconds], …]}. The process leaves with its

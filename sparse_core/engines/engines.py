@@ -1,4 +1,4 @@
-"""Engines that run a backbone: compiled at a batch size and a number of threads, (N, 3, S, S) pictures to (N, D) features.
+"""Engines that run a backbone: compiled at a batch size and a number of threads, (N, 3, S, S) images to (N, D) features.
 
 DeepSparse skips the weights that are zero; ONNX Runtime and PyTorch are the dense controls. ``missing`` tells which there are.
 Nothing here imports torch before a network is compiled.
@@ -21,20 +21,20 @@ from typing import Any
 
 import numpy as np
 
+from sparse_core.catalog import PRECISIONS
 from sparse_core.engines import deepsparse_client
 from sparse_core.engines.machine import PeakMemory, machine
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import write_text
 
 LABELS = {"deepsparse": "DeepSparse", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
-PRECISIONS = ("fp32", "bf16", "best")
 
 # Largest difference to torch in fp32, relative to the largest feature, up to which a figure is kept.
 TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
 
-CHECKED_PICTURES = 4
+CHECKED_IMAGES = 4
 TORCH_CHUNK = 8  # larger activations are mapped anew for each layer by the C library
-WORTH_MEASURING = 5000  # pictures; fewer are almost done before the engines are measured
+WORTH_MEASURING = 5000  # images; fewer are almost done before the engines are measured
 MEASURE_SECONDS = 1.0
 
 
@@ -54,13 +54,13 @@ class Compiled:
         self.notes: tuple[str, ...] = ()
         self.peak_memory_bytes: int | None = None
 
-    def run(self, pictures: np.ndarray) -> np.ndarray:
-        """Prepared pictures (N, 3, S, S) float32 to features (N, D) float32, for any N, in batches; the last is padded."""
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Prepared images (N, 3, S, S) float32 to features (N, D) float32, for any N, in batches; the last is padded."""
         expected = (3, self.input_size, self.input_size)
-        if pictures.ndim != 4 or pictures.shape[1:] != expected or not len(pictures):
-            raise InputError(f"Expected pictures of shape (N, {', '.join(map(str, expected))}); got {pictures.shape}.")
-        starts = range(0, len(pictures), self.batch_size)
-        features = [self._run_batch(pictures[start : start + self.batch_size]) for start in starts]
+        if images.ndim != 4 or images.shape[1:] != expected or not len(images):
+            raise InputError(f"Expected images of shape (N, {', '.join(map(str, expected))}); got {images.shape}.")
+        starts = range(0, len(images), self.batch_size)
+        features = [self._run_batch(images[start : start + self.batch_size]) for start in starts]
         return features[0] if len(features) == 1 else np.concatenate(features)
 
     def layer_shares(self, rounds: int = 3) -> dict[str, float] | None:
@@ -100,8 +100,8 @@ class Compiled:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run_batch(self, pictures: np.ndarray) -> np.ndarray:
-        """At most ``batch_size`` pictures to their features."""
+    def _run_batch(self, images: np.ndarray) -> np.ndarray:
+        """At most ``batch_size`` images to their features."""
         raise NotImplementedError
 
     def _layer_milliseconds(self, rounds: int) -> list[tuple[str, float]]:
@@ -145,8 +145,8 @@ def compile(
     reason = missing(name)
     if reason:
         raise InputError(reason)
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
+    if precision not in (*PRECISIONS, "best"):
+        raise unknown_name("precision", precision, (*PRECISIONS, "best"))
     if precision == "bf16" and name != "torch":
         raise InputError(f"{LABELS[name]} computes in fp32 here; precision bf16 needs the engine torch.")
     for what, value in (("batch size", batch_size), ("input size", input_size)):
@@ -160,15 +160,15 @@ def compile(
     return compiled
 
 
-def check(compiled: Compiled, module: Any, pictures: np.ndarray) -> float:
+def check(compiled: Compiled, module: Any, images: np.ndarray) -> float:
     """The largest difference of the engine's features to those of ``module`` in torch, fp32, relative to the largest
     feature; infinite where they are not finite. To be held against ``TOLERANCE[compiled.precision]``."""
     import torch
 
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        chunks = torch.from_numpy(pictures).split(TORCH_CHUNK)
+        chunks = torch.from_numpy(images).split(TORCH_CHUNK)
         expected = torch.cat([module(chunk) for chunk in chunks]).float().numpy()
-    difference = float(np.abs(compiled.run(pictures) - expected).max())
+    difference = float(np.abs(compiled.run(images) - expected).max())
     if not np.isfinite(difference):
         return float("inf")
     return difference / (float(np.abs(expected).max()) or 1.0)
@@ -181,7 +181,7 @@ def is_exact(compiled: Compiled, difference: float) -> bool:
 
 def require_exact(compiled: Compiled, module: Any) -> float:
     """What ``check`` gives on noise; raises InputError where it is too large to go on."""
-    difference = check(compiled, module, noise(CHECKED_PICTURES, compiled.input_size))
+    difference = check(compiled, module, noise(CHECKED_IMAGES, compiled.input_size))
     if not is_exact(compiled, difference):
         raise InputError(
             f"The output of {LABELS[compiled.engine]} differs from PyTorch's in fp32 by {difference:.1e} of the largest "
@@ -197,12 +197,12 @@ def fastest(
     input_size: int,
     batch_size: int,
     precision: str = "fp32",
-    pictures: int | None = None,
+    images: int | None = None,
 ) -> str:
     """The fastest engine here that is exact enough, for a backbone whose content hash is ``key``, where that is known or worth
     finding out; else torch.
 
-    Measured once for each machine, backbone and batch size, then remembered and taken for any number of ``pictures``. A
+    Measured once for each machine, backbone and batch size, then remembered and taken for any number of ``images``. A
     backbone not measured yet goes to torch, unmeasured, where fewer than ``WORTH_MEASURING`` are to be run. So does bf16,
     which no other engine has.
     """
@@ -214,7 +214,7 @@ def fastest(
     file = home / "engines" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError):
         return json.loads(file.read_text(encoding="utf-8"))["fastest"]
-    if pictures is not None and pictures < WORTH_MEASURING:
+    if images is not None and images < WORTH_MEASURING:
         return "torch"
     measured = {name: _measure(name, module, input_size, batch_size) for name in here}
     exact = {name: found["milliseconds_per_image"] for name, found in measured.items() if found["is_exact"]}
@@ -234,20 +234,20 @@ def layer_name(node: str) -> str:
 
 def _measure(name: str, module: Any, input_size: int, batch_size: int) -> dict[str, Any]:
     """Milliseconds an image, the difference to torch and whether that is small enough."""
-    pictures = noise(batch_size, input_size)
+    images = noise(batch_size, input_size)
     try:
         with compile(name, module, input_size, batch_size) as compiled:
-            difference = check(compiled, module, pictures[:CHECKED_PICTURES])
-            seconds = _seconds(lambda: compiled.run(pictures))
+            difference = check(compiled, module, images[:CHECKED_IMAGES])
+            seconds = _seconds(lambda: compiled.run(images))
             exact = is_exact(compiled, difference)
             return {"milliseconds_per_image": 1e3 * seconds / batch_size, "difference": difference, "is_exact": exact}
     except InputError as error:
         return {"error": str(error), "is_exact": False}
 
 
-def noise(pictures: int, side: int) -> np.ndarray:
-    """Pictures (N, 3, S, S) of standard normal noise, the same each time, to time and to check engines with."""
-    return np.random.default_rng(0).standard_normal((pictures, 3, side, side), dtype=np.float32)
+def noise(images: int, side: int) -> np.ndarray:
+    """Images (N, 3, S, S) of standard normal noise, the same each time, to time and to check engines with."""
+    return np.random.default_rng(0).standard_normal((images, 3, side, side), dtype=np.float32)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -307,8 +307,8 @@ class _DeepSparse(_FromOnnx):
         if supported < 1:
             self.notes = (f"DeepSparse leaves {1 - supported:.0%} of the operators to a slower fallback.",)
 
-    def _run_batch(self, pictures: np.ndarray) -> np.ndarray:
-        return self._process.run(pictures)
+    def _run_batch(self, images: np.ndarray) -> np.ndarray:
+        return self._process.run(images)
 
     def _layer_milliseconds(self, rounds: int) -> list[tuple[str, float]]:
         return [(name, value) for name, value in self._process.ask("layers", rounds=rounds)["layers"]]
@@ -340,11 +340,11 @@ class _OnnxRuntime(_FromOnnx):
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(self._onnx), options, providers=["CPUExecutionProvider"])
 
-    def _run_batch(self, pictures: np.ndarray) -> np.ndarray:
-        given = len(pictures)
+    def _run_batch(self, images: np.ndarray) -> np.ndarray:
+        given = len(images)
         if given < self.batch_size:
-            pictures = np.concatenate([pictures, np.zeros((self.batch_size - given, *pictures.shape[1:]), np.float32)])
-        (features,) = self._session.run(None, {"pictures": np.ascontiguousarray(pictures, np.float32)})
+            images = np.concatenate([images, np.zeros((self.batch_size - given, *images.shape[1:]), np.float32)])
+        (features,) = self._session.run(None, {"images": np.ascontiguousarray(images, np.float32)})
         return features[:given]
 
     def _memory(self) -> PeakMemory:
@@ -375,10 +375,10 @@ class _Torch(Compiled):
                 seconds = [_seconds(lambda way=way: way(sample)) for _, way in ways]  # type: ignore[misc]
             self.precision, self._forward = ways[seconds.index(min(seconds))]
 
-    def _run_batch(self, pictures: np.ndarray) -> np.ndarray:
+    def _run_batch(self, images: np.ndarray) -> np.ndarray:
         import torch
 
-        chunks = torch.from_numpy(np.ascontiguousarray(pictures, np.float32)).split(TORCH_CHUNK)
+        chunks = torch.from_numpy(np.ascontiguousarray(images, np.float32)).split(TORCH_CHUNK)
         with self._threads(), torch.inference_mode():
             return torch.cat([self._forward(chunk).float() for chunk in chunks]).numpy()
 
@@ -410,8 +410,8 @@ def _frozen(module: Any, sample: Any) -> Callable[[Any], Any]:
 def _in_bf16(module: Any) -> Callable[[Any], Any]:
     import torch
 
-    def forward(pictures: Any) -> Any:
+    def forward(images: Any) -> Any:
         with torch.autocast("cpu", torch.bfloat16):
-            return module(pictures.to(memory_format=torch.channels_last))
+            return module(images.to(memory_format=torch.channels_last))
 
     return forward

@@ -7,6 +7,7 @@ is taken up again. There are two lanes with a worker each, so that what answers 
 of finetuning. Nothing here imports torch.
 """
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -21,36 +22,28 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.errors import unknown_name
+from sparse_core.jobs.kinds import LANES, Job, job_from_json
 from sparse_core.paths import REPOSITORY, atomic_folder, write_text
-from sparse_core.specs import specs as specs
-from sparse_core.specs.specs import Job
+from sparse_core.specs.identity import to_json
+from sparse_core.specs.progress import Progress
 
 ENDED = ("done", "failed", "cancelled")
 ATTEMPTS = 3
 CANCEL_GRACE_SECONDS = 5.0
 START_SECONDS = 20.0  # a worker that does not serve by then is taken for dead
-LANES = ("interactive", "long")
-LONG = ("finetune", "estimate_finetune", "speedup")
-LISTED = ("probe", "finetune", "speedup")
 
 
 @dataclass(frozen=True)
 class Status:
     """Where a job stands. ``state``: queued, running, done, failed or cancelled.
 
-    ``stage`` says in words what is being done; ``done`` of ``total`` is that stage's progress and ``share`` (0..1) the part
-    of it that is done; ``seconds_left`` is for the whole job, None while it cannot be told; ``result`` is what the job gave
-    (for a probe: the names of its runs).
+    ``progress`` is the last one reported; ``result`` is what the job gave (for a probe: the names of its runs).
     """
 
     job_id: str
     job: Job
     state: str
-    stage: str = ""
-    done: int = 0
-    total: int = 0
-    share: float = 0.0
-    seconds_left: float | None = None
+    progress: Progress = field(default_factory=lambda: Progress(""))
     message: str = ""
     result: dict[str, Any] = field(default_factory=dict)
 
@@ -64,17 +57,11 @@ def submit(home: Path, job: Job) -> str:
     """Queue a job, start a worker of its lane where none is at work, and return the job's name."""
     job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}-{secrets.token_hex(3)}"
     with atomic_folder(_folder(home, job_id)) as temporary:
-        (temporary / "job.json").write_text(specs.to_json(job), encoding="utf-8")
+        (temporary / "job.json").write_text(to_json(job), encoding="utf-8")
         (temporary / "events.jsonl").touch()
-    lane = lane_of(job)
-    write_text(_queue(home, lane) / job_id, "")
-    ensure_worker(home, lane)
+        write_text(_queue(home, job.lane) / job_id, "")
+    ensure_worker(home, job.lane)
     return job_id
-
-
-def lane_of(job: Job) -> str:
-    """The lane that does this job: finetuning and timing are long (and never at once), the rest is interactive."""
-    return "long" if job.kind in LONG else "interactive"
 
 
 def status(home: Path, job_id: str) -> Status:
@@ -82,22 +69,12 @@ def status(home: Path, job_id: str) -> Status:
     folder = _folder(home, job_id)
     if not (folder / "job.json").is_file():
         raise unknown_name("job", job_id, (entry.name for entry in _jobs(home).glob("*")))
-    job = specs.job(json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    job = job_from_json(json.loads((folder / "job.json").read_text(encoding="utf-8")))
     outcome = _outcome(folder)
     if outcome:
         return Status(job_id, job, outcome["state"], message=outcome["message"], result=outcome["result"])
-    progress: dict[str, Any] = next((event for event in reversed(events(home, job_id)) if "stage" in event), {})
-    done, total = progress.get("done", 0), progress.get("total", 0)
-    return Status(
-        job_id,
-        job,
-        "running" if _is_locked(folder / "lock") else "queued",
-        stage=progress.get("stage", ""),
-        done=done,
-        total=total,
-        share=progress.get("share", done / total if total else 0.0),
-        seconds_left=progress.get("seconds_left"),
-    )
+    state = "running" if _is_locked(folder / "lock") else "queued"
+    return Status(job_id, job, state, _last_progress(events(home, job_id)))
 
 
 def events(home: Path, job_id: str) -> list[dict[str, Any]]:
@@ -109,6 +86,11 @@ def events(home: Path, job_id: str) -> list[dict[str, Any]]:
         with suppress(ValueError):
             found.append(json.loads(line))
     return found
+
+
+def epochs(home: Path, job_id: str) -> list[dict[str, Any]]:
+    """The epochs that the job's trainings have ended so far: see ``Progress.epochs``."""
+    return [epoch for event in events(home, job_id) for epoch in event.get("epochs", ())]
 
 
 def cancel(home: Path, job_id: str) -> None:
@@ -123,7 +105,7 @@ def recent(home: Path, limit: int = 50) -> list[Status]:
     """The newest jobs that users started, newest first; what pages ask for by themselves is left out."""
     names = sorted((entry.name for entry in _jobs(home).glob("[0-9]*")), reverse=True)
     found = (status(home, name) for name in names[: 4 * limit])
-    return [entry for entry in found if entry.job.kind in LISTED][:limit]
+    return [entry for entry in found if entry.job.label][:limit]
 
 
 def queued(home: Path, lane: str | None = None) -> list[str]:
@@ -184,7 +166,7 @@ def hold(file: Path) -> Iterator[bool]:
 
 
 def append_event(home: Path, job_id: str, event: dict[str, Any]) -> None:
-    """Add one line to the job's events."""
+    """Add one line to the job's events: its start, or a ``Progress`` as a dictionary."""
     line = json.dumps({"time": time.time(), **event}) + "\n"
     with open(_folder(home, job_id) / "events.jsonl", "a", encoding="utf-8") as file:
         file.write(line)
@@ -203,6 +185,13 @@ def end(home: Path, job_id: str, state: str, message: str = "", result: dict[str
         write_text(folder / "outcome.json", json.dumps(document))
     for lane in LANES:
         (_queue(home, lane) / job_id).unlink(missing_ok=True)
+
+
+def _last_progress(events: list[dict[str, Any]]) -> Progress:
+    """The newest progress among a job's events; what another version of the product added to it is left out."""
+    newest: dict[str, Any] = next((event for event in reversed(events) if "stage" in event), {"stage": ""})
+    names = {field.name for field in dataclasses.fields(Progress)}
+    return Progress(**{name: value for name, value in newest.items() if name in names})
 
 
 def _outcome(folder: Path) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ Started by ``sparse_core.jobs.queue.ensure_worker`` as ``python -m sparse_core.j
 a lane of a home folder; it leaves after a while without work.
 """
 
+import dataclasses
 import logging
 import os
 import sys
@@ -17,7 +18,8 @@ from typing import Any
 
 import sparse_core.networks.architectures  # noqa: F401  loads torchvision while the user still reads, not when the first job comes
 from sparse_core.errors import Cancelled, as_input_error
-from sparse_core.jobs import queue, runner
+from sparse_core.jobs import kinds, queue
+from sparse_core.specs.progress import Progress
 
 IDLE_SECONDS = 900.0
 POLL_SECONDS = 0.05
@@ -84,7 +86,7 @@ def work(home: Path, job_id: str) -> None:
     finished = threading.Event()
     threading.Thread(target=_enforce_cancel, args=(home, job_id, finished), daemon=True).start()
     try:
-        result = runner.run(home, status.job, lambda event: _report(home, job_id, event))
+        result = kinds.run(home, status.job, lambda progress: _report(home, job_id, progress))
         queue.end(home, job_id, "done", result=result)
     except Cancelled:
         queue.end(home, job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
@@ -101,7 +103,7 @@ def work(home: Path, job_id: str) -> None:
 
 def starts_in_vain(events: Sequence[dict[str, Any]]) -> int:
     """How often a job was started since it last came further than ever: one that resumes is not given up while it advances."""
-    furthest: Counter[int] = Counter()  # by what there is in all, such as pictures or epochs
+    furthest: Counter[int] = Counter()  # by what there is in all, such as images or epochs
     starts = 0
     for event in events:
         starts += "started" in event
@@ -119,10 +121,10 @@ def _next_job(home: Path, lane: str) -> str | None:
     return next(iter(asked or waiting), None)
 
 
-def _report(home: Path, job_id: str, event: dict) -> None:
+def _report(home: Path, job_id: str, progress: Progress) -> None:
     if queue.is_cancelled(home, job_id):
         raise Cancelled
-    queue.append_event(home, job_id, event)
+    queue.append_event(home, job_id, dataclasses.asdict(progress))
 
 
 def _enforce_cancel(home: Path, job_id: str, finished: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""Network architectures as backbones: pictures (N, 3, H, W) float in, features (N, D) before the classifier out.
+"""Network architectures as backbones: images (N, 3, H, W) float in, features (N, D) before the classifier out.
 
 ResNet18/34/50 are torchvision's own. Every network is built with random weights; ``checkpoints`` and ``backbones`` fill them.
 """
@@ -44,7 +44,7 @@ _MOBILENET_BLOCKS = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """A kind of network: ``dimensions`` D of its features, and for each variant how its pictures are prepared.
+    """A kind of network: ``dimensions`` D of its features, and for each variant how its images are prepared.
 
     The first variant is the default. ``make`` builds the network of a variant.
     """
@@ -55,7 +55,7 @@ class Architecture:
 
     @property
     def transform(self) -> Transform:
-        """How the default variant's pictures are prepared."""
+        """How the default variant's images are prepared."""
         return next(iter(self.variants.values()))
 
 
@@ -118,9 +118,9 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 class CifarResNet(nn.Module):
-    """The ResNet of 6n + 2 layers for 32 × 32 pictures (He et al., CVPR 2016, section 4.2): to features (N, 64).
+    """The ResNet of 6n + 2 layers for 32 × 32 images (He et al., CVPR 2016, section 4.2): to features (N, 64).
 
-    ``blocks`` is n. Where a block halves the picture, shortcut "A" subsamples and fills up channels with zeros, "B" is a
+    ``blocks`` is n. Where a block halves the image, shortcut "A" subsamples and fills up channels with zeros, "B" is a
     1 × 1 convolution.
     """
 
@@ -133,8 +133,8 @@ class CifarResNet(nn.Module):
         self.layer2 = _cifar_layer(16, 32, blocks, 2, shortcut)
         self.layer3 = _cifar_layer(32, 64, blocks, 2, shortcut)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(pictures)))
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(images)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return x.mean(dim=(2, 3))
 
@@ -192,8 +192,8 @@ class MobileNetV1(nn.Module):
             channels = out
         self.model = nn.Sequential(*layers)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.model(pictures).mean(dim=(2, 3))
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images).mean(dim=(2, 3))
 
 
 def _convolution(channels: int, out: int, kernel: int, stride: int, groups: int = 1) -> list[nn.Module]:
@@ -221,8 +221,8 @@ class EfficientNetLite0(nn.Module):
         self._conv_head = nn.Conv2d(channels, 1280, 1, bias=False)
         self._bn1 = _batch_norm(1280)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        x = F.relu6(self._bn0(self._conv_stem(pictures)))
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu6(self._bn0(self._conv_stem(images)))
         x = F.relu6(self._bn1(self._conv_head(self._blocks(x))))
         return x.mean(dim=(2, 3))
 

@@ -1,9 +1,10 @@
 """The backbones that can be transferred: what they are (no torch needed), and loading one.
 
-A backbone is a network without its classifier: pictures (N, 3, H, W) in, features (N, D) after global average pooling
+A backbone is a network without its classifier: images (N, 3, H, W) in, features (N, D) after global average pooling
 out. Weights come from a package, by download, or from a local file; never at random.
 """
 
+import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,17 @@ def load(home: Path, name: str) -> Backbone:
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
     return _load_torchvision(home, card)
+
+
+def load_cached(home: Path, name: str) -> Backbone:
+    """``load``, kept in memory for the next time as long as the name stands for the same card and file."""
+    cards = {card.name: card for card in available(home)}
+    return _load_cached(home, name, cards.get(name), file_stamp(home, name))
+
+
+@functools.lru_cache(maxsize=4)
+def _load_cached(home: Path, name: str, card: BackboneCard | None, stamp: tuple[str, int, int] | None) -> Backbone:
+    return load(home, name)
 
 
 def file_stamp(home: Path, name: str) -> tuple[str, int, int] | None:

@@ -11,7 +11,7 @@ BatchNorm β − γ·μ/√(σ²+ε). Constants are followed exactly, as in eval
 it, say because ReLU cut it off, contributes nothing. One that is not 0 moves into the bias of the convolution (or into the
 mean of the BatchNorm behind it) if that has no padding, so it is not needed there either. A padded convolution sees zeros
 beyond the border and the constant within, so no bias can stand for it: that channel is needed, and its filter stays.
-The channels of the picture and those of the output are never dead.
+The channels of the image and those of the output are never dead.
 
 An operation that is not known here makes its inputs needed and its outputs live: the count of dead channels may then be too
 low, never too high.
@@ -88,7 +88,7 @@ class Analysis:
 
 
 def analyse(module: nn.Module, input_size: int) -> Analysis:
-    """Follow the channels of a network that takes pictures (N, 3, ``input_size``, ``input_size``), in evaluation mode.
+    """Follow the channels of a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode.
 
     Weights are read, never run. Raises InputError where its forward pass cannot be followed symbolically.
     """
@@ -162,7 +162,7 @@ class _Flow(fx.Interpreter):
         self.norms: dict[str, np.ndarray] = {}
 
     def follow(self, input_size: int) -> None:
-        """Go through the graph, from a batch of two pictures to the output."""
+        """Go through the graph, from a batch of two images to the output."""
         self.run(self._unknown(torch.empty(2, 3, input_size, input_size, device="meta")))
 
     def result(self) -> Analysis:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from sparse_core.catalog import architecture_label
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, masks, weight_files
+from sparse_core.specs.checkpoints import InspectSpec
+from sparse_core.specs.progress import Progress, Report
 
 NESTS = ("state_dict", "model_state_dict", "model", "model_state")
 MASK_NESTS = ("masks", "mask")
@@ -189,6 +191,12 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
         upstream=found.hints.upstream,
         notes=(f"not used: {_some(found.unused)}",) if found.unused else (),
     )
+
+
+def run_inspect(home: Path, spec: InspectSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """What a checkpoint file is: the document of ``inspect``."""
+    report(Progress(f"Reading {Path(spec.path).name}"))
+    return inspect(Path(spec.path), spec.architecture or None)
 
 
 def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]:

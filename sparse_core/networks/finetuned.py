@@ -1,7 +1,7 @@
 """Finetuned networks as files: safetensors that any tool reads, with what is needed to use them, and ONNX on request.
 
 ``networks/<run_id>/network.safetensors`` holds the backbone's weights under their own names and the classifier as
-``fc.weight`` and ``fc.bias``; its metadata names architecture, classes, how pictures are prepared, and what it was trained
+``fc.weight`` and ``fc.bias``; its metadata names architecture, classes, how images are prepared, and what it was trained
 on: ``dataset`` last, ``upstream`` from first to last, such as "ImageNet → CIFAR-10".
 """
 
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sparse_core.catalog import task_label
 from sparse_core.errors import InputError
 from sparse_core.paths import atomic_file
+from sparse_core.specs.checkpoints import ExportSpec
+from sparse_core.specs.progress import Progress, Report
 
 if TYPE_CHECKING:
     from sparse_core.networks.backbones import Backbone
@@ -85,6 +87,12 @@ def load(source: Path) -> tuple["Network", dict[str, Any]]:
     network.classifier.load_state_dict(classifier)
     network.body.load_state_dict(state)
     return network.eval(), metadata
+
+
+def run_export(home: Path, spec: ExportSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Write the finetuned network of a run as ONNX; returns where it lies."""
+    report(Progress("Writing ONNX"))
+    return {"path": str(export_onnx(home, spec.run_id))}
 
 
 def export_onnx(home: Path, run_id: str) -> Path:

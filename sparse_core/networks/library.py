@@ -22,6 +22,8 @@ from sparse_core.catalog import METHODS, task_label
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import uploads
 from sparse_core.paths import atomic_folder, require_space
+from sparse_core.specs.checkpoints import ImportSpec
+from sparse_core.specs.progress import Progress, Report
 
 if TYPE_CHECKING:
     from sparse_core.networks.checkpoints import Checkpoint
@@ -68,6 +70,22 @@ def cards(home: Path) -> list[BackboneCard]:
     _sweep(home)
     found = (_read_card(entry) for entry in _entries(folder(home)))
     return sorted((card for card in found if card is not None), key=lambda card: card.name.lower())
+
+
+def run_import(home: Path, spec: ImportSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Put a checkpoint file into the library; returns the backbone's card."""
+    report(Progress(f"Importing {Path(spec.path).name}"))
+    card = add(
+        home,
+        Path(spec.path),
+        spec.name,
+        architecture=spec.architecture or None,
+        method=spec.method or None,
+        sparsity=spec.sparsity,
+        upstream=spec.upstream or None,
+        origin=spec.origin,
+    )
+    return dataclasses.asdict(card)
 
 
 def add(

@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sparse_core.catalog import DISTRIBUTIONS
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import packed_masks
-
-DISTRIBUTIONS = ("global", "uniform", "erk")
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,27 +25,27 @@ OPSET = 13  # what DeepSparse 1.8 reads
 
 
 def backbone(module: nn.Module, input_size: int, path: Path, batch_size: int | None = None) -> None:
-    """Write a backbone as ONNX: ``pictures`` (N, 3, S, S) float32, prepared, to ``features`` (N, D); S is ``input_size``.
+    """Write a backbone as ONNX: ``images`` (N, 3, S, S) float32, prepared, to ``features`` (N, D); S is ``input_size``.
 
     N is ``batch_size``, or any where that is None. The file appears whole or not at all. Raises InputError where the
     network cannot be exported.
     """
-    pictures = torch.zeros(batch_size or 2, 3, input_size, input_size)
-    _export(module, pictures, path, ["features"], any_batch=batch_size is None)
+    images = torch.zeros(batch_size or 2, 3, input_size, input_size)
+    _export(module, images, path, ["features"], any_batch=batch_size is None)
 
 
 def classifier_network(module: nn.Module, class_names: Sequence[str], transform: Transform, path: Path) -> None:
-    """Write a network with its classifier as ONNX: ``pictures`` (N, crop, crop, 3) uint8 RGB, resized and cropped, any N, to
+    """Write a network with its classifier as ONNX: ``images`` (N, crop, crop, 3) uint8 RGB, resized and cropped, any N, to
     ``logits`` and ``probabilities`` (N, C).
 
     Scaling and normalisation are part of the graph. The metadata holds ``class_names`` and ``preprocessing`` (how to
     resize and crop) as JSON. ``module`` gives logits (N, C). Raises InputError where the class names do not match
     them, and where the network cannot be exported.
     """
-    pictures = torch.zeros(2, transform.crop, transform.crop, 3, dtype=torch.uint8)
+    images = torch.zeros(2, transform.crop, transform.crop, 3, dtype=torch.uint8)
     network = _Prepared(module, transform).eval()
     with torch.inference_mode():
-        classes = network(pictures)[0].shape[1]
+        classes = network(images)[0].shape[1]
     if classes != len(class_names):
         raise InputError(f"The network tells {classes} classes apart; got {len(class_names)} class names.")
     preprocessing = {
@@ -60,11 +60,11 @@ def classifier_network(module: nn.Module, class_names: Sequence[str], transform:
         "preprocessing": json.dumps(preprocessing),
         "producer": f"Sparse Transfer Lab {__version__}",
     }
-    _export(network, pictures, path, ["logits", "probabilities"], any_batch=True, metadata=metadata)
+    _export(network, images, path, ["logits", "probabilities"], any_batch=True, metadata=metadata)
 
 
 class _Prepared(nn.Module):
-    """``module`` behind the scaling and normalisation of uint8 pictures (N, H, W, 3)."""
+    """``module`` behind the scaling and normalisation of uint8 images (N, H, W, 3)."""
 
     mean: Tensor
     std: Tensor
@@ -75,25 +75,25 @@ class _Prepared(nn.Module):
         self.register_buffer("mean", torch.tensor(transform.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(transform.std).view(1, 3, 1, 1))
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        x = pictures.permute(0, 3, 1, 2).float() / 255
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        x = images.permute(0, 3, 1, 2).float() / 255
         logits = self.module((x - self.mean) / self.std)
         return logits, logits.softmax(dim=1)
 
 
 def _export(
     module: nn.Module,
-    pictures: Tensor,
+    images: Tensor,
     path: Path,
     outputs: list[str],
     *,
     any_batch: bool,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    free = {name: {0: "batch"} for name in ("pictures", *outputs)} if any_batch else None
+    free = {name: {0: "batch"} for name in ("images", *outputs)} if any_batch else None
     with atomic_file(path) as temporary, tempfile.TemporaryDirectory() as folder:
         traced, folded = Path(folder) / "traced.onnx", Path(folder) / "folded.onnx"
-        _to_onnx(module, pictures, traced, outputs, free)
+        _to_onnx(module, images, traced, outputs, free)
         _fold_constants(traced, folded)
         model = onnx.load(folded)
         _simplify(model)
@@ -102,16 +102,16 @@ def _export(
         onnx.save(model, temporary)
 
 
-def _to_onnx(module: nn.Module, pictures: Tensor, path: Path, outputs: list[str], free: dict[str, Any] | None) -> None:
+def _to_onnx(module: nn.Module, images: Tensor, path: Path, outputs: list[str], free: dict[str, Any] | None) -> None:
     """torch's own exporter, without what it prints: how it deprecates itself, and the whole graph on failure."""
     try:
         with warnings.catch_warnings(), _no_output(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
-                (pictures,),
+                (images,),
                 str(path),
-                input_names=["pictures"],
+                input_names=["images"],
                 output_names=outputs,
                 dynamic_axes=free,
                 opset_version=OPSET,

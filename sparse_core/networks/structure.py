@@ -22,6 +22,8 @@ import numpy as np
 from sparse_core.errors import InputError
 from sparse_core.networks import backbones
 from sparse_core.paths import write_text
+from sparse_core.specs.checkpoints import StructureSpec
+from sparse_core.specs.progress import Progress, Report
 
 FILE_SIZE_FORMULA = (
     "32 bits for each parameter and each BatchNorm statistic; in the sparse file each convolution's weights take one bit "
@@ -35,7 +37,7 @@ class Layer:
 
     ``shape`` is (filters, channels / groups, height, width) of its weight; ``sparsity`` 0..1 is that of its weight;
     ``filters`` and ``channels`` count outputs and inputs, with those that are pruned and those that are dead.
-    ``multiply_adds`` are those of one picture, ``multiply_adds_sparse`` of the weights that are not 0 alone, both without
+    ``multiply_adds`` are those of one image, ``multiply_adds_sparse`` of the weights that are not 0 alone, both without
     the bias; ``output`` is height and width of what it gives. ``parameters`` and ``nonzero`` include the bias, where there
     is one. ``parameters_removable`` and ``multiply_adds_removable`` go with its dead filters and channels.
     """
@@ -61,7 +63,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Structure:
-    """A network's convolutions in the order of computation, and totals over the whole network for one picture.
+    """A network's convolutions in the order of computation, and totals over the whole network for one image.
 
     ``sparsity`` is that of the convolution weights. ``parameters`` are all that train, BatchNorm's and biases included;
     ``nonzero`` those that are not 0. ``bytes_dense`` and ``bytes_sparse`` follow ``FILE_SIZE_FORMULA``.
@@ -89,7 +91,7 @@ class Structure:
 
 
 def analyse(module: Any, input_size: int) -> Structure:
-    """The structure of a network that takes pictures (N, 3, ``input_size``, ``input_size``), in evaluation mode.
+    """The structure of a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode.
 
     Raises InputError where the network has no convolution or its forward pass cannot be followed.
     """
@@ -128,6 +130,12 @@ def analyse(module: Any, input_size: int) -> Structure:
         parameters_removable=sum(norms) + sum(layer.parameters_removable for layer in (*layers, *linear)),
         multiply_adds_removable=sum(layer.multiply_adds_removable for layer in (*layers, *linear)),
     )
+
+
+def run_structure(home: Path, spec: StructureSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """The structure of a backbone, as JSON can hold it."""
+    report(Progress(f"Opening {spec.backbone}"))
+    return dataclasses.asdict(of(home, backbones.load_cached(home, spec.backbone)))
 
 
 def of(home: Path, backbone: Any) -> Structure:
@@ -174,8 +182,8 @@ def from_document(document: dict[str, Any]) -> Structure:
     return Structure(**{**document, "layers": tuple(layers)})
 
 
-def picture(kept: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A mask (filters, …) as a picture of at most ``height`` × ``width``: the share of kept weights in each of its cells.
+def image(kept: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A mask (filters, …) as an image of at most ``height`` × ``width``: the share of kept weights in each of its cells.
 
     A row is one filter or several, a column one weight of a filter or several; cells differ in size by one at most.
     """

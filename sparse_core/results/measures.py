@@ -98,7 +98,7 @@ def pareto_front(table: pd.DataFrame, larger: str, value: str) -> pd.Series:
 
 
 def wilson_interval(hits: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % score interval of a proportion (Wilson 1927), which stays in 0..1 and holds for few pictures."""
+    """The 95 % score interval of a proportion (Wilson 1927), which stays in 0..1 and holds for few images."""
     z = 1.959964
     share = hits / totals
     centre = (share + z**2 / (2 * totals)) / (1 + z**2 / totals)

@@ -23,6 +23,7 @@ from sparse_core.paths import atomic_file, atomic_folder, write_text
 
 COMPACT_ABOVE = 500
 DOCUMENTS = ("spec.json", "events.jsonl", "result.json")
+_RENAMED = {"train_pictures": "train_images", "test_pictures": "test_images"}  # in records of version 0.1.0
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,8 @@ def _from_row(row: pd.Series) -> Record:
 
 
 def _parse(run_id: str, spec: str, result: str, events: str) -> Record:
-    return Record(run_id, json.loads(spec), json.loads(result), [json.loads(line) for line in events.splitlines()])
+    outcome = {_RENAMED.get(name, name): value for name, value in json.loads(result).items()}
+    return Record(run_id, json.loads(spec), outcome, [json.loads(line) for line in events.splitlines()])
 
 
 def _write_parquet(target: Path, rows: pd.DataFrame) -> None:

@@ -168,7 +168,7 @@ class Store:
         return _fresh(":memory:")
 
 
-def rebuild(records: Records | None = None, database: Path | None = None) -> int:
+def rebuild(records: Records, database: Path | None = None) -> int:
     """Make the cache again from the published tables and the run records; returns the number of rows.
 
     The new file is built beside the old one and takes its place at once: a dashboard that is running notices and

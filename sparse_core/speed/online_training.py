@@ -1,4 +1,4 @@
-"""Online linear training: pictures arrive live, go through the backbone in an engine, and train a linear classifier.
+"""Online linear training: images arrive live, go through the backbone in an engine, and train a linear classifier.
 
 Source: Iofinova et al., "How Well Do Sparse ImageNet Models Transfer?", CVPR 2022, section 3.6: batches of 64 with
 augmentation, one SGD step each. The speedup is the dense epoch's time over the sparse one's, in the same pipeline.
@@ -18,12 +18,14 @@ from torch.nn import functional as F
 
 from sparse_core.datasets import datasets, loading
 from sparse_core.datasets.datasets import Dataset
-from sparse_core.datasets.loading import Pictures, normalised
+from sparse_core.datasets.loading import Images, normalised
 from sparse_core.datasets.transforms import Transform
 from sparse_core.engines import engines
 from sparse_core.engines.machine import OtherWork
 from sparse_core.errors import InputError
-from sparse_core.specs.specs import Hyperparameters, Report, SpeedupSpec
+from sparse_core.specs.progress import Progress, Report
+from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.specs.training import Hyperparameters
 from sparse_core.speed.timing import Pair, both, line_of, undisturbed
 from sparse_core.transfer.probe import initial_classifier, shuffled_rows
 
@@ -35,7 +37,7 @@ SETTINGS = Hyperparameters()
 class Pipeline:
     """Decode and augment, ahead of a backbone in an engine, and a classifier that takes one SGD step a batch.
 
-    ``seconds`` sums up where the time went: ``backbone`` and ``classifier`` as they ran, ``waiting`` until a batch's pictures
+    ``seconds`` sums up where the time went: ``backbone`` and ``classifier`` as they ran, ``waiting`` until a batch's images
     were decoded and normalised. Decoding overlaps the backbone, so its own time is measured apart.
     """
 
@@ -43,7 +45,7 @@ class Pipeline:
         self.compiled, self.dataset, self.transform = compiled, dataset, transform
         # Pillow's decoder and torch's resizing, on a thread a core: as fast as torchvision's decode_jpeg with v2 transforms,
         # both 1.2 times as fast as Pillow alone (benchmarks/decoders.py), and it reads any format and draws the crop by seed.
-        self.pictures = Pictures(dataset.train, transform, stream=True)
+        self.images = Images(dataset.train, transform, stream=True)
         classes = len(dataset.class_names)
         self.classifier = nn.Linear(dimensions, classes)
         for parameter, value in zip(
@@ -72,15 +74,15 @@ class Pipeline:
         return time.perf_counter() - began
 
     def stream(self, rows: Sequence[int], epoch: int) -> Iterator[np.ndarray]:
-        """Augmented pictures of ``rows`` as the backbone takes them, (N, 3, H, W) float32 with N up to 64, decoded ahead.
+        """Augmented images of ``rows`` as the backbone takes them, (N, 3, H, W) float32 with N up to 64, decoded ahead.
 
         All batches lie in the same memory: the next one takes the place of the one before.
         """
-        return self._prepared(lambda row: self.pictures.augmented(row, 0, epoch), rows)
+        return self._prepared(lambda row: self.images.augmented(row, 0, epoch), rows)
 
     def accuracy(self) -> float:
-        """Top-1 accuracy (0..1) on the test pictures."""
-        tested = Pictures(self.dataset.test, self.transform)
+        """Top-1 accuracy (0..1) on the test images."""
+        tested = Images(self.dataset.test, self.transform)
         with torch.inference_mode():
             predicted = [
                 self.classifier(torch.from_numpy(self.compiled.run(batch))).argmax(1).numpy()
@@ -88,9 +90,9 @@ class Pipeline:
             ]
         return float((np.concatenate(predicted) == self.dataset.test.labels).mean())
 
-    def _prepared(self, picture: Callable[[int], np.ndarray], rows: Sequence[int]) -> Iterator[np.ndarray]:
+    def _prepared(self, image: Callable[[int], np.ndarray], rows: Sequence[int]) -> Iterator[np.ndarray]:
         memory = torch.empty(BATCH_SIZE, 3, self.transform.crop, self.transform.crop)
-        for batch in loading.batches(picture, rows, BATCH_SIZE):
+        for batch in loading.batches(image, rows, BATCH_SIZE):
             yield normalised(batch, self.transform, out=memory[: len(batch)]).numpy()
 
     def _step(self, features: np.ndarray, labels: np.ndarray) -> None:
@@ -119,24 +121,24 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report
     ``accuracy`` is that of the sparse backbone, None for a mask made for timing.
     """
     size = chunk_size(len(dataset.train.labels), spec.epochs)
-    report({"stage": f"{engines.LABELS[engine]}: compiling", "done": 0, "total": 0, "seconds_left": None})
+    report(Progress(f"{engines.LABELS[engine]}: compiling"))
     with both(pair, engine, BATCH_SIZE, spec.threads) as (dense, sparse, difference):
         dimensions = int(pair.sparse.dimensions)  # type: ignore[arg-type]
         pipelines = {
             name: Pipeline(compiled, dataset, pair.transform, dimensions)
             for name, compiled in (("dense", dense), ("sparse", sparse))
         }
-        pictures_trained = len(dataset.train.labels)
+        images_trained = len(dataset.train.labels)
         others = OtherWork()
-        samples = _in_turn(pipelines, pictures_trained, size, spec.epochs, report)
+        samples = _in_turn(pipelines, images_trained, size, spec.epochs, report)
         busy_during = others.share()
         line = line_of(sparse, pair, samples["dense"], samples["sparse"])
-        decode = _decode_seconds(pipelines["sparse"], pictures_trained)
+        decode = _decode_seconds(pipelines["sparse"], images_trained)
         return {
             **line,
             "busy_during": busy_during,
-            "seconds_per_epoch": line["milliseconds_per_image"] * pictures_trained / 1000,
-            "dense_seconds_per_epoch": line["dense_milliseconds_per_image"] * pictures_trained / 1000,
+            "seconds_per_epoch": line["milliseconds_per_image"] * images_trained / 1000,
+            "dense_seconds_per_epoch": line["dense_milliseconds_per_image"] * images_trained / 1000,
             "split": {"decode": decode, **_per_epoch(pipelines["sparse"], spec.epochs)},
             "dense_split": {"decode": decode, **_per_epoch(pipelines["dense"], spec.epochs)},
             "accuracy": None if pair.description["timing_only"] else pipelines["sparse"].accuracy(),
@@ -150,7 +152,7 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report
 
 
 def chunk_size(rows: int, epochs: int) -> int:
-    """How many of ``rows`` training pictures make one of the samples that are compared: whole batches, or all of too few.
+    """How many of ``rows`` training images make one of the samples that are compared: whole batches, or all of too few.
 
     Three samples are the fewest that can be compared; InputError where ``epochs`` give less.
     """
@@ -158,8 +160,8 @@ def chunk_size(rows: int, epochs: int) -> int:
     an_epoch = rows // size
     if an_epoch * epochs < 3:
         raise InputError(
-            f"To compare dense and sparse on {rows} training pictures takes at least {math.ceil(3 / an_epoch)} epochs; "
-            f"got {epochs}. Ask for more epochs, or give more pictures."
+            f"To compare dense and sparse on {rows} training images takes at least {math.ceil(3 / an_epoch)} epochs; "
+            f"got {epochs}. Ask for more epochs, or give more images."
         )
     return size
 
@@ -167,7 +169,7 @@ def chunk_size(rows: int, epochs: int) -> int:
 def _in_turn(
     pipelines: dict[str, Pipeline], rows: int, size: int, epochs: int, report: Report
 ) -> dict[str, list[float]]:
-    """Milliseconds a picture of each chunk, for both pipelines; whole chunks only, so that they compare."""
+    """Milliseconds an image of each chunk, for both pipelines; whole chunks only, so that they compare."""
     samples: dict[str, list[float]] = {name: [] for name in pipelines}
     chunks = [
         (epoch, order[start : start + size].tolist())
@@ -178,7 +180,7 @@ def _in_turn(
     began = time.perf_counter()
     for number, (epoch, chunk) in enumerate(chunks):
         left = (time.perf_counter() - began) / number * (len(chunks) - number) if number else None
-        report({"stage": "Training online", "done": number, "total": len(chunks), "seconds_left": left})
+        report(Progress("Training online", number, len(chunks), left))
         order = sorted(pipelines, reverse=bool(number % 2))
         seconds = _train_both(pipelines, order, chunk, epoch)
         if len(chunk) == size:

@@ -21,12 +21,20 @@ from sparse_core.engines import engines
 from sparse_core.engines.machine import OtherWork, busy, load, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import REPOSITORY
-from sparse_core.specs.specs import Report, SpeedupSpec
+from sparse_core.specs.progress import Progress, Report
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements, online_training
 from sparse_core.speed.measurements import BUSY, SPREAD_LIMIT
 from sparse_core.speed.timing import Pair, both, line_of, prepare, undisturbed
 
 ROUND_SECONDS = 0.05  # a shorter round is repeated until it takes this long
+
+
+def run_speedup(home: Path, spec: SpeedupSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Measure how much faster a sparse network is, and keep the record; returns it."""
+    record = measure(home, spec, report)
+    measurements.write(home, record)
+    return record
 
 
 def measure(home: Path, spec: SpeedupSpec, report: Report) -> dict[str, Any]:
@@ -80,15 +88,15 @@ def _inference(
 ) -> dict[str, Any]:
     progress.say(f"{words}: compiling", 0)
     with both(pair, engine, batch_size, spec.threads) as (dense, sparse, difference):
-        pictures = engines.noise(batch_size, pair.transform.crop)
+        images = engines.noise(batch_size, pair.transform.crop)
         networks = {"dense": dense, "sparse": sparse}
-        repeats = undisturbed((dense, sparse), lambda: {name: _repeats(networks[name], pictures) for name in networks})
+        repeats = undisturbed((dense, sparse), lambda: {name: _repeats(networks[name], images) for name in networks})
         samples: dict[str, list[float]] = {"dense": [], "sparse": []}
         others = OtherWork()
         for number in range(spec.rounds):
             progress.say(words, number)
             order = ("dense", "sparse") if number % 2 else ("sparse", "dense")
-            seconds = undisturbed((dense, sparse), partial(_round, networks, order, pictures, repeats))
+            seconds = undisturbed((dense, sparse), partial(_round, networks, order, images, repeats))
             for name in networks:
                 samples[name].append(1000 * seconds[name] / batch_size)
         busy_during = others.share()
@@ -104,10 +112,10 @@ def _inference(
 
 
 def _round(
-    networks: dict[str, engines.Compiled], order: Sequence[str], pictures: np.ndarray, repeats: dict[str, int]
+    networks: dict[str, engines.Compiled], order: Sequence[str], images: np.ndarray, repeats: dict[str, int]
 ) -> dict[str, float]:
     """Seconds a batch of each network, in turn."""
-    return {name: _seconds(networks[name], pictures, repeats[name]) for name in order}
+    return {name: _seconds(networks[name], images, repeats[name]) for name in order}
 
 
 def _layers(compiled: engines.Compiled) -> list[tuple[str, float]] | None:
@@ -115,16 +123,16 @@ def _layers(compiled: engines.Compiled) -> list[tuple[str, float]] | None:
     return list(shares.items()) if shares else None
 
 
-def _repeats(compiled: engines.Compiled, pictures: np.ndarray) -> int:
+def _repeats(compiled: engines.Compiled, images: np.ndarray) -> int:
     """How often a batch is run for one sample, from one run after one to warm up."""
-    compiled.run(pictures)
-    return max(1, round(ROUND_SECONDS / _seconds(compiled, pictures, 1)))
+    compiled.run(images)
+    return max(1, round(ROUND_SECONDS / _seconds(compiled, images, 1)))
 
 
-def _seconds(compiled: engines.Compiled, pictures: np.ndarray, repeats: int) -> float:
+def _seconds(compiled: engines.Compiled, images: np.ndarray, repeats: int) -> float:
     started = time.perf_counter()
     for _ in range(repeats):
-        compiled.run(pictures)
+        compiled.run(images)
     return (time.perf_counter() - started) / repeats
 
 
@@ -139,7 +147,7 @@ class _Progress:
     def say(self, words: str, round_: int) -> None:
         done = self.before + round_
         left = (time.perf_counter() - self.started) / done * (self.total - done) if done else None
-        self.report({"stage": words, "done": done, "total": self.total, "seconds_left": left})
+        self.report(Progress(words, done, self.total, left))
 
     def next(self) -> None:
         self.before += self.rounds

@@ -14,10 +14,9 @@ from scipy.stats import bootstrap
 from sparse_core.datasets.transforms import Transform
 from sparse_core.engines import engines
 from sparse_core.errors import InputError
-from sparse_core.networks import architectures, masks
+from sparse_core.networks import architectures, backbones, masks
 from sparse_core.networks.backbones import Backbone
-from sparse_core.specs.specs import SpeedupSpec
-from sparse_core.transfer.running import load_backbone
+from sparse_core.specs.speedup import SpeedupSpec
 
 LEAST_SPARSITY = 0.005  # a dense network has a few zeros, too
 RESAMPLES = 10_000
@@ -161,7 +160,7 @@ def line_of(compiled: engines.Compiled, pair: Pair, dense: Sequence[float], spar
 
 
 def _bf16_is_exact(pair: Pair) -> bool:
-    side, count = pair.transform.crop, engines.CHECKED_PICTURES
+    side, count = pair.transform.crop, engines.CHECKED_IMAGES
     for module in (pair.dense, pair.sparse):
         with engines.compile("torch", module, side, count, 0, "bf16") as compiled:
             if not engines.is_exact(compiled, engines.check(compiled, module, engines.noise(count, side))):
@@ -177,7 +176,7 @@ def _timing_mask(home: Path, module: torch.nn.Module, spec: SpeedupSpec) -> mask
 
 
 def _sparse_backbone(home: Path, name: str) -> Backbone:
-    backbone = load_backbone(home, name)
+    backbone = backbones.load_cached(home, name)
     if backbone.sparsity < LEAST_SPARSITY:
         raise InputError(
             f"{name} is dense, with {backbone.sparsity:.1%} of its weights 0, so there is nothing to gain. Name a sparse one."

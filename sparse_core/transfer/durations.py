@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from sparse_core.catalog import PRECISIONS
 from sparse_core.paths import write_text
-from sparse_core.specs.specs import PRECISIONS, VALIDATION_SHARE, FinetuneSpec, Hyperparameters, ProbeSpec, TransferSpec
+from sparse_core.specs.training import VALIDATION_SHARE, Hyperparameters
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, TransferSpec
 
-SAMPLE_PICTURES = 32
+SAMPLE_IMAGES = 32
 SAMPLE_ROWS = 4096
 SAMPLE_STEPS = 256
 SAMPLE_EPOCHS = 3
@@ -25,23 +27,23 @@ SAMPLE_SEEDS = 5
 
 @dataclass(frozen=True)
 class Estimate:
-    """``seconds_per_picture`` for features (decode and backbone; 0 under full transfer, which has none),
-    ``seconds_per_epoch`` for one seed, at the batch size it was measured with; ``pictures`` is how many the dataset has."""
+    """``seconds_per_image`` for features (decode and backbone; 0 under full transfer, which has none),
+    ``seconds_per_epoch`` for one seed, at the batch size it was measured with; ``images`` is how many the dataset has."""
 
-    pictures: int
-    seconds_per_picture: float
+    images: int
+    seconds_per_image: float
     seconds_per_epoch: float
 
     def seconds(self, spec: TransferSpec, seeds: int, features_cached: bool) -> float:
         """The whole transfer: features where they are not cached, the choice of a learning rate if any, then training."""
-        extraction = 0.0 if features_cached else self.pictures * self.seconds_per_picture
+        extraction = 0.0 if features_cached else self.images * self.seconds_per_image
         rates = len(spec.sweep_lr) if isinstance(spec, ProbeSpec) else 0
         epochs = spec.settings.epochs * seeds * (1 + rates * (1 - VALIDATION_SHARE))
         return extraction + epochs * self.seconds_per_epoch
 
 
 def key(spec: TransferSpec) -> tuple[str, str, str, int, str]:
-    """What decides the time a transfer takes a picture, and an epoch of one seed: specs with the same key share an estimate."""
+    """What decides the time a transfer takes an image, and an epoch of one seed: specs with the same key share an estimate."""
     return spec.transfer, spec.backbone, spec.dataset, spec.settings.batch_size, spec.precision
 
 
@@ -60,8 +62,8 @@ def remember(home: Path, spec: ProbeSpec, extracted: Any, seconds_per_epoch: flo
     """Keep the times of a real probe, which are better than any estimate."""
     if not extracted.images_per_second:
         return  # features cached by an extraction that did not time itself
-    pictures = len(extracted.train_labels) + len(extracted.test_labels)
-    _keep(home, spec, Estimate(pictures, 1 / extracted.images_per_second, seconds_per_epoch))
+    images = len(extracted.train_labels) + len(extracted.test_labels)
+    _keep(home, spec, Estimate(images, 1 / extracted.images_per_second, seconds_per_epoch))
 
 
 def remember_finetune(home: Path, spec: FinetuneSpec, dataset: Any, seconds_per_epoch: float) -> None:
@@ -70,7 +72,7 @@ def remember_finetune(home: Path, spec: FinetuneSpec, dataset: Any, seconds_per_
 
 
 def measure(home: Path, backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
-    """Time a little of what the transfer will do, and keep it: for a probe a few pictures through decoding and backbone and
+    """Time a little of what the transfer will do, and keep it: for a probe a few images through decoding and backbone and
     a few epochs on features of the right shape, for full transfer a few training steps and tests."""
     if isinstance(spec, FinetuneSpec):
         from sparse_core.transfer import finetune
@@ -83,11 +85,11 @@ def measure(home: Path, backbone: Any, dataset: Any, spec: TransferSpec) -> dict
 def _measure_probe(home: Path, backbone: Any, dataset: Any, spec: ProbeSpec) -> dict[str, Any]:
     from sparse_core.transfer import features
 
-    seconds_per_picture = features.time_sample(backbone, dataset.train, SAMPLE_PICTURES, precision=spec.precision)
+    seconds_per_image = features.time_sample(backbone, dataset.train, SAMPLE_IMAGES, precision=spec.precision)
     trained, tested = len(dataset.train.labels), len(dataset.test.labels)
     rows = min(trained, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
     seconds = _time_epoch(rows, backbone.dimensions, len(dataset.class_names), spec.settings)
-    estimate = Estimate(trained + tested, seconds_per_picture, seconds * trained / rows)
+    estimate = Estimate(trained + tested, seconds_per_image, seconds * trained / rows)
     _keep(home, spec, estimate)
     return asdict(estimate)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sparse_core.catalog import PRECISIONS
 from sparse_core.datasets import loading
 from sparse_core.datasets.datasets import Dataset, Split
 from sparse_core.datasets.transforms import prepare
@@ -33,7 +34,6 @@ from sparse_core.paths import atomic_folder, require_space, write_text
 BATCH = 4  # larger activations are mapped anew for each layer by the C library, which takes longer than the layer
 ENGINE_BATCH = 64
 PART = 1024
-PRECISIONS = ("fp32", "bf16")
 SPLITS = ("train", "test")
 
 Stream = Callable[[Split, list[int]], Generator[np.ndarray, None, None]]
@@ -68,10 +68,10 @@ def extract(
     engine: str = "torch",
     on_progress: OnProgress | None = None,
 ) -> Features:
-    """The features of every picture of the dataset, from the cache where it has them.
+    """The features of every image of the dataset, from the cache where it has them.
 
     ``precision`` bf16 runs the backbone under autocast, in torch only. An ``engine`` other than torch is held against it
-    first. ``on_progress`` gets pictures done, their total and pictures a
+    first. ``on_progress`` gets images done, their total and images a
     second, and may raise ``Cancelled``. Raises InputError for a full disk, features that are not finite, and an engine that
     is missing or not exact enough.
     """
@@ -105,15 +105,15 @@ def is_cached(
     return _folder(home, backbone, dataset_hash, engine, precision).is_dir()
 
 
-def time_sample(backbone: Backbone, split: Split, pictures: int, *, precision: str = "fp32") -> float:
-    """Seconds a picture, decoding included, over a small sample of a split, after one batch to warm up."""
-    chosen = [number % len(split.labels) for number in range(pictures)]
+def time_sample(backbone: Backbone, split: Split, images: int, *, precision: str = "fp32") -> float:
+    """Seconds an image, decoding included, over a small sample of a split, after one batch to warm up."""
+    chosen = [number % len(split.labels) for number in range(images)]
     for _ in _by_torch(backbone, precision, split, chosen[:BATCH]):
         pass
     started = time.perf_counter()
     for _ in _by_torch(backbone, precision, split, chosen):
         pass
-    return (time.perf_counter() - started) / pictures
+    return (time.perf_counter() - started) / images
 
 
 def _make(
@@ -214,7 +214,7 @@ def _by_torch(backbone: Backbone, precision: str, split: Split, rows: list[int])
 
 
 def _forward(backbone: Backbone, decoded: np.ndarray, precision: str) -> np.ndarray:
-    """Pictures (N, H, W, 3) uint8 to features (N, D) float32."""
+    """Images (N, H, W, 3) uint8 to features (N, D) float32."""
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         return backbone.module(loading.normalised(decoded, backbone.transform)).float().numpy()
 
@@ -223,7 +223,7 @@ def _require_finite(values: np.ndarray, backbone: Backbone) -> None:
     bad = int((~np.isfinite(values).all(axis=1)).sum())
     if bad:
         raise InputError(
-            f"{backbone.card.name} gives NaN or infinite features for {bad} of {len(values)} pictures, so nothing was kept. "
+            f"{backbone.card.name} gives NaN or infinite features for {bad} of {len(values)} images, so nothing was kept. "
             "Try precision fp32, or another backbone."
         )
 

@@ -20,18 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparse_core.datasets.datasets import Dataset
-from sparse_core.datasets.loading import Pictures, batches, normalised
+from sparse_core.datasets.loading import Images, batches, normalised
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.masks import Mask
 from sparse_core.paths import atomic_file
-from sparse_core.specs.specs import FinetuneSpec
+from sparse_core.specs.transfer import FinetuneSpec
 from sparse_core.transfer.probe import initial_classifier, native_bf16, shuffled_rows
 
 TEST_BATCH = 16
-MEMORY_SHARE = 0.4  # of what is free, for decoded pictures
-TIMED_PICTURES = 8
+MEMORY_SHARE = 0.4  # of what is free, for decoded images
+TIMED_IMAGES = 8
 BF16_TOLERANCE = 2e-2  # largest difference of features relative to the largest
 
 
@@ -75,7 +75,7 @@ class FinetuneResult:
 
 
 class Network(nn.Module):
-    """A backbone with a new, dense classifier: pictures (N, 3, H, W) to logits (N, C)."""
+    """A backbone with a new, dense classifier: images (N, 3, H, W) to logits (N, C)."""
 
     def __init__(self, body: nn.Module, classes: int, dimensions: int, seed: int) -> None:
         super().__init__()
@@ -85,8 +85,8 @@ class Network(nn.Module):
         self.classifier.weight.data.copy_(weight)
         self.classifier.bias.data.copy_(bias)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.classifier(self.body(pictures))
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.body(images))
 
 
 class Diverged(InputError):
@@ -146,14 +146,14 @@ def train(
 
 
 def time_epoch(backbone: Backbone, dataset: Dataset, spec: FinetuneSpec) -> float:
-    """About how many seconds an epoch takes, test included, from one step on a few pictures after one to warm up."""
-    sample = min(TIMED_PICTURES, spec.settings.batch_size, len(dataset.train.labels))
+    """About how many seconds an epoch takes, test included, from one step on a few images after one to warm up."""
+    sample = min(TIMED_IMAGES, spec.settings.batch_size, len(dataset.train.labels))
     training = _Training(backbone, dataset, spec, 0)
     training.set_training_mode()
     rows = list(range(sample))
-    training.step(np.stack([training.picture(row) for row in rows]), dataset.train.labels[:sample])
+    training.step(np.stack([training.image(row) for row in rows]), dataset.train.labels[:sample])
     started = time.perf_counter()
-    training.step(np.stack([training.picture(row) for row in rows]), dataset.train.labels[:sample])
+    training.step(np.stack([training.image(row) for row in rows]), dataset.train.labels[:sample])
     trained = time.perf_counter()
     tested = training.predict(spec.precision, range(min(TEST_BATCH, len(dataset.test.labels))))
     ended = time.perf_counter()
@@ -167,11 +167,11 @@ def best_precision(backbone: Backbone) -> str:
     if torch.cuda.is_available() or not native_bf16():
         return "fp32"
     side = backbone.transform.crop
-    pictures = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        exact = backbone.module(pictures)
+        exact = backbone.module(images)
         with torch.autocast("cpu", torch.bfloat16):
-            reduced = backbone.module(pictures).float()
+            reduced = backbone.module(images).float()
     difference = (reduced - exact).abs().max() / exact.abs().max()
     return "bf16" if float(difference) <= BF16_TOLERANCE else "fp32"
 
@@ -198,8 +198,8 @@ class _Training:
         self.fixed = FixedMask(body, backbone.mask)
         self.optimizer = _optimizer(self.network, spec)
         budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
-        self.test = Pictures(dataset.test, backbone.transform, budget // 3)
-        self.pictures = Pictures(dataset.train, backbone.transform, budget - budget // 3)
+        self.test = Images(dataset.test, backbone.transform, budget // 3)
+        self.images = Images(dataset.train, backbone.transform, budget - budget // 3)
         self.predictions = np.empty(0, dtype=np.int64)
 
     def run_epoch(self, on_step: Callable[[Progress], None] | None) -> None:
@@ -212,12 +212,12 @@ class _Training:
         steps = -(-len(rows) // settings.batch_size)
         self.set_training_mode()
         total = 0.0
-        for step, pictures in enumerate(batches(self.picture, rows.tolist(), settings.batch_size), start=1):
-            chosen = rows[(step - 1) * settings.batch_size :][: len(pictures)]
-            loss = self.step(pictures, labels[chosen])
+        for step, images in enumerate(batches(self.image, rows.tolist(), settings.batch_size), start=1):
+            chosen = rows[(step - 1) * settings.batch_size :][: len(images)]
+            loss = self.step(images, labels[chosen])
             if not np.isfinite(loss):
                 raise self._diverged("the loss")
-            total += loss * len(pictures)
+            total += loss * len(images)
             if on_step:
                 on_step(Progress(self.epoch + 1, settings.epochs, step, steps, self.curves))
         self._finish_epoch(total / len(rows))
@@ -240,12 +240,12 @@ class _Training:
         )
 
     def predict(self, precision: str, rows: Sequence[int]) -> np.ndarray:
-        """The class that the network gives each of these test pictures; −1 where its logits are not finite."""
+        """The class that the network gives each of these test images; −1 where its logits are not finite."""
         self.network.eval()
         with torch.inference_mode(), self._autocast(precision):
             predicted = [
-                _classes(self.network(self._input(pictures))).cpu().numpy()
-                for pictures in batches(self.test.whole, rows, TEST_BATCH)
+                _classes(self.network(self._input(images))).cpu().numpy()
+                for images in batches(self.test.whole, rows, TEST_BATCH)
             ]
         return np.concatenate(predicted)
 
@@ -258,7 +258,7 @@ class _Training:
         labels = self.dataset.test.labels
         self.predictions = self.predict(self.spec.precision, range(len(labels)))
         if (self.predictions < 0).any():
-            raise self._diverged("what the network gives for a test picture")
+            raise self._diverged("what the network gives for a test image")
         self.curves.loss.append(loss)
         self.curves.top1.append(float((self.predictions == labels).mean()))
         self.curves.mean_per_class.append(float(balanced_accuracy_score(labels, self.predictions)))
@@ -271,10 +271,10 @@ class _Training:
             f"{self.spec.settings.learning_rate:g}. Lower the learning rate; if that does not help, the backbone is damaged."
         )
 
-    def step(self, pictures: np.ndarray, labels: np.ndarray) -> float:
-        """One step on pictures (N, H, W, 3) uint8 and labels (N,); returns the mean loss."""
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One step on images (N, H, W, 3) uint8 and labels (N,); returns the mean loss."""
         with self._autocast(self.spec.precision):
-            logits = self.network(self._input(pictures))
+            logits = self.network(self._input(images))
         targets = torch.from_numpy(labels).to(self.device)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.spec.label_smoothing)
         self.optimizer.zero_grad()
@@ -283,11 +283,11 @@ class _Training:
         self.fixed.hold()
         return float(loss.detach())
 
-    def picture(self, row: int) -> np.ndarray:
-        return self.pictures.augmented(row, self.seed, self.epoch) if self.spec.augment else self.pictures.whole(row)
+    def image(self, row: int) -> np.ndarray:
+        return self.images.augmented(row, self.seed, self.epoch) if self.spec.augment else self.images.whole(row)
 
-    def _input(self, pictures: np.ndarray) -> Tensor:
-        return normalised(pictures, self.transform).to(self.device)
+    def _input(self, images: np.ndarray) -> Tensor:
+        return normalised(images, self.transform).to(self.device)
 
     def _autocast(self, precision: str) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")

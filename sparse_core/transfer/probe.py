@@ -25,7 +25,7 @@ from torch import Tensor
 from sparse_core.engines.threads import thread_pool
 from sparse_core.errors import Cancelled, InputError, unknown_name
 from sparse_core.paths import atomic_file
-from sparse_core.specs.specs import VALIDATION_SHARE, Hyperparameters
+from sparse_core.specs.training import VALIDATION_SHARE, Hyperparameters
 
 CHECKPOINT_SECONDS = 10.0
 COPY_ROWS = 4096
@@ -599,7 +599,7 @@ def _require_classes(labels: np.ndarray, classes: int) -> None:
     found = len(np.unique(labels))
     if found < 2:
         raise InputError(
-            f"A classifier needs at least two classes in its training data; got {found} of {classes}. Add pictures of another."
+            f"A classifier needs at least two classes in its training data; got {found} of {classes}. Add images of another."
         )
 
 

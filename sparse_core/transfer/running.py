@@ -1,11 +1,9 @@
 """Transfers: probes and finetuning as runs, one record a seed. Used by the worker process and by the command line alike.
 
-Progress goes to ``report`` as dictionaries with ``stage`` (words), ``done``, ``total`` and ``seconds_left``; ``report`` may
-raise ``Cancelled``.
+Progress goes to ``report``, which may raise ``Cancelled``.
 """
 
 import dataclasses
-import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,32 +17,22 @@ from sparse_core import __version__
 from sparse_core.datasets import datasets
 from sparse_core.engines import engines
 from sparse_core.networks import backbones, finetuned, structure
-from sparse_core.networks.library import BackboneCard
 from sparse_core.results.records import Record, Records
-from sparse_core.specs.specs import (
-    AnyTransfer,
-    FinetuneSpec,
-    Job,
-    ProbeSpec,
-    Report,
-    TransferSpec,
-    exact,
-    protocol,
-    record_document,
-    run_id,
-)
+from sparse_core.specs.identity import record_document, run_id
+from sparse_core.specs.progress import Progress, Report
+from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec, exact, protocol
 from sparse_core.transfer import durations, features, finetune, probe
 
 REPORT_SECONDS = 0.2
 
 
-def run_probe(home: Path, job: Job, report: Report) -> dict[str, Any]:
+def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Train the probe's missing seeds together and write one record a seed; finished ones are found, not repeated."""
-    backbone, dataset, spec = resolve(home, job.spec, report)
+    backbone, dataset, spec = resolve(home, spec, report)
     records = Records(home)
-    names = {seed: run_id(spec, seed) for seed in job.seeds}
-    missing = [seed for seed in job.seeds if names[seed] not in records.ids()]
-    found = [names[seed] for seed in job.seeds if seed not in missing]
+    names = {seed: run_id(spec, seed) for seed in seeds}
+    missing = [seed for seed in seeds if names[seed] not in records.ids()]
+    found = [names[seed] for seed in seeds if seed not in missing]
     if not missing:
         return {"runs": found, "found": found}
     extracted = _features(home, backbone, dataset, spec, len(missing), report)
@@ -74,16 +62,16 @@ def run_probe(home: Path, job: Job, report: Report) -> dict[str, Any]:
         records.write(_probe_record(names[result.seed], spec, result, shared))
     records.compact()
     durations.remember(home, spec, extracted, (ended - chosen) / (spec.settings.epochs * len(missing)))
-    return {"runs": [names[seed] for seed in job.seeds], "found": found}
+    return {"runs": [names[seed] for seed in seeds], "found": found}
 
 
-def run_finetune(home: Path, job: Job, report: Report) -> dict[str, Any]:
+def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Finetune the missing seeds one after another; each leaves a network and a record as soon as it has ended."""
-    backbone, dataset, spec = resolve(home, job.spec, report)
+    backbone, dataset, spec = resolve(home, spec, report)
     records = Records(home)
-    names = {seed: run_id(spec, seed) for seed in job.seeds}
-    missing = [seed for seed in job.seeds if names[seed] not in records.ids()]
-    found = [names[seed] for seed in job.seeds if seed not in missing]
+    names = {seed: run_id(spec, seed) for seed in seeds}
+    missing = [seed for seed in seeds if names[seed] not in records.ids()]
+    found = [names[seed] for seed in seeds if seed not in missing]
     for number, seed in enumerate(missing):
         result = finetune.train(
             backbone,
@@ -99,24 +87,30 @@ def run_finetune(home: Path, job: Job, report: Report) -> dict[str, Any]:
         )
         durations.remember_finetune(home, spec, dataset, statistics.fmean(result.seconds))
     records.compact()
-    return {"runs": [names[seed] for seed in job.seeds], "found": found}
+    return {"runs": [names[seed] for seed in seeds], "found": found}
+
+
+def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Measure on this machine about how long the transfer will take: see ``sparse_core.transfer.durations``."""
+    backbone, dataset, spec = resolve(home, spec, report)
+    return durations.measure(home, backbone, dataset, spec)
 
 
 def resolve(home: Path, spec: AnyTransfer, report: Report) -> tuple[Any, Any, AnyTransfer]:
     """The backbone and the dataset that a spec names, and the spec with their content hashes and precision filled in."""
-    report({"stage": f"Opening {spec.backbone}", "done": 0, "total": 0, "seconds_left": None})
-    backbone = load_backbone(home, spec.backbone)
-    report({"stage": f"Opening {spec.dataset}", "done": 0, "total": 0, "seconds_left": None})
+    report(Progress(f"Opening {spec.backbone}"))
+    backbone = backbones.load_cached(home, spec.backbone)
+    report(Progress(f"Opening {spec.dataset}"))
     dataset = datasets.load(home, spec.dataset)
     precision = finetune.best_precision(backbone) if spec.precision == "auto" else spec.precision
-    hashes = {"backbone_hash": backbone.hash, "dataset_hash": dataset.hash}
-    return backbone, dataset, dataclasses.replace(spec, precision=precision, **hashes)
+    resolved = dataclasses.replace(spec, precision=precision, backbone_hash=backbone.hash, dataset_hash=dataset.hash)
+    return backbone, dataset, resolved
 
 
 def extract(
     home: Path, backbone: Any, dataset: Any, spec: ProbeSpec, report: Report, *, seconds_after: float = 0.0
 ) -> Any:
-    """The features of every picture, cached; ``seconds_after`` is added to the time left that is reported."""
+    """The features of every image, cached; ``seconds_after`` is added to the time left that is reported."""
     last = 0.0
 
     def on_progress(done: int, total: int, images_per_second: float) -> None:
@@ -125,7 +119,7 @@ def extract(
             return
         last = time.monotonic()
         left = (total - done) / images_per_second + seconds_after if images_per_second else None
-        report({"stage": "Extracting features", "done": done, "total": total, "seconds_left": left})
+        report(Progress("Extracting features", done, total, left))
 
     engine = spec.engine if spec.engine != "auto" else _engine(home, backbone, dataset, spec.precision, report)
     return features.extract(home, backbone, dataset, precision=spec.precision, engine=engine, on_progress=on_progress)
@@ -137,22 +131,11 @@ def _engine(home: Path, backbone: Any, dataset: Any, precision: str, report: Rep
     known = next(cached, None)
     if known:
         return known
-    report({"stage": "Looking for the fastest engine", "done": 0, "total": 0, "seconds_left": None})
-    pictures = len(dataset.train.labels) + len(dataset.test.labels)
+    report(Progress("Looking for the fastest engine"))
+    images = len(dataset.train.labels) + len(dataset.test.labels)
     return engines.fastest(
-        home, backbone.module, backbone.hash, backbone.transform.crop, features.ENGINE_BATCH, precision, pictures
+        home, backbone.module, backbone.hash, backbone.transform.crop, features.ENGINE_BATCH, precision, images
     )
-
-
-def load_backbone(home: Path, name: str) -> Any:
-    """The backbone of that name, kept in memory for the next job as long as the name stands for the same card and file."""
-    cards = {card.name: card for card in backbones.available(home)}
-    return _load_backbone(home, name, cards.get(name), backbones.file_stamp(home, name))
-
-
-@functools.lru_cache(maxsize=4)
-def _load_backbone(home: Path, name: str, card: BackboneCard | None, stamp: tuple[str, int, int] | None) -> Any:
-    return backbones.load(home, name)
 
 
 def _features(home: Path, backbone: Any, dataset: Any, spec: ProbeSpec, seeds: int, report: Report) -> Any:
@@ -187,18 +170,11 @@ def _epochs_to_events(report: Report, stage: str) -> Callable[[probe.Progress], 
         if first_epoch is None:
             first_epoch = progress.epoch - 1  # a resumed training begins later than at 0
         pace = (time.perf_counter() - started) / (progress.epoch - first_epoch)
-        report(
-            {
-                "stage": stage,
-                "done": progress.epoch,
-                "total": progress.epochs,
-                "seconds_left": pace * (progress.epochs - progress.epoch),
-                "seeds": list(progress.seeds),
-                "loss": progress.loss,
-                "top1": progress.top1,
-                "mean_per_class": progress.mean_per_class,
-            }
-        )
+        values = zip(progress.seeds, progress.loss, progress.top1, progress.mean_per_class, strict=True)
+        ended = [dict(zip(("seed", "loss", "top1", "mean_per_class"), one, strict=True)) for one in values]
+        left = pace * (progress.epochs - progress.epoch)
+        epochs = tuple({"epoch": progress.epoch, **one} for one in ended) if progress.stage == "train" else ()
+        report(Progress(stage, progress.epoch, progress.epochs, left, epochs=epochs))
 
     return on_epoch
 
@@ -225,16 +201,8 @@ def _steps_to_events(
         left = pace * (progress.epochs - done + (seeds - number - 1) * progress.epochs)
         curves = [{"seed": seed, "epoch": epoch + 1, **_epoch(progress.curves, epoch)} for epoch in range(told, ended)]
         told = ended
-        report(
-            {
-                "stage": f"{stage}: step {progress.step:,} of {progress.steps:,} in epoch",
-                "done": progress.epoch,
-                "total": progress.epochs,
-                "share": done / progress.epochs,
-                "seconds_left": left,
-                "curves": curves,
-            }
-        )
+        words = f"{stage}: step {progress.step:,} of {progress.steps:,} in epoch"
+        report(Progress(words, progress.epoch, progress.epochs, left, done / progress.epochs, tuple(curves)))
 
     return on_step
 
@@ -259,8 +227,8 @@ def _shared_result(home: Path, backbone: Any, dataset: Any, spec: TransferSpec) 
         "dataset_name": dataset.id,
         "metric": dataset.metric,
         "class_names": list(dataset.class_names),
-        "train_pictures": len(dataset.train.labels),
-        "test_pictures": len(dataset.test.labels),
+        "train_images": len(dataset.train.labels),
+        "test_images": len(dataset.test.labels),
         "protocol": protocol(spec),
         "notes": list(dataset.notes),
         "product_version": __version__,
@@ -326,7 +294,7 @@ def _accuracies(metric: str, top1: Sequence[float], mean_per_class: Sequence[flo
 
 
 def _sparse_counts(confusion: np.ndarray) -> list[list[int]]:
-    """The cells of a confusion matrix that are not 0, as [true class, predicted class, pictures]."""
+    """The cells of a confusion matrix that are not 0, as [true class, predicted class, images]."""
     rows, columns = np.nonzero(confusion)
     counts = confusion[rows, columns]
     return [[int(value) for value in triple] for triple in zip(rows, columns, counts, strict=True)]

@@ -376,7 +376,7 @@ def learning_curves(events: pd.DataFrame, value: str = "top1") -> go.Figure:
 
 
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Figure:
-    """How often pictures of each class (row) were taken for each class (column), in percent of the row.
+    """How often images of each class (row) were taken for each class (column), in percent of the row.
 
     ``confusion`` holds counts, shape (classes, classes), true classes in rows. Up to 25 classes the counts stand in
     the cells, up to 40 the classes are named on the axes; beyond that the pointer names them.
@@ -396,7 +396,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Fi
             colorscale=scale,
             customdata=np.dstack([true_names, true_names.T, counts.astype(int).astype(object)]),
             hovertemplate="%{customdata[0]} taken for %{customdata[1]}<br>"
-            "%{customdata[2]:,} pictures, %{z:.3~g} % of the class<extra></extra>",
+            "%{customdata[2]:,} images, %{z:.3~g} % of the class<extra></extra>",
             text=np.where(counts > 0, counts.astype(int).astype(str), "") if classes <= NUMBERED_CLASSES else None,
             texttemplate="%{text}" if classes <= NUMBERED_CLASSES else None,
             xgap=1 if classes <= NAMED_CLASSES else 0,
@@ -421,7 +421,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> go.Fi
 
 
 def per_class_accuracy(confusion: np.ndarray, class_names: Sequence[str]) -> go.Figure:
-    """The share of each class's pictures that were recognised, worst first, with 95 % intervals (Wilson's).
+    """The share of each class's images that were recognised, worst first, with 95 % intervals (Wilson's).
 
     ``confusion`` holds counts, shape (classes, classes), true classes in rows; several runs may be added up. Up to 40
     classes are named on the axis; beyond that the pointer names them.
@@ -449,7 +449,7 @@ def per_class_accuracy(confusion: np.ndarray, class_names: Sequence[str]) -> go.
             marker={"color": BLUE, "size": 8 if named else 5},
             hovertext=[
                 f"{html.escape(str(names[i]))}: {percent(accuracy[i])} %<br>"
-                f"{hits[present][i]:,.0f} of {totals[present][i]:,.0f} pictures"
+                f"{hits[present][i]:,.0f} of {totals[present][i]:,.0f} images"
                 for i in order
             ],
             hoverinfo="text",

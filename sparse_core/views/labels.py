@@ -24,7 +24,7 @@ SIZES = {
 }
 SIZES_IN_WORDS = {
     "nonzero_parameters": "Nonzero parameters in million, the new classifier's left out",
-    "multiply_adds": "Multiply-adds of the nonzero weights in million, for one picture, the new classifier's left out",
+    "multiply_adds": "Multiply-adds of the nonzero weights in million, for one image, the new classifier's left out",
     "file_size": "File size in MB, where a file stores only what is not 0, the new classifier left out",
 }
 

@@ -11,7 +11,8 @@ import pandas as pd
 
 from sparse_core.jobs.queue import Status
 from sparse_core.networks import backbones
-from sparse_core.specs.specs import ProbeSpec, TransferSpec, protocol, recorded, to_json
+from sparse_core.specs.identity import recorded, to_json
+from sparse_core.specs.transfer import ProbeSpec, TransferSpec, protocol
 
 WORDS = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
 TRANSFERS = ("probe", "finetune")

@@ -1,7 +1,5 @@
 """What can be said of finished runs: their curves and confusions as frames, and the command that makes them."""
 
-import dataclasses
-import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,44 +8,15 @@ import pandas as pd
 from sparse_core.catalog import task_label
 from sparse_core.results.measures import wilson_interval
 from sparse_core.results.records import Record
-from sparse_core.specs.specs import FinetuneSpec, Hyperparameters, ProbeSpec, TransferSpec, full_learning_rate
+from sparse_core.specs import options
+from sparse_core.specs.transfer import ProbeSpec, TransferSpec
 
 
 def command(spec: TransferSpec, seeds: int) -> str:
     """The command line that makes the same runs, with only what differs from the defaults."""
-    verb, usual_seeds = ("probe", 5) if isinstance(spec, ProbeSpec) else ("finetune", 1)
-    words = ["python", "-m", "sparse_core", verb, "--backbone", spec.backbone, "--dataset", spec.dataset]
-    if seeds != usual_seeds:
-        words += ["--seeds", str(seeds)]
-    defaults = Hyperparameters()
-    if isinstance(spec, FinetuneSpec):
-        defaults = Hyperparameters(learning_rate=full_learning_rate(spec.dataset))
-    for field in dataclasses.fields(Hyperparameters):
-        value = getattr(spec.settings, field.name)
-        if value != getattr(defaults, field.name):
-            words += [f"--{field.name.replace('_', '-')}", str(value)]
-    words += ["--rerun"] if spec.replicate else []
-    words += _probe_options(spec) if isinstance(spec, ProbeSpec) else _finetune_options(spec)
-    return shlex.join([*words, "--json"])
-
-
-def _probe_options(spec: ProbeSpec) -> list[str]:
-    words = ["--sweep-lr", *map(str, spec.sweep_lr)] if spec.sweep_lr else []
-    words += ["--engine", spec.engine] if spec.engine != "auto" else []
-    return [*words, *(["--precision", spec.precision] if spec.precision != "fp32" else [])]
-
-
-def _finetune_options(spec: FinetuneSpec) -> list[str]:
-    words = ["--optimizer", spec.optimizer] if spec.optimizer != "sgd" else []
-    flags = {
-        "--from-scratch": spec.from_scratch,
-        "--freeze-batch-norm": spec.freeze_batch_norm,
-        "--no-augmentation": not spec.augment,
-    }
-    words += [flag for flag, given in flags.items() if given]
-    if spec.label_smoothing:
-        words += ["--label-smoothing", str(spec.label_smoothing)]
-    return [*words, *(["--precision", spec.precision] if spec.precision != "auto" else [])]
+    verb = "probe" if isinstance(spec, ProbeSpec) else "finetune"
+    more = ["--seeds", str(seeds)] if seeds != spec.usual_seeds else []
+    return options.command(verb, spec, *more, *(["--rerun"] if spec.replicate else []))
 
 
 def label(record: Record) -> str:
@@ -90,7 +59,7 @@ def per_class(counts: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
             "accuracy": hits[present] / totals[present],
             "lowest": low,
             "highest": high,
-            "pictures": totals[present],
+            "images": totals[present],
         }
     )
     return table.sort_values("accuracy", kind="stable", ignore_index=True)

@@ -40,7 +40,7 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
     ``rows`` are those of ``speed_tables.table`` for one machine and one number of threads. Where an interval includes 1 the
     chart says so.
     """
-    x_title = charts.SPARSITY_TITLE if across == "sparsity" else "Pictures in a batch"
+    x_title = charts.SPARSITY_TITLE if across == "sparsity" else "Images in a batch"
     panels = charts.Panels([""], x_title, SPEEDUP_TITLE, entry=WIDE_ENTRY, named_from=1)
     order = {name: rank for rank, name in enumerate(engines.LABELS)}
     rows = rows.sort_values("engine", key=lambda names: names.map(order), kind="stable")

@@ -6,29 +6,27 @@ Masks made for timing have no accuracy, so they never come into a table that has
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sparse_core.catalog import architecture_label, task_label
+from sparse_core.catalog import DISTRIBUTIONS, architecture_label, task_label
 from sparse_core.engines import engines
 from sparse_core.results import measures
-from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
 from sparse_core.views.labels import SERIES_KEY, series_names, sparsity_label
 
 MODES = {"inference": "Inference", "training": "Online training"}
-DISTRIBUTIONS = {"uniform": "uniform mask", "erk": "Erdős–Rényi-Kernel mask"}
 DENSITIES_OF = "as in "  # what a record's distribution begins with where a backbone gave the layer densities
 TIMING_ONLY = "timing only"
 
 LATEST_KEY = ["machine", "mode", "dataset", "architecture", "backbone_hash", "distribution", "sparsity", "engine"]
 LATEST_KEY += ["precision", "batch_size", "threads"]
 DENSE_KEY = ["machine", "architecture", "engine", "precision", "batch_size", "threads"]
-SPLIT = {"backbone": "Backbone", "classifier": "Classifier", "waiting": "Waiting for pictures"}
+SPLIT = {"backbone": "Backbone", "classifier": "Classifier", "waiting": "Waiting for images"}
 SPLIT_NAMES = ["measurement", "network", "architecture", "sparsity", "timing_only", "engine_words", "dataset"]
 WIDE = f"times spread by more than {100 * measurements.SPREAD_LIMIT:.0f} %"
 UNRELIABLE = f"unreliable, for {WIDE}, or the machine had other work"
@@ -292,28 +290,6 @@ def spec_words(spec: SpeedupSpec, labels: Mapping[str, str]) -> str:
     return f"{architecture_label(spec.architecture)}{sparse}, {_mask_words(distribution, labels)}"
 
 
-def command(spec: SpeedupSpec) -> str:
-    """The command line that measures the same, with only what differs from the defaults."""
-    words = ["python", "-m", "sparse_core", "speedup"]
-    if spec.backbone:
-        words += ["--backbone", spec.backbone]
-    elif spec.densities_of:
-        words += ["--architecture", spec.architecture, "--densities-of", spec.densities_of]
-    else:
-        words += ["--architecture", spec.architecture, "--sparsity", f"{spec.sparsity:g}"]
-        words += ["--distribution", spec.distribution] if spec.distribution != "uniform" else []
-    usual = SpeedupSpec(architecture="resnet50", sparsity=0.9)
-    for name in ("engines", "batch_sizes"):
-        given = getattr(spec, name)
-        if given != getattr(usual, name):
-            words += [f"--{name.replace('_', '-')}", ",".join(map(str, given))]
-    for name in ("threads", "mode", "dataset", "rounds", "epochs"):
-        given = getattr(spec, name)
-        if given != getattr(usual, name):
-            words += [f"--{name}", str(given)]
-    return shlex.join([*words, "--json"])
-
-
 def made_on(record: dict[str, Any]) -> str:
     """The machine of a measurement, its versions and its load, in one sentence."""
     machine = record.get("machine") or {}
@@ -338,7 +314,8 @@ def _mask_words(distribution: str, labels: Mapping[str, str]) -> str:
     """A mask made for timing, by its distribution or by the backbone whose layer densities it has."""
     backbone = distribution.removeprefix(DENSITIES_OF)
     taken = f"mask as in {labels.get(backbone, backbone)}"
-    return f"{DISTRIBUTIONS.get(distribution) or taken} ({TIMING_ONLY})"
+    named = f"{DISTRIBUTIONS[distribution]} mask" if distribution in DISTRIBUTIONS else taken
+    return f"{named} ({TIMING_ONLY})"
 
 
 def _network(row: Any, labels: Mapping[str, str]) -> str:

@@ -21,7 +21,7 @@ SHARES = {
     "filters_pruned_share": ("Filters pruned, of all", charts.ORANGE, "square", 0),
     "filters_dead_share": ("Filters that can be removed", charts.VERMILLION, "diamond-open", 2),
 }
-PICTURE_HEIGHT, PICTURE_WIDTH = 256, 512
+IMAGE_HEIGHT, IMAGE_WIDTH = 256, 512
 NAME_CHARACTERS = 34
 ENTRY_WIDTH, RIGHT = 200, 16
 
@@ -138,15 +138,15 @@ def filters_pruned(table: pd.DataFrame) -> go.Figure:
     return go.Figure({"data": traces, "layout": layout})
 
 
-def mask(picture: np.ndarray, filters: int, weights: int) -> go.Figure:
-    """A mask as a picture: a row a filter or several, a column a weight or several, light where weights are kept.
+def mask(image: np.ndarray, filters: int, weights: int) -> go.Figure:
+    """A mask as an image: a row a filter or several, a column a weight or several, light where weights are kept.
 
-    ``picture`` is that of ``structure.picture``; ``filters`` and ``weights`` (of a filter) are the mask's own numbers.
+    ``image`` is that of ``structure.image``; ``filters`` and ``weights`` (of a filter) are the mask's own numbers.
     """
-    height, width = picture.shape
+    height, width = image.shape
     step, across = filters / height, weights / width
     heat = {
-        **{"type": "heatmap", "z": np.rint(100 * picture).astype(np.uint8), "zmin": 0, "zmax": 100},
+        **{"type": "heatmap", "z": np.rint(100 * image).astype(np.uint8), "zmin": 0, "zmax": 100},
         **{"x0": across / 2, "dx": across, "y0": step / 2, "dy": step, "colorscale": charts.SEQUENTIAL},
         "colorbar": {"title": {"text": "Weights kept (%)", "side": "right"}, **charts.COLOUR_BAR},
         "hovertemplate": "filter %{y:.0f}, weight %{x:.0f}: %{z} % kept<extra></extra>",

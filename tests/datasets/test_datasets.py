@@ -15,7 +15,7 @@ from sparse_core.datasets import datasets
 from sparse_core.errors import InputError
 
 
-def picture(value: int, mode: str = "RGB", size: tuple[int, int] = (12, 9)) -> Image.Image:
+def image(value: int, mode: str = "RGB", size: tuple[int, int] = (12, 9)) -> Image.Image:
     return Image.new("RGB", size, (value, value, value)).convert(mode)
 
 
@@ -23,13 +23,13 @@ def folder(root, counts: dict[str, int]):
     for number, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True)
         for index in range(count):
-            picture(40 * number + index).save(root / name / f"{index}.png")
+            image(40 * number + index).save(root / name / f"{index}.png")
     return root
 
 
 def encoded(value: int) -> bytes:
     stream = io.BytesIO()
-    picture(value).save(stream, "PNG")
+    image(value).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -53,7 +53,7 @@ def test_one_folder_a_class_is_split_by_seed(home, tmp_path):
     assert first.class_names == ["cat", "dog"]
     assert np.bincount(first.test.labels).tolist() == [4, 2]
     assert first.hash == again.hash
-    picture(255).save(root / "cat" / "0.png")
+    image(255).save(root / "cat" / "0.png")
     assert datasets.load(home, str(root)).hash != first.hash
 
 
@@ -62,27 +62,27 @@ def test_train_and_test_folders(home, tmp_path):
     folder(tmp_path / "d" / "test", {"a": 2})
     loaded = datasets.load(home, str(tmp_path / "d"))
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (8, 2)
-    assert loaded.notes == ["The test split has no picture of 1 of the classes: b."]
+    assert loaded.notes == ["The test split has no image of 1 of the classes: b."]
 
 
-def test_classes_without_training_pictures_are_told(home, tmp_path):
+def test_classes_without_training_images_are_told(home, tmp_path):
     folder(tmp_path / "d" / "train", {"a": 4, "b": 4, "c": 0, "none": 0})
     folder(tmp_path / "d" / "test", {"a": 2, "c": 2})
     assert datasets.load(home, str(tmp_path / "d")).notes == [
-        "Neither split has a picture of 1 of the classes: none.",
-        "The training split has no picture of 1 of the classes: c. Their test pictures all count as wrong.",
-        "The test split has no picture of 1 of the classes: b.",
+        "Neither split has an image of 1 of the classes: none.",
+        "The training split has no image of 1 of the classes: c. Their test images all count as wrong.",
+        "The test split has no image of 1 of the classes: b.",
     ]
     folder(tmp_path / "one", {"a": 4, "b": 4, "empty": 0})
     assert datasets.load(home, str(tmp_path / "one")).notes == [
-        "Neither split has a picture of 1 of the classes: empty."
+        "Neither split has an image of 1 of the classes: empty."
     ]
 
 
 @pytest.mark.parametrize("struct", [False, True])
 def test_parquet_plain_and_as_hugging_face_writes_it(home, tmp_path, struct):
-    pictures = [encoded(20 * value) for value in range(10)]
-    column = [{"bytes": data, "path": None} for data in pictures] if struct else pictures
+    images = [encoded(20 * value) for value in range(10)]
+    column = [{"bytes": data, "path": None} for data in images] if struct else images
     table = pa.table({"image": column, "label": [value % 2 for value in range(10)]})
     if struct:
         info = {"info": {"features": {"label": {"names": ["even", "odd"]}}}}
@@ -98,11 +98,11 @@ def test_parquet_plain_and_as_hugging_face_writes_it(home, tmp_path, struct):
     assert len(alone.train.labels) + len(alone.test.labels) == 10
 
 
-def labelled(file, labels, names=(), pictures=None):
-    """A Parquet file of pictures, a label each; with ``names`` in its metadata as Hugging Face writes them."""
+def labelled(file, labels, names=(), images=None):
+    """A Parquet file of images, a label each; with ``names`` in its metadata as Hugging Face writes them."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    pictures = pictures or [encoded(value % 250) for value in range(len(labels))]
-    table = pa.table({"image": pictures, "label": labels})
+    images = images or [encoded(value % 250) for value in range(len(labels))]
+    table = pa.table({"image": images, "label": labels})
     if names:
         info = {"info": {"features": {"label": {"names": list(names)}}}}
         table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
@@ -158,11 +158,11 @@ def test_parquet_files_that_disagree_on_their_labels_are_refused(home, tmp_path)
         datasets.describe(home, str(tmp_path / "kinds"))
 
 
-def test_every_kind_of_picture_becomes_upright_rgb(tmp_path):
-    assert datasets.upright_rgb(picture(100, "L")).getpixel((0, 0)) == (100, 100, 100)
+def test_every_kind_of_image_becomes_upright_rgb(tmp_path):
+    assert datasets.upright_rgb(image(100, "L")).getpixel((0, 0)) == (100, 100, 100)
     assert datasets.upright_rgb(Image.new("RGBA", (4, 4), (0, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
-    assert datasets.upright_rgb(picture(100, "P")).mode == "RGB"
-    assert datasets.upright_rgb(picture(100, "CMYK")).mode == "RGB"
+    assert datasets.upright_rgb(image(100, "P")).mode == "RGB"
+    assert datasets.upright_rgb(image(100, "CMYK")).mode == "RGB"
     deep = Image.fromarray(np.full((4, 4), 257 * 80, dtype=np.uint16))
     assert datasets.upright_rgb(deep).getpixel((0, 0)) == (80, 80, 80)
     turned = Image.new("RGB", (4, 2))
@@ -172,26 +172,26 @@ def test_every_kind_of_picture_becomes_upright_rgb(tmp_path):
     assert datasets.upright_rgb(Image.open(tmp_path / "turned.jpg")).size == (2, 4)
 
 
-def test_few_unreadable_pictures_are_named_and_left_out(home, tmp_path):
+def test_few_unreadable_images_are_named_and_left_out(home, tmp_path):
     root = folder(tmp_path / "d", {"a": 100, "b": 101})
     (root / "a" / "7.png").write_bytes(encoded(3)[:40])
     loaded = datasets.load(home, str(root))
-    assert loaded.notes == ["1 of 201 pictures cannot be read: a/7.png. They were left out."]
+    assert loaded.notes == ["1 of 201 images cannot be read: a/7.png. They were left out."]
     assert len(loaded.train.labels) + len(loaded.test.labels) == 200
     for row in range(len(loaded.train.labels)):
         loaded.train.load(row)
 
 
-def test_unreadable_pictures_of_parquet_are_named_by_file_and_row(home, tmp_path):
-    pictures = [encoded(value % 250) for value in range(300)]
-    pictures[217] = b"broken"
-    file = labelled(tmp_path / "x.parquet", [0, 1] * 150, pictures=pictures)
+def test_unreadable_images_of_parquet_are_named_by_file_and_row(home, tmp_path):
+    images = [encoded(value % 250) for value in range(300)]
+    images[217] = b"broken"
+    file = labelled(tmp_path / "x.parquet", [0, 1] * 150, images=images)
     assert datasets.load(home, str(file)).notes == [
-        "1 of 300 pictures cannot be read: x.parquet row 217. They were left out."
+        "1 of 300 images cannot be read: x.parquet row 217. They were left out."
     ]
 
 
-def test_unreadable_pictures_of_train_and_test_folders_are_named_apart(home, tmp_path):
+def test_unreadable_images_of_train_and_test_folders_are_named_apart(home, tmp_path):
     for part in ("train", "test"):
         folder(tmp_path / "d" / part, {"a": 150, "b": 150})
         (tmp_path / "d" / part / "b" / "3.png").write_bytes(b"broken")
@@ -199,10 +199,10 @@ def test_unreadable_pictures_of_train_and_test_folders_are_named_apart(home, tmp
     assert "train/b/3.png, test/b/3.png." in note
 
 
-def test_many_unreadable_pictures_are_refused(home, tmp_path):
+def test_many_unreadable_images_are_refused(home, tmp_path):
     root = folder(tmp_path / "d", {"a": 10, "b": 10})
     (root / "a" / "7.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"1 of 20 pictures cannot be read: a/7.png. That is 1 % or more"):
+    with pytest.raises(InputError, match=r"1 of 20 images cannot be read: a/7.png. That is 1 % or more"):
         datasets.load(home, str(root))
 
 
@@ -211,7 +211,7 @@ def test_many_unreadable_pictures_are_refused(home, tmp_path):
     [
         (lambda root: root.mkdir(), "found none"),
         (lambda root: folder(root, {"only": 5}), "one class only"),
-        (lambda root: folder(root, {"a": 5, "b": 1}), "single picture"),
+        (lambda root: folder(root, {"a": 5, "b": 1}), "single image"),
         (lambda root: folder(root / "train", {"a": 5, "b": 5}), "no test folder"),
         (
             lambda root: (folder(root / "train", {"a": 5, "b": 5}), folder(root / "test", {"c": 5})),
@@ -234,8 +234,8 @@ def test_bad_parquet_is_refused(home, tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a Parquet file"):
         datasets.load(home, str(tmp_path / "x.parquet"))
-    pq.write_table(pa.table({"picture": [b""], "label": [0]}), tmp_path / "y.parquet")
-    with pytest.raises(InputError, match="lacks the column image; it has picture, label"):
+    pq.write_table(pa.table({"image": [b""], "label": [0]}), tmp_path / "y.parquet")
+    with pytest.raises(InputError, match="lacks the column image; it has image, label"):
         datasets.load(home, str(tmp_path / "y.parquet"))
 
 
@@ -289,7 +289,7 @@ def test_the_split_of_sun397_does_not_follow_the_order_of_the_disk(home, monkeyp
     for letter, name in (("a", "abbey"), ("b", "bar")):
         (root / letter / name).mkdir(parents=True)
         for index in range(8):
-            picture(10 * index).save(root / letter / name / f"sun_{index}.jpg")
+            image(10 * index).save(root / letter / name / f"sun_{index}.jpg")
     (root / "ClassName.txt").write_text("/a/abbey\n/b/bar\n")
     found = list(Path.rglob(root, "sun_*.jpg"))
     rglob = Path.rglob

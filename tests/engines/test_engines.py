@@ -26,7 +26,7 @@ ENGINES = [
 needs_deepsparse = pytest.mark.skipif(deepsparse_client.missing() is not None, reason=str(deepsparse_client.missing()))
 
 
-def pictures(number, size=32, seed=0):
+def images(number, size=32, seed=0):
     return np.random.default_rng(seed).standard_normal((number, 3, size, size), dtype=np.float32)
 
 
@@ -36,7 +36,7 @@ def calibrated(network):
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None
     with torch.no_grad():
-        network.train()(torch.from_numpy(pictures(8, seed=1)))
+        network.train()(torch.from_numpy(images(8, seed=1)))
     return network.eval()
 
 
@@ -56,7 +56,7 @@ def test_engines_agree_with_torch(network, sparsity, engine):
         masks.apply(module, masks.top_k(module, sparsity, "uniform"))
     calibrated(module)
     with engines.compile(engine, module, 32, 2, 1) as compiled:
-        difference = engines.check(compiled, module, pictures(2))
+        difference = engines.check(compiled, module, images(2))
         assert difference <= engines.TOLERANCE["fp32"]
         assert engines.is_exact(compiled, difference)
         assert (compiled.engine, compiled.precision, compiled.batch_size, compiled.threads) == (engine, "fp32", 2, 1)
@@ -64,23 +64,23 @@ def test_engines_agree_with_torch(network, sparsity, engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_any_number_of_pictures_is_run_in_batches(small, engine):
+def test_any_number_of_images_is_run_in_batches(small, engine):
     with torch.no_grad():
-        expected = small(torch.from_numpy(pictures(7))).numpy()
+        expected = small(torch.from_numpy(images(7))).numpy()
     with engines.compile(engine, small, 32, 3, 1) as compiled:
         for number in (1, 3, 7):
-            features = compiled.run(pictures(7)[:number])
+            features = compiled.run(images(7)[:number])
             np.testing.assert_allclose(features, expected[:number], atol=1e-4 * np.abs(expected).max())
-        first = compiled.run(pictures(2))
+        first = compiled.run(images(2))
         kept = first.copy()
-        compiled.run(pictures(3, seed=2))
+        compiled.run(images(3, seed=2))
         np.testing.assert_array_equal(first, kept)  # what was given stays as it was
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(2, 3, 31, 32), (2, 1, 32, 32), (3, 32, 32), (0, 3, 32, 32)])
-def test_pictures_of_another_shape_are_refused(compiled_small, engine, shape):
-    with pytest.raises(InputError, match=r"Expected pictures of shape \(N, 3, 32, 32\)"):
+def test_images_of_another_shape_are_refused(compiled_small, engine, shape):
+    with pytest.raises(InputError, match=r"Expected images of shape \(N, 3, 32, 32\)"):
         compiled_small(engine).run(np.zeros(shape, np.float32))
 
 
@@ -101,7 +101,7 @@ def compiled_small(small):
 def test_bf16_is_torchs_and_named(small):
     with engines.compile("torch", small, 32, 2, precision="bf16") as compiled:
         assert compiled.precision == "bf16"
-        difference = engines.check(compiled, small, pictures(2))
+        difference = engines.check(compiled, small, images(2))
         assert 0 < difference <= engines.TOLERANCE["bf16"]
     with pytest.raises(InputError, match="precision bf16 needs the engine torch"):
         engines.compile("onnxruntime", small, 32, 2, precision="bf16")
@@ -122,7 +122,7 @@ def test_torchs_threads_are_the_engines_only_while_it_runs(small):
     try:
         with engines.compile("torch", small, 32, 2, 1) as compiled:
             compiled._forward = watched
-            compiled.run(pictures(2))
+            compiled.run(images(2))
         assert seen == [1]
         assert torch.get_num_threads() == engines.cores()
     finally:
@@ -137,7 +137,7 @@ def test_a_difference_is_relative_to_the_largest_feature(small):
             return expected + 0.01 * np.abs(expected).max()
 
     compiled = Off("torch", 32, 2, 1)
-    difference = engines.check(compiled, small, pictures(2))
+    difference = engines.check(compiled, small, images(2))
     assert difference == pytest.approx(0.01, rel=1e-3)
     assert not engines.is_exact(compiled, difference)
     compiled.precision = "bf16"
@@ -161,7 +161,7 @@ def test_features_that_are_not_finite_differ(small):
         def _run_batch(self, given):
             return np.full((len(given), 64), np.nan, np.float32)
 
-    assert engines.check(Broken("torch", 32, 2, 1), small, pictures(2)) == float("inf")
+    assert engines.check(Broken("torch", 32, 2, 1), small, images(2)) == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_other_engines_do_not_tell(compiled_small):
 @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux tells.")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_memory_is_that_of_the_engine_and_its_batch_alone(small, engine):
-    """An engine that runs in chunks takes the more for its pictures only: 0.2 MB each at 128 pixels, activations 1 MB a layer."""
+    """An engine that runs in chunks takes the more for its images only: 0.2 MB each at 128 pixels, activations 1 MB a layer."""
     held = np.ones(300 * 2**20, np.uint8)  # by the process before and meanwhile
     del held
     held = np.ones(100 * 2**20, np.uint8)
@@ -205,9 +205,9 @@ def test_the_memory_is_that_of_the_engine_and_its_batch_alone(small, engine):
             assert compiled.peak_memory_bytes is None
             compiled.measure_memory()
             taken[batch_size] = compiled.peak_memory_bytes
-    pictures_bytes = 127 * 3 * 128 * 128 * 4
+    images_bytes = 127 * 3 * 128 * 128 * 4
     assert 0 <= taken[1] < len(held)
-    assert taken[128] > taken[1] + 0.7 * pictures_bytes
+    assert taken[128] > taken[1] + 0.7 * images_bytes
 
 
 def test_where_the_memory_cannot_be_told_it_is_null(small, monkeypatch, tmp_path):
@@ -220,17 +220,17 @@ def test_where_the_memory_cannot_be_told_it_is_null(small, monkeypatch, tmp_path
 @needs_deepsparse
 def test_a_killed_worker_is_started_again_once_and_then_reported(small):
     with engines.compile("deepsparse", small, 32, 2, 1) as compiled:
-        before = compiled.run(pictures(2))
+        before = compiled.run(images(2))
         first = compiled._process.pid
         os.kill(first, signal.SIGKILL)
-        np.testing.assert_array_equal(compiled.run(pictures(2)), before)
+        np.testing.assert_array_equal(compiled.run(images(2)), before)
         assert compiled._process.pid != first and compiled.restarts == 1
         os.kill(compiled._process.pid, signal.SIGKILL)
         with pytest.raises(InputError, match=r"process died twice \(signal 9\)") as report:
-            compiled.run(pictures(2))
+            compiled.run(images(2))
         assert "\n" not in str(report.value)
         with pytest.raises(InputError, match="was closed"):
-            compiled.run(pictures(2))
+            compiled.run(images(2))
 
 
 @needs_deepsparse
@@ -253,7 +253,7 @@ def test_closing_ends_the_worker_and_leaves_nothing(small):
     assert not psutil.pid_exists(pid) and not os.path.exists(folder)
     assert len(os.listdir("/proc/self/fd")) <= descriptors
     with pytest.raises(InputError, match="was closed"):
-        compiled.run(pictures(2))
+        compiled.run(images(2))
 
 
 @needs_deepsparse
@@ -387,12 +387,12 @@ def test_the_fastest_exact_engine_is_measured_once_and_remembered(small, timed, 
     assert len(timed) == 9
 
 
-def test_bf16_and_a_few_pictures_go_to_torch_unmeasured(home, small, timed):
+def test_bf16_and_a_few_images_go_to_torch_unmeasured(home, small, timed):
     assert engines.fastest(home, small, "key", 32, 2, precision="bf16") == "torch"
-    assert engines.fastest(home, small, "key", 32, 2, pictures=engines.WORTH_MEASURING - 1) == "torch"
+    assert engines.fastest(home, small, "key", 32, 2, images=engines.WORTH_MEASURING - 1) == "torch"
     assert not timed
-    assert engines.fastest(home, small, "key", 32, 2, pictures=engines.WORTH_MEASURING) == "onnxruntime"
-    assert engines.fastest(home, small, "key", 32, 2, pictures=1) == "onnxruntime"
+    assert engines.fastest(home, small, "key", 32, 2, images=engines.WORTH_MEASURING) == "onnxruntime"
+    assert engines.fastest(home, small, "key", 32, 2, images=1) == "onnxruntime"
 
 
 def test_an_engine_that_cannot_do_the_network_is_passed_over(small, timed, monkeypatch, home):

@@ -17,21 +17,24 @@ from safetensors.torch import load_file
 
 from sparse_core import cli
 from sparse_core.errors import InputError, as_input_error
-from sparse_core.jobs import queue, runner, worker
+from sparse_core.jobs import kinds, queue, worker
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, finetuned, masks
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.serve import require_free
-from sparse_core.specs import specs
-from sparse_core.specs.specs import FinetuneSpec, Hyperparameters, Job, ProbeSpec, run_id
+from sparse_core.specs import identity
+from sparse_core.specs.identity import run_id
+from sparse_core.specs.training import Hyperparameters, full_learning_rate
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.transfer import durations, running
 
 QUICK = Hyperparameters(epochs=3, batch_size=8)
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     generator = np.random.default_rng(0)
     for label, name in enumerate(("dark", "light")):
         (tmp_path / "p" / name).mkdir(parents=True)
@@ -52,23 +55,23 @@ def probe_job(dataset: str, seeds: tuple[int, ...] = (0, 1), kind: str = "probe"
 
 def test_specs_survive_json_and_keep_their_name():
     asked = ProbeSpec("net", "d", settings=QUICK, sweep_lr=(0.1, 0.2), replicate=2)
-    assert specs.parse("probe", json.loads(specs.to_json(asked))) == asked
-    assert specs.recorded(specs.record_document(asked, 3)) == asked
-    assert specs.job(json.loads(specs.to_json(Job("probe", asked, (1, 2))))) == Job("probe", asked, (1, 2))
+    assert identity.parse(ProbeSpec, json.loads(identity.to_json(asked))) == asked
+    assert identity.recorded(identity.record_document(asked, 3)) == asked
+    assert kinds.job_from_json(json.loads(identity.to_json(Job("probe", asked, (1, 2))))) == Job("probe", asked, (1, 2))
     assert run_id(asked, 0) == run_id(asked, 0) != run_id(asked, 1)
     resolved = ProbeSpec("net", "d", backbone_hash="h", dataset_hash="k")
     renamed = ProbeSpec("other", "e", backbone_hash="h", dataset_hash="k")
     assert run_id(resolved, 0) == run_id(renamed, 0)
-    with pytest.raises(InputError, match="Not the spec of a probe"):
-        specs.parse("probe", {"backbone": "a", "dataset": "b", "colour": 1})
+    with pytest.raises(InputError, match="Not a ProbeSpec"):
+        identity.parse(ProbeSpec, {"backbone": "a", "dataset": "b", "colour": 1})
     with pytest.raises(InputError, match="learning_rate must be above 0; got -1"):
         Hyperparameters(learning_rate=-1)
     with pytest.raises(InputError, match="different whole numbers"):
         Job("probe", asked, (1, 1))
 
 
-def test_a_job_gives_runs_that_the_store_holds(home, pictures, no_worker):
-    job_id = queue.submit(home, probe_job(pictures))
+def test_a_job_gives_runs_that_the_store_holds(home, images, no_worker):
+    job_id = queue.submit(home, probe_job(images))
     assert queue.status(home, job_id).state == "queued"
     worker.work(home, job_id)
     status = queue.status(home, job_id)
@@ -77,8 +80,8 @@ def test_a_job_gives_runs_that_the_store_holds(home, pictures, no_worker):
     rows = Store(Records(home)).results(source="measured")
     assert sorted(rows["run_id"]) == sorted(status.result["runs"])
     assert rows["seed"].tolist() == [0, 1]
-    assert any(event.get("stage") == "Training the classifiers" for event in queue.events(home, job_id))
-    again = queue.submit(home, probe_job(pictures, seeds=(1, 2)))
+    assert [epoch["seed"] for epoch in queue.epochs(home, job_id) if epoch["epoch"] == 1] == [0, 1]
+    again = queue.submit(home, probe_job(images, seeds=(1, 2)))
     worker.work(home, again)
     assert len(queue.status(home, again).result["found"]) == 1
     assert len(Records(home).ids()) == 3
@@ -96,7 +99,7 @@ def test_a_job_on_a_full_disk_says_so_in_one_line(home, no_worker, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
-    monkeypatch.setattr(runner, "run", full)
+    monkeypatch.setattr(kinds, "run", full)
     job_id = queue.submit(home, probe_job("digits"))
     worker.work(home, job_id)
     assert queue.status(home, job_id).message.startswith(
@@ -107,18 +110,18 @@ def test_a_job_on_a_full_disk_says_so_in_one_line(home, no_worker, monkeypatch):
 def test_a_job_whose_end_cannot_be_written_waits_for_room(no_worker, home, monkeypatch):
     ends = []
 
-    def end_at_last(job_id, state, message="", result=None):
+    def end_at_last(home, job_id, state, message="", result=None):
         ends.append(state)
         if len(ends) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        end(job_id, state, message, result)
+        end(home, job_id, state, message, result)
 
-    end = queue.end, home
+    end = queue.end
     monkeypatch.setattr(queue, "end", end_at_last)
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(worker, "IDLE_SECONDS", 0.3)
     job_id = queue.submit(home, probe_job("/nowhere/at/all"))
-    worker._serve(home, home, "interactive")
+    worker._serve(home, "interactive")
     assert ends == ["failed", "failed"]
     assert queue.status(home, job_id).state == "failed"
 
@@ -129,7 +132,7 @@ def test_an_event_that_a_full_disk_cut_off_is_left_out(no_worker, home):
         file.write('{"stage": "Ope')
     queue.append_event(home, job_id, {"stage": "Lost with the one before"})
     queue.append_event(home, job_id, {"stage": "Training"})
-    assert queue.status(home, job_id).stage == "Training"
+    assert queue.status(home, job_id).progress.stage == "Training"
 
 
 def test_a_job_that_advances_between_kills_is_not_given_up():
@@ -143,15 +146,15 @@ def test_a_job_that_advances_between_kills_is_not_given_up():
     assert worker.starts_in_vain([*attempt(), *attempt(), *attempt()]) == 2  # the first made the features
 
 
-def test_a_queued_job_is_cancelled_at_once(home, pictures, no_worker):
-    job_id = queue.submit(home, probe_job(pictures))
+def test_a_queued_job_is_cancelled_at_once(home, images, no_worker):
+    job_id = queue.submit(home, probe_job(images))
     queue.cancel(home, job_id)
     assert queue.status(home, job_id).state == "cancelled"
     assert queue.queued(home) == []
 
 
-def test_a_job_that_kills_its_worker_is_given_up(home, pictures, no_worker):
-    job_id = queue.submit(home, probe_job(pictures))
+def test_a_job_that_kills_its_worker_is_given_up(home, images, no_worker):
+    job_id = queue.submit(home, probe_job(images))
     for _ in range(queue.ATTEMPTS):
         queue.append_event(home, job_id, {"started": 1})
     worker.work(home, job_id)
@@ -175,9 +178,9 @@ def finetune_job(backbone: str, dataset: str) -> Job:
 
 
 def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
-    home, sparse_backbone, pictures, no_worker, tmp_path, capsys
+    home, sparse_backbone, images, no_worker, tmp_path, capsys
 ):
-    job_id = queue.submit(home, finetune_job(sparse_backbone, pictures))
+    job_id = queue.submit(home, finetune_job(sparse_backbone, images))
     assert queue.queued(home, "long") == [job_id]
     worker.work(home, job_id)
     status = queue.status(home, job_id)
@@ -193,7 +196,7 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
     assert 0 < row["nonzero_parameters"] < row["file_size"] / 4 < 272_000
     told = [curve for event in queue.events(home, job_id) for curve in event.get("curves", [])]
     assert [curve["epoch"] for curve in told] == [1, 2]
-    assert durations.recall(home, finetune_job(sparse_backbone, pictures).spec).seconds_per_epoch > 0
+    assert durations.recall(home, finetune_job(sparse_backbone, images).spec).seconds_per_epoch > 0
 
     saved = finetuned.file(home, name)
     mask = running.load_backbone(home, sparse_backbone).mask
@@ -202,7 +205,7 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
     assert metadata["class_names"] == ["dark", "light"]
     with torch.no_grad():
         network.body.conv1.weight.fill_(1.0)
-    finetuned.save(network, running.load_backbone(home, sparse_backbone), ["dark", "light"], tmp_path / "x", "pictures")
+    finetuned.save(network, running.load_backbone(home, sparse_backbone), ["dark", "light"], tmp_path / "x", "images")
     assert finetuned.violations(tmp_path / "x", mask) > 0
 
     assert cli.main(["export", str(tmp_path / "net.onnx"), "--run", name, "--json"]) == 0
@@ -213,8 +216,8 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
     assert "ending in .safetensors or .onnx" in capsys.readouterr().err
 
 
-def test_finetune_gives_the_promised_fields(home, sparse_backbone, pictures, capsys):
-    words = ["finetune", "--backbone", sparse_backbone, "--dataset", pictures, "--epochs", "1"]
+def test_finetune_gives_the_promised_fields(home, sparse_backbone, images, capsys):
+    words = ["finetune", "--backbone", sparse_backbone, "--dataset", images, "--epochs", "1"]
     assert cli.main([*words, "--batch-size", "8", "--learning-rate", "0.02", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["mask_violations"] == 0
@@ -225,7 +228,7 @@ def test_finetune_gives_the_promised_fields(home, sparse_backbone, pictures, cap
 
 
 def test_the_learning_rate_of_full_transfer_is_the_studys():
-    assert [specs.full_learning_rate(name) for name in ("cars", "aircraft", "pets", "/my/folder")] == [
+    assert [full_learning_rate(name) for name in ("cars", "aircraft", "pets", "/my/folder")] == [
         0.01,
         0.01,
         0.001,
@@ -233,16 +236,16 @@ def test_the_learning_rate_of_full_transfer_is_the_studys():
     ]
 
 
-def test_an_estimate_of_finetuning(home, sparse_backbone, pictures, no_worker):
-    asked = finetune_job(sparse_backbone, pictures)
+def test_an_estimate_of_finetuning(home, sparse_backbone, images, no_worker):
+    asked = finetune_job(sparse_backbone, images)
     job_id = queue.submit(home, Job("estimate_finetune", asked.spec))
     worker.work(home, job_id)
     assert queue.status(home, job_id).result["seconds_per_epoch"] > 0
 
 
-def test_a_finetuning_killed_between_epochs_goes_on_to_the_same_network(sparse_backbone, pictures, home, monkeypatch):
+def test_a_finetuning_killed_between_epochs_goes_on_to_the_same_network(sparse_backbone, images, home, monkeypatch):
     """kill -9 after the first epoch, then the same command again: the very bits of a run that was left alone."""
-    words = ["finetune", "--backbone", sparse_backbone, "--dataset", pictures, "--epochs", "20"]
+    words = ["finetune", "--backbone", sparse_backbone, "--dataset", images, "--epochs", "20"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more gain nothing on a network this small
     command = [sys.executable, "-m", "sparse_core", *words, "--batch-size", "8", "--precision", "fp32", "--json"]
     killed = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -328,8 +331,8 @@ def test_summary_is_one_document():
     assert {"architecture", "transfer", "method", "sparsity", "standard_error", "tasks"} <= set(found["AC/DC", 0.8])
 
 
-def test_probe_and_features_give_the_promised_fields(pictures, capsys):
-    words = ["--backbone", "efficientnet_lite0", "--dataset", pictures, "--json"]
+def test_probe_and_features_give_the_promised_fields(images, capsys):
+    words = ["--backbone", "efficientnet_lite0", "--dataset", images, "--json"]
     assert cli.main(["features", *words]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["train"], told["test"], told["dimensions"], told["cached"]) == (16, 4, 1280, False)

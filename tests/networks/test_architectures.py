@@ -16,7 +16,7 @@ TORCHVISION = ("resnet18", "resnet34", "resnet50")
 
 
 @pytest.fixture
-def pictures():
+def images():
     return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
@@ -33,13 +33,13 @@ def norm(x, state, name, eps=1e-5):
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_resnets_are_torchvisions_own(name, pictures):
+def test_resnets_are_torchvisions_own(name, images):
     module = made(name)
     theirs = getattr(torchvision.models, name)(weights=None).eval()
     theirs.load_state_dict(module.state_dict(), strict=False)
     theirs.fc = nn.Identity()
     with torch.no_grad():
-        torch.testing.assert_close(module(pictures), theirs(pictures), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(module(images), theirs(images), rtol=1e-5, atol=1e-5)
 
 
 def padded_max_pool(x):
@@ -53,7 +53,7 @@ def padded_max_pool(x):
     return out
 
 
-def test_tensorflow_pools_with_padding_right_and_bottom_only(pictures):
+def test_tensorflow_pools_with_padding_right_and_bottom_only(images):
     module = made("resnet50", "tensorflow")
     state = module.state_dict()
 
@@ -67,14 +67,14 @@ def test_tensorflow_pools_with_padding_right_and_bottom_only(pictures):
         return (x + y).relu()
 
     with torch.no_grad():
-        x = norm(F.conv2d(pictures, state["conv1.weight"], stride=2, padding=3), state, "bn1").relu()
+        x = norm(F.conv2d(images, state["conv1.weight"], stride=2, padding=3), state, "bn1").relu()
         x = padded_max_pool(x)
         for layer, blocks in enumerate((3, 4, 6, 3), start=1):
             for block in range(blocks):
                 x = bottleneck(x, f"layer{layer}.{block}", 2 if layer > 1 and block == 0 else 1)
         expected = x.mean(dim=(2, 3))
-        torch.testing.assert_close(module(pictures), expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
-        plain = architectures.assemble("resnet50", "", state).eval()(pictures)
+        torch.testing.assert_close(module(images), expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+        plain = architectures.assemble("resnet50", "", state).eval()(images)
     assert not torch.allclose(plain, expected, rtol=1e-3)
     variants = architectures.ARCHITECTURES["resnet50"].variants
     assert (variants["tensorflow"].interpolation, variants[""].interpolation) == ("bicubic", "bilinear")
@@ -84,7 +84,7 @@ def test_tensorflow_pools_with_padding_right_and_bottom_only(pictures):
 def test_cifar_resnets_as_their_paper_has_them(shortcut):
     module = made("resnet20", shortcut)
     state = module.state_dict()
-    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
     def shortened(x, name, out):
         if shortcut == "B":
@@ -97,7 +97,7 @@ def test_cifar_resnets_as_their_paper_has_them(shortcut):
         return y
 
     with torch.no_grad():
-        x = norm(F.conv2d(pictures, state["conv1.weight"], padding=1), state, "bn1").relu()
+        x = norm(F.conv2d(images, state["conv1.weight"], padding=1), state, "bn1").relu()
         for layer, out in enumerate((16, 32, 64), start=1):
             for block in range(3):
                 name = f"layer{layer}.{block}"
@@ -106,22 +106,22 @@ def test_cifar_resnets_as_their_paper_has_them(shortcut):
                 y = F.conv2d(norm(y, state, f"{name}.bn1").relu(), state[f"{name}.conv2.weight"], padding=1)
                 x = (norm(y, state, f"{name}.bn2") + (x if stride == 1 else shortened(x, name, out))).relu()
         expected = x.mean(dim=(2, 3))
-        torch.testing.assert_close(module(pictures), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(module(images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_mobilenet_as_its_paper_has_it(pictures):
+def test_mobilenet_as_its_paper_has_it(images):
     module = made("mobilenet_v1")
     state = module.state_dict()
     strides = [2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1]
     with torch.no_grad():
-        x = F.conv2d(pictures, state["model.0.0.weight"], stride=2, padding=1)
+        x = F.conv2d(images, state["model.0.0.weight"], stride=2, padding=1)
         x = norm(x, state, "model.0.1").relu()
         for block, stride in enumerate(strides[1:], start=1):
             depthwise = state[f"model.{block}.0.weight"]
             x = F.conv2d(x, depthwise, stride=stride, padding=1, groups=len(depthwise))
             x = norm(x, state, f"model.{block}.1").relu()
             x = norm(F.conv2d(x, state[f"model.{block}.3.weight"]), state, f"model.{block}.4").relu()
-        torch.testing.assert_close(module(pictures), x.mean(3).mean(2), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(module(images), x.mean(3).mean(2), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_sizes_are_the_published_ones(architecture, variant, parameters):
 
 
 @pytest.mark.parametrize("architecture", architectures.ARCHITECTURES)
-def test_each_network_takes_the_pictures_its_transform_makes(architecture):
+def test_each_network_takes_the_images_its_transform_makes(architecture):
     known = architectures.ARCHITECTURES[architecture]
     for variant, transform in known.variants.items():
         module = architectures.build(architecture, variant).eval()

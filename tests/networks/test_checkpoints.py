@@ -199,9 +199,9 @@ def save(document, path, legacy=False):
 
 
 def features(module):
-    pictures = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
-        return module(pictures)
+        return module(images)
 
 
 def check(path, expected, words, architecture, variant="", **others):
@@ -717,7 +717,7 @@ def header(length, rest=b"{}"):
 BAD_FILES = {
     "empty": (lambda path, state: path.write_bytes(b""), "0 bytes"),
     "text": (lambda path, state: path.write_text("weights"), "neither safetensors nor"),
-    "picture": (lambda path, state: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(600)), "neither safetensors nor"),
+    "image": (lambda path, state: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(600)), "neither safetensors nor"),
     "gigantic header": (lambda path, state: path.write_bytes(header(2**63)), "claims a header"),
     "large header": (lambda path, state: path.write_bytes(header(10**8, b"{" + b" " * 10**8)), "at most"),
     "broken header": (lambda path, state: path.write_bytes(header(9, b"{}}}}}}}}")), "not a whole safetensors"),

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from sparse_core import cli
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue, worker
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, backbones, library, masks, uploads
 from sparse_core.paths import REPOSITORY
-from sparse_core.specs.specs import ImportSpec, Job
+from sparse_core.specs.checkpoints import ImportSpec
 from tests.networks.test_checkpoints import BAD_FILES
 from tests.support.networks import live_batch_norm
 
@@ -122,8 +123,13 @@ def test_an_import_as_a_job_and_as_a_command(home, file, monkeypatch, capsys):
 
 def test_listing_needs_no_torch(home, file):
     library.add(home, file, "mine")
-    script = "import sys; from sparse_core import library; print(library.cards()[0].name, 'torch' in sys.modules)"
-    listed = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    script = (
+        "import sys, pathlib; from sparse_core.networks import library;"
+        "print(library.cards(pathlib.Path(sys.argv[1]))[0].name, 'torch' in sys.modules)"
+    )
+    listed = subprocess.run(
+        [sys.executable, "-c", script, str(home)], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert listed.stdout.split() == ["mine", "False"]
 
 
@@ -315,7 +321,7 @@ def test_method_and_upstream_are_guessed_only_where_the_file_tells():
     told = {
         ("imagenet", None, 10, "resnet20"): "ImageNet",
         ("cifar10", None, None, "resnet50"): "CIFAR-10",
-        ("my pictures", None, 10, "resnet20"): "my pictures",
+        ("my images", None, 10, "resnet20"): "my images",
         ("digits", "ImageNet", 10, "resnet50"): "ImageNet → Digits",
         ("digits", "ImageNet → Digits", 10, "resnet50"): "ImageNet → Digits",
         (None, "ImageNet", 10, "resnet50"): "ImageNet",

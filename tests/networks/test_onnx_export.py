@@ -25,9 +25,9 @@ VARIANTS = [
 ]
 
 
-def run(path, pictures):
+def run(path, images):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {"pictures": pictures})
+    return session.run(None, {"images": images})
 
 
 def operators(path):
@@ -44,10 +44,10 @@ def test_a_backbone_gives_torchs_features(network, tmp_path):
     path = tmp_path / "backbone.onnx"
     onnx_export.backbone(network, 64, path, batch_size=2)
     onnx.checker.check_model(str(path), full_check=True)
-    pictures = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((2, 3, 64, 64), dtype=np.float32)
     with torch.no_grad():
-        expected = network(torch.from_numpy(pictures)).numpy()
-    (features,) = run(path, pictures)
+        expected = network(torch.from_numpy(images)).numpy()
+    (features,) = run(path, images)
     np.testing.assert_allclose(features, expected, atol=1e-4 * np.abs(expected).max())
     assert onnx.load(path).opset_import[0].version == onnx_export.OPSET
 
@@ -59,15 +59,15 @@ def test_padding_that_is_not_symmetric_moves_into_the_convolution(size, tmp_path
     path = tmp_path / "backbone.onnx"
     onnx_export.backbone(network, size, path, batch_size=1)
     assert set(operators(path)) == {"Conv", "Clip", "Add", "GlobalAveragePool", "Flatten"}
-    pictures = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
+    images = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
     with torch.no_grad():
-        expected = network(torch.from_numpy(pictures)).numpy()
-    np.testing.assert_allclose(run(path, pictures)[0], expected, atol=1e-4 * np.abs(expected).max())
+        expected = network(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(run(path, images)[0], expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_max_pooling_takes_zeros_only_where_nothing_is_below_zero(tmp_path):
     pooling = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, stride=2), nn.Flatten())
-    pictures = -np.ones((1, 3, 8, 8), np.float32)
+    images = -np.ones((1, 3, 8, 8), np.float32)
     with torch.no_grad():
         for name, network, padded in (
             ("below.onnx", pooling, ["Pad", "MaxPool"]),
@@ -75,8 +75,8 @@ def test_max_pooling_takes_zeros_only_where_nothing_is_below_zero(tmp_path):
         ):
             onnx_export.backbone(network, 8, tmp_path / name, batch_size=1)
             assert operators(tmp_path / name)[: len(padded)] == padded
-            expected = network(torch.from_numpy(pictures)).numpy()
-            np.testing.assert_array_equal(run(tmp_path / name, pictures)[0], expected)
+            expected = network(torch.from_numpy(images)).numpy()
+            np.testing.assert_array_equal(run(tmp_path / name, images)[0], expected)
 
 
 def test_a_backbone_without_a_batch_size_takes_any(tmp_path):
@@ -88,7 +88,7 @@ def test_a_backbone_without_a_batch_size_takes_any(tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["resnet20", "efficientnet_lite0"])
-def test_a_classifier_takes_pictures_as_they_are(architecture, tmp_path):
+def test_a_classifier_takes_images_as_they_are(architecture, tmp_path):
     torch.manual_seed(0)
     transform = architectures.ARCHITECTURES[architecture].transform
     body = architectures.build(architecture)
@@ -97,12 +97,12 @@ def test_a_classifier_takes_pictures_as_they_are(architecture, tmp_path):
     onnx_export.classifier_network(network, ["cat", "dög", "cow"], transform, path)
 
     values = np.random.default_rng(0).integers(0, 256, (3, 300, 260, 3), dtype=np.uint8)
-    pictures = np.stack([transforms.prepare(Image.fromarray(value), transform) for value in values])
+    images = np.stack([transforms.prepare(Image.fromarray(value), transform) for value in values])
     mean, std = np.float32(transform.mean), np.float32(transform.std)
-    prepared = ((pictures / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
+    prepared = ((images / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
     with torch.no_grad():
         expected = network(torch.from_numpy(prepared)).numpy()
-    logits, probabilities = run(path, pictures)
+    logits, probabilities = run(path, images)
     np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_allclose(probabilities, np.exp(expected) / np.exp(expected).sum(1, keepdims=True), atol=1e-4)
 
@@ -114,7 +114,7 @@ def test_a_classifier_takes_pictures_as_they_are(architecture, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "label"), [("cifar10", "CIFAR-10"), ("digits", "Digits"), ("my pictures", "my pictures")]
+    ("dataset", "label"), [("cifar10", "CIFAR-10"), ("digits", "Digits"), ("my images", "my images")]
 )
 def test_a_finetuned_network_tells_what_it_was_trained_on(home, dataset, label):
     body = architectures.build("resnet20", "A")
@@ -140,8 +140,8 @@ def test_class_names_must_match_the_network(tmp_path):
 class Spectrum(nn.Module):
     """A network with an operator that ONNX lacks."""
 
-    def forward(self, pictures):
-        return torch.fft.fft(pictures.mean((1, 2))).real
+    def forward(self, images):
+        return torch.fft.fft(images.mean((1, 2))).real
 
 
 def test_a_network_that_cannot_be_exported_is_one_line(tmp_path, capfd):

@@ -33,7 +33,7 @@ def one_thread():
 
 
 class Toy(nn.Module):
-    """Three convolutions: 3×3, 1×1, 3×3, on 8 × 8 pictures."""
+    """Three convolutions: 3×3, 1×1, 3×3, on 8 × 8 images."""
 
     def __init__(self):
         super().__init__()
@@ -252,11 +252,11 @@ def test_sparse_numbers_follow_the_mask():
         assert layer.channels_pruned == int((~kept.transpose(0, 1).flatten(1).any(1)).sum())
 
 
-def test_the_picture_of_a_mask_is_the_share_kept_in_each_cell():
+def test_the_image_of_a_mask_is_the_share_kept_in_each_cell():
     kept = np.array([[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]], bool)
-    np.testing.assert_array_equal(structure.picture(kept.reshape(4, 2, 3, 1), 10, 10), kept)
-    np.testing.assert_array_equal(structure.picture(kept, 2, 3), [[0.75, 0, 0.75], [0.5, 0.5, 0.5]])
-    assert structure.picture(np.ones((7, 3, 3, 3), bool), 3, 5).tolist() == [[1.0] * 5] * 3
+    np.testing.assert_array_equal(structure.image(kept.reshape(4, 2, 3, 1), 10, 10), kept)
+    np.testing.assert_array_equal(structure.image(kept, 2, 3), [[0.75, 0, 0.75], [0.5, 0.5, 0.5]])
+    assert structure.image(np.ones((7, 3, 3, 3), bool), 3, 5).tolist() == [[1.0] * 5] * 3
 
 
 def test_a_backbones_structure_is_kept_by_its_hash(home, monkeypatch):
@@ -292,10 +292,11 @@ def test_what_is_kept_goes_stale_when_the_card_changes_or_the_file_is_damaged(ho
 def test_reading_what_is_kept_costs_no_torch(home):
     structure.of(home, make_backbone())
     script = (
-        "import sys; from sparse_core import structure; found = structure.recall('abc');"
+        "import sys, pathlib; from sparse_core.networks import structure;"
+        "found = structure.recall(pathlib.Path(sys.argv[1]), 'abc');"
         "assert found.layers; print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script, str(home)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
@@ -406,8 +407,8 @@ def cut_shortcuts(small: nn.Module, entries: dict) -> None:
 
 
 def assert_same_output(module: nn.Module, small: nn.Module, size: int) -> None:
-    pictures = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, found = module(pictures), small(pictures)
+        expected, found = module(images), small(images)
     assert expected.std() > 0
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))

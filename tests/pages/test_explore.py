@@ -279,8 +279,8 @@ def test_a_link_with_an_unknown_name_says_so(open_page: Callable[..., AppTest]) 
     assert any("Unknown choice under Architecture 'ResNet5O'. Did you mean ResNet50" in words for words in said)
     assert any("Unknown choice under Showing only 'Full\\: STR 91 %'" in words for words in said)
     assert len(open_page(methods=["STR"], architecture="ResNet50").toast) == 0
-    (picture,) = [toast.value for toast in open_page(methods=["![x](http://example.org/x.png)"]).toast]
-    assert "![x](" not in picture  # it would be fetched
+    (image,) = [toast.value for toast in open_page(methods=["![x](http://example.org/x.png)"]).toast]
+    assert "![x](" not in image  # it would be fetched
 
 
 @pytest.mark.parametrize(

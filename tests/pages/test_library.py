@@ -12,10 +12,13 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts.frame import plain
 from sparse_core.jobs import queue, worker
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, finetuned, library, masks, uploads
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Record, Records
-from sparse_core.specs.specs import FinetuneSpec, InspectSpec, Job, protocol, record_document, run_id
+from sparse_core.specs.checkpoints import InspectSpec
+from sparse_core.specs.identity import record_document, run_id
+from sparse_core.specs.transfer import FinetuneSpec, protocol
 from tests.support.records import record
 
 ASKED = FinetuneSpec("efficientnet_lite0", "digits")
@@ -356,7 +359,7 @@ def test_progress_shows_each_epoch_once_and_can_be_cancelled(home):
     job_id = queue.submit(home, Job("finetune", ASKED))
     epoch = {"seed": 0, "epoch": 1, "loss": 1.0, "top1": 0.5, "mean_per_class": 0.5}
     for _ in range(2):  # a training that was taken up again tells its epochs twice
-        queue.append_event(home, job_id, {"stage": "Training", "done": 1, "total": 2, "curves": [epoch]})
+        queue.append_event(home, job_id, {"stage": "Training", "done": 1, "total": 2, "epochs": [epoch]})
     app = open_page("finetune", job=job_id)
     (chart,) = app.get("plotly_chart")
     assert chart.proto.spec.count('"x":[1]') == 1
@@ -367,7 +370,8 @@ def test_progress_shows_each_epoch_once_and_can_be_cancelled(home):
 @pytest.mark.parametrize("page", ["library", "finetune"])
 def test_the_pages_import_no_torch(page):
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core import jobs; jobs.ensure_worker = lambda *_: 0;"
+        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core.jobs import queue;"
+        "queue.ensure_worker = lambda *_: 0;"
         f"app = AppTest.from_file('pages/{page}.py', default_timeout=60); app.session_state['framed'] = True; app.run();"
         "assert not app.exception; print('torch' in sys.modules)"
     )

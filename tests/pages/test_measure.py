@@ -12,9 +12,11 @@ from streamlit.testing.v1 import AppTest
 
 from pages.parts.frame import plain
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
-from sparse_core.specs.specs import FinetuneSpec, Job, ProbeSpec, protocol, recorded
+from sparse_core.specs.identity import recorded
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
 from tests.support.records import record
 
 
@@ -197,7 +199,8 @@ def test_notes_are_kept(home):
 
 def test_the_probe_page_imports_no_torch():
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core import jobs; jobs.ensure_worker = lambda *_: 0;"
+        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core.jobs import queue;"
+        "queue.ensure_worker = lambda *_: 0;"
         "app = AppTest.from_file('pages/probe.py', default_timeout=60); app.session_state['framed'] = True; app.run();"
         "assert not app.exception; print('torch' in sys.modules)"
     )

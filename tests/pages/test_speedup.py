@@ -9,11 +9,12 @@ from streamlit.testing.v1 import AppTest
 
 from sparse_core.engines import engines, machine
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
-from sparse_core.specs.specs import Job, SpeedupSpec
+from sparse_core.specs import options
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
-from sparse_core.views import speed_tables
 from tests.support.measurements import line, speed_record, training_line
 from tests.support.records import record
 
@@ -245,7 +246,7 @@ def test_the_layer_densities_of_a_backbone_can_be_taken(home):
     press(open_page(**chosen, distribution="As in EfficientNet-Lite0, magnitude 50 %"), "Measure")
     (job,) = asked(home)
     assert (job.spec.architecture, job.spec.densities_of, job.spec.sparsity) == ("efficientnet_lite0", SPARSE, 0.0)
-    assert f"--densities-of {SPARSE}" in speed_tables.command(job.spec)
+    assert f"--densities-of {SPARSE}" in options.command("speedup", job.spec)
     words = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
     assert open_page(job=queue.queued(home)[0]).subheader[0].value == words
 
@@ -327,7 +328,7 @@ def test_the_accuracy_of_online_training_is_told(home):
     measurements.write(home, training_record("a", lines=[training_line(accuracy=0.853)]))
     app = open_page(part="All measurements")
     app.selectbox(key="look").select_index(0).run()
-    assert "Top-1 accuracy on the test pictures after this training: 85.3 %." in said(app)
+    assert "Top-1 accuracy on the test images after this training: 85.3 %." in said(app)
 
 
 def test_a_link_with_wrong_values_opens_with_the_usual_ones(home):
@@ -396,7 +397,7 @@ def test_the_split_of_an_epoch(home):
     assert named == [f"EfficientNet-Lite0, magnitude 50 %<br>{which}, DeepSparse" for which in ("dense", "sparse")]
     assert traces["Backbone"] == [90.0, 30.0]
     assert traces["Classifier"] == [5.0, 5.0]
-    assert traces["Waiting for pictures"] == [2.0, 2.0]
+    assert traces["Waiting for images"] == [2.0, 2.0]
     assert traces["Decoding alone"] == [5.0, 5.0]
 
 
@@ -439,7 +440,7 @@ def test_no_layers_were_told(home):
 
 def test_a_command_that_asks_for_the_same():
     spec = SpeedupSpec(architecture="resnet18", sparsity=0.9, distribution="erk", batch_sizes=(8,), engines=("torch",))
-    assert speed_tables.command(spec) == (
+    assert options.command("speedup", spec) == (
         "python -m sparse_core speedup --architecture resnet18 --sparsity 0.9 --distribution erk --engines torch "
         "--batch-sizes 8 --json"
     )
@@ -448,7 +449,8 @@ def test_a_command_that_asks_for_the_same():
 def test_the_page_imports_no_torch(home):
     measurements.write(home, speed_record())
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core import jobs; jobs.ensure_worker = lambda *_: 0;"
+        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core.jobs import queue;"
+        "queue.ensure_worker = lambda *_: 0;"
         "app = AppTest.from_file('pages/speedup.py', default_timeout=60); app.session_state['framed'] = True; app.run();"
         "assert not app.exception; print('torch' in sys.modules)"
     )

@@ -256,10 +256,10 @@ def test_overlap_table_agrees_with_the_masks(tmp_path):
     assert table["overlap"].tolist() == [both[name] / either[name] for name in both]
 
 
-def test_mask_picture_keeps_shares_and_scale():
+def test_mask_image_keeps_shares_and_scale():
     kept = np.zeros((600, 4, 3, 3), bool)
     kept[:300] = True
-    cells = structure.picture(kept, structure_charts.PICTURE_HEIGHT, structure_charts.PICTURE_WIDTH)
+    cells = structure.image(kept, structure_charts.IMAGE_HEIGHT, structure_charts.IMAGE_WIDTH)
     drawn = structure_charts.mask(cells, 600, 36)
     (heat,) = drawn.data
     assert heat.z.shape == (256, 36)
@@ -281,7 +281,8 @@ def test_amounts_are_said_in_one_unit(part, whole, said):
 
 def test_the_page_imports_no_torch():
     script = (
-        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core import jobs; jobs.ensure_worker = lambda *_: 0;"
+        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core.jobs import queue;"
+        "queue.ensure_worker = lambda *_: 0;"
         "app = AppTest.from_file('pages/structure.py', default_timeout=60); app.session_state['framed'] = True; app.run();"
         "assert not app.exception; print('torch' in sys.modules)"
     )

@@ -286,7 +286,7 @@ def test_a_cache_that_another_process_holds_is_no_error(home):
     file = default_database(records)
     script = (
         "import sys, pathlib; from sparse_core.results.store import Store; from sparse_core.results.records import Records;"
-        "s = Store(Records(), pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+        "f = pathlib.Path(sys.argv[1]); s = Store(Records(f.parent), f); print('open', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", script, str(file)], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -342,13 +342,14 @@ def test_notes_and_tags_stay_with_a_run(home):
     assert records.annotation("r") == ("odd curve", ["a", "b"])
 
 
-def test_pages_data_costs_no_torch():
+def test_pages_data_costs_no_torch(home):
     script = (
         "import sys, json; import sparse_core, sparse_core.results.store, sparse_core.results.measures,"
         "sparse_core.jobs.queue, sparse_core.views.charts,"
         "sparse_core.views.labels, sparse_core.views.runs, sparse_core.networks.backbones,"
         "sparse_core.datasets.datasets, sparse_core.transfer.durations;"
-        "sparse_core.results.store.Store().results(); print(json.dumps('torch' in sys.modules))"
+        "from pathlib import Path; from sparse_core.results.records import Records;"
+        "sparse_core.results.store.Store(Records(Path(sys.argv[1]))).results(); print(json.dumps('torch' in sys.modules))"
     )
-    out = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, check=True)
+    out = subprocess.run([sys.executable, "-c", script, str(home)], cwd=REPOSITORY, capture_output=True, check=True)
     assert json.loads(out.stdout) is False

@@ -119,7 +119,12 @@ def test_names_differ(home):
         measurements.write(home, speed_record(name))
 
 
-def test_no_torch_is_needed():
-    script = "import sys; from sparse_core import speeds; speeds.frame(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+def test_no_torch_is_needed(home):
+    script = (
+        "import sys, pathlib; from sparse_core.speed import measurements;"
+        "measurements.frame(pathlib.Path(sys.argv[1])); print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(home)], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"

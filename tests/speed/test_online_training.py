@@ -1,4 +1,4 @@
-"""Online training against the same steps by hand, its stream of pictures, and what it records. No test looks at a time."""
+"""Online training against the same steps by hand, its stream of images, and what it records. No test looks at a time."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,15 @@ from sparse_core.datasets import datasets, loading
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC
 from sparse_core.engines import engines
 from sparse_core.errors import InputError
-from sparse_core.jobs import runner
+from sparse_core.jobs import kinds
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, masks
-from sparse_core.specs.specs import Job, SpeedupSpec
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import online_training, speedup, timing
 from sparse_core.transfer.probe import initial_classifier
 from tests.engines.test_engines import calibrated
 
-CLASSES, PICTURES = 3, 40
+CLASSES, IMAGES = 3, 40
 DIMENSIONS = 6
 
 
@@ -33,17 +34,17 @@ class Means(engines.Compiled):
 
 
 @pytest.fixture(scope="module")
-def dataset(home, tmp_path_factory):
+def dataset(tmp_path_factory):
     """Three classes of coloured noise, JPEGs of different sizes."""
     generator = np.random.default_rng(0)
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for label in range(CLASSES):
         (root / f"class{label}").mkdir()
-        for index in range(PICTURES):
+        for index in range(IMAGES):
             values = generator.integers(0, 90, (44 + index, 60, 3), dtype=np.uint8)
             values[..., label] += 120
             Image.fromarray(values).save(root / f"class{label}" / f"{index}.jpg", quality=95)
-    return datasets.load(home, str(root))
+    return datasets.load(tmp_path_factory.mktemp("home"), str(root))
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_the_classifier_takes_the_steps_of_sgd(pipeline, dataset):
     for epoch in (0, 1):
         for start in range(0, len(rows), 64):
             some = rows[start : start + 64]
-            batch = np.stack([pipeline.pictures.augmented(row, 0, epoch) for row in some])
+            batch = np.stack([pipeline.images.augmented(row, 0, epoch) for row in some])
             scaled = (batch / 255 - CIFAR.mean) / CIFAR.std
             features = np.concatenate([scaled.mean((1, 2)), scaled.std((1, 2))], axis=1)
             scores = np.exp(features @ weight.T + bias)
@@ -72,10 +73,10 @@ def test_the_classifier_takes_the_steps_of_sgd(pipeline, dataset):
     np.testing.assert_allclose(pipeline.classifier.bias.detach(), bias, atol=1e-5)
 
 
-def test_accuracy_is_that_of_the_test_pictures(pipeline, dataset):
+def test_accuracy_is_that_of_the_test_images(pipeline, dataset):
     for epoch in range(10):
         pipeline.train(range(len(dataset.train.labels)), epoch)
-    whole = loading.Pictures(dataset.test, CIFAR, 0)
+    whole = loading.Images(dataset.test, CIFAR, 0)
     rows = range(len(dataset.test.labels))
     given = loading.normalised(np.stack([whole.whole(row) for row in rows]), CIFAR).numpy()
     features = Means().run(given)
@@ -100,13 +101,13 @@ def test_the_stream_is_the_same_for_both_networks_and_another_in_each_epoch(pipe
 @pytest.mark.parametrize("transform", [CIFAR, IMAGENET, IMAGENET_BICUBIC], ids=["CIFAR", "bilinear", "bicubic"])
 def test_a_crop_is_what_pillow_makes_of_it(dataset, transform):
     filter_ = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[transform.interpolation]
-    made = loading.Pictures(dataset.train, transform, 0)
+    made = loading.Images(dataset.train, transform, 0)
     flipped = 0
     for row in range(12):
         generator = np.random.default_rng([7, 3, row])
-        picture = dataset.train.load(row)
-        left, top, width, height = loading.random_crop(picture.width, picture.height, generator)
-        expected = picture.crop((left, top, left + width, top + height)).resize((transform.crop,) * 2, filter_)
+        image = dataset.train.load(row)
+        left, top, width, height = loading.random_crop(image.width, image.height, generator)
+        expected = image.crop((left, top, left + width, top + height)).resize((transform.crop,) * 2, filter_)
         if generator.random() < 0.5:
             expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             flipped += 1
@@ -126,14 +127,14 @@ def test_a_large_jpeg_is_decoded_smaller_and_gives_the_same_crop(tmp_path, monke
     monkeypatch.setattr(
         loading, "upright_rgb", lambda opened: sizes.append(opened.size) or datasets.upright_rgb(opened)
     )
-    stream, whole = loading.Pictures(split, CIFAR, stream=True), loading.Pictures(split, CIFAR)
+    stream, whole = loading.Images(split, CIFAR, stream=True), loading.Images(split, CIFAR)
     for epoch in range(8):
         difference = np.abs(stream.augmented(0, 0, epoch).astype(int) - whole.augmented(0, 0, epoch))
         assert difference.mean() < 8  # of 255, as it is cut at larger pixels; another crop differs by 20 and more
     assert set(sizes) <= {(640, 427), (320, 214), (160, 107), (80, 54)} and (80, 54) in sizes
 
 
-def test_pictures_are_normalised_as_torchvision_does():
+def test_images_are_normalised_as_torchvision_does():
     given = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), dtype=np.uint8)
     expected = v2.functional.normalize(
         torch.from_numpy(given).permute(0, 3, 1, 2).float() / 255, list(IMAGENET.mean), list(IMAGENET.std)
@@ -186,18 +187,18 @@ def test_a_chunk_is_of_whole_batches_and_there_are_three(rows, epochs, size):
 
 
 @pytest.mark.parametrize(("rows", "epochs", "needed"), [(191, 1, 2), (127, 2, 3), (10, 1, 3)])
-def test_too_few_pictures_for_so_few_epochs_are_refused(rows, epochs, needed):
-    with pytest.raises(InputError, match=f"on {rows} training pictures takes at least {needed} epochs; got {epochs}"):
+def test_too_few_images_for_so_few_epochs_are_refused(rows, epochs, needed):
+    with pytest.raises(InputError, match=f"on {rows} training images takes at least {needed} epochs; got {epochs}"):
         online_training.chunk_size(rows, epochs)
     assert online_training.chunk_size(rows, needed)
 
 
-def test_too_small_a_dataset_is_refused_before_anything_is_compiled(dataset, tmp_path, monkeypatch):
+def test_too_small_a_dataset_is_refused_before_anything_is_compiled(home, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "compile", None)
-    monkeypatch.setattr(datasets, "load", lambda name: dataset)
+    monkeypatch.setattr(datasets, "load", lambda home, name: dataset)
     spec = SpeedupSpec(architecture="resnet20", sparsity=0.9, mode="training", dataset="small")
-    with pytest.raises(InputError, match="96 training pictures takes at least 3 epochs; got 1"):
-        runner.run(Job("speedup", spec), lambda _: None)
+    with pytest.raises(InputError, match="96 training images takes at least 3 epochs; got 1"):
+        kinds.run(home, Job("speedup", spec), lambda _: None)
 
 
 @pytest.fixture
@@ -219,10 +220,10 @@ def networks(monkeypatch):
     monkeypatch.setattr(engines, "MEASURE_SECONDS", 0.0)
 
 
-def test_a_record_of_online_training(networks):
+def test_a_record_of_online_training(home, networks):
     spec = SpeedupSpec(architecture="resnet20", sparsity=0.5, mode="training", dataset="digits", threads=1, epochs=2)
     said = []
-    record = runner.run(Job("speedup", spec), said.append)
+    record = kinds.run(home, Job("speedup", spec), said.append)
     (line,) = record["lines"]
     chunks = 1437 // 256 * 2
     assert len(line["samples"]["dense"]) == len(line["samples"]["sparse"]) == chunks
@@ -266,12 +267,12 @@ def test_a_chunk_that_a_restart_falls_into_is_trained_on_again_by_both(dataset, 
     assert all(pipeline.seconds["backbone"] == 3 for pipeline in pipelines.values())
 
 
-def test_a_mask_made_for_timing_has_no_accuracy(networks, dataset, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda name: dataset)
+def test_a_mask_made_for_timing_has_no_accuracy(home, networks, dataset, monkeypatch):
+    monkeypatch.setattr(datasets, "load", lambda home, name: dataset)
     chosen = ("onnxruntime", "torch")
     spec = SpeedupSpec(
         architecture="resnet20", sparsity=0.5, mode="training", dataset="p", engines=chosen, threads=1, epochs=3
     )
-    record = runner.run(Job("speedup", spec), lambda _: None)
+    record = kinds.run(home, Job("speedup", spec), lambda _: None)
     assert [(line["engine"], line["accuracy"]) for line in record["lines"]] == [("onnxruntime", None), ("torch", None)]
     assert all(len(line["samples"]["sparse"]) == 3 for line in record["lines"])

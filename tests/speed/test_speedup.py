@@ -15,9 +15,10 @@ import torch
 from sparse_core import cli
 from sparse_core.engines import deepsparse_client, engines, machine
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.jobs import runner
+from sparse_core.jobs import kinds
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, library, masks
-from sparse_core.specs.specs import Job, SpeedupSpec
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements, speedup, timing
 
 HERE = [name for name in engines.names() if engines.missing(name) is None]
@@ -37,8 +38,8 @@ def spec(**fields) -> SpeedupSpec:
     return SpeedupSpec(**{**named, **settings, **fields})
 
 
-def run(asked, report=lambda _: None):
-    return runner.run(Job("speedup", asked), report)
+def run(home, asked, report=lambda _: None):
+    return kinds.run(home, Job("speedup", asked), report)
 
 
 def workers() -> list[psutil.Process]:
@@ -64,9 +65,9 @@ def seconds(monkeypatch):
     def set_(dense, sparse):
         given = {"dense": iter(dense), "sparse": iter(sparse)}
 
-        def measured(compiled, pictures, repeats):
+        def measured(compiled, images, repeats):
             turns.append(compiled.of)
-            return next(given[compiled.of]) * len(pictures)
+            return next(given[compiled.of]) * len(images)
 
         monkeypatch.setattr(speedup, "_seconds", measured)
         monkeypatch.setattr(speedup, "_repeats", lambda *_: 1)
@@ -146,7 +147,7 @@ def test_too_few_rounds_and_times_that_are_none_are_refused(dense, sparse):
 
 def test_a_real_measurement_is_kept_whole(home):
     said = []
-    record = run(spec(engines=tuple(HERE), batch_sizes=(1, 2)), said.append)
+    record = run(home, spec(engines=tuple(HERE), batch_sizes=(1, 2)), said.append)
     assert measurements.read_all(home) == [json.loads(json.dumps(record))]
     assert [(line["engine"], line["batch_size"]) for line in record["lines"]] == [(e, b) for e in HERE for b in (1, 2)]
     for line in record["lines"]:
@@ -177,8 +178,8 @@ def test_a_real_measurement_is_kept_whole(home):
     assert done == sorted(done) and done[0] == 0 and done[-1] == total - 1
 
 
-def test_a_backbone_is_measured_against_a_dense_network_of_its_architecture(sparse_backbone):
-    record = run(spec(backbone=sparse_backbone))
+def test_a_backbone_is_measured_against_a_dense_network_of_its_architecture(home, sparse_backbone):
+    record = run(home, spec(backbone=sparse_backbone))
     assert record["timing_only"] is False
     assert (record["backbone"], record["architecture"], record["method"]) == ("pruned", "resnet20", "Magnitude")
     assert (record["sparsity"], record["distribution"]) == (0.8, "")
@@ -218,9 +219,9 @@ def test_a_mask_for_timing_takes_the_layer_densities_of_a_backbone(home, sparse_
         spec(backbone=sparse_backbone, densities_of=sparse_backbone)
 
 
-def test_dense_and_sparse_take_turns_and_no_one_always_begins(seconds):
+def test_dense_and_sparse_take_turns_and_no_one_always_begins(home, seconds):
     turns = seconds([0.003] * 4, [0.001] * 4)
-    (line,) = run(spec())["lines"]
+    (line,) = run(home, spec())["lines"]
     assert turns == ["sparse", "dense", "dense", "sparse"] * 2
     assert (line["ratio"], line["milliseconds_per_image"]) == (pytest.approx(3), pytest.approx(1))
 
@@ -236,11 +237,11 @@ def test_dense_and_sparse_take_turns_and_no_one_always_begins(seconds):
     ],
     ids=["quiet", "too short to tell", "load before", "load during", "wide spread"],
 )
-def test_a_busy_machine_and_a_wide_spread_are_unreliable(seconds, monkeypatch, before, during, sparse, reliable):
+def test_a_busy_machine_and_a_wide_spread_are_unreliable(home, seconds, monkeypatch, before, during, sparse, reliable):
     seconds([3, 3, 3, 3], sparse)
     monkeypatch.setattr(speedup, "busy", lambda: before)
     monkeypatch.setattr(machine.OtherWork, "share", lambda _: during)
-    record = run(spec())
+    record = run(home, spec())
     assert record["lines"][0]["reliable"] is reliable
     assert (record["busy_before"], record["lines"][0]["busy_during"]) == (before, during)
     assert min(record["load_before"], record["load_after"]) >= 0
@@ -276,7 +277,7 @@ def test_what_a_process_of_no_one_takes_is_other_work():
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_both_networks_run_in_one_precision_and_in_bf16_only_where_it_is_exact_enough(monkeypatch, exact):
+def test_both_networks_run_in_one_precision_and_in_bf16_only_where_it_is_exact_enough(home, monkeypatch, exact):
     asked = []
     known = engines.compile
 
@@ -286,7 +287,7 @@ def test_both_networks_run_in_one_precision_and_in_bf16_only_where_it_is_exact_e
 
     monkeypatch.setattr(engines, "compile", compile)
     monkeypatch.setitem(engines.TOLERANCE, "bf16", 2e-2 if exact else 0.0)
-    (line,) = run(spec(engines=("torch",)))["lines"]
+    (line,) = run(home, spec(engines=("torch",)))["lines"]
     if exact:
         assert (asked, line["precision"]) == (["bf16", "bf16", "best", "bf16"], "bf16")
     else:
@@ -294,11 +295,11 @@ def test_both_networks_run_in_one_precision_and_in_bf16_only_where_it_is_exact_e
 
 
 def test_an_engine_that_is_missing_is_a_line_and_the_others_are_measured(home, no_deepsparse):
-    record = run(spec(engines=("deepsparse", "onnxruntime"), batch_sizes=(1, 2)))
+    record = run(home, spec(engines=("deepsparse", "onnxruntime"), batch_sizes=(1, 2)))
     assert record["problems"] == [no_deepsparse]
     assert [line["engine"] for line in record["lines"]] == ["onnxruntime"] * 2
     with pytest.raises(InputError, match=no_deepsparse):
-        run(spec(engines=("deepsparse",)))
+        run(home, spec(engines=("deepsparse",)))
     assert len(measurements.read_all(home)) == 1
 
 
@@ -311,7 +312,7 @@ def test_where_no_engine_is_named_the_one_that_is_missing_is_still_a_line(home, 
     assert [line["engine"] for line in record["lines"]] == ["onnxruntime", "torch"]
 
 
-def test_an_engine_that_cannot_do_the_network_is_a_line(monkeypatch):
+def test_an_engine_that_cannot_do_the_network_is_a_line(home, monkeypatch):
     known = engines.compile
 
     def compile(name, *settings):
@@ -320,11 +321,11 @@ def test_an_engine_that_cannot_do_the_network_is_a_line(monkeypatch):
         return known(name, *settings)
 
     monkeypatch.setattr(engines, "compile", compile)
-    record = run(spec(engines=("onnxruntime", "torch")))
+    record = run(home, spec(engines=("onnxruntime", "torch")))
     assert record["problems"] == ["ONNX Runtime, batch 2: This network cannot be exported to ONNX."]
     assert [line["engine"] for line in record["lines"]] == ["torch"]
     with pytest.raises(InputError, match="ONNX Runtime, batch 2: This network cannot be exported"):
-        run(spec())
+        run(home, spec())
 
 
 def test_an_engine_whose_output_differs_gives_no_figure(home, monkeypatch):
@@ -334,22 +335,22 @@ def test_an_engine_whose_output_differs_gives_no_figure(home, monkeypatch):
         compiled = known(name, *settings)
         if name == "onnxruntime":
             right = compiled._run_batch
-            compiled._run_batch = lambda pictures: 1.1 * right(pictures)
+            compiled._run_batch = lambda images: 1.1 * right(images)
         return compiled
 
     monkeypatch.setattr(engines, "compile", compile)
-    record = run(spec(engines=("onnxruntime", "torch")))
+    record = run(home, spec(engines=("onnxruntime", "torch")))
     assert [line["engine"] for line in record["lines"]] == ["torch"]
     (problem,) = record["problems"]
     assert "The output of ONNX Runtime differs from PyTorch's in fp32 by 1.0e-01" in problem
     assert "above 1e-03, so no figure was kept" in problem
     with pytest.raises(InputError, match="no figure was kept"):
-        run(spec())
+        run(home, spec())
     assert len(measurements.read_all(home)) == 1
 
 
 @needs_deepsparse
-def test_a_worker_killed_in_the_middle_is_started_again_and_the_measurement_ends():
+def test_a_worker_killed_in_the_middle_is_started_again_and_the_measurement_ends(home):
     killed = []
 
     def kill(event):
@@ -358,7 +359,7 @@ def test_a_worker_killed_in_the_middle_is_started_again_and_the_measurement_ends
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    record = run(spec(engines=("deepsparse",)), kill)
+    record = run(home, spec(engines=("deepsparse",)), kill)
     assert len(killed) == 2
     (line,) = record["lines"]
     assert len(line["samples"]["dense"]) == len(line["samples"]["sparse"]) == ROUNDS and line["restarts"] == 2
@@ -368,7 +369,7 @@ def test_a_worker_killed_in_the_middle_is_started_again_and_the_measurement_ends
     assert workers() == []
 
 
-def test_the_round_that_a_restart_falls_into_is_repeated(seconds, monkeypatch):
+def test_the_round_that_a_restart_falls_into_is_repeated(home, seconds, monkeypatch):
     """The second round takes the sparse network 9 s, in which its process is started again."""
     seconds([3, 3, 3, 3, 3], [1, 9, 1, 1, 1])
     timed = speedup._seconds
@@ -380,19 +381,19 @@ def test_the_round_that_a_restart_falls_into_is_repeated(seconds, monkeypatch):
 
     monkeypatch.setattr(speedup, "_seconds", dying)
     monkeypatch.setattr(engines.Compiled, "restarts", property(lambda compiled: getattr(compiled, "died", 0)))
-    record = run(spec())
+    record = run(home, spec())
     (line,) = record["lines"]
     assert line["samples"] == {"dense": [3000] * ROUNDS, "sparse": [1000] * ROUNDS}
     assert line["restarts"] == 1 and "ONNX Runtime, batch 2: its process died" in record["problems"][0]
 
 
 @needs_deepsparse
-def test_a_worker_killed_again_and_again_is_reported_and_the_other_engines_are_measured():
+def test_a_worker_killed_again_and_again_is_reported_and_the_other_engines_are_measured(home):
     def kill(_):
         for worker in workers():
             worker.kill()
 
-    record = run(spec(engines=("deepsparse", "onnxruntime")), kill)
+    record = run(home, spec(engines=("deepsparse", "onnxruntime")), kill)
     (problem,) = record["problems"]
     assert problem.startswith("DeepSparse, batch 2: DeepSparse's process died twice (signal 9)")
     assert [line["engine"] for line in record["lines"]] == ["onnxruntime"]
@@ -406,7 +407,7 @@ def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(home, e
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run(spec(engines=(engine,)), cancel)
+        run(home, spec(engines=(engine,)), cancel)
     assert workers() == [] and measurements.read_all(home) == []
 
 
@@ -431,7 +432,7 @@ def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(home, e
 )
 def test_what_cannot_be_measured_is_one_line(home, fields, words):
     with pytest.raises(InputError) as refusal:
-        run(spec(**fields))
+        run(home, spec(**fields))
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert measurements.read_all(home) == []

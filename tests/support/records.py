@@ -1,7 +1,8 @@
 """Made-up finished runs for tests of the store and the pages."""
 
 from sparse_core.results.records import Record
-from sparse_core.specs.specs import ProbeSpec, protocol, record_document, run_id
+from sparse_core.specs.identity import record_document, run_id
+from sparse_core.specs.transfer import ProbeSpec, protocol
 
 
 def record(
@@ -20,8 +21,8 @@ def record(
         "dataset_name": "digits",
         "metric": "top1",
         "class_names": ["a", "b"],
-        "train_pictures": 8,
-        "test_pictures": 4,
+        "train_images": 8,
+        "test_images": 4,
         "accuracy_best": best,
         "accuracy_final": final,
         "top1_best": best,

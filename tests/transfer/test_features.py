@@ -16,9 +16,11 @@ from sparse_core.datasets import datasets
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
 from sparse_core.engines import engines
 from sparse_core.errors import Cancelled, InputError
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones, masks
 from sparse_core.results.records import Records
-from sparse_core.specs.specs import Hyperparameters, Job, ProbeSpec
+from sparse_core.specs.training import Hyperparameters
+from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.transfer import durations, features, running
 
 
@@ -32,7 +34,7 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def pictures(home, tmp_path):
+def images(home, tmp_path):
     generator = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / "d" / name).mkdir(parents=True)
@@ -48,11 +50,11 @@ def backbone(home, weights):
     return backbones.load(home, f"resnet18:{weights[1]}")
 
 
-def test_features_are_torchvisions_own(home, weights, backbone, pictures):
+def test_features_are_torchvisions_own(home, weights, backbone, images):
     network, _ = weights
-    extracted = features.extract(home, backbone, pictures)
+    extracted = features.extract(home, backbone, images)
     body = torch.nn.Sequential(*list(network.children())[:-1], torch.nn.Flatten())
-    # resize on PIL pictures, as the study's own pipeline does
+    # resize on PIL images, as the study's own pipeline does
     steps = v2.Compose(
         [
             v2.Resize(256),
@@ -62,16 +64,16 @@ def test_features_are_torchvisions_own(home, weights, backbone, pictures):
             v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )
-    expected = torch.stack([steps(pictures.train.load(row)) for row in range(len(pictures.train.labels))])
+    expected = torch.stack([steps(images.train.load(row)) for row in range(len(images.train.labels))])
     with torch.no_grad():
         expected = body(expected).numpy()
     np.testing.assert_allclose(extracted.train, expected, atol=1e-5 * np.abs(expected).max())
-    assert extracted.train_labels.tolist() == pictures.train.labels.tolist()
+    assert extracted.train_labels.tolist() == images.train.labels.tolist()
 
 
 @pytest.mark.parametrize("transform", [IMAGENET, LITE, CIFAR], ids=["bilinear", "bicubic", "cifar"])
 @pytest.mark.parametrize("size", [(300, 200), (97, 1203), (8, 8), (30, 1000), (2000, 3), (1, 3000)])
-def test_pictures_of_any_shape_are_resized_and_cropped_as_torchvision_does(transform, size):
+def test_images_of_any_shape_are_resized_and_cropped_as_torchvision_does(transform, size):
     width, height = size
     x, y = np.arange(width)[None, :, None], np.arange(height)[:, None, None]
     waves = 127 + 80 * np.sin(x / 9 + np.arange(3)) + 40 * np.cos(y / 7 + np.arange(3))
@@ -91,29 +93,29 @@ def test_a_strip_is_prepared_in_little_memory():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
-def test_the_second_time_they_come_from_the_cache(home, backbone, pictures):
-    first = features.extract(home, backbone, pictures)
-    again = features.extract(home, backbone, pictures)
+def test_the_second_time_they_come_from_the_cache(home, backbone, images):
+    first = features.extract(home, backbone, images)
+    again = features.extract(home, backbone, images)
     assert (first.cached, again.cached) == (False, True)
     np.testing.assert_array_equal(first.train, again.train)
     assert isinstance(again.train, np.memmap)
 
 
-def test_damage_is_noticed_and_made_good(backbone, pictures, home):
-    first = np.array(features.extract(home, backbone, pictures).train)
+def test_damage_is_noticed_and_made_good(backbone, images, home):
+    first = np.array(features.extract(home, backbone, images).train)
     (file,) = (home / "features").glob("*/train.npy")
     data = bytearray(file.read_bytes())
     data[-3] ^= 1
     file.write_bytes(data)
-    again = features.extract(home, backbone, pictures)
+    again = features.extract(home, backbone, images)
     assert not again.cached
     assert "damaged" in again.notes[0]
     np.testing.assert_array_equal(again.train, first)
     file.with_name("manifest.json").unlink()
-    assert not features.extract(home, backbone, pictures).cached
+    assert not features.extract(home, backbone, images).cached
 
 
-def test_an_interruption_costs_only_the_part_under_way(backbone, pictures, monkeypatch, home):
+def test_an_interruption_costs_only_the_part_under_way(backbone, images, monkeypatch, home):
     monkeypatch.setattr(features, "PART", 4)
     done = []
 
@@ -123,22 +125,22 @@ def test_an_interruption_costs_only_the_part_under_way(backbone, pictures, monke
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        features.extract(home, backbone, pictures, on_progress=stop)
+        features.extract(home, backbone, images, on_progress=stop)
     assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
     resumed = []
-    whole = features.extract(home, backbone, pictures, on_progress=lambda count, total, pace: resumed.append(count))
+    whole = features.extract(home, backbone, images, on_progress=lambda count, total, pace: resumed.append(count))
     assert resumed[0] > 4
     assert not list((home / "features").glob(".*"))
     monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
-    np.testing.assert_allclose(whole.train, features.extract(home, backbone, pictures).train, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole.train, features.extract(home, backbone, images).train, rtol=1e-5, atol=1e-6)
 
 
-def probe_job(weights, pictures_folder):
+def probe_job(weights, images_folder):
     settings = Hyperparameters(epochs=2, batch_size=4)
-    return Job("probe", ProbeSpec(f"resnet18:{weights[1]}", str(pictures_folder), settings=settings, engine="torch"))
+    return Job("probe", ProbeSpec(f"resnet18:{weights[1]}", str(images_folder), settings=settings, engine="torch"))
 
 
-def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(home, weights, pictures, tmp_path, monkeypatch):
+def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(home, weights, images, tmp_path, monkeypatch):
     """All parts were there, so that nothing was left to extract; the time they took was known all the same."""
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
         patched.setattr(features, "atomic_folder", killed)
@@ -149,54 +151,54 @@ def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(home, we
     assert result["seconds_features"] > 0.01
     assert result["products"] == "fp32"
     known = durations.recall(home, probe_job(weights, tmp_path / "d").spec)
-    assert known.seconds_per_picture == pytest.approx(1 / result["images_per_second"])
+    assert known.seconds_per_image == pytest.approx(1 / result["images_per_second"])
 
 
 def killed(*_):
     raise RuntimeError("killed")
 
 
-def test_a_result_is_written_before_the_estimate(home, weights, pictures, tmp_path, monkeypatch):
+def test_a_result_is_written_before_the_estimate(home, weights, images, tmp_path, monkeypatch):
     monkeypatch.setattr(durations, "remember", killed)
     with pytest.raises(RuntimeError, match="killed"):
         running.run_probe(home, probe_job(weights, tmp_path / "d"), lambda event: None)
     assert len(Records(home).ids()) == 1
 
 
-def test_reduced_precision_is_kept_apart(home, backbone, pictures):
-    full = features.extract(home, backbone, pictures)
-    reduced = features.extract(home, backbone, pictures, precision="bf16")
+def test_reduced_precision_is_kept_apart(home, backbone, images):
+    full = features.extract(home, backbone, images)
+    reduced = features.extract(home, backbone, images, precision="bf16")
     assert not reduced.cached
     assert not np.array_equal(full.train, reduced.train)
     assert np.abs(reduced.train - full.train).max() < 0.05 * np.abs(full.train).max()
     with pytest.raises(InputError, match="Unknown precision"):
-        features.extract(home, backbone, pictures, precision="int4")
+        features.extract(home, backbone, images, precision="int4")
 
 
-def test_other_engines_give_the_same_features_and_are_named(home, backbone, pictures):
-    by_torch = features.extract(home, backbone, pictures)
-    by_other = features.extract(home, backbone, pictures, engine="onnxruntime")
+def test_other_engines_give_the_same_features_and_are_named(home, backbone, images):
+    by_torch = features.extract(home, backbone, images)
+    by_other = features.extract(home, backbone, images, engine="onnxruntime")
     assert not by_other.cached
     np.testing.assert_allclose(by_other.train, by_torch.train, atol=1e-3 * np.abs(by_torch.train).max())
     assert (by_torch.engine, by_torch.engine_version) == ("torch", torch.__version__)
     assert (by_other.engine, by_other.engine_version) == ("onnxruntime", version("onnxruntime"))
-    assert features.extract(home, backbone, pictures, engine="onnxruntime").cached
+    assert features.extract(home, backbone, images, engine="onnxruntime").cached
 
 
-def test_an_engine_that_is_not_exact_computes_nothing(backbone, pictures, monkeypatch, home):
+def test_an_engine_that_is_not_exact_computes_nothing(backbone, images, monkeypatch, home):
     monkeypatch.setattr(engines, "check", lambda *_: 0.5)
     with pytest.raises(InputError, match="ONNX Runtime differs from PyTorch's in fp32"):
-        features.extract(home, backbone, pictures, engine="onnxruntime")
+        features.extract(home, backbone, images, engine="onnxruntime")
     assert not list((home / "features").glob("*"))
 
 
-def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(backbone, pictures, monkeypatch, home):
+def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(backbone, images, monkeypatch, home):
     asked = []
     monkeypatch.setattr(engines, "fastest", lambda *words: asked.append(words) or "onnxruntime")
-    spec = ProbeSpec("resnet18", "pictures")
+    spec = ProbeSpec("resnet18", "images")
 
     def engine(spec):
-        return running.extract(home, backbone, pictures, spec, lambda event: None).engine
+        return running.extract(home, backbone, images, spec, lambda event: None).engine
 
     assert engine(dataclasses.replace(spec, engine="torch")) == "torch"
     assert engine(spec) == "torch"
@@ -207,17 +209,17 @@ def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(ba
     assert asked == [(backbone.module, backbone.hash, 224, features.ENGINE_BATCH, "fp32", 12)]
 
 
-def test_features_that_are_not_finite_are_refused(backbone, pictures, home):
+def test_features_that_are_not_finite_are_refused(backbone, images, home):
     backbone.module.layer4[1].bn2.weight.fill_(float("nan"))
     with pytest.raises(InputError, match="NaN or infinite features"):
-        features.extract(home, backbone, pictures)
+        features.extract(home, backbone, images)
     assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
 
 
-def test_a_full_disk_is_one_line(home, backbone, pictures, monkeypatch):
+def test_a_full_disk_is_one_line(home, backbone, images, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(InputError, match="Not enough disk space"):
-        features.extract(home, backbone, pictures)
+        features.extract(home, backbone, images)
 
 
 @pytest.mark.parametrize("percent", [30, 50, 70])
@@ -230,14 +232,14 @@ def test_magnitude_copies_have_the_sparsity_in_their_name(home, percent):
     assert pruned.dimensions == 1280
 
 
-def test_the_offline_backbone_knows_real_pictures(home):
-    """Real weights tell the two pictures that scikit-learn ships from each other's flipped copies."""
+def test_the_offline_backbone_knows_real_images(home):
+    """Real weights tell the two images that scikit-learn ships from each other's flipped copies."""
     from sklearn.datasets import load_sample_images
 
     backbone = backbones.load(home, "efficientnet_lite0")
-    shown = [Image.fromarray(picture) for picture in load_sample_images().images]
-    shown += [picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in shown]
-    batch = np.stack([features.prepare(picture, backbone.transform) for picture in shown])
+    shown = [Image.fromarray(image) for image in load_sample_images().images]
+    shown += [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in shown]
+    batch = np.stack([features.prepare(image, backbone.transform) for image in shown])
     vectors = features._forward(backbone, batch, "fp32")
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     likeness = vectors @ vectors.T

@@ -14,7 +14,8 @@ from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone, BackboneCard
-from sparse_core.specs.specs import FinetuneSpec, Hyperparameters
+from sparse_core.specs.training import Hyperparameters
+from sparse_core.specs.transfer import FinetuneSpec
 from sparse_core.transfer import finetune
 from sparse_core.transfer.probe import initial_classifier, shuffled_rows
 
@@ -45,7 +46,7 @@ def backbone():
     return Backbone(card, body, 12, TINY, "hash", 0.6, mask=masks.from_zeros(body))
 
 
-def make_pictures(root, classes: int = 3, count: int = 10) -> str:
+def make_images(root, classes: int = 3, count: int = 10) -> str:
     generator = np.random.default_rng(0)
     for label in range(classes):
         (root / f"class{label}").mkdir(parents=True)
@@ -57,7 +58,7 @@ def make_pictures(root, classes: int = 3, count: int = 10) -> str:
 
 @pytest.fixture
 def dataset(home, tmp_path):
-    return datasets.load(home, make_pictures(tmp_path / "p"))
+    return datasets.load(home, make_images(tmp_path / "p"))
 
 
 def spec(**options) -> FinetuneSpec:
@@ -262,7 +263,7 @@ def test_a_negative_variance_gives_no_accuracy(backbone, dataset):
 
 
 def test_crops_are_drawn_as_torchvision_draws_them():
-    """The same distribution: shares of the area and ratios agree in their quartiles, and crops lie within the picture."""
+    """The same distribution: shares of the area and ratios agree in their quartiles, and crops lie within the image."""
     generator = np.random.default_rng(0)
     ours = np.array([loading.random_crop(120, 90, generator) for _ in range(4000)])
     assert (ours[:, 0] + ours[:, 2] <= 120).all()
@@ -277,9 +278,9 @@ def test_crops_are_drawn_as_torchvision_draws_them():
         )
 
 
-def test_augmented_pictures_are_decided_by_seed_epoch_and_row(dataset):
-    first = loading.Pictures(dataset.train, TINY, 10**6)
-    again = loading.Pictures(dataset.train, TINY, 0)
+def test_augmented_images_are_decided_by_seed_epoch_and_row(dataset):
+    first = loading.Images(dataset.train, TINY, 10**6)
+    again = loading.Images(dataset.train, TINY, 0)
     np.testing.assert_array_equal(first.augmented(3, 0, 1), again.augmented(3, 0, 1))
     assert not np.array_equal(first.augmented(3, 0, 1), first.augmented(3, 0, 2))
     assert first.augmented(3, 0, 1).shape == (16, 16, 3)

@@ -10,7 +10,10 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.specs.specs import FinetuneSpec, Hyperparameters, Job, ProbeSpec, job, protocol, run_id, to_json
+from sparse_core.jobs.kinds import Job, job
+from sparse_core.specs.identity import run_id, to_json
+from sparse_core.specs.training import Hyperparameters
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
 from sparse_core.transfer import durations, probe
 
 SETTINGS = Hyperparameters(epochs=7, step_epochs=3, learning_rate=0.05, batch_size=16)
@@ -253,7 +256,7 @@ def test_protocols_tell_numbers_apart_to_their_last_digit():
 
 
 def test_an_estimate_counts_features_epochs_seeds_and_rates_to_choose_from():
-    known = durations.Estimate(pictures=1000, seconds_per_picture=0.01, seconds_per_epoch=0.5)
+    known = durations.Estimate(images=1000, seconds_per_image=0.01, seconds_per_epoch=0.5)
     spec = ProbeSpec("b", "d", settings=Hyperparameters(epochs=10))
     assert known.seconds(spec, 2, features_cached=True) == pytest.approx(10)
     assert known.seconds(spec, 2, features_cached=False) == pytest.approx(20)

@@ -22,7 +22,7 @@ TODAY = date(2030, 1, 2)
 
 
 @pytest.fixture(scope="module")
-def results(home, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def results(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     from sparse_core.results.records import Records
 
     return Store(Records(tmp_path_factory.mktemp("home"))).results()
@@ -380,7 +380,7 @@ def test_confusion_matrix_is_readable_from_2_to_500_classes(classes: int) -> Non
     assert tuple(heat.customdata[0][0]) == ("class 0", "class 0", 8)
 
 
-def test_confusion_matrix_bears_a_class_without_pictures() -> None:
+def test_confusion_matrix_bears_a_class_without_images() -> None:
     heat = charts.confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"]).data[0]
     assert np.array(heat.z).tolist() == [[75, 25], [0, 0]]
 

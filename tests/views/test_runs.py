@@ -5,7 +5,8 @@ import shlex
 import pytest
 
 from sparse_core import cli
-from sparse_core.specs.specs import FinetuneSpec, Hyperparameters, ProbeSpec, full_learning_rate
+from sparse_core.specs.training import Hyperparameters, full_learning_rate
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.views import runs
 from tests.support.records import record
 
@@ -14,7 +15,7 @@ from tests.support.records import record
     ("spec", "seeds"),
     [
         (ProbeSpec("net", "digits"), 5),
-        (ProbeSpec("net", "my pictures", sweep_lr=(0.1, 0.01), precision="bf16", engine="torch"), 2),
+        (ProbeSpec("net", "my images", sweep_lr=(0.1, 0.01), precision="bf16", engine="torch"), 2),
         (FinetuneSpec("net", "digits"), 1),
         (FinetuneSpec("net", "cars", settings=Hyperparameters(learning_rate=full_learning_rate("cars"))), 3),
         (

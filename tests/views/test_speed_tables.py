@@ -7,7 +7,7 @@ import pytest
 
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
-from sparse_core.specs.specs import SpeedupSpec
+from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.views import speed_charts, speed_tables
 from tests.support.measurements import line, speed_record, training_line
 from tests.support.records import record
@@ -182,7 +182,7 @@ def test_engines_stand_in_one_order_and_an_unknown_one_last(home):
 def test_about_how_long(home):
     spec = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=("deepsparse",), batch_sizes=(1, 64), rounds=8)
     rows = table(home, speed_record(lines=[line(milliseconds=4.0, ratio=3.0, seconds_to_compile=5.0)]))
-    # Two sizes compiled twice, 20 s; 10 rounds of 64 pictures at 16 ms, and of one, which is repeated for 0.1 s.
+    # Two sizes compiled twice, 20 s; 10 rounds of 64 images at 16 ms, and of one, which is repeated for 0.1 s.
     assert speed_tables.about_seconds(spec, "resnet50", rows) == pytest.approx(20 + 10 * (1.024 + 0.1))
     assert speed_tables.about_seconds(spec, "resnet18", rows) is None
     spec = SpeedupSpec(backbone="net", mode="training", dataset="digits", engines=("deepsparse",), epochs=2)

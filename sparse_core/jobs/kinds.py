@@ -1,0 +1,84 @@
+"""The registry of kinds of work. A new kind is its spec, its function, one line here, and its page."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparse_core.errors import InputError
+from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, StructureSpec
+from sparse_core.specs.checks import require_known
+from sparse_core.specs.identity import parse
+from sparse_core.specs.progress import Report
+from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
+
+LANES = ("interactive", "long")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of work. ``function`` is "module:name" of what does it: (home, spec, seeds, report) → what the job gives.
+
+    ``lane`` long is for what takes hours or must run alone (finetuning, timing). ``label`` is how lists of jobs call it;
+    kinds without one are asked for by pages, not by users, and are not listed.
+    """
+
+    spec: type
+    function: str
+    lane: str = "interactive"
+    label: str = ""
+
+    def load(self) -> Callable[[Path, Any, tuple[int, ...], Report], dict[str, Any]]:
+        """The function, imported now: before, nothing of torch is needed."""
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+KINDS = {
+    "probe": Kind(ProbeSpec, "sparse_core.transfer.running:run_probe", label="Probe"),
+    "estimate": Kind(ProbeSpec, "sparse_core.transfer.running:run_estimate"),
+    "finetune": Kind(FinetuneSpec, "sparse_core.transfer.running:run_finetune", "long", label="Finetuning"),
+    "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.running:run_estimate", "long"),
+    "inspect": Kind(InspectSpec, "sparse_core.networks.checkpoints:run_inspect"),
+    "import": Kind(ImportSpec, "sparse_core.networks.library:run_import"),
+    "structure": Kind(StructureSpec, "sparse_core.networks.structure:run_structure"),
+    "export": Kind(ExportSpec, "sparse_core.networks.finetuned:run_export"),
+    "speedup": Kind(SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup"),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a user starts: the ``kind`` of work, its spec, and the seeds, each of which becomes a run where there are runs."""
+
+    kind: str
+    spec: Any
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        require_known("kind of job", self.kind, KINDS)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise InputError(f"seeds takes one or more different whole numbers from 0; got {list(self.seeds)}.")
+
+    @property
+    def lane(self) -> str:
+        """The lane whose worker does this job."""
+        return KINDS[self.kind].lane
+
+    @property
+    def label(self) -> str:
+        """How lists of jobs call it; empty where a page asked for it by itself."""
+        return KINDS[self.kind].label
+
+
+def job_from_json(document: dict[str, Any]) -> Job:
+    """The job that ``specs.identity.to_json`` wrote. Raises InputError where it is of another version."""
+    require_known("kind of job", document["kind"], KINDS)
+    return Job(document["kind"], parse(KINDS[document["kind"]].spec, document["spec"]), tuple(document["seeds"]))
+
+
+def run(home: Path, job: Job, report: Report) -> dict[str, Any]:
+    """Do the job in this process. Returns what its function gives: for transfers ``{"runs": [names], "found": [names]}``."""
+    return KINDS[job.kind].load()(home, job.spec, job.seeds, report)

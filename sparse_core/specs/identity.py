@@ -1,0 +1,79 @@
+"""A spec's JSON both ways, and the identity of a run, which follows from its spec and seed."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from sparse_core.errors import InputError
+from sparse_core.specs.training import Hyperparameters
+from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec
+
+AnySpec = TypeVar("AnySpec")
+TRANSFER_SPECS: dict[str, type[TransferSpec]] = {"linear": ProbeSpec, "full": FinetuneSpec}
+
+
+def to_json(value: Any) -> str:
+    """A spec or a job as one line of JSON."""
+    return json.dumps(dataclasses.asdict(value), sort_keys=True)
+
+
+def parse(spec: type[AnySpec], document: dict[str, Any]) -> AnySpec:
+    """The spec that ``to_json`` wrote. Raises InputError on an unknown field."""
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
+    }
+    try:
+        if "settings" in values:
+            values["settings"] = Hyperparameters(**values["settings"])
+        return spec(**values)
+    except TypeError as error:
+        raise InputError(f"Not a {spec.__name__}: {error}.") from error
+
+
+def record_document(spec: TransferSpec, seed: int) -> dict[str, Any]:
+    """What a run's record keeps of its spec: all of it, with the seed and the transfer."""
+    return {**json.loads(to_json(spec)), "seed": seed, "transfer": spec.transfer}
+
+
+def recorded(document: dict[str, Any]) -> TransferSpec:
+    """The spec within a run's record, which also holds its seed and its transfer."""
+    spec = TRANSFER_SPECS[document["transfer"]]
+    return parse(spec, {name: value for name, value in document.items() if name not in ("seed", "transfer")})
+
+
+def run_id(spec: TransferSpec, seed: int) -> str:
+    """A run's name: readable, then a hash of the spec's non-default part and the seed.
+
+    Only what differs from the defaults counts, so that an option added later never renames an old run; where the
+    backbone and the dataset are resolved, their content counts and not their names.
+    """
+    changed = _changed(dataclasses.asdict(spec), dataclasses.asdict(type(spec)(backbone="", dataset="")))
+    if spec.backbone_hash:
+        changed.pop("backbone", None)
+    if spec.dataset_hash:
+        changed.pop("dataset", None)
+    changed.pop("engine", None)
+    digest = hashlib.sha256(json.dumps({**changed, "seed": seed}, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{spec.transfer}-{seed}-{digest}"
+
+
+def first_free_replicate(spec: AnyTransfer, seeds: Iterable[int], taken: set[str]) -> AnyTransfer:
+    """The spec with the lowest replicate number under which none of the seeds has run; ``taken`` are run names."""
+    seeds = tuple(seeds)
+    candidates = (dataclasses.replace(spec, replicate=number) for number in itertools.count(spec.replicate))
+    return next(free for free in candidates if not any(run_id(free, seed) in taken for seed in seeds))
+
+
+def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            inner = _changed(value, defaults[name])
+            if inner:
+                changed[name] = inner
+        elif value != defaults[name]:
+            changed[name] = value
+    return changed

@@ -1,0 +1,130 @@
+"""Specs of the two transfers: a linear probe on frozen features, and full finetuning under a fixed mask."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeVar
+
+from sparse_core.catalog import PRECISIONS
+from sparse_core.specs.checks import require, require_known, require_rate
+from sparse_core.specs.options import option
+from sparse_core.specs.training import (
+    FULL_LEARNING_RATE,
+    OPTIMIZERS,
+    Hyperparameters,
+    full_learning_rate,
+)
+
+ENGINES = ("auto", "deepsparse", "onnxruntime", "torch")
+_BACKBONE = "a name that 'backbones' lists, or ARCHITECTURE:FILE"
+_DATASET = "a name that 'datasets' lists, a folder or a Parquet file"
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """A linear probe of one backbone on one dataset.
+
+    ``backbone`` and ``dataset`` are what the user named; the two hashes are filled in when the names are resolved, so
+    that a run's identity follows content and not names. ``sweep_lr`` lists learning rates to choose from on a
+    validation split of the training data; empty means ``settings.learning_rate`` is used as it is. It is kept sorted and
+    without repeats, since neither changes a result. ``engine`` computes the features; "auto" is the fastest one that is
+    exact enough. ``replicate`` above 0 marks a deliberate rerun.
+    """
+
+    transfer: ClassVar[str] = "linear"
+    usual_seeds: ClassVar[int] = 5
+
+    backbone: str = option(help=_BACKBONE)
+    dataset: str = option(help=_DATASET)
+    backbone_hash: str = ""
+    dataset_hash: str = ""
+    settings: Hyperparameters = field(default_factory=Hyperparameters)
+    sweep_lr: tuple[float, ...] = option((), "learning-rate sweep: the best of these on validation data", metavar="LR")
+    precision: str = option("fp32", "of the features", choices=PRECISIONS)
+    engine: str = option("auto", "of the features; auto: the fastest that is exact enough", choices=ENGINES)
+    replicate: int = 0
+
+    def __post_init__(self) -> None:
+        require_known("precision", self.precision, PRECISIONS)
+        require_known("engine", self.engine, ENGINES)
+        for rate in self.sweep_lr:
+            require_rate("Each learning rate of the sweep", rate)
+        object.__setattr__(self, "sweep_lr", tuple(sorted(set(self.sweep_lr))))
+
+    @staticmethod
+    def usual_settings(dataset: str) -> Hyperparameters:
+        """The paper's settings for this dataset."""
+        return Hyperparameters()
+
+
+@dataclass(frozen=True)
+class FinetuneSpec:
+    """Full transfer of one backbone to one dataset under a fixed mask.
+
+    ``from_scratch`` draws new weights and keeps the mask; ``freeze_batch_norm`` keeps the upstream running statistics and
+    parameters; ``label_smoothing`` in [0, 1); ``augment`` means random resized crops and flips. ``precision`` is that of
+    training: "auto" is bf16 where the processor computes it natively, else fp32.
+    """
+
+    transfer: ClassVar[str] = "full"
+    usual_seeds: ClassVar[int] = 1
+
+    backbone: str = option(help=_BACKBONE)
+    dataset: str = option(help=_DATASET)
+    backbone_hash: str = ""
+    dataset_hash: str = ""
+    settings: Hyperparameters = field(default_factory=lambda: Hyperparameters(learning_rate=FULL_LEARNING_RATE))
+    optimizer: str = option("sgd", "sgd is the paper's", choices=tuple(OPTIMIZERS))
+    from_scratch: bool = option(False, "random init, same mask")
+    freeze_batch_norm: bool = option(False, "keep the upstream BatchNorm statistics and parameters")
+    label_smoothing: float = option(0.0, "in [0, 1)")
+    augment: bool = option(True, "train on whole images, without crops and flips", flag="--no-augmentation")
+    precision: str = option("auto", "of training; auto is bf16 where it is native", choices=("auto", *PRECISIONS))
+    replicate: int = 0
+
+    def __post_init__(self) -> None:
+        require_known("optimizer", self.optimizer, OPTIMIZERS)
+        require_known("precision", self.precision, ("auto", *PRECISIONS))
+        require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
+
+    @staticmethod
+    def usual_settings(dataset: str) -> Hyperparameters:
+        """The paper's settings for this dataset."""
+        return Hyperparameters(learning_rate=full_learning_rate(dataset))
+
+
+TransferSpec = ProbeSpec | FinetuneSpec
+AnyTransfer = TypeVar("AnyTransfer", bound=TransferSpec)
+
+
+def protocol(spec: TransferSpec) -> str:
+    """The training settings as text. Two runs can be compared as sparse and dense only where these texts agree."""
+    settings = spec.settings
+    optimizer = spec.optimizer if isinstance(spec, FinetuneSpec) else "sgd"
+    rate = f"lr {exact(settings.learning_rate)}"
+    if isinstance(spec, ProbeSpec) and spec.sweep_lr:
+        rate = f"lr chosen from {', '.join(map(exact, spec.sweep_lr))}"
+    parts = [
+        f"{OPTIMIZERS[optimizer]} {rate} ×{exact(settings.step_factor)} every {settings.step_epochs} epochs",
+        *([f"momentum {exact(settings.momentum)}"] if optimizer == "sgd" else []),
+        f"weight decay {exact(settings.weight_decay)}",
+        f"{settings.epochs} epochs",
+        f"batch {settings.batch_size}",
+        *([f"{spec.precision} features"] if isinstance(spec, ProbeSpec) else _training_options(spec)),
+    ]
+    return ", ".join(parts)
+
+
+def exact(value: float) -> str:
+    """A number in few digits where they are all of it, else in full: two that read the same are the same."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+def _training_options(spec: FinetuneSpec) -> list[str]:
+    options = ["augmented" if spec.augment else "not augmented"]
+    if spec.from_scratch:
+        options.append("from scratch with the mask")
+    if spec.freeze_batch_norm:
+        options.append("BatchNorm frozen")
+    if spec.label_smoothing:
+        options.append(f"label smoothing {exact(spec.label_smoothing)}")
+    return [*options, f"{spec.precision} training"]
