@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 from sparse_core.engines.machine import load, machine
+from sparse_core.networks import importing
 
 SPARSITY = 0.9
 
@@ -57,12 +58,11 @@ def torch_load(file: Path) -> float:
 
 def into_library(file: Path) -> float:
     """Seconds of the import into a library beside the file."""
-    from sparse_core.networks import library
 
     importlib.import_module("sparse_core.networks.checkpoints")  # torch and the networks, which the worker keeps loaded
     home = Path(tempfile.mkdtemp(dir=file.parent))
     started = time.perf_counter()
-    library.add(home, file, "resnet50-pruned")
+    importing.add(home, file, "resnet50-pruned")
     return time.perf_counter() - started
 
 

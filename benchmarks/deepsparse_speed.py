@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_core.engines import engines
+from sparse_core.engines import availability, engines
 from sparse_core.engines.machine import load, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import default_home
@@ -31,7 +31,7 @@ def main() -> None:
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--rounds", type=int, default=10)
     given = options.parse_args()
-    missing = engines.missing("deepsparse")
+    missing = availability.missing("deepsparse")
     if missing:
         print(json.dumps({"benchmark": "deepsparse_speed", "skipped": missing}))
         return

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparse_core.engines import deepsparse_client, engines
+from sparse_core.engines import availability, deepsparse_client, engines
 from sparse_core.engines.machine import load, machine
 from sparse_core.networks import onnx_export
 from sparse_core.paths import default_home
@@ -45,7 +45,7 @@ def main() -> None:
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--rounds", type=int, default=20)
     given = options.parse_args()
-    missing = engines.missing("deepsparse")
+    missing = availability.missing("deepsparse")
     if missing:
         print(json.dumps({"benchmark": "engine_worker", "skipped": missing}))
         return

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser
 
 from benchmarks import stopwatch
 from benchmarks.page_speed import CONTROLS
-from sparse_core.engines import engines
+from sparse_core.engines import availability
 from sparse_core.engines.machine import load, machine
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -33,7 +33,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=3)
     given = options.parse_args()
-    engine = "torch" if engines.missing("deepsparse") else "deepsparse"
+    engine = "torch" if availability.missing("deepsparse") else "deepsparse"
     asked = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=(engine,), batch_sizes=(64,), rounds=10_000)
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -20,7 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from sparse_core.datasets import datasets
-from sparse_core.engines import engines
+from sparse_core.engines import availability
 from sparse_core.engines.machine import machine
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import speedup
@@ -35,7 +35,7 @@ def main() -> None:
     options.add_argument("--epochs", type=int, default=1)
     options.add_argument("--sparsity", type=float, default=0.9)
     given = options.parse_args()
-    missing = engines.missing("deepsparse")
+    missing = availability.missing("deepsparse")
     if missing:
         print(json.dumps({"benchmark": "online_training", "skipped": missing}))
         return

@@ -10,11 +10,12 @@ import streamlit as st
 
 from pages.parts import parts, transfer_controls
 from pages.parts.frame import faults_in_words, home, plain
-from sparse_core.catalog import ARCHITECTURES, METHODS, architecture_label
+from sparse_core.catalog import ARCHITECTURES, METHODS, UNKNOWN, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import library, uploads
+from sparse_core.networks import guesses, library, uploads
+from sparse_core.networks.cards import BackboneCard
 from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
 from sparse_core.views import charts, labels
 
@@ -184,8 +185,8 @@ def _what_it_is(file: str, seen: dict[str, Any]) -> None:
 def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
     """How the backbone will be known; what the file tells or is measured stands there already."""
     measured = seen["backbone_sparsity"]
-    guess = library.guess_method(seen["method"], measured)
-    methods = list(dict.fromkeys([*METHODS, library.UNKNOWN, guess]))
+    guess = guesses.guess_method(seen["method"], measured)
+    methods = list(dict.fromkeys([*METHODS, UNKNOWN, guess]))
     with st.form("import_form"):
         st.markdown("**Name it, and correct what the file could not tell.**")
         columns = st.columns([3, 2, 2, 2])
@@ -199,13 +200,13 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
             "Nominal sparsity (%)",
             0.0,
             99.99,
-            100 * library.nominal(measured),
+            100 * guesses.nominal(measured),
             format="%g",
             help=f"The round figure it is known by. Measured over its convolutions: {charts.percent(measured)} %.",
         )
         upstream = columns[3].text_input(
             "Trained on",
-            library.guess_upstream(seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"]),
+            guesses.guess_upstream(seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"]),
             help="The data it was trained on.",
         )
         if st.form_submit_button("Put it into the library", type="primary", icon=":material/library_add:"):
@@ -245,7 +246,7 @@ def _shelf() -> None:
     _deleted()
 
 
-def _backbones(cards: dict[str, library.BackboneCard]) -> None:
+def _backbones(cards: dict[str, BackboneCard]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         name = st.selectbox(
             "Backbone",
@@ -304,7 +305,7 @@ def _deleted() -> None:
 def _ask_to_empty(names: list[str]) -> None:
     st.write(f"{labels.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone.")
     if st.button("Delete for good", type="primary"):
-        library.empty_trash(home())
+        library.trash(home()).empty()
         st.session_state.pop("removed", None)
         st.rerun()
 

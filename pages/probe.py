@@ -4,12 +4,12 @@ import streamlit as st
 
 from pages.parts import frame, parts, transfer_controls
 from pages.parts.frame import home
-from sparse_core.catalog import PRECISIONS
-from sparse_core.engines import engines
+from sparse_core.catalog import ENGINES, PRECISIONS
+from sparse_core.engines import availability
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.specs.training import Hyperparameters
-from sparse_core.specs.transfer import ENGINES, ProbeSpec
+from sparse_core.specs.transfer import FEATURE_ENGINES, ProbeSpec
 from sparse_core.views import labels
 from sparse_core.views.runs import command
 
@@ -70,8 +70,8 @@ def _controls() -> Job | None:
         )
         engine = right.selectbox(
             "Feature engine",
-            [name for name in ENGINES if name == "auto" or engines.missing(name) is None],
-            format_func=lambda name: engines.LABELS.get(name, "Fastest"),
+            [name for name in FEATURE_ENGINES if name == "auto" or availability.missing(name) is None],
+            format_func=lambda name: ENGINES.get(name, "Fastest"),
             key="feature_engine",
             bind="query-params",
             help="What computes the features. The fastest one that agrees with PyTorch is found by a short measurement "
@@ -97,9 +97,7 @@ def _result(status: queue.Status) -> None:
         st.metric(
             "Features",
             "from cache" if result["features_cached"] else labels.duration(result["seconds_features"]),
-            help=f"Computed by {engines.LABELS[result['engine']]} {result['engine_version']}."
-            if "engine" in result
-            else None,
+            help=f"Computed by {ENGINES[result['engine']]} {result['engine_version']}." if "engine" in result else None,
         )
     for note in result["notes"]:
         st.warning(note)

@@ -11,12 +11,12 @@ import streamlit as st
 
 from pages.parts import frame, parts, transfer_controls
 from pages.parts.frame import home
-from sparse_core.catalog import ARCHITECTURES, METRICS, architecture_label, task_label
-from sparse_core.engines import engines, machine
+from sparse_core.catalog import ARCHITECTURES, ENGINES, METRICS, architecture_label, task_label
+from sparse_core.engines import availability, engines, machine
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import backbones
+from sparse_core.networks import library
 from sparse_core.results.store import Store
 from sparse_core.specs import options
 from sparse_core.specs.speedup import SpeedupSpec
@@ -77,7 +77,7 @@ def main() -> None:
         "engine; a ratio is kept only where the engine's output agrees with PyTorch's."
     )
     queue.ensure_worker(home(), "long")  # so that torch is loaded by the time the button is pressed
-    network_labels = {card.name: labels.backbone_label(card) for card in backbones.available(home())}
+    network_labels = {card.name: labels.backbone_label(card) for card in library.available(home())}
     records, rows, damaged = _measurements(home(), measurements.fingerprint(home()), network_labels)
     for words in damaged:
         st.warning(words)
@@ -180,9 +180,9 @@ def _form() -> SpeedupSpec | None:
         threads = st.number_input(
             "Threads", 1, engines.cores(), engines.cores(), key="use_threads", bind="query-params", width=110
         )
-    for name in engines.names():
-        if engines.missing(name):
-            st.caption(f"{engines.LABELS[name]} is not offered: {engines.missing(name)}")
+    for name in ENGINES:
+        if availability.missing(name):
+            st.caption(f"{ENGINES[name]} is not offered: {availability.missing(name)}")
     if not (network and chosen and how):
         return None
     all_cores = threads == engines.cores()
@@ -194,7 +194,7 @@ def _form() -> SpeedupSpec | None:
 
 
 def _backbone() -> dict[str, Any] | None:
-    cards = {card.name: card for card in backbones.available(home()) if card.sparsity and card.ready}
+    cards = {card.name: card for card in library.available(home()) if card.sparsity and card.ready}
     sparsest = max(range(len(cards)), key=lambda at: list(cards.values())[at].sparsity)
     name = parts.selectbox(
         "Backbone",
@@ -219,7 +219,7 @@ def _architecture() -> dict[str, Any] | None:
     )
     alike = {
         card.name: f"As in {labels.backbone_label(card)}"
-        for card in backbones.available(home())
+        for card in library.available(home())
         if card.architecture == architecture and card.sparsity and card.ready
     }
     zeros = {**DISTRIBUTION_NAMES, **alike}
@@ -242,17 +242,17 @@ def _architecture() -> dict[str, Any] | None:
 
 
 def _engines(mode: str) -> tuple[str, ...]:
-    there = [name for name in engines.names() if not engines.missing(name)]
+    there = [name for name in ENGINES if not availability.missing(name)]
     if mode == "training":
         engine = st.selectbox(
-            "Engine", there, format_func=engines.LABELS.__getitem__, key="engine", bind="query-params", width=180
+            "Engine", there, format_func=ENGINES.__getitem__, key="engine", bind="query-params", width=180
         )
         return (engine,)
     chosen = st.multiselect(
         "Engines",
         there,
         default=there,
-        format_func=engines.LABELS.__getitem__,
+        format_func=ENGINES.__getitem__,
         key="engines",
         bind="query-params",
         width=400,
@@ -286,7 +286,7 @@ def _training_options() -> dict[str, Any] | None:
 def _how_long(spec: SpeedupSpec, rows: pd.DataFrame) -> str:
     architecture = spec.architecture
     if spec.backbone:
-        architecture = next(card.architecture for card in backbones.available(home()) if card.name == spec.backbone)
+        architecture = next(card.architecture for card in library.available(home()) if card.name == spec.backbone)
     seconds = speed_tables.about_seconds(spec, architecture, rows[rows["machine"] == _this_machine()])
     if seconds is None:
         return "How long it takes is told while it runs: nothing like it was measured here yet."
@@ -354,9 +354,9 @@ def _controls(rows: pd.DataFrame) -> Controls:
         there = there[there["mode"] == mode]
         wanted = st.multiselect(
             "Engines",
-            [name for name in engines.LABELS if name in set(there["engine"])],
+            [name for name in ENGINES if name in set(there["engine"])],
             placeholder="All",
-            format_func=engines.LABELS.__getitem__,
+            format_func=ENGINES.__getitem__,
             key="only_engines",
             bind="query-params",
             width=260,
@@ -479,7 +479,7 @@ def _against_accuracy(store: Store, controls: Controls, rows: pd.DataFrame) -> N
         engine = st.selectbox(
             "Engine",
             [FASTEST, *dict.fromkeys(timed["engine"])],
-            format_func=lambda name: engines.LABELS.get(name, name),
+            format_func=lambda name: ENGINES.get(name, name),
             key="front_engine",
             bind="query-params",
             width=190,

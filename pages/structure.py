@@ -11,8 +11,8 @@ from pages.parts.frame import home
 from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import backbones, packed_masks, structure
-from sparse_core.networks.library import BackboneCard
+from sparse_core.networks import library, packed_masks, structure
+from sparse_core.networks.cards import BackboneCard
 from sparse_core.networks.structure import Structure
 from sparse_core.results.store import Store
 from sparse_core.specs.checkpoints import StructureSpec
@@ -39,7 +39,7 @@ CONSTANTS = (
 def main() -> None:
     """One backbone in depth; below it its layers, a mask, other backbones, and measured accuracy."""
     store = parts.store()
-    cards = {card.name: card for card in backbones.available(home())}
+    cards = {card.name: card for card in library.available(home())}
     name = parts.selectbox(
         "Backbone",
         list(cards),

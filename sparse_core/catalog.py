@@ -18,6 +18,8 @@ class Method:
     summary: str
 
 
+UNKNOWN = "Unknown"  # a pruning method or upstream data that nobody named
+
 METHODS = {
     method.name: method
     for method in (
@@ -48,6 +50,8 @@ ARCHITECTURES = {
 }
 
 STUDY_ARCHITECTURES = ("resnet50", "resnet34", "resnet18", "mobilenet_v1")
+
+ENGINES = {"deepsparse": "DeepSparse", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
 
 TRANSFERS = {"linear": "Linear transfer", "full": "Full transfer"}
 

@@ -23,7 +23,7 @@ from sparse_core import catalog
 from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
-from sparse_core.networks import finetuned
+from sparse_core.networks import finetuned, library
 from sparse_core.paths import atomic_file, default_home
 from sparse_core.results import measures
 from sparse_core.results.records import Record, Records
@@ -81,9 +81,8 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _backbones(options: argparse.Namespace) -> list[dict[str, Any]]:
-    from sparse_core.networks import backbones
 
-    return [dataclasses.asdict(card) for card in backbones.available(options.home)]
+    return [dataclasses.asdict(card) for card in library.available(options.home)]
 
 
 def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:

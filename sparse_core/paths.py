@@ -3,8 +3,9 @@
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparse_core.errors import InputError
@@ -59,6 +60,17 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             os.rename(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove(entry: Path) -> None:
+    """Delete a file or folder that may be there; no reader ever sees a folder half deleted, even after a kill."""
+    leaving = entry.with_name(f".{entry.name}.{uuid.uuid4().hex[:8]}")
+    with suppress(FileNotFoundError):
+        os.rename(entry, leaving)
+        if leaving.is_dir() and not leaving.is_symlink():
+            shutil.rmtree(leaving)
+        else:
+            leaving.unlink()
 
 
 def require_space(folder: Path, needed: int) -> None:

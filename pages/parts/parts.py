@@ -13,10 +13,9 @@ import streamlit as st
 
 from pages.parts import buttons, frame
 from pages.parts.frame import home
-from sparse_core.catalog import METRICS, STUDY_ARCHITECTURES, TRANSFERS, architecture_label, task_label
-from sparse_core.engines.engines import LABELS
+from sparse_core.catalog import ENGINES, METRICS, STUDY_ARCHITECTURES, TRANSFERS, architecture_label, task_label
 from sparse_core.errors import unknown_name
-from sparse_core.networks import backbones
+from sparse_core.networks import library
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database
 from sparse_core.views import charts, labels, runs
@@ -120,7 +119,7 @@ WORDS: dict[str, Callable[[str], str]] = {
     "metric": lambda metric: METRICS.get(metric, metric),
     "dataset": task_label,
     "mode": lambda mode: MODES.get(mode, mode),
-    "engine": lambda engine: LABELS.get(engine, engine),
+    "engine": lambda engine: ENGINES.get(engine, engine),
 }
 
 
@@ -318,7 +317,7 @@ def curve_choice(key: str, metric: str) -> str:
 
 def backbone_links(name: str) -> None:
     """Links to the pages that use a backbone, with this one chosen."""
-    card = next((card for card in backbones.available(home()) if card.name == name), None)
+    card = next((card for card in library.available(home()) if card.name == name), None)
     if card is None:
         return
     chosen = {"backbone": labels.backbone_label(card)}

@@ -14,7 +14,7 @@ from sparse_core.datasets import datasets
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import backbones
+from sparse_core.networks import library
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import TransferSpec
@@ -26,7 +26,7 @@ OWN = "My own folder or Parquet file"
 
 def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int] | None:
     """The controls for backbone, dataset and number of seeds (``seeds`` at first); None while a path is missing or wrong."""
-    cards = {card.name: card for card in backbones.available(home())}
+    cards = {card.name: card for card in library.available(home())}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         backbone = parts.selectbox(
             "Backbone",
@@ -158,7 +158,7 @@ def asked_for(kind: str) -> queue.Status | None:
 
 def heading(status: queue.Status) -> None:
     """What the job transfers to what, as a heading."""
-    network_labels = {card.name: labels.backbone_label(card) for card in backbones.available(home())}
+    network_labels = {card.name: labels.backbone_label(card) for card in library.available(home())}
     spec = status.job.spec
     dataset = task_label(Path(spec.dataset).name)  # that of a folder or file of the user's
     st.subheader(f"{network_labels.get(spec.backbone, spec.backbone)} on {dataset}", divider="gray")
@@ -290,7 +290,7 @@ def _estimate_in_words(known: durations.Estimate, job: Job) -> str:
 
 
 def _is_here(spec: TransferSpec) -> bool:
-    ready = {card.name: card.ready for card in backbones.available(home())}
+    ready = {card.name: card.ready for card in library.available(home())}
     ready |= {card.id: card.ready for card in datasets.available(home())}
     return ready.get(spec.backbone, True) and ready.get(spec.dataset, True)
 

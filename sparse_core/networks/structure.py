@@ -21,6 +21,7 @@ import numpy as np
 
 from sparse_core.errors import InputError
 from sparse_core.networks import backbones
+from sparse_core.networks.cards import file_stamp
 from sparse_core.paths import write_text
 from sparse_core.specs.checkpoints import StructureSpec
 from sparse_core.specs.progress import Progress, Report
@@ -237,7 +238,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def _plain(home: Path, card: Any) -> dict[str, Any]:
     """The card, with what tells whether its local file is still the same, as it comes back from JSON."""
-    return json.loads(json.dumps({**dataclasses.asdict(card), "file": backbones.file_stamp(home, card.name)}))
+    return json.loads(json.dumps({**dataclasses.asdict(card), "file": file_stamp(home, card.name)}))
 
 
 def _card_file(home: Path, card: Any) -> Path:

@@ -8,9 +8,7 @@ compacted into Parquet files beside them; both read the same.
 import json
 import logging
 import os
-import shutil
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import atomic_file, atomic_folder, write_text
+from sparse_core.paths import atomic_file, atomic_folder, remove, write_text
 
 COMPACT_ABOVE = 500
 DOCUMENTS = ("spec.json", "events.jsonl", "result.json")
@@ -54,7 +52,7 @@ class Records:
     def write(self, record: Record) -> None:
         """Publish a finished run. Where a whole record of that name exists already, it stays as it is."""
         if _read_folder(self.runs / record.run_id) is None:
-            _remove(self.runs / record.run_id)
+            remove(self.runs / record.run_id)
         with atomic_folder(self.runs / record.run_id) as temporary:
             _write_documents(temporary, record)
 
@@ -87,10 +85,10 @@ class Records:
         The network goes last: until then it lies where a run that is still there, or restored, looks for it.
         """
         record = self.read(run_id)
-        _remove(self.trash / run_id)
+        remove(self.trash / run_id)
         with atomic_folder(self.trash / run_id) as temporary:
             _write_documents(temporary, record)
-        _remove(self.runs / run_id)
+        remove(self.runs / run_id)
         for file in self._compacted_files():
             rows = pd.read_parquet(file)
             if (rows.run_id == run_id).any():
@@ -107,7 +105,7 @@ class Records:
             self.networks.mkdir(parents=True, exist_ok=True)
             os.rename(network, self.networks / run_id)
         self.write(_read_documents(self.trash / run_id))
-        _remove(self.trash / run_id)
+        remove(self.trash / run_id)
 
     def compact(self) -> int:
         """Gather all run folders into one Parquet file once they are more than ``COMPACT_ABOVE``; returns how many."""
@@ -118,7 +116,7 @@ class Records:
         rows = [{"run_id": record.run_id, **_documents(record)} for record in records]
         _write_parquet(self.runs / f"compacted-{uuid.uuid4().hex[:12]}.parquet", pd.DataFrame(rows))
         for record in records:
-            _remove(self.runs / record.run_id)
+            remove(self.runs / record.run_id)
         return len(records)
 
     def fingerprint(self) -> tuple[int, ...]:
@@ -188,14 +186,6 @@ def _read_folder(folder: Path) -> Record | None:
 @cache  # once a process: pages look often
 def _warn_of(folder: Path) -> None:
     log.warning("%s is left out: expected a run with %s that can be read.", folder, ", ".join(DOCUMENTS))
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder that may be there, seen by nobody half deleted, even if this process is killed on the way."""
-    leaving = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    with suppress(FileNotFoundError):
-        os.rename(folder, leaving)
-        shutil.rmtree(leaving)
 
 
 def _read_documents(folder: Path) -> Record:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
-from sparse_core.catalog import PRECISIONS
+from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.specs.checks import require, require_known, require_rate
 from sparse_core.specs.options import option
 from sparse_core.specs.training import (
@@ -13,7 +13,7 @@ from sparse_core.specs.training import (
     full_learning_rate,
 )
 
-ENGINES = ("auto", "deepsparse", "onnxruntime", "torch")
+FEATURE_ENGINES = ("auto", *ENGINES)
 _BACKBONE = "a name that 'backbones' lists, or ARCHITECTURE:FILE"
 _DATASET = "a name that 'datasets' lists, a folder or a Parquet file"
 
@@ -39,12 +39,12 @@ class ProbeSpec:
     settings: Hyperparameters = field(default_factory=Hyperparameters)
     sweep_lr: tuple[float, ...] = option((), "learning-rate sweep: the best of these on validation data", metavar="LR")
     precision: str = option("fp32", "of the features", choices=PRECISIONS)
-    engine: str = option("auto", "of the features; auto: the fastest that is exact enough", choices=ENGINES)
+    engine: str = option("auto", "of the features; auto: the fastest that is exact enough", choices=FEATURE_ENGINES)
     replicate: int = 0
 
     def __post_init__(self) -> None:
         require_known("precision", self.precision, PRECISIONS)
-        require_known("engine", self.engine, ENGINES)
+        require_known("engine", self.engine, FEATURE_ENGINES)
         for rate in self.sweep_lr:
             require_rate("Each learning rate of the sweep", rate)
         object.__setattr__(self, "sweep_lr", tuple(sorted(set(self.sweep_lr))))

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sparse_core.catalog import ENGINES
 from sparse_core.datasets import datasets, loading
 from sparse_core.datasets.datasets import Dataset
 from sparse_core.datasets.loading import Images, normalised
@@ -121,7 +122,7 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report
     ``accuracy`` is that of the sparse backbone, None for a mask made for timing.
     """
     size = chunk_size(len(dataset.train.labels), spec.epochs)
-    report(Progress(f"{engines.LABELS[engine]}: compiling"))
+    report(Progress(f"{ENGINES[engine]}: compiling"))
     with both(pair, engine, BATCH_SIZE, spec.threads) as (dense, sparse, difference):
         dimensions = int(pair.sparse.dimensions)  # type: ignore[arg-type]
         pipelines = {

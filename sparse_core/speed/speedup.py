@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from sparse_core import __version__
-from sparse_core.engines import engines
+from sparse_core.catalog import ENGINES
+from sparse_core.engines import availability, engines
 from sparse_core.engines.machine import OtherWork, busy, load, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import REPOSITORY
@@ -74,11 +75,11 @@ def _parts(
     if spec.mode == "training":
         dataset = online_training.open_dataset(home, spec)
         for engine in chosen if spec.engines else chosen[:1]:
-            yield engines.LABELS[engine], partial(online_training.measure, pair, spec, engine, dataset, report)
+            yield ENGINES[engine], partial(online_training.measure, pair, spec, engine, dataset, report)
         return
     progress = _Progress(report, len(chosen) * len(spec.batch_sizes), spec.rounds)
     for engine, batch_size in itertools.product(chosen, spec.batch_sizes):
-        words = f"{engines.LABELS[engine]}, batch {batch_size}"
+        words = f"{ENGINES[engine]}, batch {batch_size}"
         yield words, partial(_inference, pair, engine, batch_size, spec, progress, words)
         progress.next()
 
@@ -158,7 +159,7 @@ def _engines(spec: SpeedupSpec) -> tuple[list[str], list[str]]:
 
     Raises InputError with these lines where none is left, and for a name that is no engine's.
     """
-    absent = {name: engines.missing(name) for name in spec.engines or engines.names()}
+    absent = {name: availability.missing(name) for name in spec.engines or ENGINES}
     chosen = [name for name, reason in absent.items() if reason is None]
     problems = [reason for reason in absent.values() if reason]
     if not chosen:

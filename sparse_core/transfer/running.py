@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sparse_core import __version__
+from sparse_core.catalog import ENGINES
 from sparse_core.datasets import datasets
 from sparse_core.engines import engines
 from sparse_core.networks import backbones, finetuned, structure
@@ -127,7 +128,7 @@ def extract(
 
 def _engine(home: Path, backbone: Any, dataset: Any, precision: str, report: Report) -> str:
     """The engine that has computed these features already, else the fastest that is exact enough."""
-    cached = (name for name in engines.LABELS if features.is_cached(home, backbone, dataset.hash, precision, name))
+    cached = (name for name in ENGINES if features.is_cached(home, backbone, dataset.hash, precision, name))
     known = next(cached, None)
     if known:
         return known

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import CITATION, METHODS, TASKS, architecture_label, task_label
-from sparse_core.networks.library import UNKNOWN, BackboneCard
+from sparse_core.catalog import CITATION, METHODS, TASKS, UNKNOWN, architecture_label, task_label
+from sparse_core.networks.cards import BackboneCard
 from sparse_core.results.measures import BASELINE_KEY, SUMMARY_KEY, difference_to_dense, difficulty, pareto_front
 
 SERIES_KEY = ["source", "upstream", "protocol"]

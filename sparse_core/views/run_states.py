@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sparse_core.jobs.queue import Status
-from sparse_core.networks import backbones
+from sparse_core.networks import library
 from sparse_core.specs.identity import recorded, to_json
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec, protocol
 
@@ -30,7 +30,7 @@ def with_states(home: Path, rows: pd.DataFrame, statuses: Iterable[Status]) -> p
         return finished
     specs = [json.loads(spec) for spec in rows["spec"]]
     there = {_run(recorded(spec), spec["seed"]) for spec in specs}
-    cards = {card.name: dataclasses.asdict(card) for card in backbones.available(home)}
+    cards = {card.name: dataclasses.asdict(card) for card in library.available(home)}
     new = [
         _row(status, seed, cards.get(spec.backbone, {}))
         for (spec, seed), status in unfinished.items()

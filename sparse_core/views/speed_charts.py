@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sparse_core.catalog import architecture_label, task_label
-from sparse_core.engines import engines
+from sparse_core.catalog import ENGINES, architecture_label, task_label
 from sparse_core.views import charts, speed_tables
 from sparse_core.views.labels import counted, sparsity_label
 from sparse_core.views.speed_tables import SPLIT, verdict
@@ -42,7 +41,7 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
     """
     x_title = charts.SPARSITY_TITLE if across == "sparsity" else "Images in a batch"
     panels = charts.Panels([""], x_title, SPEEDUP_TITLE, entry=WIDE_ENTRY, named_from=1)
-    order = {name: rank for rank, name in enumerate(engines.LABELS)}
+    order = {name: rank for rank, name in enumerate(ENGINES)}
     rows = rows.sort_values("engine", key=lambda names: names.map(order), kind="stable")
     placed = rows.assign(x=100 * rows["sparsity"] if across == "sparsity" else np.log2(rows["batch_size"]))
     if across == "sparsity":

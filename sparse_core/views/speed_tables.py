@@ -12,8 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_core.catalog import DISTRIBUTIONS, architecture_label, task_label
-from sparse_core.engines import engines
+from sparse_core.catalog import DISTRIBUTIONS, ENGINES, architecture_label, task_label
 from sparse_core.results import measures
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
@@ -62,7 +61,7 @@ def machine_label(processor: str, cores: float) -> str:
 
 def engine_words(engine: str, precision: str | None) -> str:
     """An engine as people write it, with its precision where that is not fp32."""
-    name = engines.LABELS.get(engine, engine)
+    name = ENGINES.get(engine, engine)
     return name if precision in (None, "fp32") else f"{name} ({precision})"
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sparse_core.networks import packed_masks
-from sparse_core.networks.library import BackboneCard
+from sparse_core.networks.cards import BackboneCard
 from sparse_core.networks.packed_masks import Shapes
 from sparse_core.networks.structure import Structure
 from sparse_core.views import charts

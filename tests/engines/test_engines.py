@@ -14,14 +14,17 @@ import torch
 from torch import nn
 
 from benchmarks import deepsparse_speed
-from sparse_core.engines import deepsparse_client, engines
+from sparse_core.catalog import ENGINES
+from sparse_core.engines import availability, deepsparse_client, engines
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, masks
 
 NETWORKS = [(name, variant) for name, known in architectures.ARCHITECTURES.items() for variant in known.variants]
 ENGINES = [
-    pytest.param(name, marks=pytest.mark.skipif(engines.missing(name) is not None, reason=str(engines.missing(name))))
-    for name in engines.names()
+    pytest.param(
+        name, marks=pytest.mark.skipif(availability.missing(name) is not None, reason=str(availability.missing(name)))
+    )
+    for name in ENGINES
 ]
 needs_deepsparse = pytest.mark.skipif(deepsparse_client.missing() is not None, reason=str(deepsparse_client.missing()))
 
@@ -324,10 +327,10 @@ def test_where_deepsparse_cannot_run_it_says_why(small, monkeypatch, tmp_path, s
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr("platform.machine", lambda: processor)
     monkeypatch.setattr(deepsparse_client, "ENVIRONMENT", tmp_path)
-    assert words in engines.missing("deepsparse")
+    assert words in availability.missing("deepsparse")
     with pytest.raises(InputError) as refusal:
         engines.compile("deepsparse", small, 32, 2, 1)
-    assert str(refusal.value) == engines.missing("deepsparse")
+    assert str(refusal.value) == availability.missing("deepsparse")
 
 
 def test_a_set_up_that_failed_is_told(monkeypatch, tmp_path):
@@ -335,7 +338,7 @@ def test_a_set_up_that_failed_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     (tmp_path / ".failed").touch()
-    assert "'make deepsparse' tries again" in engines.missing("deepsparse")
+    assert "'make deepsparse' tries again" in availability.missing("deepsparse")
 
 
 def test_asking_what_is_missing_needs_no_torch():

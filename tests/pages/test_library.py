@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from pages.parts.frame import plain
 from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import architectures, finetuned, library, masks, uploads
+from sparse_core.networks import architectures, finetuned, importing, library, masks, uploads
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.checkpoints import InspectSpec
@@ -113,7 +113,7 @@ def test_a_file_is_looked_into_named_and_put_into_the_library(home, file):
 
 
 def test_a_name_that_is_taken_is_said_and_the_file_can_be_named_anew(home, file):
-    library.add(home, file, "mine")
+    importing.add(home, file, "mine")
     app = look_into(home, file)
     (name,) = [field for field in app.text_input if field.label == "Name"]
     assert name.value == "my-net"
@@ -199,7 +199,7 @@ def test_a_link_from_another_machine_says_so():
 
 
 def test_deleting_asks_first(home, file):
-    card = library.add(home, file, "mine")
+    card = importing.add(home, file, "mine")
     app = press(open_page("library"), "Delete …")
     assert "Runs that were made with it stay" in app.markdown[-1].value
     assert "Delete" in [button.label for button in app.button]
@@ -208,7 +208,7 @@ def test_deleting_asks_first(home, file):
 
 def test_what_was_deleted_can_be_brought_back(home, file):
     """Here as the answer to the question leaves it; tests/browser presses the button in the dialog."""
-    card = library.add(home, file, "mine")
+    card = importing.add(home, file, "mine")
     app = open_page("library")
     library.remove(home, "mine")
     app.session_state["removed"] = "mine"
@@ -220,7 +220,7 @@ def test_what_was_deleted_can_be_brought_back(home, file):
 
 
 def test_what_was_deleted_long_ago_is_brought_back_or_deleted_for_good(home, file):
-    card = library.add(home, file, "mine")
+    card = importing.add(home, file, "mine")
     library.remove(home, "mine")
     app = open_page("library")
     assert app.expander[0].label == "Deleted (1)"
@@ -231,9 +231,9 @@ def test_what_was_deleted_long_ago_is_brought_back_or_deleted_for_good(home, fil
 
 
 def test_nothing_is_brought_back_over_another_of_that_name(home, file):
-    library.add(home, file, "mine")
+    importing.add(home, file, "mine")
     library.remove(home, "mine")
-    other = library.add(home, file, "mine", method="GMP")
+    other = importing.add(home, file, "mine", method="GMP")
     app = press(open_page("library"), "Bring back")
     assert app.error[0].value == "The library has another 'mine' by now. Remove that one first."
     assert library.cards(home) == [other]
@@ -266,7 +266,7 @@ def started(home, app: AppTest) -> Job:
 
 
 def test_finetuning_asks_for_what_was_chosen(home, file):
-    library.add(home, file, "mine")
+    importing.add(home, file, "mine")
     app = open_page("finetune")
     app.selectbox(key="backbone").set_value("mine")
     app.number_input(key="seeds").set_value(2)

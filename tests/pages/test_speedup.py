@@ -7,7 +7,8 @@ import sys
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sparse_core.engines import engines, machine
+from sparse_core.catalog import ENGINES
+from sparse_core.engines import availability, engines, machine
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.paths import REPOSITORY
@@ -238,7 +239,7 @@ def test_what_was_chosen_is_asked_for(home):
     (job,) = asked(home)
     spec = job.spec
     assert (spec.architecture, spec.sparsity, spec.batch_sizes, spec.rounds) == ("resnet18", 0.95, (8,), 3)
-    assert spec.engines == tuple(name for name in engines.names() if not engines.missing(name))
+    assert spec.engines == tuple(name for name in ENGINES if not availability.missing(name))
 
 
 def test_the_layer_densities_of_a_backbone_can_be_taken(home):
@@ -267,7 +268,7 @@ def test_training_asks_for_a_dataset_and_one_engine(home):
 
 
 def test_a_missing_engine_says_why_and_is_not_offered(monkeypatch):
-    missing = engines.missing
+    missing = availability.missing
     monkeypatch.setattr(
         engines, "missing", lambda name: "Not set up. Do it." if name == "deepsparse" else missing(name)
     )

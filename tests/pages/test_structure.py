@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from torch import nn
 
 from sparse_core.jobs import queue
-from sparse_core.networks import backbones, masks, packed_masks, structure
+from sparse_core.networks import backbones, library, masks, packed_masks, structure
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
 from sparse_core.views import labels, structure_charts
@@ -59,7 +59,7 @@ def keep(
 
 
 def card(home, name: str) -> backbones.BackboneCard:
-    return next(card for card in backbones.available(home) if card.name == name)
+    return next(card for card in library.available(home) if card.name == name)
 
 
 def label(home, name: str) -> str:

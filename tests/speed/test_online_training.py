@@ -7,9 +7,10 @@ from PIL import ExifTags, Image
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 
+from sparse_core.catalog import ENGINES
 from sparse_core.datasets import datasets, loading
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC
-from sparse_core.engines import engines
+from sparse_core.engines import availability, engines
 from sparse_core.errors import InputError
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import Job
@@ -227,7 +228,7 @@ def test_a_record_of_online_training(home, networks):
     (line,) = record["lines"]
     chunks = 1437 // 256 * 2
     assert len(line["samples"]["dense"]) == len(line["samples"]["sparse"]) == chunks
-    assert line["engine"] == next(name for name in engines.names() if engines.missing(name) is None)
+    assert line["engine"] == next(name for name in ENGINES if availability.missing(name) is None)
     assert line["batch_size"] == 64
     assert line["seconds_per_epoch"] == pytest.approx(np.median(line["samples"]["sparse"]) * 1.437)
     assert line["dense_seconds_per_epoch"] == pytest.approx(np.median(line["samples"]["dense"]) * 1.437)

@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from sparse_core import cli
-from sparse_core.engines import deepsparse_client, engines, machine
+from sparse_core.catalog import ENGINES
+from sparse_core.engines import availability, deepsparse_client, engines, machine
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import architectures, library, masks
+from sparse_core.networks import architectures, importing, masks
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements, speedup, timing
 
-HERE = [name for name in engines.names() if engines.missing(name) is None]
+HERE = [name for name in ENGINES if availability.missing(name) is None]
 needs_deepsparse = pytest.mark.skipif(deepsparse_client.missing() is not None, reason=str(deepsparse_client.missing()))
 ROUNDS = 4
 
@@ -54,7 +55,7 @@ def sparse_backbone(home, tmp_path):
     masks.apply(module, masks.top_k(module, 0.8))
     state = {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
     torch.save(state, tmp_path / "net.pth")
-    return library.add(home, tmp_path / "net.pth", "pruned", method="Magnitude").name
+    return importing.add(home, tmp_path / "net.pth", "pruned", method="Magnitude").name
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def seconds(monkeypatch):
 def no_deepsparse(monkeypatch):
     """The reason why DeepSparse is missing."""
     reason = "DeepSparse is not set up. 'make deepsparse' does it."
-    known = engines.missing
+    known = availability.missing
     monkeypatch.setattr(engines, "missing", lambda name: reason if name == "deepsparse" else known(name))
     return reason
 

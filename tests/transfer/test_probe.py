@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.jobs.kinds import Job, job
+from sparse_core.jobs.kinds import Job, job_from_json
 from sparse_core.specs.identity import run_id, to_json
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
@@ -229,7 +229,7 @@ def test_the_order_of_the_rates_to_choose_from_is_nothing_of_the_runs_identity()
     assert one.sweep_lr == (0.01, 0.1)
     assert run_id(one, 0) == run_id(other, 0)
     assert protocol(one) == protocol(other)
-    assert job(json.loads(to_json(Job("probe", one)))).spec == one
+    assert job_from_json(json.loads(to_json(Job("probe", one)))).spec == one
 
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0.0, -0.1])
