@@ -1,0 +1,78 @@
+"""A home folder of version 0.1.0 opens: nothing in it is lost, renamed or run again.
+
+``data/home-0.1.0.zip`` was written by that version: a library with one backbone and one in its trash, three probes of which
+one is in the trash and the rest are compacted, a finetuning with its network, a speed measurement, jobs, a structure.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sparse_core.cli import main
+from sparse_core.jobs import queue
+from sparse_core.networks import backbones, finetuned, library, structure
+from sparse_core.paths import REPOSITORY
+from sparse_core.results.records import Records
+from sparse_core.results.store import Store
+from sparse_core.specs.identity import recorded, run_id
+from sparse_core.speed import measurements
+
+PAGES = ("tradeoffs", "tasks", "probe", "finetune", "library", "structure", "speedup", "runs")
+
+
+@pytest.fixture
+def old_home(home: Path) -> Path:
+    with zipfile.ZipFile(Path(__file__).parent / "data" / "home-0.1.0.zip") as archive:
+        archive.extractall(home)
+    return home
+
+
+def test_runs_keep_their_names_notes_and_networks(old_home):
+    records = Records(old_home)
+    assert len(records.ids()) == 3
+    for record in records.read_many(records.ids()):
+        assert run_id(recorded(record.spec), record.spec["seed"]) == record.run_id
+        assert record.result["train_images"] == 1437
+        assert record.result["test_images"] == 360
+    (finetuning,) = (name for name in records.ids() if name.startswith("full-"))
+    backbone = backbones.load(old_home, "made_98")
+    assert finetuned.violations(finetuned.file(old_home, finetuning), backbone.mask) == 0
+    noted = [name for name in records.ids() if records.annotation(name) == ("seen on Monday", ["good"])]
+    assert len(noted) == 1
+    (removed,) = (entry.name for entry in (old_home / "trash").iterdir())
+    records.restore(removed)
+    assert len(Store(records).results(source="measured")) == 4
+
+
+def test_the_library_opens_and_its_trash_restores(old_home):
+    assert [card.name for card in library.cards(old_home)] == ["made_98"]
+    backbone = backbones.load(old_home, "made_98")
+    assert backbone.sparsity == pytest.approx(0.98, abs=1e-4)
+    assert structure.recall(old_home, backbone.hash).sparsity == backbone.sparsity
+    assert library.removed(old_home) == ["gone"]
+    assert library.restore(old_home, "gone").method == "GMP"
+
+
+def test_jobs_and_measurements_are_listed(old_home):
+    states = [(status.job.kind, status.state) for status in queue.recent(old_home)]
+    assert states == [("probe", "failed"), ("speedup", "done"), ("finetune", "done"), ("probe", "done")]
+    assert len(measurements.frame(old_home)) == 1
+
+
+def test_the_same_runs_are_found_and_not_repeated(old_home, capsys):
+    probe = ["probe", "--backbone", "made_98", "--dataset", "digits", "--epochs", "2", "--seeds", "2", "--json"]
+    assert main(probe) == 0
+    said = capsys.readouterr()
+    assert "2 of 2 runs were there already" in said.err
+    assert json.loads(said.out)["accuracy_mean"] == pytest.approx((0.1111111 + 0.1083333) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens(old_home, monkeypatch, page):
+    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60).run()
+    app.switch_page(f"pages/{page}.py").run()
+    assert not app.exception and not app.error
