@@ -266,7 +266,7 @@ def show_runs_in_depth(records: Sequence[Record]) -> None:
     network = (
         f"{architecture_label(result['architecture'])} ({words}) on {task_label(result['dataset_name'])}, {transfer}"
     )
-    caption = f"{labels.counted(len(records), 'run')} measured on this machine, {result['created_at'][:10]}. {result['protocol']}."
+    caption = f"{labels.counted(len(records), 'run')} of yours, {result['created_at'][:10]}. {result['protocol']}."
     name = f"{result['architecture']}-{result['dataset_name']}"
     table = runs.curves(records)
     value = curve_choice("curve", result["metric"])

@@ -1,7 +1,7 @@
 """What pruning left of a network: what each convolution holds, which of its filters and channels could go, what that saves.
 
 A filter is *pruned* when all its weights are 0, an input channel when no filter has a weight for it. A filter or channel is
-*dead* when it can be removed and the network computes the same as before: see ``sparse_core.networks.channels`` for when that is so
+*dead* when it can be removed and the network computes the same as before: see ``networks.channels`` for when that is so
 and for how a constant left by a BatchNorm's bias counts. A filter that is pruned but gives such a constant to a padded
 convolution is not dead; one that is not pruned but that nothing depends on is.
 

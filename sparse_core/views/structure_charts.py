@@ -1,4 +1,4 @@
-"""Tables and charts of what pruning left of networks. Needs no torch; figures follow the rules of ``sparse_core.views.charts``."""
+"""Tables and charts of what pruning left of networks. Needs no torch; figures follow the rules of ``views.charts``."""
 
 import html
 import math
