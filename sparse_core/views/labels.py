@@ -16,6 +16,11 @@ from sparse_core.results.measures import BASELINE_KEY, SUMMARY_KEY, difference_t
 SERIES_KEY = ["source", "upstream", "protocol"]
 TRANSFER_WORDS = {"linear": "Linear", "full": "Full"}
 
+# Display names of stored values.
+SOURCES = {"published": "Paper results", "shipped": "Shipped results", "measured": "Your runs"}
+MODES = {"inference": "Inference", "training": "Online training"}
+GAINS = {"faster": "faster", "slower": "not faster", "no gain": "inconclusive"}
+
 # What a network's size is measured in: the column of the store, its name, its unit, and how many make one of it.
 SIZES = {
     "nonzero_parameters": ("Nonzero parameters", "million", 1e6),

@@ -16,9 +16,9 @@ from sparse_core.catalog import DISTRIBUTIONS, ENGINES, architecture_label, task
 from sparse_core.results import measures
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
+from sparse_core.views.labels import MODES as MODES
 from sparse_core.views.labels import SERIES_KEY, series_names, sparsity_label
 
-MODES = {"inference": "Inference", "training": "Online training"}
 DENSITIES_OF = "as in "  # what a record's distribution begins with where a backbone gave the layer densities
 TIMING_ONLY = "timing only"
 

@@ -5,6 +5,8 @@ import shlex
 import pytest
 
 from sparse_core import cli
+from sparse_core.jobs.kinds import KINDS
+from sparse_core.specs.options import from_arguments
 from sparse_core.specs.training import Hyperparameters, full_learning_rate
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.views import runs
@@ -36,9 +38,13 @@ from tests.support.records import record
 )
 def test_a_command_asks_for_the_same_runs(monkeypatch, spec, seeds):
     asked = []
-    monkeypatch.setattr(cli, "_transfer", lambda kind, given, options: asked.append((given, options.seeds)))
-    monkeypatch.setattr(cli, "probe_answer", lambda _: {})
-    monkeypatch.setattr(cli, "finetune_answer", lambda _: {})
+    monkeypatch.setattr(
+        cli,
+        "_transfer",
+        lambda kind, given: asked.append((from_arguments(KINDS[kind].spec, given), given.seeds)),
+    )
+    monkeypatch.setattr(cli, "probe_answer", lambda *_: {})
+    monkeypatch.setattr(cli, "finetune_answer", lambda *_: {})
     command = shlex.split(runs.command(spec, seeds))
     assert command[:3] == ["python", "-m", "sparse_core"]
     assert cli.main(command[3:]) == 0

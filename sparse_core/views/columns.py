@@ -1,0 +1,190 @@
+"""The table of columns: heading, unit, number format and help of every column that the dashboard's tables show.
+
+Downloads keep the stored names and values; headings and units are for the screen only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sparse_core.catalog import ENGINES, METRICS, TRANSFERS, architecture_label, task_label
+from sparse_core.views.labels import GAINS, MODES, SOURCES
+
+
+@dataclass(frozen=True)
+class Unit:
+    """``symbol`` follows the heading in parentheses; a value is multiplied by ``scale`` for display; ``format`` is a printf
+    format, ``localized`` (digits grouped) or a date pattern; None leaves the display to the widget."""
+
+    symbol: str = ""
+    scale: float = 1
+    format: str | None = None
+
+
+PLAIN = Unit()
+PERCENT = Unit("%", 100, "%.1f")  # of a fraction
+POINTS = Unit("points", 100, "%.1f")  # a difference of fractions, in percentage points
+COUNT = Unit(format="localized")
+BYTES = Unit("bytes", format="localized")
+DECIMAL = Unit(format="%.2f")
+TIMES = Unit("×", format="%.2f")
+SECONDS = Unit("s", format="%.2f")
+TIMESTAMP = Unit(format="YYYY-MM-DD HH:mm")
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column is shown. ``format`` overrides the unit's; ``label`` turns a stored value into a display name;
+    ``formerly`` is the heading under which older links select the column."""
+
+    heading: str
+    unit: Unit = PLAIN
+    format: str | None = None
+    help: str | None = None
+    label: Callable[[str], str] | None = None
+    formerly: str = ""
+
+    @property
+    def title(self) -> str:
+        """The heading with its unit, such as "Sparsity (%)"."""
+        return f"{self.heading} ({self.unit.symbol})" if self.unit.symbol else self.heading
+
+    @property
+    def number_format(self) -> str | None:
+        """The format of the value after scaling."""
+        return self.format or self.unit.format
+
+
+def _named(names: dict[str, str]) -> Callable[[str], str]:
+    return lambda value: names.get(value, value)
+
+
+COLUMNS = {
+    # What was run
+    "source": Column("Source", label=_named(SOURCES)),
+    "architecture": Column("Architecture", label=architecture_label),
+    "transfer": Column("Transfer", label=_named(TRANSFERS)),
+    "metric": Column("Metric", label=_named(METRICS)),
+    "dataset": Column("Task", label=task_label),
+    "dataset_hash": Column("Task content hash", formerly="Task's content"),
+    "row": Column("Network"),
+    "run_id": Column("Run"),
+    "created_at": Column("Created", TIMESTAMP, formerly="Made at"),
+    "imported_at": Column("Imported", TIMESTAMP, formerly="Imported at"),
+    "sparsity": Column("Sparsity", PERCENT, "%.4g", "Nominal: the round figure by which a checkpoint is known."),
+    "measured_sparsity": Column("Measured sparsity", PERCENT, help="Share of zero weights over the convolutions."),
+    "sparsity_before": Column("Sparsity before", PERCENT),
+    "sparsity_after": Column("Sparsity after", PERCENT),
+    "mask_violations": Column("Mask violations", COUNT, help="Pruned weights that are not exactly 0 after training."),
+    "seconds_training": Column("Training time", SECONDS, formerly="Seconds training"),
+    # Accuracy
+    "accuracy": Column("Accuracy", PERCENT),
+    "accuracy_best": Column("Best accuracy", PERCENT, help="Best epoch (selected on test data: optimistic)."),
+    "accuracy_final": Column("Final accuracy", PERCENT, help="After the last epoch."),
+    "accuracy_mean": Column("Mean accuracy", PERCENT),
+    "accuracy_std": Column("Standard deviation", POINTS, "%.2f", "Over runs (n − 1); empty for a single run."),
+    "top1": Column("Top-1 accuracy", PERCENT, formerly="Top1"),
+    "mean_per_class": Column("Mean per-class accuracy", PERCENT, formerly="Mean per class"),
+    "error": Column("Error", PERCENT),
+    "lowest": Column("95 % interval, low", PERCENT, help="Wilson's score interval.", formerly="95 % interval from (%)"),
+    "highest": Column("95 % interval, high", PERCENT, help="Wilson's score interval.", formerly="95 % interval to (%)"),
+    "baseline_accuracy": Column("Dense accuracy", PERCENT),
+    "baseline_runs": Column("Dense runs", COUNT),
+    "difference": Column("Difference to dense", POINTS),
+    "relative_error_increase": Column(
+        "Relative error increase over dense", PERCENT, formerly="Relative error increase (%)"
+    ),
+    "mean_relative_error_increase": Column(
+        "Mean relative error increase over dense", PERCENT, formerly="Mean relative error increase (%)"
+    ),
+    "standard_error": Column("Standard error", PERCENT, "%.2f"),
+    "difficulty": Column("Difficulty", POINTS, help="Dense accuracy of full transfer minus that of linear transfer."),
+    "front": Column("Pareto-optimal", formerly="On the front"),
+    "runs": Column("Runs", COUNT),
+    "tasks": Column("Tasks", COUNT),
+    "images": Column("Images", COUNT),
+    # Structure
+    "filters": Column("Filters", COUNT),
+    "filters_pruned": Column("Fully pruned filters", COUNT, formerly="Filters pruned"),
+    "filters_removable": Column("Removable filters", COUNT, formerly="Filters that can be removed"),
+    "channels": Column("Input channels", COUNT, formerly="Channels"),
+    "channels_pruned": Column("Fully pruned input channels", COUNT, formerly="Channels pruned"),
+    "channels_removable": Column("Removable input channels", COUNT, formerly="Channels that can be removed"),
+    "filters_pruned_share": Column("Fully pruned filters, of all", PERCENT, formerly="Filters pruned, of all (%)"),
+    "mean_layer_filters_pruned_share": Column(
+        "Fully pruned filters, mean over layers", PERCENT, formerly="Filters pruned, mean over layers (%)"
+    ),
+    "filters_dead_share": Column("Removable filters", PERCENT, formerly="Filters that can be removed (%)"),
+    "parameters": Column("Parameters", COUNT),
+    "parameters_removable": Column("Removable parameters", COUNT, formerly="Parameters that can be removed"),
+    "nonzero": Column("Nonzero parameters", COUNT),
+    "nonzero_parameters": Column("Nonzero parameters", COUNT),
+    "multiply_adds": Column("Multiply-adds", COUNT),
+    "multiply_adds_sparse": Column("Multiply-adds of nonzero weights", COUNT),
+    "multiply_adds_removable": Column("Removable multiply-adds", COUNT, formerly="Multiply-adds that can be removed"),
+    "file_size": Column("File size", BYTES, help="Stored sparse."),
+    "groups": Column("Groups", COUNT),
+    "kept_first": Column("Kept in the first", COUNT, formerly="Kept first"),
+    "kept_second": Column("Kept in the second", COUNT, formerly="Kept second"),
+    "kept_in_both": Column("Kept in both", COUNT),
+    "kept_in_either": Column("Kept in either", COUNT),
+    "overlap": Column("Mask overlap (IoU)", PERCENT, formerly="In common (%)"),
+    "overlap_by_chance": Column("IoU expected at random", PERCENT, formerly="In common by chance (%)"),
+    # Speed
+    "mode": Column("Mode", label=_named(MODES), formerly="Timed"),
+    "distribution": Column("Sparsity distribution", formerly="Distribution"),
+    "origin": Column("Mask source", formerly="Mask of"),
+    "engine": Column("Engine ID", label=_named(ENGINES), formerly="Engine"),
+    "engine_words": Column("Engine"),
+    "ratio": Column("Speedup over dense", TIMES, formerly="Times as fast as dense"),
+    "ratio_low": Column("Speedup, 95 % interval, low", TIMES, formerly="95 % interval from"),
+    "ratio_high": Column("Speedup, 95 % interval, high", TIMES, formerly="95 % interval to"),
+    "gain": Column("Result", label=_named(GAINS), formerly="Verdict"),
+    "milliseconds_per_image": Column("ms/image", DECIMAL, formerly="Milliseconds an image"),
+    "dense_milliseconds_per_image": Column("Dense ms/image", DECIMAL, formerly="Milliseconds an image, dense"),
+    "quartile_low": Column("ms/image, lower quartile", DECIMAL, formerly="Milliseconds an image, lower quartile"),
+    "quartile_high": Column("ms/image, upper quartile", DECIMAL, formerly="Milliseconds an image, upper quartile"),
+    "dense_quartile_low": Column(
+        "Dense ms/image, lower quartile", DECIMAL, formerly="Milliseconds an image, dense, lower quartile"
+    ),
+    "dense_quartile_high": Column(
+        "Dense ms/image, upper quartile", DECIMAL, formerly="Milliseconds an image, dense, upper quartile"
+    ),
+    "images_per_second": Column("images/s", DECIMAL, formerly="Images a second"),
+    "seconds_per_epoch": Column("Time per epoch", SECONDS, formerly="Seconds an epoch"),
+    "dense_seconds_per_epoch": Column("Dense time per epoch", SECONDS, formerly="Seconds an epoch, dense"),
+    "seconds_to_compile": Column("Compile time", SECONDS, formerly="Seconds to compile"),
+    "peak_memory_bytes": Column("Peak engine memory", BYTES, formerly="Memory of the engine, peak (bytes)"),
+    "output_difference": Column(
+        "Output difference to PyTorch",
+        format="%.2g",
+        help="Largest, relative.",
+        formerly="Difference to PyTorch's output",
+    ),
+    "spread": Column("Spread of times", PERCENT, help="Interquartile range over median."),
+    "busy_before": Column("Background CPU load before", PERCENT, formerly="Other work before (%)"),
+    "busy_during": Column("Background CPU load", PERCENT, formerly="Other work meanwhile (%)"),
+    "load_before": Column("Load average per core before", DECIMAL, formerly="Load before"),
+    "load_after": Column("Load average per core after", DECIMAL, formerly="Load after"),
+    "share": Column("Share of time", PERCENT),
+    "rounds": Column("Timed pairs", COUNT, formerly="Pairs of times"),
+}
+
+
+def column(name: str) -> Column:
+    """The definition of a column; one that has none is headed by its name."""
+    words = name.replace("_", " ")
+    return COLUMNS.get(name) or Column(words[:1].upper() + words[1:])
+
+
+def for_display(frame: pd.DataFrame) -> pd.DataFrame:
+    """A copy with values in display units and stored names replaced by labels; column names stay."""
+    shown = frame.copy()
+    for name in frame.columns:
+        definition = column(name)
+        if definition.label:
+            shown[name] = frame[name].map(definition.label)
+        elif definition.unit.scale != 1:
+            shown[name] = frame[name] * definition.unit.scale
+    return shown
