@@ -18,8 +18,8 @@ from sparse_core.specs.progress import Progress, Report
 
 if TYPE_CHECKING:
     from sparse_core.networks.backbones import Backbone
+    from sparse_core.networks.classifier import ClassifierNetwork
     from sparse_core.networks.masks import Mask
-    from sparse_core.transfer.finetune import Network
 
 CLASSIFIER = "fc"
 PROVENANCE = ("architecture", "method", "dataset", "upstream")
@@ -38,7 +38,9 @@ def require(home: Path, run_id: str) -> Path:
     return found
 
 
-def save(network: "Network", backbone: "Backbone", class_names: list[str], target: Path, dataset: str) -> None:
+def save(
+    network: "ClassifierNetwork", backbone: "Backbone", class_names: list[str], target: Path, dataset: str
+) -> None:
     """Write the network, all of it or nothing. ``dataset`` is the id of what it was finetuned on."""
     from safetensors.torch import save_file
 
@@ -67,12 +69,12 @@ def violations(source: Path, mask: "Mask") -> int:
         return sum(int(tensors.get_tensor(name)[~kept].count_nonzero()) for name, kept in mask.tensors.items())
 
 
-def load(source: Path) -> tuple["Network", dict[str, Any]]:
+def load(source: Path) -> tuple["ClassifierNetwork", dict[str, Any]]:
     """The network that ``save`` wrote, in evaluation mode, and its metadata with ``class_names`` and ``transform`` parsed."""
     from safetensors import safe_open
 
     from sparse_core.networks import architectures
-    from sparse_core.transfer.finetune import Network
+    from sparse_core.networks.classifier import ClassifierNetwork
 
     with safe_open(source, "pt") as tensors:
         metadata: dict[str, Any] = dict(tensors.metadata())
@@ -80,12 +82,8 @@ def load(source: Path) -> tuple["Network", dict[str, Any]]:
     metadata["class_names"] = json.loads(metadata["class_names"])
     metadata["transform"] = json.loads(metadata["transform"])
     body = architectures.build(metadata["architecture"], metadata["variant"])
-    network = Network(
-        body, len(metadata["class_names"]), architectures.ARCHITECTURES[metadata["architecture"]].dimensions, 0
-    )
-    classifier = {name: state.pop(f"{CLASSIFIER}.{name}") for name in ("weight", "bias")}
-    network.classifier.load_state_dict(classifier)
-    network.body.load_state_dict(state)
+    network = ClassifierNetwork(body, state.pop(f"{CLASSIFIER}.weight"), state.pop(f"{CLASSIFIER}.bias"))
+    body.load_state_dict(state)
     return network.eval(), metadata
 
 

@@ -24,6 +24,7 @@ from sparse_core.datasets.loading import Images, batches, normalised
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
+from sparse_core.networks.classifier import ClassifierNetwork
 from sparse_core.networks.masks import Mask
 from sparse_core.paths import atomic_file
 from sparse_core.specs.transfer import FinetuneSpec
@@ -67,26 +68,11 @@ class FinetuneResult:
     seed: int
     curves: Curves
     confusion: np.ndarray
-    network: "Network"
+    network: ClassifierNetwork
     sparsity_before: float
     sparsity_after: float
     top1_fp32: float | None
     seconds: list[float]
-
-
-class Network(nn.Module):
-    """A backbone with a new, dense classifier: images (N, 3, H, W) to logits (N, C)."""
-
-    def __init__(self, body: nn.Module, classes: int, dimensions: int, seed: int) -> None:
-        super().__init__()
-        self.body = body
-        self.classifier = nn.Linear(dimensions, classes)
-        weight, bias = initial_classifier(seed, classes, dimensions)
-        self.classifier.weight.data.copy_(weight)
-        self.classifier.bias.data.copy_(bias)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.body(images))
 
 
 class Diverged(InputError):
@@ -190,7 +176,7 @@ class _Training:
             draw_weights(body, seed)
         masks.apply(body, backbone.mask)
         self.sparsity_before = masks.sparsity(body).total
-        self.network = Network(body, len(dataset.class_names), backbone.dimensions, seed)
+        self.network = ClassifierNetwork(body, *initial_classifier(seed, len(dataset.class_names), backbone.dimensions))
         self.network.to(self.device).to(memory_format=torch.channels_last)
         if spec.freeze_batch_norm:
             for layer in _batch_norms(body):

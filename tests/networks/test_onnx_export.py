@@ -14,7 +14,7 @@ from sparse_core.datasets import transforms
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, finetuned, onnx_export
 from sparse_core.networks.backbones import Backbone, BackboneCard
-from sparse_core.transfer.finetune import Network
+from sparse_core.networks.classifier import ClassifierNetwork
 
 DEEPER = ("resnet32", "resnet44", "resnet56")  # more of resnet20's blocks
 VARIANTS = [
@@ -120,7 +120,7 @@ def test_a_finetuned_network_tells_what_it_was_trained_on(home, dataset, label):
     body = architectures.build("resnet20", "A")
     card = BackboneCard("tiny", "resnet20", "ImageNet", "Magnitude", 0.6, "file", "", True)
     backbone = Backbone(card, body, 64, transforms.CIFAR, "hash", 0.6, mask=None, variant="A")
-    network = Network(body, 2, 64, 0)
+    network = ClassifierNetwork(body, torch.randn(2, 64), torch.zeros(2))
     finetuned.save(network, backbone, ["cat", "dog"], finetuned.file(home, "run"), dataset)
     told = {"architecture": "resnet20", "method": "Magnitude", "dataset": label, "upstream": f"ImageNet → {label}"}
     metadata = finetuned.load(finetuned.file(home, "run"))[1]
