@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 
 from sparse_core.engines.machine import load, machine
-from sparse_core.networks import architectures, masks, structure
+from sparse_core.networks import architectures, masks, structure_analysis
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -34,12 +34,12 @@ def main() -> None:
     module = architectures.build("resnet50").eval()
     masks.apply(module, masks.top_k(module, 0.9))
     image = torch.randn(1, 3, 224, 224)
-    first = seconds(lambda: structure.analyse(module, 224))
+    first = seconds(lambda: structure_analysis.analyse(module, 224))
     analyses, passes = [], []
     with torch.no_grad():
         module(image)
         for _ in range(given.rounds):
-            analyses.append(seconds(lambda: structure.analyse(module, 224)))
+            analyses.append(seconds(lambda: structure_analysis.analyse(module, 224)))
             passes.append(seconds(lambda: module(image)))
     ratio = statistics.median(analysis / forward for analysis, forward in zip(analyses, passes, strict=True))
     print(

@@ -43,7 +43,7 @@ KINDS = {
     "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.running:run_estimate", "long"),
     "inspect": Kind(InspectSpec, "sparse_core.networks.checkpoints:run_inspect"),
     "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import"),
-    "structure": Kind(StructureSpec, "sparse_core.networks.structure:run_structure"),
+    "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),
     "export": Kind(ExportSpec, "sparse_core.networks.finetuned:run_export"),
     "speedup": Kind(SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup"),
 }

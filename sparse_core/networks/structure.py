@@ -1,17 +1,16 @@
-"""What pruning left of a network: what each convolution holds, which of its filters and channels could go, what that saves.
+"""The structure of a pruned network: zeros, filters and channels of each convolution, what can be removed, and what that saves.
 
 A filter is *pruned* when all its weights are 0, an input channel when no filter has a weight for it. A filter or channel is
 *dead* when it can be removed and the network computes the same as before: see ``networks.channels`` for when that is so
 and for how a constant left by a BatchNorm's bias counts. A filter that is pruned but gives such a constant to a padded
 convolution is not dead; one that is not pruned but that nothing depends on is.
 
-Results are kept as JSON under ``structure/`` in the user's home, by the backbone's hash, with its mask beside; reading
-them costs no torch import.
+``structure_analysis`` analyses networks. Results are stored as JSON under ``structure/`` in the user's home, by the
+backbone's hash, with the mask beside them; reading them needs no torch.
 """
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sparse_core.errors import InputError
-from sparse_core.networks import backbones
-from sparse_core.networks.cards import file_stamp
+from sparse_core.networks.cards import BackboneCard, file_stamp
 from sparse_core.paths import write_text
-from sparse_core.specs.checkpoints import StructureSpec
-from sparse_core.specs.progress import Progress, Report
 
 FILE_SIZE_FORMULA = (
     "32 bits for each parameter and each BatchNorm statistic; in the sparse file each convolution's weights take one bit "
@@ -91,67 +86,14 @@ class Structure:
     hash: str = ""
 
 
-def analyse(module: Any, input_size: int) -> Structure:
-    """The structure of a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode.
-
-    Raises InputError where the network has no convolution or its forward pass cannot be followed.
-    """
-    from torch import nn
-
-    from sparse_core.networks import channels
-
-    analysis = channels.analyse(module, input_size)
-    convolutions = [entry for entry in analysis.layers if isinstance(entry.layer, nn.Conv2d)]
-    layers = tuple(_layer(entry) for entry in convolutions)
-    if not layers:
-        raise InputError("The network has no convolution, so it has no structure to show.")
-    linear = [_layer(entry) for entry in analysis.layers if isinstance(entry.layer, nn.Linear)]
-    norms = [module.get_submodule(name).affine * 2 * int(dead.sum()) for name, dead in analysis.norms_dead.items()]
-    filters = sum(layer.filters for layer in layers)
-    weights = [(entry.layer.weight.numel(), entry.nonzero) for entry in convolutions]
-    parameters = list(module.parameters())
-    counted = [entry.layer.weight for entry in analysis.layers]
-    others = [parameter for parameter in parameters if all(parameter is not weight for weight in counted)]
-    statistics = sum(buffer.numel() for buffer in module.buffers() if buffer.is_floating_point())
-    dense = 4 * (sum(parameter.numel() for parameter in parameters) + statistics)
-    saved = sum(4 * size - min(4 * size, -(-size // 8) + 4 * nonzero) for size, nonzero in weights)
-    return Structure(
-        input_size=input_size,
-        layers=layers,
-        sparsity=1 - sum(nonzero for _, nonzero in weights) / sum(size for size, _ in weights),
-        parameters=sum(parameter.numel() for parameter in parameters),
-        nonzero=sum(entry.nonzero for entry in analysis.layers) + sum(_nonzero(parameter) for parameter in others),
-        multiply_adds=sum(layer.multiply_adds for layer in (*layers, *linear)),
-        multiply_adds_sparse=sum(layer.multiply_adds_sparse for layer in (*layers, *linear)),
-        bytes_dense=dense,
-        bytes_sparse=dense - saved,
-        filters_pruned_share=sum(layer.filters_pruned for layer in layers) / filters,
-        mean_layer_filters_pruned_share=sum(layer.filters_pruned / layer.filters for layer in layers) / len(layers),
-        filters_dead_share=sum(layer.filters_dead for layer in layers) / filters,
-        parameters_removable=sum(norms) + sum(layer.parameters_removable for layer in (*layers, *linear)),
-        multiply_adds_removable=sum(layer.multiply_adds_removable for layer in (*layers, *linear)),
-    )
+def store(home: Path, structure: Structure) -> None:
+    """Keep the structure of a backbone, under its ``hash``."""
+    write_text(_folder(home) / f"{structure.hash}.json", json.dumps(dataclasses.asdict(structure)))
 
 
-def run_structure(home: Path, spec: StructureSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
-    """The structure of a backbone, as JSON can hold it."""
-    report(Progress(f"Opening {spec.backbone}"))
-    return dataclasses.asdict(of(home, backbones.load_cached(home, spec.backbone)))
-
-
-def of(home: Path, backbone: Any) -> Structure:
-    """The structure of a loaded backbone, from the cache where it is there, else analysed and kept."""
-    known = recall(home, backbone.hash)
-    if known is None:
-        from sparse_core.networks import masks
-
-        known = dataclasses.replace(analyse(backbone.module, backbone.transform.crop), hash=backbone.hash)
-        masks.save(backbone.mask, mask_file(home, backbone.hash))
-        write_text(_folder(home) / f"{backbone.hash}.json", json.dumps(dataclasses.asdict(known)))
-    write_text(
-        _card_file(home, backbone.card), json.dumps({"hash": backbone.hash, "card": _plain(home, backbone.card)})
-    )
-    return known
+def store_card(home: Path, card: BackboneCard, backbone_hash: str) -> None:
+    """Keep which structure ``card`` stands for."""
+    write_text(_card_file(home, card), json.dumps({"hash": backbone_hash, "card": _plain(home, card)}))
 
 
 def recall(home: Path, backbone_hash: str) -> Structure | None:
@@ -163,7 +105,7 @@ def recall(home: Path, backbone_hash: str) -> Structure | None:
         return None
 
 
-def recall_card(home: Path, card: Any) -> Structure | None:
+def recall_card(home: Path, card: BackboneCard) -> Structure | None:
     """The structure kept for the backbone that a card stands for; None where the card has changed since."""
     document = _read(_card_file(home, card))
     return recall(home, document["hash"]) if document and document["card"] == _plain(home, card) else None
@@ -198,37 +140,6 @@ def _edges(size: int, limit: int) -> np.ndarray:
     return np.linspace(0, size, min(size, limit) + 1).round().astype(int)
 
 
-def _layer(entry: Any) -> Layer:
-    weight, bias = entry.layer.weight, entry.layer.bias
-    used = entry.used
-    places = math.prod(entry.output)
-    size, nonzero, live = weight.numel(), entry.nonzero, entry.live_weights
-    dead_biases = 0 if bias is None else int(entry.filters_dead.sum())
-    return Layer(
-        name=entry.name,
-        shape=tuple(weight.shape),
-        groups=getattr(entry.layer, "groups", 1),
-        sparsity=1 - nonzero / size,
-        filters=used.shape[0],
-        filters_pruned=int((~used.any(axis=1)).sum()),
-        filters_dead=int(entry.filters_dead.sum()),
-        channels=used.shape[1],
-        channels_pruned=int((~used.any(axis=0)).sum()),
-        channels_dead=int(entry.channels_dead.sum()),
-        output=entry.output,
-        parameters=size + (0 if bias is None else bias.numel()),
-        nonzero=nonzero + (0 if bias is None else _nonzero(bias)),
-        multiply_adds=size * places,
-        multiply_adds_sparse=nonzero * places,
-        parameters_removable=size - live + dead_biases,
-        multiply_adds_removable=(size - live) * places,
-    )
-
-
-def _nonzero(tensor: Any) -> int:
-    return int(tensor.count_nonzero())
-
-
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -236,12 +147,12 @@ def _read(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def _plain(home: Path, card: Any) -> dict[str, Any]:
+def _plain(home: Path, card: BackboneCard) -> dict[str, Any]:
     """The card, with what tells whether its local file is still the same, as it comes back from JSON."""
     return json.loads(json.dumps({**dataclasses.asdict(card), "file": file_stamp(home, card.name)}))
 
 
-def _card_file(home: Path, card: Any) -> Path:
+def _card_file(home: Path, card: BackboneCard) -> Path:
     return _folder(home) / "cards" / f"{quote(card.name, safe='')}.json"
 
 

@@ -17,7 +17,7 @@ from sparse_core import __version__
 from sparse_core.catalog import ENGINES
 from sparse_core.datasets import datasets
 from sparse_core.engines import engines
-from sparse_core.networks import backbones, finetuned, structure
+from sparse_core.networks import backbones, finetuned, structure_analysis
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
 from sparse_core.specs.progress import Progress, Report
@@ -214,7 +214,7 @@ def _epoch(curves: finetune.Curves, epoch: int) -> dict[str, Any]:
 
 def _shared_result(home: Path, backbone: Any, dataset: Any, spec: TransferSpec) -> dict[str, Any]:
     """What every run's result tells, whatever its transfer."""
-    card, sizes = backbone.card, structure.of(home, backbone)
+    card, sizes = backbone.card, structure_analysis.analyse_cached(home, backbone)
     return {
         "architecture": card.architecture,
         "upstream": card.upstream,

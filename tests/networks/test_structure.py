@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparse_core.errors import InputError
-from sparse_core.networks import architectures, channels, masks, structure
+from sparse_core.networks import architectures, channels, masks, structure, structure_analysis
 from sparse_core.networks.backbones import BackboneCard
 
 VARIANTS = [(name, variant) for name, known in architectures.ARCHITECTURES.items() for variant in known.variants]
@@ -65,7 +65,7 @@ def toy():
 
 
 def test_structure_of_a_toy_network_by_hand(toy):
-    found = structure.analyse(toy, 8)
+    found = structure_analysis.analyse(toy, 8)
     assert [dataclasses.astuple(layer) for layer in found.layers] == [
         ("conv1", (4, 3, 3, 3), 1, 0.5, 4, 2, 3, 3, 0, 0, (8, 8), 108, 54, 6912, 3456, 81, 5184),
         ("conv2", (3, 4, 1, 1), 1, pytest.approx(8 / 12), 3, 1, 1, 4, 1, 3, (8, 8), 12, 4, 768, 256, 10, 640),
@@ -94,7 +94,7 @@ def test_a_toy_network_without_its_dead_channels_computes_the_same(toy):
     assert_same_output(toy, small, 8)
     gone = sum(parameter.numel() for parameter in toy.parameters()) - sum(p.numel() for p in small.parameters())
     # the constant 0.5 of conv1's filter 1 moved into a bias that conv2 did not have
-    assert structure.analyse(toy, 8).parameters_removable == gone + small.conv2.bias.numel()
+    assert structure_analysis.analyse(toy, 8).parameters_removable == gone + small.conv2.bias.numel()
 
 
 def test_a_constant_counts_as_it_says():
@@ -106,7 +106,7 @@ def test_a_constant_counts_as_it_says():
         )
         network[0].weight.data[0] = 0
         network[1].bias.data[0] = shift
-        return structure.analyse(network.eval(), 8).layers[0].filters_dead
+        return structure_analysis.analyse(network.eval(), 8).layers[0].filters_dead
 
     assert [dead(-0.5, 1), dead(-0.5, 3), dead(0.5, 1), dead(0.5, 3)] == [1, 1, 1, 0]
 
@@ -118,7 +118,7 @@ def test_behind_a_negative_variance_nothing_is_constant(factor):
     network[0].weight.data[0] = 0
     network[1].running_var[0] = -1.0
     network[1].weight.data[0] = factor
-    assert structure.analyse(network.eval(), 8).layers[0].filters_dead == 0
+    assert structure_analysis.analyse(network.eval(), 8).layers[0].filters_dead == 0
 
 
 def test_a_stream_loses_a_channel_only_where_every_producer_is_zero():
@@ -137,19 +137,19 @@ def test_a_stream_loses_a_channel_only_where_every_producer_is_zero():
     network.stem.weight.data[:2] = 0
     network.a.weight.data[:2] = 0
     network.b.weight.data[[0, 2]] = 0
-    found = {layer.name: layer for layer in structure.analyse(network, 4).layers}
+    found = {layer.name: layer for layer in structure_analysis.analyse(network, 4).layers}
     assert [found[name].filters_pruned for name in ("stem", "a", "b")] == [2, 2, 2]
     assert [found[name].filters_dead for name in ("stem", "a", "b")] == [1, 1, 1]
     assert (found["a"].channels_dead, found["head"].channels_dead) == (1, 1)
     network.head.weight.data[:, 1] = 0  # nobody needs channel 1 at the end now, only a and b, for each other
     network.a.weight.data[2, 1] = network.b.weight.data[1, 1] = 0
-    assert structure.analyse(network, 4).layers[0].filters_dead == 2
+    assert structure_analysis.analyse(network, 4).layers[0].filters_dead == 2
 
 
 def test_a_collapsed_block_frees_everything_before_it():
     network = architectures.build("resnet20", "B").eval()
     network.layer1[1].conv2.weight.data.zero_()
-    found = {layer.name: layer for layer in structure.analyse(network, 32).layers}
+    found = {layer.name: layer for layer in structure_analysis.analyse(network, 32).layers}
     conv1, conv2 = found["layer1.1.conv1"], found["layer1.1.conv2"]
     assert (conv1.filters_dead, conv2.channels_dead, conv2.filters_dead) == (16, 16, 0)
     assert conv2.parameters_removable == conv2.parameters
@@ -169,7 +169,7 @@ def test_concatenated_and_grouped_channels_keep_their_places():
     network = Joined()
     network.head.weight.data[:, 3] = 0
     network.grouped.weight.data[2, 1] = 0  # of the second group, whose second channel only filter 3 sees now
-    found = {layer.name: layer for layer in structure.analyse(network, 6).layers}
+    found = {layer.name: layer for layer in structure_analysis.analyse(network, 6).layers}
     assert [found[name].filters_dead for name in ("left", "right", "grouped")] == [0, 1, 1]
     assert (found["grouped"].channels, found["grouped"].channels_dead, found["grouped"].channels_pruned) == (4, 1, 0)
     # the first group keeps 2 × 2 pairs, the second 1 × 1
@@ -188,7 +188,7 @@ def test_what_is_not_known_keeps_everything_alive():
     network = Odd()
     network.first.weight.data[0] = 0
     network.second.weight.data[:, 0] = 0
-    first, second = structure.analyse(network, 4).layers
+    first, second = structure_analysis.analyse(network, 4).layers
     assert (first.filters_pruned, first.filters_dead, second.channels_pruned, second.channels_dead) == (1, 0, 1, 0)
 
 
@@ -197,7 +197,7 @@ def test_every_architecture_computes_the_same_without_its_dead_channels(architec
     module = architectures.build(architecture, variant)
     prune_at_random(module, seed=1)
     size = 32 if architecture.startswith("resnet") else 64
-    found = structure.analyse(module, size)
+    found = structure_analysis.analyse(module, size)
     assert sum(layer.filters_dead for layer in found.layers) > 20
     small = without_dead(module, size)
     assert_same_output(module, small, size)
@@ -224,7 +224,7 @@ def test_multiply_adds_are_those_that_torch_counts(architecture, variant):
     size = architectures.ARCHITECTURES[architecture].transform.crop
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         copy.deepcopy(module).to("meta")(torch.empty(1, 3, size, size))
-    found = structure.analyse(module, size)
+    found = structure_analysis.analyse(module, size)
     assert 2 * found.multiply_adds == counter.get_total_flops()
     assert found.parameters == sum(parameter.numel() for parameter in module.parameters())
     assert found.multiply_adds_removable == found.parameters_removable == 0
@@ -232,7 +232,7 @@ def test_multiply_adds_are_those_that_torch_counts(architecture, variant):
 
 def test_a_whole_resnet50_has_the_figures_that_torchvision_names():
     meta = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta
-    found = structure.analyse(torchvision.models.resnet50(weights=None).eval(), 224)
+    found = structure_analysis.analyse(torchvision.models.resnet50(weights=None).eval(), 224)
     assert found.parameters == meta["num_params"]
     assert round(found.multiply_adds / 1e9, 3) == meta["_ops"]
     assert found.bytes_dense / 2**20 == pytest.approx(meta["_file_size"], rel=2e-3)
@@ -242,7 +242,7 @@ def test_sparse_numbers_follow_the_mask():
     module = architectures.build("resnet20", "B").eval()
     mask = masks.top_k(module, 0.9)
     masks.apply(module, mask)
-    found = structure.analyse(module, 32)
+    found = structure_analysis.analyse(module, 32)
     assert found.sparsity == masks.sparsity(mask).total
     for layer in found.layers:
         kept = mask.tensors[f"{layer.name}.weight"]
@@ -261,17 +261,17 @@ def test_the_image_of_a_mask_is_the_share_kept_in_each_cell():
 
 def test_a_backbones_structure_is_kept_by_its_hash(home, monkeypatch):
     backbone = make_backbone()
-    found = structure.of(home, backbone)
+    found = structure_analysis.analyse_cached(home, backbone)
     assert structure.recall(home, backbone.hash) == structure.recall_card(home, backbone.card) == found
-    assert found == dataclasses.replace(structure.analyse(backbone.module, 32), hash=backbone.hash)
+    assert found == dataclasses.replace(structure_analysis.analyse(backbone.module, 32), hash=backbone.hash)
     assert masks.load(structure.mask_file(home, backbone.hash)) == backbone.mask
-    monkeypatch.setattr(structure, "analyse", None)  # not needed again
-    assert structure.of(home, backbone) == found
+    monkeypatch.setattr(structure_analysis, "analyse", None)  # not needed again
+    assert structure_analysis.analyse_cached(home, backbone) == found
 
 
 def test_what_is_kept_goes_stale_when_the_card_changes_or_the_file_is_damaged(home):
     backbone = make_backbone()
-    found = structure.of(home, backbone)
+    found = structure_analysis.analyse_cached(home, backbone)
     assert structure.recall_card(home, dataclasses.replace(backbone.card, sparsity=0.5)) is None
     assert structure.recall_card(home, dataclasses.replace(backbone.card, name="other")) is None
     weights = home / "backbones" / f"{backbone.card.name}.pth"
@@ -284,13 +284,13 @@ def test_what_is_kept_goes_stale_when_the_card_changes_or_the_file_is_damaged(ho
     for text in ("", "{", json.dumps({"input_size": 3})):
         file.write_text(text)
         assert structure.recall(home, backbone.hash) is None
-        assert structure.of(home, backbone) == found
+        assert structure_analysis.analyse_cached(home, backbone) == found
     structure.mask_file(home, backbone.hash).unlink()
     assert structure.recall(home, backbone.hash) is None
 
 
 def test_reading_what_is_kept_costs_no_torch(home):
-    structure.of(home, make_backbone())
+    structure_analysis.analyse_cached(home, make_backbone())
     script = (
         "import sys, pathlib; from sparse_core.networks import structure;"
         "found = structure.recall(pathlib.Path(sys.argv[1]), 'abc');"
@@ -314,13 +314,13 @@ def test_networks_that_cannot_be_followed_are_refused():
             return self.conv(self.conv(x))
 
     with pytest.raises(InputError, match="cannot be followed"):
-        structure.analyse(Choosy(), 8)
+        structure_analysis.analyse(Choosy(), 8)
     with pytest.raises(InputError, match="'conv' is used in two places"):
-        structure.analyse(Twice(), 8)
+        structure_analysis.analyse(Twice(), 8)
     with pytest.raises(InputError, match="no convolution"):
-        structure.analyse(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), 2)
+        structure_analysis.analyse(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), 2)
     with pytest.raises(InputError, match="cannot be followed"):
-        structure.analyse(nn.Sequential(nn.Conv2d(5, 3, 1)), 8)
+        structure_analysis.analyse(nn.Sequential(nn.Conv2d(5, 3, 1)), 8)
 
 
 def make_backbone():

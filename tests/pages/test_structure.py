@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from torch import nn
 
 from sparse_core.jobs import queue
-from sparse_core.networks import backbones, library, masks, packed_masks, structure
+from sparse_core.networks import backbones, library, masks, packed_masks, structure, structure_analysis
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
 from sparse_core.views import labels, structure_charts
@@ -55,7 +55,7 @@ def keep(
     module = module or network(pruned)
     mask = mask or masks.from_zeros(module)
     loaded = {"card": card(home, name), "module": module, "mask": mask, "hash": f"{name}-{pruned}"}
-    return structure.of(home, SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
+    return structure_analysis.analyse_cached(home, SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
 
 
 def card(home, name: str) -> backbones.BackboneCard:

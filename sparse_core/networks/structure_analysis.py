@@ -1,0 +1,105 @@
+"""Analyse the structure of networks; ``structure`` describes and stores the result."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparse_core.errors import InputError
+from sparse_core.networks import backbones, channels, masks, structure
+from sparse_core.networks.backbones import Backbone
+from sparse_core.networks.channels import Channels
+from sparse_core.networks.structure import Layer, Structure
+from sparse_core.specs.checkpoints import StructureSpec
+from sparse_core.specs.progress import Progress, Report
+
+
+def run_structure(home: Path, spec: StructureSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """The structure of a backbone, as JSON can hold it."""
+    report(Progress(f"Opening {spec.backbone}"))
+    return dataclasses.asdict(analyse_cached(home, backbones.load_cached(home, spec.backbone)))
+
+
+def analyse_cached(home: Path, backbone: Backbone) -> Structure:
+    """The structure of a loaded backbone: from the store, else analysed and stored with its mask."""
+    known = structure.recall(home, backbone.hash)
+    if known is None:
+        known = dataclasses.replace(analyse(backbone.module, backbone.transform.crop), hash=backbone.hash)
+        masks.save(backbone.mask, structure.mask_file(home, backbone.hash))
+        structure.store(home, known)
+    structure.store_card(home, backbone.card, backbone.hash)
+    return known
+
+
+def analyse(module: nn.Module, input_size: int) -> Structure:
+    """The structure of a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode.
+
+    Raises InputError where the network has no convolution or its forward pass cannot be followed.
+    """
+    analysis = channels.analyse(module, input_size)
+    convolutions = [entry for entry in analysis.layers if isinstance(entry.layer, nn.Conv2d)]
+    layers = tuple(_layer(entry) for entry in convolutions)
+    if not layers:
+        raise InputError("The network has no convolution, so it has no structure to show.")
+    linear = [_layer(entry) for entry in analysis.layers if isinstance(entry.layer, nn.Linear)]
+    norms = [
+        len(list(module.get_submodule(name).parameters())) * int(dead.sum())
+        for name, dead in analysis.norms_dead.items()
+    ]
+    filters = sum(layer.filters for layer in layers)
+    weights = [(entry.layer.weight.numel(), entry.nonzero) for entry in convolutions]
+    parameters = list(module.parameters())
+    counted = [entry.layer.weight for entry in analysis.layers]
+    others = [parameter for parameter in parameters if all(parameter is not weight for weight in counted)]
+    statistics = sum(buffer.numel() for buffer in module.buffers() if buffer.is_floating_point())
+    dense = 4 * (sum(parameter.numel() for parameter in parameters) + statistics)
+    saved = sum(4 * size - min(4 * size, -(-size // 8) + 4 * nonzero) for size, nonzero in weights)
+    return Structure(
+        input_size=input_size,
+        layers=layers,
+        sparsity=1 - sum(nonzero for _, nonzero in weights) / sum(size for size, _ in weights),
+        parameters=sum(parameter.numel() for parameter in parameters),
+        nonzero=sum(entry.nonzero for entry in analysis.layers) + sum(_nonzero(parameter) for parameter in others),
+        multiply_adds=sum(layer.multiply_adds for layer in (*layers, *linear)),
+        multiply_adds_sparse=sum(layer.multiply_adds_sparse for layer in (*layers, *linear)),
+        bytes_dense=dense,
+        bytes_sparse=dense - saved,
+        filters_pruned_share=sum(layer.filters_pruned for layer in layers) / filters,
+        mean_layer_filters_pruned_share=sum(layer.filters_pruned / layer.filters for layer in layers) / len(layers),
+        filters_dead_share=sum(layer.filters_dead for layer in layers) / filters,
+        parameters_removable=sum(norms) + sum(layer.parameters_removable for layer in (*layers, *linear)),
+        multiply_adds_removable=sum(layer.multiply_adds_removable for layer in (*layers, *linear)),
+    )
+
+
+def _layer(entry: Channels) -> Layer:
+    weight, bias = entry.layer.weight, entry.layer.bias
+    used = entry.used
+    places = math.prod(entry.output)
+    size, nonzero, live = weight.numel(), entry.nonzero, entry.live_weights
+    dead_biases = 0 if bias is None else int(entry.filters_dead.sum())
+    return Layer(
+        name=entry.name,
+        shape=tuple(weight.shape),
+        groups=getattr(entry.layer, "groups", 1),
+        sparsity=1 - nonzero / size,
+        filters=used.shape[0],
+        filters_pruned=int((~used.any(axis=1)).sum()),
+        filters_dead=int(entry.filters_dead.sum()),
+        channels=used.shape[1],
+        channels_pruned=int((~used.any(axis=0)).sum()),
+        channels_dead=int(entry.channels_dead.sum()),
+        output=entry.output,
+        parameters=size + (0 if bias is None else bias.numel()),
+        nonzero=nonzero + (0 if bias is None else _nonzero(bias)),
+        multiply_adds=size * places,
+        multiply_adds_sparse=nonzero * places,
+        parameters_removable=size - live + dead_biases,
+        multiply_adds_removable=(size - live) * places,
+    )
+
+
+def _nonzero(tensor: Tensor) -> int:
+    return int(tensor.count_nonzero())
