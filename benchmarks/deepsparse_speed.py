@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from sparse_core.engines import availability, engines
+from sparse_core.engines import availability, compiling, exactness
+from sparse_core.engines.compiled import Compiled
 from sparse_core.engines.machine import load, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import default_home
@@ -45,8 +46,8 @@ def main() -> None:
     images = np.random.default_rng(0).standard_normal((given.batch_size, 3, side, side), dtype=np.float32)
     with ExitStack() as stack:
 
-        def compiled(engine: str, module: object, precision: str = "fp32") -> engines.Compiled:
-            return stack.enter_context(engines.compile(engine, module, side, given.batch_size, 0, precision))
+        def compiled(engine: str, module: object, precision: str = "fp32") -> Compiled:
+            return stack.enter_context(compiling.compile(engine, module, side, given.batch_size, 0, precision))
 
         networks = {
             "dense_deepsparse": compiled("deepsparse", dense),
@@ -93,10 +94,10 @@ def main() -> None:
     )
 
 
-def differences(networks: Mapping[str, engines.Compiled], modules: Mapping[str, Any]) -> dict[str, float]:
+def differences(networks: Mapping[str, Compiled], modules: Mapping[str, Any]) -> dict[str, float]:
     """Of each network's output to PyTorch's in fp32. One that is too large ends the benchmark: such times are worth nothing."""
     try:
-        return {name: engines.require_exact(network, modules[name]) for name, network in networks.items()}
+        return {name: exactness.require_exact(network, modules[name]) for name, network in networks.items()}
     except InputError as error:
         sys.exit(str(error))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparse_core.engines import availability, deepsparse_client, engines
+from sparse_core.engines import availability, compiling, deepsparse_client
 from sparse_core.engines.machine import load, machine
 from sparse_core.networks import onnx_export
 from sparse_core.paths import default_home
@@ -57,7 +57,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"worker": [], "direct": []}
     with (
         tempfile.TemporaryDirectory() as folder,
-        engines.compile("deepsparse", pair.sparse, shape[-1], given.batch_size) as compiled,
+        compiling.compile("deepsparse", pair.sparse, shape[-1], given.batch_size) as compiled,
     ):
         onnx = Path(folder) / "backbone.onnx"
         onnx_export.backbone(pair.sparse, shape[-1], onnx, given.batch_size)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from sparse_core.engines.machine import machine
+from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import architectures, masks
 from sparse_core.transfer.finetune import FixedMask
-from sparse_core.transfer.probe import native_bf16
 
 
 class Masked(nn.Module):

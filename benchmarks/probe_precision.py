@@ -18,6 +18,7 @@ import numpy as np
 
 from sparse_core.datasets import datasets
 from sparse_core.engines.machine import machine
+from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import backbones
 from sparse_core.paths import default_home
 from sparse_core.specs.training import Hyperparameters
@@ -96,7 +97,7 @@ def main() -> None:
                 "largest_difference_points": largest,
                 "sets": found,
                 "seeds": given.seeds,
-                "native_bf16": probe.native_bf16(),
+                "native_bf16": native_bf16(),
                 "machine": machine(),
             }
         )

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from sparse_core.engines.machine import machine
+from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.transfer import probe
 
@@ -145,7 +146,7 @@ def main() -> None:
                 "floor_milliseconds": {"all_tests_computed": floor(1.0), "as_computed": floor(computed)},
                 "fp32_gigaflops": round(operations / 1e9, 1),
                 "products": given.products,
-                "native_bf16": probe.native_bf16(),
+                "native_bf16": native_bf16(),
                 "epochs": {
                     "probe": given.epochs,
                     "ready_tensors_loop": given.loop_epochs,

@@ -12,7 +12,7 @@ import streamlit as st
 from pages.parts import frame, parts, transfer_controls
 from pages.parts.frame import home
 from sparse_core.catalog import ARCHITECTURES, ENGINES, METRICS, architecture_label, task_label
-from sparse_core.engines import availability, engines, machine
+from sparse_core.engines import availability, machine
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -178,14 +178,14 @@ def _form() -> SpeedupSpec | None:
         chosen = _engines(mode)
         how = _inference_options() if mode == "inference" else _training_options()
         threads = st.number_input(
-            "Threads", 1, engines.cores(), engines.cores(), key="use_threads", bind="query-params", width=110
+            "Threads", 1, machine.cores(), machine.cores(), key="use_threads", bind="query-params", width=110
         )
     for name in ENGINES:
         if availability.missing(name):
             st.caption(f"{ENGINES[name]} is not offered: {availability.missing(name)}")
     if not (network and chosen and how):
         return None
-    all_cores = threads == engines.cores()
+    all_cores = threads == machine.cores()
     try:
         return SpeedupSpec(**network, engines=chosen, threads=0 if all_cores else int(threads), mode=mode, **how)
     except InputError as error:

@@ -1,27 +1,29 @@
-"""What a measurement was made on: processor, instruction sets, memory, versions, load. No torch needed."""
+"""The machine that measurements are made on: processor, instruction sets, cores, memory, versions, load. Needs no torch."""
 
 import contextlib
-import ctypes
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
 
+from sparse_core import linux
+
 PACKAGES = ("torch", "torchvision", "onnxruntime", "numpy")
-# What decides the speed of dense and sparse products on x86-64 and Arm.
+# The instruction sets that decide the speed of dense and sparse products on x86-64 and Arm.
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "sve", "bf16")
-LEAST_SECONDS = 0.2  # of all cores' time, below which ticks of 10 ms tell too little
+MIN_CORE_SECONDS = 0.2  # the system counts in ticks of 10 ms, so a share of less time is too coarse
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores, instruction sets, memory (bytes), system and versions, as JSON can hold them."""
+    cpuinfo = linux.cpuinfo()
+    flags = (cpuinfo.get("flags") or cpuinfo.get("Features") or "").split()
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
-        "instruction_sets": [name for name in INSTRUCTION_SETS if name in _flags()],
+        "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -29,96 +31,75 @@ def machine() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's own name, with what tells models of one name apart; the architecture where it has none."""
-    lines = _cpuinfo()
-    name = lines.get("model name") or platform.processor() or platform.machine()
-    family = [f"{word} {lines[key]}" for word, key in (("family", "cpu family"), ("model", "model")) if key in lines]
+    """The processor's name, with the family and model that distinguish processors of one name; else the architecture."""
+    cpuinfo = linux.cpuinfo()
+    name = cpuinfo.get("model name") or platform.processor() or platform.machine()
+    keys = (("family", "cpu family"), ("model", "model"))
+    family = [f"{label} {cpuinfo[key]}" for label, key in keys if key in cpuinfo]
     return f"{name} ({', '.join(family)})" if family else name
 
 
+def cores() -> int:
+    """The number of cores this process may use."""
+    return linux.usable_cores() or os.cpu_count() or 1
+
+
 def load() -> float:
-    """Processes that ran or waited in the last minute, for each core: above 1 the machine is busy."""
+    """The load average per core over the last minute: above 1 the machine is busy."""
     return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
-def busy(seconds: float = 1.0) -> float:
-    """The share, in [0, 1], of all cores' time that is taken over the next ``seconds``, in which the caller only waits.
+def cpu_usage(seconds: float = 1.0) -> float:
+    """The share, in [0, 1], of all cores' time in use over the next ``seconds``, in which the caller only waits.
 
-    Unlike the load of the last minute it does not count what the caller itself did before.
+    Unlike ``load`` it does not count what the caller itself did before.
     """
     return psutil.cpu_percent(seconds) / 100
 
 
-class OtherWork:
-    """The share of all cores' time that others take from now on: neither this process nor its children.
+class BackgroundLoad:
+    """The share of all cores' time used from now on by others than this process and its children.
 
-    What the host of a virtual machine gives to others is theirs, too.
+    In a virtual machine this includes the time that its host gives to others.
     """
 
     def __init__(self) -> None:
         self._before = _core_seconds()
 
     def share(self) -> float | None:
-        """In [0, 1], up to now; None where too little time went by to tell."""
-        all_, others = (now - before for now, before in zip(_core_seconds(), self._before, strict=True))
-        return min(1.0, max(0.0, others / all_)) if all_ >= LEAST_SECONDS else None
+        """In [0, 1], up to now; None if too little time has passed."""
+        total, others = (now - before for now, before in zip(_core_seconds(), self._before, strict=True))
+        return min(1.0, max(0.0, others / total)) if total >= MIN_CORE_SECONDS else None
 
 
 class PeakMemory:
-    """How far the resident memory of a process rises from now on, above what it holds now; only Linux tells.
+    """How far the resident memory of a process rises from now on, above what it holds now; known on Linux only.
 
-    ``pid`` 0 is this process, which first gives back what it has freed. A process has one peak: a second one of these starts
-    that of the first anew, and all that runs in the process counts.
+    ``pid`` 0 is this process, which first returns what it has freed. A process has one peak, for all that runs in it: a second
+    PeakMemory of the same process restarts the first one's.
     """
 
     def __init__(self, pid: int = 0) -> None:
-        self._folder = Path(f"/proc/{pid or 'self'}")
+        self._process = pid or "self"
         if not pid:
-            with contextlib.suppress(OSError, AttributeError, TypeError):  # only the C library of GNU has it
-                ctypes.CDLL(None).malloc_trim(0)
-        self._before = self._restart()
+            linux.release_freed_memory()
+        self._before = linux.peak_memory(self._process) if linux.reset_peak_memory(self._process) else None
 
     def rise(self) -> int | None:
-        """Bytes, up to now; None where the system cannot tell."""
-        return None if self._before is None else max(0, self._peak() - self._before)
-
-    def _restart(self) -> int | None:
-        """Let the peak begin at what is resident now, and return that."""
-        try:
-            (self._folder / "clear_refs").write_text("5")
-            return self._peak()
-        except OSError:
-            return None
-
-    def _peak(self) -> int:
-        lines = (self._folder / "status").read_text(encoding="utf-8").splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+        """Bytes, up to now; None on systems other than Linux."""
+        return None if self._before is None else max(0, linux.peak_memory(self._process) - self._before)
 
 
 def _core_seconds() -> tuple[float, float]:
-    """The cores' time since the machine began: all of it, and what neither was idle nor went to this process and its children."""
-    cores = psutil.cpu_times()._asdict()
-    all_ = sum(seconds for name, seconds in cores.items() if not name.startswith("guest"))  # guests are in user, too
+    """The cores' time since the machine started: the total, and the part used by others than this process and its children."""
+    times = psutil.cpu_times()._asdict()
+    total = sum(seconds for name, seconds in times.items() if not name.startswith("guest"))  # user includes guest
     own = psutil.Process()
-    used = sum(own.cpu_times()[:4])  # children that ended are in it
+    used = sum(own.cpu_times()[:4])  # includes children that have ended
     for child in own.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             used += sum(child.cpu_times()[:2])
-    return all_, all_ - cores["idle"] - cores.get("iowait", 0.0) - used
-
-
-def _flags() -> set[str]:
-    lines = _cpuinfo()
-    return set((lines.get("flags") or lines.get("Features") or "").split())
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines of /proc/cpuinfo; empty where there is none."""
-    file = Path("/proc/cpuinfo")
-    if not file.is_file():
-        return {}
-    first = file.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first)}
+    return total, total - times["idle"] - times.get("iowait", 0.0) - used
 
 
 def _version(package: str) -> str:

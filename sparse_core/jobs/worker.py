@@ -12,11 +12,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import sparse_core.networks.architectures  # noqa: F401  loads torchvision while the user still reads, not when the first job comes
+from sparse_core import linux
 from sparse_core.errors import Cancelled, as_input_error
 from sparse_core.jobs import kinds, queue
 from sparse_core.specs.progress import Progress
@@ -43,14 +43,9 @@ def main(home: Path, lane: str) -> None:
 
 
 def _let_the_page_go_first() -> None:
-    """Take what the dashboard and the browser leave of the cores, so that they answer while all cores are at work.
-
-    Linux often weighs the processes of one session against another's as groups (man 7 sched, autogroup); a process's own
-    niceness then counts within its session only, and this worker has one of its own.
-    """
+    """Take what the dashboard and the browser leave of the cores, so that they answer while all cores are at work."""
     os.nice(NICENESS)
-    with suppress(OSError):  # another system, or groups are off
-        Path("/proc/self/autogroup").write_text(str(NICENESS), encoding="ascii")
+    linux.lower_session_priority(NICENESS)  # this worker has a session of its own
 
 
 def _serve(home: Path, lane: str) -> None:

@@ -21,8 +21,8 @@ from sparse_core.datasets import datasets, loading
 from sparse_core.datasets.datasets import Dataset
 from sparse_core.datasets.loading import Images, normalised
 from sparse_core.datasets.transforms import Transform
-from sparse_core.engines import engines
-from sparse_core.engines.machine import OtherWork
+from sparse_core.engines.compiled import Compiled
+from sparse_core.engines.machine import BackgroundLoad
 from sparse_core.errors import InputError
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
@@ -42,7 +42,7 @@ class Pipeline:
     were decoded and normalised. Decoding overlaps the backbone, so its own time is measured apart.
     """
 
-    def __init__(self, compiled: engines.Compiled, dataset: Dataset, transform: Transform, dimensions: int) -> None:
+    def __init__(self, compiled: Compiled, dataset: Dataset, transform: Transform, dimensions: int) -> None:
         self.compiled, self.dataset, self.transform = compiled, dataset, transform
         # Pillow's decoder and torch's resizing, on a thread a core: as fast as torchvision's decode_jpeg with v2 transforms,
         # both 1.2 times as fast as Pillow alone (benchmarks/decoders.py), and it reads any format and draws the crop by seed.
@@ -130,7 +130,7 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report
             for name, compiled in (("dense", dense), ("sparse", sparse))
         }
         images_trained = len(dataset.train.labels)
-        others = OtherWork()
+        others = BackgroundLoad()
         samples = _in_turn(pipelines, images_trained, size, spec.epochs, report)
         busy_during = others.share()
         line = line_of(sparse, pair, samples["dense"], samples["sparse"])

@@ -18,8 +18,9 @@ import numpy as np
 
 from sparse_core import __version__
 from sparse_core.catalog import ENGINES
-from sparse_core.engines import availability, engines
-from sparse_core.engines.machine import OtherWork, busy, load, machine
+from sparse_core.engines import availability
+from sparse_core.engines.compiled import Compiled, noise
+from sparse_core.engines.machine import BackgroundLoad, cores, cpu_usage, load, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import REPOSITORY
 from sparse_core.specs.progress import Progress, Report
@@ -48,7 +49,7 @@ def measure(home: Path, spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     chosen, problems = _engines(spec)
     _require_threads(spec)
     pair = prepare(home, spec)
-    taken, before = busy(), load()
+    taken, before = cpu_usage(), load()
     lines: list[dict[str, Any]] = []
     for words, work in _parts(home, spec, pair, chosen, report):
         try:
@@ -89,11 +90,11 @@ def _inference(
 ) -> dict[str, Any]:
     progress.say(f"{words}: compiling", 0)
     with both(pair, engine, batch_size, spec.threads) as (dense, sparse, difference):
-        images = engines.noise(batch_size, pair.transform.crop)
+        images = noise(batch_size, pair.transform.crop)
         networks = {"dense": dense, "sparse": sparse}
         repeats = undisturbed((dense, sparse), lambda: {name: _repeats(networks[name], images) for name in networks})
         samples: dict[str, list[float]] = {"dense": [], "sparse": []}
-        others = OtherWork()
+        others = BackgroundLoad()
         for number in range(spec.rounds):
             progress.say(words, number)
             order = ("dense", "sparse") if number % 2 else ("sparse", "dense")
@@ -113,24 +114,24 @@ def _inference(
 
 
 def _round(
-    networks: dict[str, engines.Compiled], order: Sequence[str], images: np.ndarray, repeats: dict[str, int]
+    networks: dict[str, Compiled], order: Sequence[str], images: np.ndarray, repeats: dict[str, int]
 ) -> dict[str, float]:
     """Seconds a batch of each network, in turn."""
     return {name: _seconds(networks[name], images, repeats[name]) for name in order}
 
 
-def _layers(compiled: engines.Compiled) -> list[tuple[str, float]] | None:
+def _layers(compiled: Compiled) -> list[tuple[str, float]] | None:
     shares = compiled.layer_shares()
     return list(shares.items()) if shares else None
 
 
-def _repeats(compiled: engines.Compiled, images: np.ndarray) -> int:
+def _repeats(compiled: Compiled, images: np.ndarray) -> int:
     """How often a batch is run for one sample, from one run after one to warm up."""
     compiled.run(images)
     return max(1, round(ROUND_SECONDS / _seconds(compiled, images, 1)))
 
 
-def _seconds(compiled: engines.Compiled, images: np.ndarray, repeats: int) -> float:
+def _seconds(compiled: Compiled, images: np.ndarray, repeats: int) -> float:
     started = time.perf_counter()
     for _ in range(repeats):
         compiled.run(images)
@@ -168,9 +169,9 @@ def _engines(spec: SpeedupSpec) -> tuple[list[str], list[str]]:
 
 
 def _require_threads(spec: SpeedupSpec) -> None:
-    if not 0 <= spec.threads <= engines.cores():
+    if not 0 <= spec.threads <= cores():
         raise InputError(
-            f"Expected from 1 to {engines.cores()} threads, the cores of this machine (0 means all); got {spec.threads}."
+            f"Expected from 1 to {cores()} threads, the cores of this machine (0 means all); got {spec.threads}."
         )
 
 

@@ -12,7 +12,8 @@ import torch
 from scipy.stats import bootstrap
 
 from sparse_core.datasets.transforms import Transform
-from sparse_core.engines import engines
+from sparse_core.engines import compiling, exactness
+from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, backbones, masks
 from sparse_core.networks.backbones import Backbone
@@ -69,9 +70,7 @@ def prepare(home: Path, spec: SpeedupSpec) -> Pair:
 
 
 @contextmanager
-def both(
-    pair: Pair, engine: str, batch_size: int, threads: int
-) -> Iterator[tuple[engines.Compiled, engines.Compiled, float]]:
+def both(pair: Pair, engine: str, batch_size: int, threads: int) -> Iterator[tuple[Compiled, Compiled, float]]:
     """The dense and the sparse network in one engine, with the larger of their relative differences to PyTorch in fp32.
 
     PyTorch takes the precision that the dense one is faster in, bf16 only where both are exact enough in it; the other
@@ -80,14 +79,18 @@ def both(
     """
     side, precision = pair.transform.crop, "best" if engine == "torch" and _bf16_is_exact(pair) else "fp32"
     with (
-        engines.compile(engine, pair.dense, side, batch_size, threads, precision) as dense,
-        engines.compile(engine, pair.sparse, side, batch_size, threads, dense.precision) as sparse,
+        compiling.compile(engine, pair.dense, side, batch_size, threads, precision) as dense,
+        compiling.compile(engine, pair.sparse, side, batch_size, threads, dense.precision) as sparse,
     ):
         sparse.measure_memory()
-        yield dense, sparse, max(engines.require_exact(dense, pair.dense), engines.require_exact(sparse, pair.sparse))
+        yield (
+            dense,
+            sparse,
+            max(exactness.require_exact(dense, pair.dense), exactness.require_exact(sparse, pair.sparse)),
+        )
 
 
-def undisturbed(networks: Sequence[engines.Compiled], work: Callable[[], Found]) -> Found:
+def undisturbed(networks: Sequence[Compiled], work: Callable[[], Found]) -> Found:
     """What ``work`` returns, which times these networks; done again where an engine's process was started again meanwhile."""
     while True:
         before = sum(network.restarts for network in networks)
@@ -135,7 +138,7 @@ def ratio_of(dense: Sequence[float], sparse: Sequence[float]) -> Ratio:
     return Ratio(float(statistic(*pairs)), float(interval.low), float(interval.high), spread)
 
 
-def line_of(compiled: engines.Compiled, pair: Pair, dense: Sequence[float], sparse: Sequence[float]) -> dict[str, Any]:
+def line_of(compiled: Compiled, pair: Pair, dense: Sequence[float], sparse: Sequence[float]) -> dict[str, Any]:
     """What every line of a record holds; samples are milliseconds an image, one a round."""
     ratio = ratio_of(dense, sparse)
     median = float(np.median(sparse))
@@ -160,10 +163,10 @@ def line_of(compiled: engines.Compiled, pair: Pair, dense: Sequence[float], spar
 
 
 def _bf16_is_exact(pair: Pair) -> bool:
-    side, count = pair.transform.crop, engines.CHECKED_IMAGES
+    side, count = pair.transform.crop, exactness.CHECKED_IMAGES
     for module in (pair.dense, pair.sparse):
-        with engines.compile("torch", module, side, count, 0, "bf16") as compiled:
-            if not engines.is_exact(compiled, engines.check(compiled, module, engines.noise(count, side))):
+        with compiling.compile("torch", module, side, count, 0, "bf16") as compiled:
+            if not exactness.is_exact(compiled, exactness.difference(compiled, module)):
                 return False
     return True
 

@@ -25,8 +25,9 @@ from sparse_core.catalog import PRECISIONS
 from sparse_core.datasets import loading
 from sparse_core.datasets.datasets import Dataset, Split
 from sparse_core.datasets.transforms import prepare
-from sparse_core.engines import engines
-from sparse_core.engines.threads import thread_pool
+from sparse_core.engines import compiling, exactness
+from sparse_core.engines.compiled import Compiled
+from sparse_core.engines.torch_cpu import thread_pool
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.backbones import Backbone
 from sparse_core.paths import atomic_folder, require_space, write_text
@@ -183,13 +184,13 @@ def _open_engine(engine: str, backbone: Backbone, precision: str) -> Iterator[tu
         yield functools.partial(_by_torch, backbone, precision), torch.__version__
         return
     side = backbone.transform.crop
-    with engines.compile(engine, backbone.module, side, ENGINE_BATCH, precision=precision) as compiled:
-        engines.require_exact(compiled, backbone.module)
+    with compiling.compile(engine, backbone.module, side, ENGINE_BATCH, precision=precision) as compiled:
+        exactness.require_exact(compiled, backbone.module)
         yield functools.partial(_by_engine, backbone, compiled), compiled.version
 
 
 def _by_engine(
-    backbone: Backbone, compiled: engines.Compiled, split: Split, rows: list[int]
+    backbone: Backbone, compiled: Compiled, split: Split, rows: list[int]
 ) -> Generator[np.ndarray, None, None]:
     """Features of the rows, batch by batch, in order, from an engine that spreads each batch over the cores itself."""
     decoded = loading.batches(lambda row: prepare(split.load(row), backbone.transform), rows, compiled.batch_size)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from sparse_core.datasets.datasets import Dataset
 from sparse_core.datasets.loading import Images, batches, normalised
+from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
@@ -28,7 +29,7 @@ from sparse_core.networks.classifier import ClassifierNetwork
 from sparse_core.networks.masks import Mask
 from sparse_core.paths import atomic_file
 from sparse_core.specs.transfer import FinetuneSpec
-from sparse_core.transfer.probe import initial_classifier, native_bf16, shuffled_rows
+from sparse_core.transfer.probe import initial_classifier, shuffled_rows
 
 TEST_BATCH = 16
 MEMORY_SHARE = 0.4  # of what is free, for decoded images

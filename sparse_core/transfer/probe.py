@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_core.engines.threads import thread_pool
+from sparse_core.engines.torch_cpu import native_bf16, thread_pool
 from sparse_core.errors import Cancelled, InputError, unknown_name
 from sparse_core.paths import atomic_file
 from sparse_core.specs.training import VALIDATION_SHARE, Hyperparameters
@@ -567,12 +567,6 @@ def _product_type(products: str, classes: int, dimensions: int) -> torch.dtype:
     if products not in names:
         raise unknown_name("precision of products", products, ("auto", *names))
     return names[products]
-
-
-def native_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; where torch would emulate it, it is slower than fp32."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _checked_labels(which: str, features: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

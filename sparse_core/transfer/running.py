@@ -16,7 +16,7 @@ import numpy as np
 from sparse_core import __version__
 from sparse_core.catalog import ENGINES
 from sparse_core.datasets import datasets
-from sparse_core.engines import engines
+from sparse_core.engines import choice
 from sparse_core.networks import backbones, finetuned, structure_analysis
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
@@ -134,7 +134,7 @@ def _engine(home: Path, backbone: Any, dataset: Any, precision: str, report: Rep
         return known
     report(Progress("Looking for the fastest engine"))
     images = len(dataset.train.labels) + len(dataset.test.labels)
-    return engines.fastest(
+    return choice.fastest(
         home, backbone.module, backbone.hash, backbone.transform.crop, features.ENGINE_BATCH, precision, images
     )
 

@@ -15,7 +15,16 @@ from torch import nn
 
 from benchmarks import deepsparse_speed
 from sparse_core.catalog import ENGINES
-from sparse_core.engines import availability, deepsparse_client, engines
+from sparse_core.engines import (
+    availability,
+    choice,
+    compiling,
+    deepsparse_client,
+    deepsparse_engine,
+    exactness,
+    machine,
+)
+from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, masks
 
@@ -58,10 +67,10 @@ def test_engines_agree_with_torch(network, sparsity, engine):
     if sparsity:
         masks.apply(module, masks.top_k(module, sparsity, "uniform"))
     calibrated(module)
-    with engines.compile(engine, module, 32, 2, 1) as compiled:
-        difference = engines.check(compiled, module, images(2))
-        assert difference <= engines.TOLERANCE["fp32"]
-        assert engines.is_exact(compiled, difference)
+    with compiling.compile(engine, module, 32, 2, 1) as compiled:
+        difference = exactness.difference(compiled, module)
+        assert difference <= exactness.TOLERANCE["fp32"]
+        assert exactness.is_exact(compiled, difference)
         assert (compiled.engine, compiled.precision, compiled.batch_size, compiled.threads) == (engine, "fp32", 2, 1)
         assert compiled.seconds_to_compile > 0 and compiled.version
 
@@ -70,7 +79,7 @@ def test_engines_agree_with_torch(network, sparsity, engine):
 def test_any_number_of_images_is_run_in_batches(small, engine):
     with torch.no_grad():
         expected = small(torch.from_numpy(images(7))).numpy()
-    with engines.compile(engine, small, 32, 3, 1) as compiled:
+    with compiling.compile(engine, small, 32, 3, 1) as compiled:
         for number in (1, 3, 7):
             features = compiled.run(images(7)[:number])
             np.testing.assert_allclose(features, expected[:number], atol=1e-4 * np.abs(expected).max())
@@ -93,7 +102,7 @@ def compiled_small(small):
 
     def get(engine):
         if engine not in compiled:
-            compiled[engine] = engines.compile(engine, small, 32, 2, 1)
+            compiled[engine] = compiling.compile(engine, small, 32, 2, 1)
         return compiled[engine]
 
     yield get
@@ -102,56 +111,56 @@ def compiled_small(small):
 
 
 def test_bf16_is_torchs_and_named(small):
-    with engines.compile("torch", small, 32, 2, precision="bf16") as compiled:
+    with compiling.compile("torch", small, 32, 2, precision="bf16") as compiled:
         assert compiled.precision == "bf16"
-        difference = engines.check(compiled, small, images(2))
-        assert 0 < difference <= engines.TOLERANCE["bf16"]
+        difference = exactness.difference(compiled, small)
+        assert 0 < difference <= exactness.TOLERANCE["bf16"]
     with pytest.raises(InputError, match="precision bf16 needs the engine torch"):
-        engines.compile("onnxruntime", small, 32, 2, precision="bf16")
+        compiling.compile("onnxruntime", small, 32, 2, precision="bf16")
 
 
 def test_the_best_precision_is_bf16_only_where_the_processor_has_it(small, monkeypatch):
-    monkeypatch.setattr("sparse_core.transfer.probe.native_bf16", lambda: False)
-    with engines.compile("torch", small, 32, 2, precision="best") as compiled:
+    monkeypatch.setattr("sparse_core.engines.torch_engine.native_bf16", lambda: False)
+    with compiling.compile("torch", small, 32, 2, precision="best") as compiled:
         assert compiled.precision == "fp32"
 
 
 def test_torchs_threads_are_the_engines_only_while_it_runs(small):
     before = torch.get_num_threads()
-    torch.set_num_threads(engines.cores())
+    torch.set_num_threads(machine.cores())
     seen = []
     watched = nn.Sequential(small, nn.Flatten())
     watched.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
     try:
-        with engines.compile("torch", small, 32, 2, 1) as compiled:
+        with compiling.compile("torch", small, 32, 2, 1) as compiled:
             compiled._forward = watched
             compiled.run(images(2))
         assert seen == [1]
-        assert torch.get_num_threads() == engines.cores()
+        assert torch.get_num_threads() == machine.cores()
     finally:
         torch.set_num_threads(before)
 
 
 def test_a_difference_is_relative_to_the_largest_feature(small):
-    class Off(engines.Compiled):
+    class Off(Compiled):
         def _run_batch(self, given):
             with torch.no_grad():
                 expected = small(torch.from_numpy(given)).numpy()
             return expected + 0.01 * np.abs(expected).max()
 
     compiled = Off("torch", 32, 2, 1)
-    difference = engines.check(compiled, small, images(2))
+    difference = exactness.difference(compiled, small)
     assert difference == pytest.approx(0.01, rel=1e-3)
-    assert not engines.is_exact(compiled, difference)
+    assert not exactness.is_exact(compiled, difference)
     compiled.precision = "bf16"
-    assert engines.is_exact(compiled, difference)
-    assert not engines.is_exact(compiled, float("nan"))
+    assert exactness.is_exact(compiled, difference)
+    assert not exactness.is_exact(compiled, float("nan"))
 
 
 def test_the_benchmark_ends_where_an_output_differs_too_much(small):
-    with engines.compile("onnxruntime", small, 32, 2, 1) as compiled:
+    with compiling.compile("onnxruntime", small, 32, 2, 1) as compiled:
         networks, modules = {"dense": compiled}, {"dense": small}
-        assert 0 <= deepsparse_speed.differences(networks, modules)["dense"] <= engines.TOLERANCE["fp32"]
+        assert 0 <= deepsparse_speed.differences(networks, modules)["dense"] <= exactness.TOLERANCE["fp32"]
         right = compiled._run_batch
         compiled._run_batch = lambda given: 1.1 * right(given)
         with pytest.raises(SystemExit) as end:
@@ -160,11 +169,11 @@ def test_the_benchmark_ends_where_an_output_differs_too_much(small):
 
 
 def test_features_that_are_not_finite_differ(small):
-    class Broken(engines.Compiled):
+    class Broken(Compiled):
         def _run_batch(self, given):
             return np.full((len(given), 64), np.nan, np.float32)
 
-    assert engines.check(Broken("torch", 32, 2, 1), small, images(2)) == float("inf")
+    assert exactness.difference(Broken("torch", 32, 2, 1), small) == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +188,7 @@ def test_features_that_are_not_finite_differ(small):
     ],
 )
 def test_layers_are_named_as_modules(node, layer):
-    assert engines.layer_name(node) == layer
+    assert deepsparse_engine.layer_name(node) == layer
 
 
 @needs_deepsparse
@@ -204,7 +213,7 @@ def test_the_memory_is_that_of_the_engine_and_its_batch_alone(small, engine):
     held = np.ones(100 * 2**20, np.uint8)
     taken = {}
     for batch_size in (1, 128):
-        with engines.compile(engine, small, 128, batch_size, 1) as compiled:
+        with compiling.compile(engine, small, 128, batch_size, 1) as compiled:
             assert compiled.peak_memory_bytes is None
             compiled.measure_memory()
             taken[batch_size] = compiled.peak_memory_bytes
@@ -214,15 +223,15 @@ def test_the_memory_is_that_of_the_engine_and_its_batch_alone(small, engine):
 
 
 def test_where_the_memory_cannot_be_told_it_is_null(small, monkeypatch, tmp_path):
-    monkeypatch.setattr("sparse_core.engines.machine.Path", lambda _: tmp_path / "nowhere")
-    with engines.compile("torch", small, 32, 2, 1) as compiled:
+    monkeypatch.setattr("sparse_core.linux.PROC", tmp_path / "nowhere")
+    with compiling.compile("torch", small, 32, 2, 1) as compiled:
         compiled.measure_memory()
     assert compiled.peak_memory_bytes is None
 
 
 @needs_deepsparse
 def test_a_killed_worker_is_started_again_once_and_then_reported(small):
-    with engines.compile("deepsparse", small, 32, 2, 1) as compiled:
+    with compiling.compile("deepsparse", small, 32, 2, 1) as compiled:
         before = compiled.run(images(2))
         first = compiled._process.pid
         os.kill(first, signal.SIGKILL)
@@ -242,14 +251,14 @@ def test_a_worker_that_dies_while_it_compiles_is_reported_with_its_last_words(sm
     script.write_text("import sys\nsys.exit('no such luck')\n")
     monkeypatch.setattr(deepsparse_client, "SCRIPT", script)
     with pytest.raises(InputError, match=r"died twice \(exit code 1; it last said: no such luck\)"):
-        engines.compile("deepsparse", small, 32, 2, 1)
+        compiling.compile("deepsparse", small, 32, 2, 1)
 
 
 @needs_deepsparse
 def test_closing_ends_the_worker_and_leaves_nothing(small):
-    engines.compile("deepsparse", small, 32, 2, 1).close()  # what torch opens at its first export stays open
+    compiling.compile("deepsparse", small, 32, 2, 1).close()  # what torch opens at its first export stays open
     descriptors = len(os.listdir("/proc/self/fd"))
-    compiled = engines.compile("deepsparse", small, 32, 2, 1)
+    compiled = compiling.compile("deepsparse", small, 32, 2, 1)
     pid, folder = compiled._process.pid, compiled._folder.name
     assert psutil.pid_exists(pid) and os.path.isdir(folder)
     compiled.close()
@@ -263,8 +272,8 @@ def test_closing_ends_the_worker_and_leaves_nothing(small):
 def test_the_worker_leaves_with_its_parent():
     script = (
         "import time, torch\n"
-        "from sparse_core import engines, models\n"
-        "compiled = engines.compile('deepsparse', models.build('resnet20').eval(), 32, 2, 1)\n"
+        "from sparse_core.engines import compiling\nfrom sparse_core.networks import architectures\n"
+        "compiled = compiling.compile('deepsparse', architectures.build('resnet20').eval(), 32, 2, 1)\n"
         "print(compiled._process.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
@@ -283,7 +292,7 @@ def test_deepsparse_refuses_what_it_does_not_support():
             return torch.linalg.det(x.mean(1))[:, None]
 
     with pytest.raises(InputError, match="DeepSparse supports none of this network's operators"):
-        engines.compile("deepsparse", Determinant().eval(), 8, 2, 1)
+        compiling.compile("deepsparse", Determinant().eval(), 8, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -293,14 +302,14 @@ def test_deepsparse_refuses_what_it_does_not_support():
         ({"precision": "fp16"}, "Unknown precision 'fp16'"),
         ({"batch_size": 0}, "The batch size must be at least 1; got 0."),
         ({"input_size": 0}, "The input size must be at least 1; got 0."),
-        ({"threads": engines.cores() + 1}, f"as many as this machine has cores; got {engines.cores() + 1}."),
+        ({"threads": machine.cores() + 1}, f"as many as this machine has cores; got {machine.cores() + 1}."),
         ({"threads": -1}, "threads, as many as this machine has cores; got -1."),
     ],
 )
 def test_wrong_settings_are_one_line(small, given, words):
     settings = {"name": "onnxruntime", "module": small, "input_size": 32, "batch_size": 2, "threads": 1, **given}
     with pytest.raises(InputError) as refusal:
-        engines.compile(**settings)
+        compiling.compile(**settings)
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -312,7 +321,7 @@ def test_a_network_that_cannot_be_exported_is_refused(engine):
             return torch.fft.fft(x.mean((1, 2))).real
 
     with pytest.raises(InputError, match="cannot be exported to ONNX"):
-        engines.compile(engine, Spectrum().eval(), 32, 2, 1)
+        compiling.compile(engine, Spectrum().eval(), 32, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +338,7 @@ def test_where_deepsparse_cannot_run_it_says_why(small, monkeypatch, tmp_path, s
     monkeypatch.setattr(deepsparse_client, "ENVIRONMENT", tmp_path)
     assert words in availability.missing("deepsparse")
     with pytest.raises(InputError) as refusal:
-        engines.compile("deepsparse", small, 32, 2, 1)
+        compiling.compile("deepsparse", small, 32, 2, 1)
     assert str(refusal.value) == availability.missing("deepsparse")
 
 
@@ -343,12 +352,13 @@ def test_a_set_up_that_failed_is_told(monkeypatch, tmp_path):
 
 def test_asking_what_is_missing_needs_no_torch():
     script = (
-        "import sys\nfrom sparse_core import engines\nengines.missing('deepsparse')\nsys.exit('torch' in sys.modules)\n"
+        "import sys\nfrom sparse_core.engines import availability, machine\n"
+        "availability.missing('deepsparse')\nmachine.cores()\nsys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-class Timed(engines.Compiled):
+class Timed(Compiled):
     """An engine of a given speed and error."""
 
     def __init__(self, name, module, seconds, error):
@@ -371,50 +381,50 @@ def timed(monkeypatch):
         compiled.append(name)
         return Timed(name, module, *known[name])
 
-    monkeypatch.setattr(engines, "compile", compile)
-    monkeypatch.setattr(engines, "missing", lambda name: None)
-    monkeypatch.setattr(engines, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(compiling, "compile", compile)
+    monkeypatch.setattr(availability, "missing", lambda name: None)
+    monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)
     return compiled
 
 
 def test_the_fastest_exact_engine_is_measured_once_and_remembered(small, timed, home):
-    assert engines.fastest(home, small, "key", 32, 2) == "onnxruntime"  # deepsparse is faster, but wrong
-    assert engines.fastest(home, small, "key", 32, 2) == "onnxruntime"
+    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"  # deepsparse is faster, but wrong
+    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"
     assert timed == ["deepsparse", "onnxruntime", "torch"]
     (file,) = (home / "engines").glob("*.json")
     document = json.loads(file.read_text())
     assert document["measured"]["deepsparse"]["is_exact"] is False
     assert document["machine"]["processor"] and document["batch_size"] == 2
-    engines.fastest(home, small, "key", 32, 4)
-    engines.fastest(home, small, "other", 32, 2)
+    choice.fastest(home, small, "key", 32, 4)
+    choice.fastest(home, small, "other", 32, 2)
     assert len(timed) == 9
 
 
 def test_bf16_and_a_few_images_go_to_torch_unmeasured(home, small, timed):
-    assert engines.fastest(home, small, "key", 32, 2, precision="bf16") == "torch"
-    assert engines.fastest(home, small, "key", 32, 2, images=engines.WORTH_MEASURING - 1) == "torch"
+    assert choice.fastest(home, small, "key", 32, 2, precision="bf16") == "torch"
+    assert choice.fastest(home, small, "key", 32, 2, images=choice.WORTH_MEASURING - 1) == "torch"
     assert not timed
-    assert engines.fastest(home, small, "key", 32, 2, images=engines.WORTH_MEASURING) == "onnxruntime"
-    assert engines.fastest(home, small, "key", 32, 2, images=1) == "onnxruntime"
+    assert choice.fastest(home, small, "key", 32, 2, images=choice.WORTH_MEASURING) == "onnxruntime"
+    assert choice.fastest(home, small, "key", 32, 2, images=1) == "onnxruntime"
 
 
 def test_an_engine_that_cannot_do_the_network_is_passed_over(small, timed, monkeypatch, home):
-    known = engines.compile
+    known = compiling.compile
 
     def compile(name, *given, **named):
         if name == "onnxruntime":
             raise InputError("This network cannot be exported to ONNX.")
         return known(name, *given, **named)
 
-    monkeypatch.setattr(engines, "compile", compile)
-    assert engines.fastest(home, small, "key", 32, 2) == "torch"
+    monkeypatch.setattr(compiling, "compile", compile)
+    assert choice.fastest(home, small, "key", 32, 2) == "torch"
     (file,) = (home / "engines").glob("*.json")
     assert "cannot be exported" in json.loads(file.read_text())["measured"]["onnxruntime"]["error"]
 
 
 def test_a_damaged_memory_of_the_fastest_is_measured_again(small, timed, home):
-    engines.fastest(home, small, "key", 32, 2)
+    choice.fastest(home, small, "key", 32, 2)
     (file,) = (home / "engines").glob("*.json")
     file.write_text("{")
-    assert engines.fastest(home, small, "key", 32, 2) == "onnxruntime"
+    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"
     assert len(timed) == 6

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sparse_core.catalog import ENGINES
-from sparse_core.engines import availability, engines, machine
+from sparse_core.engines import availability, machine
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.paths import REPOSITORY
@@ -270,7 +270,7 @@ def test_training_asks_for_a_dataset_and_one_engine(home):
 def test_a_missing_engine_says_why_and_is_not_offered(monkeypatch):
     missing = availability.missing
     monkeypatch.setattr(
-        engines, "missing", lambda name: "Not set up. Do it." if name == "deepsparse" else missing(name)
+        availability, "missing", lambda name: "Not set up. Do it." if name == "deepsparse" else missing(name)
     )
     app = open_page()
     assert "DeepSparse is not offered: Not set up. Do it." in said(app)
@@ -345,7 +345,7 @@ def test_a_link_with_wrong_values_opens_with_the_usual_ones(home):
         look="?",
     )
     assert len(figure(app, 0)["data"]) == 1
-    assert app.number_input(key="use_threads").value == engines.cores()
+    assert app.number_input(key="use_threads").value == machine.cores()
     assert "was started on another machine" in said(app)
 
 

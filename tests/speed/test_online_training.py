@@ -10,7 +10,8 @@ from torchvision.transforms import v2
 from sparse_core.catalog import ENGINES
 from sparse_core.datasets import datasets, loading
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC
-from sparse_core.engines import availability, engines
+from sparse_core.engines import availability, compiling
+from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import Job
@@ -24,7 +25,7 @@ CLASSES, IMAGES = 3, 40
 DIMENSIONS = 6
 
 
-class Means(engines.Compiled):
+class Means(Compiled):
     """An engine whose features are the mean and the spread of each colour."""
 
     def __init__(self):
@@ -195,7 +196,7 @@ def test_too_few_images_for_so_few_epochs_are_refused(rows, epochs, needed):
 
 
 def test_too_small_a_dataset_is_refused_before_anything_is_compiled(home, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(engines, "compile", None)
+    monkeypatch.setattr(compiling, "compile", None)
     monkeypatch.setattr(datasets, "load", lambda home, name: dataset)
     spec = SpeedupSpec(architecture="resnet20", sparsity=0.9, mode="training", dataset="small")
     with pytest.raises(InputError, match="96 training images takes at least 3 epochs; got 1"):
@@ -218,7 +219,7 @@ def networks(monkeypatch):
         return timing.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
 
     monkeypatch.setattr(speedup, "prepare", prepare)
-    monkeypatch.setattr(engines, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)
 
 
 def test_a_record_of_online_training(home, networks):

@@ -14,7 +14,8 @@ import torch
 
 from sparse_core import cli
 from sparse_core.catalog import ENGINES
-from sparse_core.engines import availability, deepsparse_client, engines, machine
+from sparse_core.engines import availability, compiling, deepsparse_client, exactness, machine
+from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import Job
@@ -29,7 +30,7 @@ ROUNDS = 4
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(engines, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)
     monkeypatch.setattr(speedup, "ROUND_SECONDS", 0.0)
 
 
@@ -72,14 +73,14 @@ def seconds(monkeypatch):
 
         monkeypatch.setattr(speedup, "_seconds", measured)
         monkeypatch.setattr(speedup, "_repeats", lambda *_: 1)
-        known = engines.compile
+        known = compiling.compile
 
         def compile(name, module, *settings):
             compiled = known(name, module, *settings)
             compiled.of = "sparse" if masks.sparsity(module).total else "dense"
             return compiled
 
-        monkeypatch.setattr(engines, "compile", compile)
+        monkeypatch.setattr(compiling, "compile", compile)
         return turns
 
     return set_
@@ -90,7 +91,7 @@ def no_deepsparse(monkeypatch):
     """The reason why DeepSparse is missing."""
     reason = "DeepSparse is not set up. 'make deepsparse' does it."
     known = availability.missing
-    monkeypatch.setattr(engines, "missing", lambda name: reason if name == "deepsparse" else known(name))
+    monkeypatch.setattr(availability, "missing", lambda name: reason if name == "deepsparse" else known(name))
     return reason
 
 
@@ -161,7 +162,7 @@ def test_a_real_measurement_is_kept_whole(home):
         assert line["quartiles"] == pytest.approx(np.percentile(sparse, [25, 75]))
         assert line["images_per_second"] == pytest.approx(1000 / np.median(sparse))
         assert line["threads"] == 1 and line["sparsity"] == 0.9 and line["gain"] in measurements.GAINS
-        assert 0 <= line["difference"] <= engines.TOLERANCE[line["precision"]]
+        assert 0 <= line["difference"] <= exactness.TOLERANCE[line["precision"]]
         assert line["engine_version"] and line["seconds_to_compile"] > 0 and line["restarts"] == 0
         assert 0 <= line["peak_memory_bytes"] < 1e9 if sys.platform == "linux" else line["peak_memory_bytes"] is None
         assert line["busy_during"] is None or 0 <= line["busy_during"] <= 1
@@ -240,8 +241,8 @@ def test_dense_and_sparse_take_turns_and_no_one_always_begins(home, seconds):
 )
 def test_a_busy_machine_and_a_wide_spread_are_unreliable(home, seconds, monkeypatch, before, during, sparse, reliable):
     seconds([3, 3, 3, 3], sparse)
-    monkeypatch.setattr(speedup, "busy", lambda: before)
-    monkeypatch.setattr(machine.OtherWork, "share", lambda _: during)
+    monkeypatch.setattr(speedup, "cpu_usage", lambda: before)
+    monkeypatch.setattr(machine.BackgroundLoad, "share", lambda _: during)
     record = run(home, spec())
     assert record["lines"][0]["reliable"] is reliable
     assert (record["busy_before"], record["lines"][0]["busy_during"]) == (before, during)
@@ -258,7 +259,7 @@ def test_other_work_is_what_is_neither_idle_nor_ours(monkeypatch):
     process.cpu_times, process.children = lambda _: tuple(ours), lambda _, recursive: [child()]
     monkeypatch.setattr(psutil, "cpu_times", lambda: kind())
     monkeypatch.setattr(psutil, "Process", process)
-    others = machine.OtherWork()
+    others = machine.BackgroundLoad()
     assert others.share() is None  # no time went by
     for name, seconds in {"user": 3.5, "system": 0.5, "idle": 2.0, "iowait": 1.0, "steal": 1.0, "guest": 2.0}.items():
         cores[name] += seconds
@@ -271,7 +272,7 @@ def test_what_a_process_of_no_one_takes_is_other_work():
     """One whose parent has ended keeps a core busy for 1.5 s."""
     loop = "import time; end = time.time() + 1.5\nwhile time.time() < end: pass"
     start = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]])"
-    others = machine.OtherWork()
+    others = machine.BackgroundLoad()
     subprocess.run([sys.executable, "-c", start, loop], check=True)
     time.sleep(1.5)
     assert others.share() > 0.5 / os.cpu_count()
@@ -280,14 +281,14 @@ def test_what_a_process_of_no_one_takes_is_other_work():
 @pytest.mark.parametrize("exact", [True, False])
 def test_both_networks_run_in_one_precision_and_in_bf16_only_where_it_is_exact_enough(home, monkeypatch, exact):
     asked = []
-    known = engines.compile
+    known = compiling.compile
 
     def compile(name, module, size, batch_size, threads=0, precision="fp32"):
         asked.append(precision)
         return known(name, module, size, batch_size, threads, "bf16" if precision == "best" else precision)
 
-    monkeypatch.setattr(engines, "compile", compile)
-    monkeypatch.setitem(engines.TOLERANCE, "bf16", 2e-2 if exact else 0.0)
+    monkeypatch.setattr(compiling, "compile", compile)
+    monkeypatch.setitem(exactness.TOLERANCE, "bf16", 2e-2 if exact else 0.0)
     (line,) = run(home, spec(engines=("torch",)))["lines"]
     if exact:
         assert (asked, line["precision"]) == (["bf16", "bf16", "best", "bf16"], "bf16")
@@ -314,14 +315,14 @@ def test_where_no_engine_is_named_the_one_that_is_missing_is_still_a_line(home, 
 
 
 def test_an_engine_that_cannot_do_the_network_is_a_line(home, monkeypatch):
-    known = engines.compile
+    known = compiling.compile
 
     def compile(name, *settings):
         if name == "onnxruntime":
             raise InputError("This network cannot be exported to ONNX.")
         return known(name, *settings)
 
-    monkeypatch.setattr(engines, "compile", compile)
+    monkeypatch.setattr(compiling, "compile", compile)
     record = run(home, spec(engines=("onnxruntime", "torch")))
     assert record["problems"] == ["ONNX Runtime, batch 2: This network cannot be exported to ONNX."]
     assert [line["engine"] for line in record["lines"]] == ["torch"]
@@ -330,7 +331,7 @@ def test_an_engine_that_cannot_do_the_network_is_a_line(home, monkeypatch):
 
 
 def test_an_engine_whose_output_differs_gives_no_figure(home, monkeypatch):
-    known = engines.compile
+    known = compiling.compile
 
     def compile(name, *settings):
         compiled = known(name, *settings)
@@ -339,7 +340,7 @@ def test_an_engine_whose_output_differs_gives_no_figure(home, monkeypatch):
             compiled._run_batch = lambda images: 1.1 * right(images)
         return compiled
 
-    monkeypatch.setattr(engines, "compile", compile)
+    monkeypatch.setattr(compiling, "compile", compile)
     record = run(home, spec(engines=("onnxruntime", "torch")))
     assert [line["engine"] for line in record["lines"]] == ["torch"]
     (problem,) = record["problems"]
@@ -381,7 +382,7 @@ def test_the_round_that_a_restart_falls_into_is_repeated(home, seconds, monkeypa
         return took
 
     monkeypatch.setattr(speedup, "_seconds", dying)
-    monkeypatch.setattr(engines.Compiled, "restarts", property(lambda compiled: getattr(compiled, "died", 0)))
+    monkeypatch.setattr(Compiled, "restarts", property(lambda compiled: getattr(compiled, "died", 0)))
     record = run(home, spec())
     (line,) = record["lines"]
     assert line["samples"] == {"dense": [3000] * ROUNDS, "sparse": [1000] * ROUNDS}
@@ -420,7 +421,7 @@ def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(home, e
         ({"batch_sizes": ()}, "batch sizes must be one or more"),
         ({"rounds": 2}, "rounds must be at least 3; got 2"),
         ({"sparsity": 1.0}, "sparsity must be in (0, 1); got 1.0"),
-        ({"threads": engines.cores() + 1}, f"got {engines.cores() + 1}."),
+        ({"threads": machine.cores() + 1}, f"got {machine.cores() + 1}."),
         ({"threads": -1}, "got -1."),
         ({"architecture": "resnet21"}, "Unknown architecture 'resnet21'. Did you mean resnet32 or resnet20"),
         ({"distribution": "even"}, "Unknown distribution 'even'"),

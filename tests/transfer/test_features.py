@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from sparse_core.datasets import datasets
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
-from sparse_core.engines import engines
+from sparse_core.engines import choice, exactness
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones, masks
@@ -186,7 +186,7 @@ def test_other_engines_give_the_same_features_and_are_named(home, backbone, imag
 
 
 def test_an_engine_that_is_not_exact_computes_nothing(backbone, images, monkeypatch, home):
-    monkeypatch.setattr(engines, "check", lambda *_: 0.5)
+    monkeypatch.setattr(exactness, "difference", lambda *_: 0.5)
     with pytest.raises(InputError, match="ONNX Runtime differs from PyTorch's in fp32"):
         features.extract(home, backbone, images, engine="onnxruntime")
     assert not list((home / "features").glob("*"))
@@ -194,7 +194,7 @@ def test_an_engine_that_is_not_exact_computes_nothing(backbone, images, monkeypa
 
 def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(backbone, images, monkeypatch, home):
     asked = []
-    monkeypatch.setattr(engines, "fastest", lambda *words: asked.append(words) or "onnxruntime")
+    monkeypatch.setattr(choice, "fastest", lambda *words: asked.append(words) or "onnxruntime")
     spec = ProbeSpec("resnet18", "images")
 
     def engine(spec):
