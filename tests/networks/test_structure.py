@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, channels, masks, structure, structure_analysis
-from sparse_core.networks.backbones import BackboneCard
+from sparse_core.networks.cards import BackboneCard
+from sparse_core.networks.cifar_resnet import ZeroPaddedShortcut
 
 VARIANTS = [(name, variant) for name, known in architectures.ARCHITECTURES.items() for variant in known.variants]
 
@@ -400,7 +401,7 @@ def cut_shortcuts(small: nn.Module, entries: dict) -> None:
             return self.shortcut(whole)[:, self.outputs]
 
     for name, block in list(small.named_modules()):
-        if type(getattr(block, "shortcut", None)).__name__ == "_ZeroPaddedShortcut":
+        if isinstance(getattr(block, "shortcut", None), ZeroPaddedShortcut):
             inputs = torch.from_numpy(~entries[f"{name}.conv1"].channels_dead)
             outputs = torch.from_numpy(~entries[f"{name}.conv2"].filters_dead)
             block.shortcut = Around(block.shortcut, inputs, outputs)
