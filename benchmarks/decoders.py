@@ -27,8 +27,8 @@ from torchvision import io as torchvision_io
 from torchvision.transforms import v2
 
 from benchmarks.online_training import made_images
-from sparse_core.datasets.datasets import Split
-from sparse_core.datasets.loading import Images, random_crop
+from sparse_core.datasets.dataset import Split
+from sparse_core.datasets.loading import ImageLoader, random_crop
 from sparse_core.datasets.transforms import IMAGENET
 from sparse_core.engines.machine import load, machine
 
@@ -45,7 +45,9 @@ def main() -> None:
     given = options.parse_args()
     before, cores = load(), os.cpu_count() or 1
     files = contents(given.images, given.count)
-    made = Images(Split(np.zeros(len(files)), lambda row: Image.open(io.BytesIO(files[row]))), IMAGENET, stream=True)
+    made = ImageLoader(
+        Split(np.zeros(len(files)), lambda row: Image.open(io.BytesIO(files[row]))), IMAGENET, stream=True
+    )
     ways: dict[str, Way] = {
         "pillow": pillow,
         "pillow_draft": pillow_draft,

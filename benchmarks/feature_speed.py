@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sparse_core.datasets import datasets
-from sparse_core.datasets.datasets import Split
+from sparse_core.datasets import catalogue
+from sparse_core.datasets.dataset import Split
 from sparse_core.datasets.transforms import prepare
 from sparse_core.engines.machine import machine
 from sparse_core.networks import backbones
@@ -73,7 +73,7 @@ def main() -> None:
     given = options.parse_args()
 
     backbone = backbones.load(default_home(), given.backbone)
-    split = datasets.load(default_home(), given.dataset).train if given.dataset else made_images(given.images)
+    split = catalogue.load(default_home(), given.dataset).train if given.dataset else made_images(given.images)
     rows = [number % len(split.labels) for number in range(given.images)]
     ready = np.stack([prepare(split.load(row), backbone.transform) for row in rows])
 

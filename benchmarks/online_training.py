@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from sparse_core.datasets import datasets
+from sparse_core.datasets import catalogue
 from sparse_core.engines import availability
 from sparse_core.engines.machine import machine
 from sparse_core.specs.speedup import SpeedupSpec
@@ -51,7 +51,7 @@ def main() -> None:
             epochs=given.epochs,
         )
         record = speedup.measure(home, spec, lambda _: None)
-        count = len(datasets.load(home, images).train.labels)
+        count = len(catalogue.load(home, images).train.labels)
     (line,) = record["lines"]
 
     def split(name: str) -> dict[str, float]:

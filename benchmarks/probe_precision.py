@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sparse_core.datasets import datasets
+from sparse_core.datasets import catalogue
+from sparse_core.datasets.dataset import Dataset
 from sparse_core.engines.machine import machine
 from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import backbones
@@ -39,7 +40,7 @@ class Data:
     metric: str
 
 
-def joined(dataset: datasets.Dataset, copies: tuple[int, ...]) -> Data:
+def joined(dataset: Dataset, copies: tuple[int, ...]) -> Data:
     """The features that the dense backbone and its ``copies``, pruned by so many percent, give of the dataset."""
     names = ["efficientnet_lite0", *(f"efficientnet_lite0_magnitude_{percent}" for percent in copies)]
     parts = [features.extract(default_home(), backbones.load(default_home(), name), dataset) for name in names]
@@ -76,7 +77,7 @@ def main() -> None:
     asked = [(name, COPIES[0]) for name in given.datasets] if given.datasets else [("digits", each) for each in COPIES]
     found = {}
     for number, (name, copies) in enumerate(asked, start=1):
-        data = joined(datasets.load(default_home(), name), copies)
+        data = joined(catalogue.load(default_home(), name), copies)
         fp32, bf16 = (accuracies(data, products, given.seeds, given.epochs) for products in ("fp32", "bf16"))
         weights = data.classes * data.train.shape[1]
         found[f"set {number}" if given.datasets else f"digits, dense and {copies[0]} and {copies[1]} % pruned"] = {

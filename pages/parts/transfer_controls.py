@@ -10,7 +10,7 @@ import streamlit as st
 from pages.parts import frame, parts
 from pages.parts.frame import home
 from sparse_core.catalog import METRICS, architecture_label, task_label
-from sparse_core.datasets import datasets
+from sparse_core.datasets import catalogue
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -47,7 +47,7 @@ def backbone_and_dataset(seeds: int, words_on_seeds: str) -> tuple[str, str, int
 
 def dataset_choice() -> str:
     """The control for the dataset: one of those there are, or ``OWN``."""
-    tasks = {card.id: card for card in datasets.available(home())}
+    tasks = {card.id: card for card in catalogue.available(home())}
     return parts.selectbox(
         "Dataset",
         [*tasks, OWN],
@@ -63,7 +63,7 @@ def named_dataset(choice: str) -> str | None:
     """The dataset behind what ``dataset_choice`` gave, asking for the path of the user's own; None while that is missing."""
     if choice == OWN:
         return _own_dataset()
-    card = next(card for card in datasets.available(home()) if card.id == choice)
+    card = next(card for card in catalogue.available(home()) if card.id == choice)
     if not card.ready:
         st.caption(f"{card.name}: {frame.plain(card.note)}.")
     return choice
@@ -264,13 +264,13 @@ def _own_dataset() -> str | None:
         bind="query-params",
         persist_state="session",
         placeholder="/home/me/images",
-        help=f"Laid out as {datasets.LAYOUTS}.",
+        help=f"Laid out as {catalogue.LAYOUTS}.",
     )
     if not dataset:
         st.info("Give the path of a folder with one folder a class, or of a Parquet file.")
         return None
     try:
-        seen = datasets.describe(home(), dataset)
+        seen = catalogue.describe(home(), dataset)
     except InputError as error:
         st.error(frame.plain(str(error)))
         return None
@@ -291,7 +291,7 @@ def _estimate_in_words(known: durations.Estimate, job: Job) -> str:
 
 def _is_here(spec: TransferSpec) -> bool:
     ready = {card.name: card.ready for card in library.available(home())}
-    ready |= {card.id: card.ready for card in datasets.available(home())}
+    ready |= {card.id: card.ready for card in catalogue.available(home())}
     return ready.get(spec.backbone, True) and ready.get(spec.dataset, True)
 
 

@@ -4,7 +4,6 @@ Source of the measures: Iofinova et al., "How Well Do Sparse ImageNet Models Tra
 Every function takes rows as ``sparse_core.results.store.Store.results`` gives them, one a run.
 """
 
-import numpy as np
 import pandas as pd
 
 from sparse_core.errors import unknown_name
@@ -83,27 +82,6 @@ def difficulty(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     wide = wide.reindex(columns=["full", "linear"]).dropna()
     wide["difficulty"] = wide["full"] - wide["linear"]
     return wide.rename_axis(columns=None).reset_index()
-
-
-def pareto_front(table: pd.DataFrame, larger: str, value: str) -> pd.Series:
-    """True for the rows that no other row beats: none has at least as much of both columns and more of one.
-
-    Both columns are better when larger (sparsity and accuracy, say). Rows with NaN are never on the front.
-    """
-    points = table[[larger, value]].to_numpy(float)
-    at_least = (points[None] >= points[:, None]).all(axis=2)
-    more = (points[None] > points[:, None]).any(axis=2)
-    beaten = (at_least & more).any(axis=1)
-    return pd.Series(~beaten & ~np.isnan(points).any(axis=1), index=table.index)
-
-
-def wilson_interval(hits: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % score interval of a proportion (Wilson 1927), which stays in 0..1 and holds for few images."""
-    z = 1.959964
-    share = hits / totals
-    centre = (share + z**2 / (2 * totals)) / (1 + z**2 / totals)
-    half = z / (1 + z**2 / totals) * np.sqrt(share * (1 - share) / totals + z**2 / (4 * totals**2))
-    return centre - half, centre + half
 
 
 def _accuracy_column(accuracy: str) -> str:

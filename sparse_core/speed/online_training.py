@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from sparse_core.catalog import ENGINES
-from sparse_core.datasets import datasets, loading
-from sparse_core.datasets.datasets import Dataset
-from sparse_core.datasets.loading import Images, normalised
+from sparse_core.datasets import catalogue, loading
+from sparse_core.datasets.dataset import Dataset
+from sparse_core.datasets.loading import ImageLoader, normalised
 from sparse_core.datasets.transforms import Transform
 from sparse_core.engines.compiled import Compiled
 from sparse_core.engines.machine import BackgroundLoad
@@ -46,7 +46,7 @@ class Pipeline:
         self.compiled, self.dataset, self.transform = compiled, dataset, transform
         # Pillow's decoder and torch's resizing, on a thread a core: as fast as torchvision's decode_jpeg with v2 transforms,
         # both 1.2 times as fast as Pillow alone (benchmarks/decoders.py), and it reads any format and draws the crop by seed.
-        self.images = Images(dataset.train, transform, stream=True)
+        self.images = ImageLoader(dataset.train, transform, stream=True)
         classes = len(dataset.class_names)
         self.classifier = nn.Linear(dimensions, classes)
         for parameter, value in zip(
@@ -83,11 +83,11 @@ class Pipeline:
 
     def accuracy(self) -> float:
         """Top-1 accuracy (0..1) on the test images."""
-        tested = Images(self.dataset.test, self.transform)
+        tested = ImageLoader(self.dataset.test, self.transform)
         with torch.inference_mode():
             predicted = [
                 self.classifier(torch.from_numpy(self.compiled.run(batch))).argmax(1).numpy()
-                for batch in self._prepared(tested.whole, range(len(self.dataset.test.labels)))
+                for batch in self._prepared(tested.centre_cropped, range(len(self.dataset.test.labels)))
             ]
         return float((np.concatenate(predicted) == self.dataset.test.labels).mean())
 
@@ -111,7 +111,7 @@ class Pipeline:
 
 def open_dataset(home: Path, spec: SpeedupSpec) -> Dataset:
     """The dataset that the spec names. Raises InputError where it is too small for so few epochs, too."""
-    dataset = datasets.load(home, spec.dataset)
+    dataset = catalogue.load(home, spec.dataset)
     chunk_size(len(dataset.train.labels), spec.epochs)
     return dataset
 

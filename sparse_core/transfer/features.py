@@ -23,7 +23,7 @@ import torch
 
 from sparse_core.catalog import PRECISIONS
 from sparse_core.datasets import loading
-from sparse_core.datasets.datasets import Dataset, Split
+from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.transforms import prepare
 from sparse_core.engines import compiling, exactness
 from sparse_core.engines.compiled import Compiled

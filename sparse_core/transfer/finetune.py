@@ -19,8 +19,8 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparse_core.datasets.datasets import Dataset
-from sparse_core.datasets.loading import Images, batches, normalised
+from sparse_core.datasets.dataset import Dataset
+from sparse_core.datasets.loading import ImageLoader, batches, normalised
 from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.networks import masks
@@ -185,8 +185,8 @@ class _Training:
         self.fixed = FixedMask(body, backbone.mask)
         self.optimizer = _optimizer(self.network, spec)
         budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
-        self.test = Images(dataset.test, backbone.transform, budget // 3)
-        self.images = Images(dataset.train, backbone.transform, budget - budget // 3)
+        self.test = ImageLoader(dataset.test, backbone.transform, budget // 3)
+        self.images = ImageLoader(dataset.train, backbone.transform, budget - budget // 3)
         self.predictions = np.empty(0, dtype=np.int64)
 
     def run_epoch(self, on_step: Callable[[Progress], None] | None) -> None:
@@ -232,7 +232,7 @@ class _Training:
         with torch.inference_mode(), self._autocast(precision):
             predicted = [
                 _classes(self.network(self._input(images))).cpu().numpy()
-                for images in batches(self.test.whole, rows, TEST_BATCH)
+                for images in batches(self.test.centre_cropped, rows, TEST_BATCH)
             ]
         return np.concatenate(predicted)
 
@@ -271,7 +271,9 @@ class _Training:
         return float(loss.detach())
 
     def image(self, row: int) -> np.ndarray:
-        return self.images.augmented(row, self.seed, self.epoch) if self.spec.augment else self.images.whole(row)
+        return (
+            self.images.augmented(row, self.seed, self.epoch) if self.spec.augment else self.images.centre_cropped(row)
+        )
 
     def _input(self, images: np.ndarray) -> Tensor:
         return normalised(images, self.transform).to(self.device)

@@ -15,7 +15,7 @@ import numpy as np
 
 from sparse_core import __version__
 from sparse_core.catalog import ENGINES
-from sparse_core.datasets import datasets
+from sparse_core.datasets import catalogue
 from sparse_core.engines import choice
 from sparse_core.networks import backbones, finetuned, structure_analysis
 from sparse_core.results.records import Record, Records
@@ -102,7 +102,7 @@ def resolve(home: Path, spec: AnyTransfer, report: Report) -> tuple[Any, Any, An
     report(Progress(f"Opening {spec.backbone}"))
     backbone = backbones.load_cached(home, spec.backbone)
     report(Progress(f"Opening {spec.dataset}"))
-    dataset = datasets.load(home, spec.dataset)
+    dataset = catalogue.load(home, spec.dataset)
     precision = finetune.best_precision(backbone) if spec.precision == "auto" else spec.precision
     resolved = dataclasses.replace(spec, precision=precision, backbone_hash=backbone.hash, dataset_hash=dataset.hash)
     return backbone, dataset, resolved

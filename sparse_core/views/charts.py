@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from sparse_core.catalog import METHODS, task_label
-from sparse_core.results.measures import wilson_interval
+from sparse_core.results.statistics import wilson_interval
 from sparse_core.views.labels import SERIES_KEY, SIZES, counted, series_names, sparsity_label
 
 # The hues of Okabe and Ito that read on white and on dark alike; grey stands for the dense reference.

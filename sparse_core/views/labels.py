@@ -11,7 +11,8 @@ import pandas as pd
 
 from sparse_core.catalog import CITATION, METHODS, TASKS, UNKNOWN, architecture_label, task_label
 from sparse_core.networks.cards import BackboneCard
-from sparse_core.results.measures import BASELINE_KEY, SUMMARY_KEY, difference_to_dense, difficulty, pareto_front
+from sparse_core.results.measures import BASELINE_KEY, SUMMARY_KEY, difference_to_dense, difficulty
+from sparse_core.results.statistics import pareto_optimal
 
 SERIES_KEY = ["source", "upstream", "protocol"]
 TRANSFER_WORDS = {"linear": "Linear", "full": "Full"}
@@ -159,7 +160,7 @@ def with_front(table: pd.DataFrame, axis: str) -> pd.DataFrame:
     """
     series = [name for name in SUMMARY_KEY if name not in ("method", "sparsity")]
     ranked = table.assign(saved=table[axis] if axis == "sparsity" else -table[axis])
-    fronts = [pareto_front(group, "saved", "accuracy_mean") for _, group in ranked.groupby(series)]
+    fronts = [pareto_optimal(group, "saved", "accuracy_mean") for _, group in ranked.groupby(series)]
     return table.assign(front=pd.concat(fronts))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from sparse_core.catalog import task_label
-from sparse_core.results.measures import wilson_interval
 from sparse_core.results.records import Record
+from sparse_core.results.statistics import wilson_interval
 from sparse_core.specs import options
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
 

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sparse_core.catalog import DISTRIBUTIONS, ENGINES, architecture_label, task_label
-from sparse_core.results import measures
+from sparse_core.results import measures, statistics
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
 from sparse_core.views.labels import MODES as MODES
@@ -210,7 +210,7 @@ def speed_and_accuracy(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     found["images_per_second"] = 1000 / found["milliseconds_per_image"]
     found["front"] = False
     for _, group in found.groupby("protocol"):
-        found.loc[group.index, "front"] = measures.pareto_front(group, "images_per_second", "accuracy_mean")
+        found.loc[group.index, "front"] = statistics.pareto_optimal(group, "images_per_second", "accuracy_mean")
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from sparse_core.errors import InputError
-from sparse_core.results import measures
+from sparse_core.results import measures, statistics
 from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, Store
 
@@ -65,7 +65,7 @@ def test_spread_over_seeds_is_the_sample_one():
 
 def test_pareto_front_by_hand():
     frame = pd.DataFrame({"sparsity": [0.5, 0.8, 0.8, 0.9, 0.9], "accuracy": [0.9, 0.85, 0.8, 0.7, np.nan]})
-    assert measures.pareto_front(frame, "sparsity", "accuracy").tolist() == [True, True, False, True, False]
+    assert statistics.pareto_optimal(frame, "sparsity", "accuracy").tolist() == [True, True, False, True, False]
 
 
 def test_unknown_accuracy_is_refused():

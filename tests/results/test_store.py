@@ -347,7 +347,7 @@ def test_pages_data_costs_no_torch(home):
         "import sys, json; import sparse_core, sparse_core.results.store, sparse_core.results.measures,"
         "sparse_core.jobs.queue, sparse_core.views.charts,"
         "sparse_core.views.labels, sparse_core.views.runs, sparse_core.networks.backbones,"
-        "sparse_core.datasets.datasets, sparse_core.transfer.durations;"
+        "sparse_core.datasets.catalogue, sparse_core.transfer.durations;"
         "from pathlib import Path; from sparse_core.results.records import Records;"
         "sparse_core.results.store.Store(Records(Path(sys.argv[1]))).results(); print(json.dumps('torch' in sys.modules))"
     )

@@ -8,7 +8,8 @@ from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 
 from sparse_core.catalog import ENGINES
-from sparse_core.datasets import datasets, loading
+from sparse_core.datasets import catalogue, loading
+from sparse_core.datasets.dataset import Split, upright_rgb
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC
 from sparse_core.engines import availability, compiling
 from sparse_core.engines.compiled import Compiled
@@ -46,7 +47,7 @@ def dataset(tmp_path_factory):
             values = generator.integers(0, 90, (44 + index, 60, 3), dtype=np.uint8)
             values[..., label] += 120
             Image.fromarray(values).save(root / f"class{label}" / f"{index}.jpg", quality=95)
-    return datasets.load(tmp_path_factory.mktemp("home"), str(root))
+    return catalogue.load(tmp_path_factory.mktemp("home"), str(root))
 
 
 @pytest.fixture
@@ -78,9 +79,9 @@ def test_the_classifier_takes_the_steps_of_sgd(pipeline, dataset):
 def test_accuracy_is_that_of_the_test_images(pipeline, dataset):
     for epoch in range(10):
         pipeline.train(range(len(dataset.train.labels)), epoch)
-    whole = loading.Images(dataset.test, CIFAR, 0)
+    whole = loading.ImageLoader(dataset.test, CIFAR, 0)
     rows = range(len(dataset.test.labels))
-    given = loading.normalised(np.stack([whole.whole(row) for row in rows]), CIFAR).numpy()
+    given = loading.normalised(np.stack([whole.centre_cropped(row) for row in rows]), CIFAR).numpy()
     features = Means().run(given)
     scores = features @ pipeline.classifier.weight.detach().numpy().T + pipeline.classifier.bias.detach().numpy()
     accuracy = pipeline.accuracy()
@@ -103,7 +104,7 @@ def test_the_stream_is_the_same_for_both_networks_and_another_in_each_epoch(pipe
 @pytest.mark.parametrize("transform", [CIFAR, IMAGENET, IMAGENET_BICUBIC], ids=["CIFAR", "bilinear", "bicubic"])
 def test_a_crop_is_what_pillow_makes_of_it(dataset, transform):
     filter_ = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[transform.interpolation]
-    made = loading.Images(dataset.train, transform, 0)
+    made = loading.ImageLoader(dataset.train, transform, 0)
     flipped = 0
     for row in range(12):
         generator = np.random.default_rng([7, 3, row])
@@ -125,11 +126,9 @@ def test_a_large_jpeg_is_decoded_smaller_and_gives_the_same_crop(tmp_path, monke
     exif[ExifTags.Base.Orientation] = orientation
     photograph.save(tmp_path / "large.jpg", quality=95, exif=exif)
     sizes = []
-    split = datasets.Split(np.zeros(1), lambda _: Image.open(tmp_path / "large.jpg"))
-    monkeypatch.setattr(
-        loading, "upright_rgb", lambda opened: sizes.append(opened.size) or datasets.upright_rgb(opened)
-    )
-    stream, whole = loading.Images(split, CIFAR, stream=True), loading.Images(split, CIFAR)
+    split = Split(np.zeros(1), lambda _: Image.open(tmp_path / "large.jpg"))
+    monkeypatch.setattr(loading, "upright_rgb", lambda opened: sizes.append(opened.size) or upright_rgb(opened))
+    stream, whole = loading.ImageLoader(split, CIFAR, stream=True), loading.ImageLoader(split, CIFAR)
     for epoch in range(8):
         difference = np.abs(stream.augmented(0, 0, epoch).astype(int) - whole.augmented(0, 0, epoch))
         assert difference.mean() < 8  # of 255, as it is cut at larger pixels; another crop differs by 20 and more
@@ -197,7 +196,7 @@ def test_too_few_images_for_so_few_epochs_are_refused(rows, epochs, needed):
 
 def test_too_small_a_dataset_is_refused_before_anything_is_compiled(home, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(compiling, "compile", None)
-    monkeypatch.setattr(datasets, "load", lambda home, name: dataset)
+    monkeypatch.setattr(catalogue, "load", lambda home, name: dataset)
     spec = SpeedupSpec(architecture="resnet20", sparsity=0.9, mode="training", dataset="small")
     with pytest.raises(InputError, match="96 training images takes at least 3 epochs; got 1"):
         kinds.run(home, Job("speedup", spec), lambda _: None)
@@ -270,7 +269,7 @@ def test_a_chunk_that_a_restart_falls_into_is_trained_on_again_by_both(dataset, 
 
 
 def test_a_mask_made_for_timing_has_no_accuracy(home, networks, dataset, monkeypatch):
-    monkeypatch.setattr(datasets, "load", lambda home, name: dataset)
+    monkeypatch.setattr(catalogue, "load", lambda home, name: dataset)
     chosen = ("onnxruntime", "torch")
     spec = SpeedupSpec(
         architecture="resnet20", sparsity=0.5, mode="training", dataset="p", engines=chosen, threads=1, epochs=3

@@ -12,7 +12,7 @@ import torchvision
 from PIL import Image
 from torchvision.transforms import v2
 
-from sparse_core.datasets import datasets
+from sparse_core.datasets import catalogue
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
 from sparse_core.engines import choice, exactness
 from sparse_core.errors import Cancelled, InputError
@@ -42,7 +42,7 @@ def images(home, tmp_path):
             size = (300 + 10 * index, 260, 3) if index % 2 else (256, 340, 3)
             values = generator.integers(0, 255, size, dtype=np.uint8)
             Image.fromarray(values).save(tmp_path / "d" / name / f"{index}.png")
-    return datasets.load(home, str(tmp_path / "d"))
+    return catalogue.load(home, str(tmp_path / "d"))
 
 
 @pytest.fixture

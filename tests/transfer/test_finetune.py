@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 
-from sparse_core.datasets import datasets, loading
+from sparse_core.datasets import catalogue, loading
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.networks import masks
@@ -58,7 +58,7 @@ def make_images(root, classes: int = 3, count: int = 10) -> str:
 
 @pytest.fixture
 def dataset(home, tmp_path):
-    return datasets.load(home, make_images(tmp_path / "p"))
+    return catalogue.load(home, make_images(tmp_path / "p"))
 
 
 def spec(**options) -> FinetuneSpec:
@@ -279,8 +279,8 @@ def test_crops_are_drawn_as_torchvision_draws_them():
 
 
 def test_augmented_images_are_decided_by_seed_epoch_and_row(dataset):
-    first = loading.Images(dataset.train, TINY, 10**6)
-    again = loading.Images(dataset.train, TINY, 0)
+    first = loading.ImageLoader(dataset.train, TINY, 10**6)
+    again = loading.ImageLoader(dataset.train, TINY, 0)
     np.testing.assert_array_equal(first.augmented(3, 0, 1), again.augmented(3, 0, 1))
     assert not np.array_equal(first.augmented(3, 0, 1), first.augmented(3, 0, 2))
     assert first.augmented(3, 0, 1).shape == (16, 16, 3)

@@ -1,0 +1,115 @@
+"""Datasets by name: which there are, a first look at one, and opening one."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparse_core.catalog import TASKS
+from sparse_core.datasets import digits
+from sparse_core.datasets.contents import LAYOUTS
+from sparse_core.datasets.dataset import Dataset
+from sparse_core.datasets.digits import DIGITS
+from sparse_core.datasets.local_files import look_into, open_path
+from sparse_core.datasets.tasks import DOWNLOADS, open_task, task_folder
+from sparse_core.datasets.unreadable import without_unreadable
+from sparse_core.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """A named dataset. ``kind`` is offline, download or folder; ``ready`` means that its images are on this machine."""
+
+    id: str
+    name: str
+    metric: str
+    classes: int
+    kind: str
+    note: str
+    ready: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A first look at a dataset: a short description of its layout, and numbers of images."""
+
+    layout: str
+    class_names: list[str]
+    train: int
+    test: int
+
+
+def available(home: Path) -> list[DatasetCard]:
+    """The named datasets: digits, then the paper's twelve tasks."""
+    note = "1,797 digits, 8 × 8 pixels, scikit-learn"
+    return [DatasetCard(DIGITS, "Digits", "top1", 10, "offline", note, True), *(_card(home, name) for name in TASKS)]
+
+
+def describe(home: Path, name: str) -> Summary:
+    """A first look at a dataset, a folder or a Parquet file, without decoding. Raises InputError if it cannot be used."""
+    if name == DIGITS:
+        return Summary(digits.LAYOUT, digits.CLASS_NAMES, digits.TRAIN, digits.TEST)
+    path = None if name in TASKS else _existing(name)
+    if path:
+        found = look_into(path)
+        return Summary(found.layout, found.class_names, len(found.train), len(found.test))
+    dataset = _open(home, name, download=False)
+    return Summary(dataset.layout, dataset.class_names, len(dataset.train.labels), len(dataset.test.labels))
+
+
+def load(home: Path, name: str) -> Dataset:
+    """Open a dataset by name, folder or Parquet file; a task of the paper is downloaded where it is missing.
+
+    The first time, every image is decoded: unreadable ones are left out, and named in the notes, if they are under 1 %.
+    Raises InputError for an unknown name, an empty or one-class dataset, too many unreadable images, a failed download.
+    """
+    dataset = _open(home, name, download=True)
+    if name != DIGITS:
+        dataset = without_unreadable(home, dataset)
+    return dataclasses.replace(dataset, notes=(*dataset.notes, *_notes_on_missing_classes(dataset)))
+
+
+def _card(home: Path, name: str) -> DatasetCard:
+    task, folder = TASKS[name], task_folder(home, name)
+    kind = "download" if name in DOWNLOADS else "folder"
+    missing = "downloaded on first use" if name in DOWNLOADS else f"put it at {folder}"
+    ready = folder.is_dir()
+    return DatasetCard(name, task.name, task.metric, task.classes, kind, "on this machine" if ready else missing, ready)
+
+
+def _open(home: Path, name: str, *, download: bool) -> Dataset:
+    if name == DIGITS:
+        return digits.digits()
+    if name in TASKS:
+        return open_task(home, name, download=download)
+    path = _existing(name)
+    if path:
+        return open_path(home, path, path.stem if path.is_file() else path.resolve().name, "top1")
+    if os.sep in name:
+        raise InputError(f"There is no folder or file at {name}. Give one laid out as {LAYOUTS}.")
+    raise unknown_name("dataset", name, [card.id for card in available(home)])
+
+
+def _existing(name: str) -> Path | None:
+    """The folder or file of that name; None if there is none."""
+    if not name.strip():
+        raise InputError("Expected the name or the path of a dataset, got an empty one. Try digits.")
+    path = os.path.expanduser(name)
+    # Path's own methods raise for names that no file can have, on some versions of Python; these functions never do.
+    return Path(path) if os.path.isdir(path) or os.path.isfile(path) else None
+
+
+def _notes_on_missing_classes(dataset: Dataset) -> list[str]:
+    classes = set(range(len(dataset.class_names)))
+    not_in_train, not_in_test = (classes - set(split.labels.tolist()) for split in (dataset.train, dataset.test))
+    notes = {
+        "Neither split has an image of {}.": not_in_train & not_in_test,
+        "The training split has no image of {}. Their test images all count as wrong.": not_in_train - not_in_test,
+        "The test split has no image of {}.": not_in_test - not_in_train,
+    }
+    return [note.format(_list_classes(dataset, missing)) for note, missing in notes.items() if missing]
+
+
+def _list_classes(dataset: Dataset, labels: set[int]) -> str:
+    names = ", ".join(dataset.class_names[label] for label in sorted(labels)[:5])
+    return f"{len(labels)} of the classes: {names}{' …' if len(labels) > 5 else ''}"

@@ -1,0 +1,146 @@
+"""Datasets as Parquet files with columns image (bytes, or a struct of bytes and path) and label (integers or strings)."""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from sparse_core.datasets.contents import LAYOUTS, Contents, split_by_seed
+from sparse_core.datasets.dataset import Split
+from sparse_core.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = tuple[Path, int]
+Label = int | str
+SHOWN_LENGTH = 60
+
+
+def is_parquet(path: Path) -> bool:
+    """True for a file, and for a folder that holds Parquet files."""
+    return path.is_file() or any(path.glob("*.parquet"))
+
+
+def find_images(path: Path) -> Contents[Row]:
+    """The rows of the Parquet files at ``path``. Raises InputError for unreadable files and labels that name no class."""
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    if any(file.suffix != ".parquet" for file in files):
+        raise InputError(f"Expected a folder or a .parquet file, got {path.name}. Layouts: {LAYOUTS}.")
+    labels = {file: _labels(file) for file in files}
+    named = _names_in_metadata(files)
+    classes: list[Any] = named or _classes_in_labels(labels)
+    numbers: dict[Label, int] = {value: number for number, value in enumerate(classes)}
+    if named:
+        numbers |= {number: number for number in range(len(named))}  # labels may be numbers into the list of names
+    for file in files:
+        _require_known_labels(file, labels[file], numbers, named)
+    rows = {file: [((file, row), numbers[value]) for row, value in enumerate(labels[file])] for file in files}
+    train = [row for file in files if file.name.startswith("train") for row in rows[file]]
+    test = [row for file in files if file.name.startswith(("test", "val")) for row in rows[file]]
+    layout = "train and test Parquet files"  # part of the content hash: keep the wording of all three
+    if not train or not test:
+        train, test = split_by_seed([row for file in files for row in rows[file]])
+        layout = "Parquet, stratified split by seed 0"
+    if classes and isinstance(classes[-1], int) and classes[-1] >= len(classes):
+        layout += ", class numbers with gaps"
+    return Contents([str(name) for name in classes], train, test, layout, files)
+
+
+def open_split(rows: list[tuple[Row, int]], images: "dict[Path, pa.ChunkedArray]") -> Split:
+    """The split of these rows. ``images`` are the files' columns of encoded images."""
+    labels = np.array([label for _, label in rows], dtype=np.int64)
+
+    def open_row(number: int) -> Image.Image:
+        file, row = rows[number][0]
+        return Image.open(io.BytesIO(images[file][row].as_py()))
+
+    return Split(labels, open_row, [f"{file.name} row {row}" for (file, row), _ in rows])
+
+
+def encoded_images(file: Path) -> "pa.ChunkedArray":
+    """The images' bytes, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with _parquet_errors(file):
+        column = pq.read_table(file, columns=["image"])["image"]
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = pc.struct_field(column, "bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)) or column.null_count:
+        raise InputError(f"{file.name} must hold images as bytes, or structs of bytes and path, in its column image.")
+    return column
+
+
+@contextmanager
+def _parquet_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{file.name} is not a readable Parquet file ({type(error).__name__}).") from error
+
+
+def _labels(file: Path) -> list[Label]:
+    import pyarrow.parquet as pq
+
+    with _parquet_errors(file):
+        columns = pq.read_schema(file).names
+    missing = {"image", "label"} - set(columns)
+    if missing:
+        raise InputError(f"{file.name} lacks the column {' and '.join(sorted(missing))}; it has {', '.join(columns)}.")
+    with _parquet_errors(file):
+        labels = pq.read_table(file, columns=["label"])["label"].to_pylist()
+    wrong = next((row for row, label in enumerate(labels) if not isinstance(label, (int, str))), None)
+    if wrong is not None:
+        value = repr(labels[wrong])
+        shown = value if len(value) <= SHOWN_LENGTH else f"{value[:SHOWN_LENGTH]} … ({len(value)} characters)"
+        raise InputError(
+            f"The column label must hold integers or strings and no empty values; row {wrong} of {file.name} holds "
+            f"{shown}. Correct or remove such rows."
+        )
+    return labels
+
+
+def _names_in_metadata(files: list[Path]) -> list[str]:
+    """The class names that Hugging Face stores in the files' metadata, in the order of their numbers; often none."""
+    import pyarrow.parquet as pq
+
+    found = set()
+    for file in files:
+        metadata = (pq.read_schema(file).metadata or {}).get(b"huggingface")
+        label = json.loads(metadata).get("info", {}).get("features", {}).get("label") if metadata else None
+        if isinstance(label, dict) and label.get("names"):
+            found.add(tuple(label["names"]))
+    if len(found) > 1:
+        raise InputError(
+            "The Parquet files have different class names in their metadata. Write them with the same names."
+        )
+    return list(*found)
+
+
+def _classes_in_labels(labels: dict[Path, list[Label]]) -> list[Label]:
+    """The different labels, sorted; negative numbers are no classes."""
+    present = {label for column in labels.values() for label in column}
+    if len({type(label) for label in present}) > 1:
+        raise InputError("The column label must hold integers or strings, not both. Use one kind throughout.")
+    return sorted(label for label in present if isinstance(label, str) or label >= 0)
+
+
+def _require_known_labels(file: Path, labels: list[Label], numbers: dict[Label, int], named: list[str]) -> None:
+    wrong = [row for row, label in enumerate(labels) if label not in numbers]
+    if not wrong:
+        return
+    expected = "integers from 0"
+    if named:
+        some = ", ".join(named[:5]) + (" …" if len(named) > 5 else "")
+        expected = f"0 to {len(named) - 1}, or a class name from its metadata ({some})"
+    raise InputError(
+        f"{len(wrong):,} of {len(labels):,} labels in {file.name} match no class, first {labels[wrong[0]]!r} in row "
+        f"{wrong[0]}; expected {expected}. Correct or remove such rows."
+    )
