@@ -235,8 +235,8 @@ def test_bad_parquet_is_refused(home, tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a readable Parquet file"):
         catalogue.load(home, str(tmp_path / "x.parquet"))
-    pq.write_table(pa.table({"image": [b""], "label": [0]}), tmp_path / "y.parquet")
-    with pytest.raises(InputError, match="lacks the column image; it has image, label"):
+    pq.write_table(pa.table({"photo": [b""], "label": [0]}), tmp_path / "y.parquet")
+    with pytest.raises(InputError, match="lacks the column image; it has photo, label"):
         catalogue.load(home, str(tmp_path / "y.parquet"))
 
 

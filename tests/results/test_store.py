@@ -266,7 +266,7 @@ def test_a_disk_that_becomes_full_under_the_cache_hides_no_run(home, monkeypatch
 def test_a_rebuild_on_a_full_disk_leaves_nothing_half_written(home, monkeypatch):
     monkeypatch.setattr(store_module, "_synchronise", no_space)
     with pytest.raises(duckdb.Error, match="No space left"):
-        rebuild()
+        rebuild(Records(home))
     assert list(home.iterdir()) == []
 
 
@@ -346,7 +346,7 @@ def test_pages_data_costs_no_torch(home):
     script = (
         "import sys, json; import sparse_core, sparse_core.results.store, sparse_core.results.measures,"
         "sparse_core.jobs.queue, sparse_core.views.charts,"
-        "sparse_core.views.labels, sparse_core.views.runs, sparse_core.networks.backbones,"
+        "sparse_core.views.labels, sparse_core.views.runs, sparse_core.networks.library,"
         "sparse_core.datasets.catalogue, sparse_core.transfer.durations;"
         "from pathlib import Path; from sparse_core.results.records import Records;"
         "sparse_core.results.store.Store(Records(Path(sys.argv[1]))).results(); print(json.dumps('torch' in sys.modules))"
