@@ -24,7 +24,8 @@ from sparse_core.engines.machine import load, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed import timing
+from sparse_core.speed.pair import prepare
+from sparse_core.speed.paired_timing import paired_ratio
 
 
 def main() -> None:
@@ -39,8 +40,7 @@ def main() -> None:
 
     before = load()
     made = {
-        share: timing.prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=share / 100))
-        for share in (90, 95)
+        share: prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=share / 100)) for share in (90, 95)
     }
     side, dense = made[90].transform.crop, made[90].dense
     images = np.random.default_rng(0).standard_normal((given.batch_size, 3, side, side), dtype=np.float32)
@@ -71,9 +71,9 @@ def main() -> None:
     milliseconds = {name: float(np.median(values)) for name, values in samples.items()}
     best = min((name for name in milliseconds if name.startswith("dense")), key=lambda name: milliseconds[name])
     ratios = {
-        "ratio_90": timing.ratio_of(samples["dense_deepsparse"], samples["sparse_90_deepsparse"]),
-        "ratio_95": timing.ratio_of(samples["dense_deepsparse"], samples["sparse_95_deepsparse"]),
-        "ratio_90_to_best_dense": timing.ratio_of(samples[best], samples["sparse_90_deepsparse"]),
+        "ratio_90": paired_ratio(samples["dense_deepsparse"], samples["sparse_90_deepsparse"]),
+        "ratio_95": paired_ratio(samples["dense_deepsparse"], samples["sparse_95_deepsparse"]),
+        "ratio_90_to_best_dense": paired_ratio(samples[best], samples["sparse_90_deepsparse"]),
     }
     print(
         json.dumps(

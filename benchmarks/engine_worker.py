@@ -23,7 +23,7 @@ from sparse_core.engines.machine import load, machine
 from sparse_core.networks import onnx_export
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed import timing
+from sparse_core.speed.pair import prepare
 
 # Answers each line on stdin with the seconds that the engine took for one batch, as any program would call it.
 DIRECT = """
@@ -51,7 +51,7 @@ def main() -> None:
         return
 
     before = load()
-    pair = timing.prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=0.9))
+    pair = prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=0.9))
     shape = (given.batch_size, 3, pair.transform.crop, pair.transform.crop)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     seconds: dict[str, list[float]] = {"worker": [], "direct": []}

@@ -116,7 +116,7 @@ def _measurements(
 ) -> tuple[list[dict[str, Any]], pd.DataFrame, list[str]]:
     """Every measurement, their lines as a table, and a word on each file that is none; kept, and never changed."""
     records = measurements.read_all(home())
-    return records, speed_tables.table(home(), records, network_labels), measurements.damaged(home())
+    return records, speed_tables.table(home(), records, network_labels), measurements.invalid_files(home())
 
 
 def _measure(rows: pd.DataFrame, network_labels: dict[str, str]) -> None:

@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
 from sparse_core.networks import finetuned, library
-from sparse_core.paths import atomic_file, default_home
+from sparse_core.paths import atomic_file, default_home, finite
 from sparse_core.results import measures
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database, rebuild
@@ -335,19 +334,10 @@ def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _print(answer: Any, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_finite(answer), allow_nan=False))
+        print(json.dumps(finite(answer), allow_nan=False))
     elif isinstance(answer, list):
         print(pd.DataFrame(answer).to_string(index=False) if answer else "Nothing yet.")
     else:
         print(pd.Series({name: value for name, value in answer.items() if name != "runs"}, dtype=object).to_string())
         if isinstance(answer.get("runs"), list):
             print(pd.DataFrame(answer["runs"]).to_string(index=False))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: it becomes null."""
-    if isinstance(value, dict):
-        return {name: _finite(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

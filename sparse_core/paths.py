@@ -1,5 +1,7 @@
 """Where things lie on disk, and how a file is written so that a crash never leaves half of it."""
 
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -7,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from sparse_core.errors import InputError
 
@@ -44,6 +47,20 @@ def write_text(target: Path, text: str) -> None:
     """Write ``text`` to ``target``, all of it or nothing."""
     with atomic_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, document: Any) -> None:
+    """Write a document as JSON, all of it or nothing; NaN and infinity become null."""
+    write_text(target, json.dumps(finite(document), indent=1, allow_nan=False))
+
+
+def finite(document: Any) -> Any:
+    """The document with None in place of NaN and infinity, which JSON does not have."""
+    if isinstance(document, dict):
+        return {name: finite(value) for name, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
 
 
 @contextmanager

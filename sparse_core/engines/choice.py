@@ -14,7 +14,7 @@ from sparse_core.engines.compiled import median_seconds, noise
 from sparse_core.engines.exactness import require_exact
 from sparse_core.engines.machine import cores, machine
 from sparse_core.errors import InputError
-from sparse_core.paths import write_text
+from sparse_core.paths import write_json
 
 WORTH_MEASURING = 5000  # images; extracting fewer takes about as long as measuring the engines
 
@@ -48,7 +48,7 @@ def fastest(
     exact = {name: found["milliseconds_per_image"] for name, found in measured.items() if found["is_exact"]}
     chosen = min(exact, key=lambda name: exact[name], default="torch")
     document = {"fastest": chosen, "measured": measured, "backbone": key, "batch_size": batch_size, **circumstances}
-    write_text(file, json.dumps(document, indent=1))
+    write_json(file, document)
     return chosen
 
 

@@ -1,21 +1,20 @@
-"""The measurements of speed on disk: one JSON file a measurement, to be read in a year. Needs no torch.
+"""Records of measured speed on disk: one JSON file per measurement, complete enough to be read in a year. Needs no torch.
 
-``speeds/<id>.json`` holds what was measured, on which machine, by which version, with all samples. A measurement that is
-deleted waits in ``speeds/.trash`` until it is restored.
+``speeds/<id>.json`` holds what was measured, on which machine, by which version, with all samples; ``lines`` has one entry per
+engine and batch size. Deleted measurements wait in ``speeds/.trash``.
 
-Of other work on the machine it holds: ``busy_before``, the share (0..1) of the cores' time that was taken just before the start;
-a line's ``busy_during``, the share that others than the measurement took while it was timed; ``load_before`` and ``load_after``,
-waiting processes a core in the minute before. ``peak_memory_bytes`` of a line is ``engines.Compiled.measure_memory``'s, and
-``restarts`` how often an engine died and was started again. What could not be told, or was not yet when it was measured, is null.
+Background load: ``busy_before`` is the share (0..1) of the cores' time in use just before the start; ``busy_during``, of a line,
+the share that other processes used while it was timed; ``load_before`` and ``load_after`` are load averages per core. Of a
+line, ``peak_memory_bytes`` comes from ``Compiled.measure_memory`` and ``restarts`` counts how often an engine died and was
+started again. Values that could not be determined, or that an older version did not record, are null or absent.
 """
 
 import json
-import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,147 +23,107 @@ import numpy as np
 import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import write_text
+from sparse_core.paths import write_json
+from sparse_core.trash import Trash
 
 GAINS = ("faster", "no gain", "slower")
 SPREAD_LIMIT = 0.15  # interquartile range over median, above which figures are called unreliable
-BUSY = 0.25  # share of the cores' time that other work took just before or meanwhile, above which they are, too
+BUSY = 0.25  # share of the cores' time that other processes use before or meanwhile, above which figures are unreliable
 
-# Without these a file is no measurement; what else it holds may be absent.
-_NEEDED = {
-    "id": str,
-    "created_at": str,
-    "mode": str,
-    "timing_only": bool,
-    "architecture": str,
-    "sparsity": (int, float),
+_NUMBER = (int, float)
+_Types = Mapping[str, type | tuple[type, ...]]
+_REQUIRED: _Types = {
+    **{"id": str, "created_at": str, "mode": str, "timing_only": bool, "architecture": str},
+    **{"sparsity": _NUMBER, "lines": list},
 }
-_NEEDED_IN_LINE = {
-    **{"engine": str, "batch_size": int, "ratio": (int, float)},
-    **{"ratio_low": (int, float), "ratio_high": (int, float), "gain": str, "reliable": bool},
+_OPTIONAL: _Types = {"machine": dict, "spec": dict, "problems": list}
+_REQUIRED_IN_LINE: _Types = {
+    **{"engine": str, "batch_size": int, "ratio": _NUMBER, "ratio_low": _NUMBER, "ratio_high": _NUMBER},
+    **{"gain": str, "reliable": bool},
 }
-# What may be absent is of this kind where it is there.
-_KINDS = {"machine": dict, "spec": dict, "problems": list}
-_KINDS_IN_LINE = {"samples": dict, "quartiles": list, "split": dict, "dense_split": dict, "layers": list}
-
-_RECORD_FIELDS = {
-    "id": "measurement",
-    **{
-        name: name
-        for name in (
-            *("created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method", "sparsity"),
-            *(
-                "distribution",
-                "measured_sparsity",
-                "busy_before",
-                "load_before",
-                "load_after",
-                "product_version",
-                "commit",
-            ),
-        )
-    },
-}
-_LINE_FIELDS = {
-    **{name: name for name in ("engine", "engine_version", "precision", "batch_size", "threads")},
-    **{
-        name: name
-        for name in (
-            *("milliseconds_per_image", "dense_milliseconds_per_image", "ratio", "ratio_low", "ratio_high", "gain"),
-            *("reliable", "spread", "busy_during", "images_per_second", "seconds_to_compile", "peak_memory_bytes"),
-            *("seconds_per_epoch", "dense_seconds_per_epoch", "accuracy"),
-        )
-    },
-    "difference": "output_difference",
-}
-COLUMNS = (
-    *_RECORD_FIELDS.values(),
-    *("dataset", "processor", "cores"),
-    *_LINE_FIELDS.values(),
-    *("quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high", "rounds"),
-)
-_NUMBERS = (
-    *(
-        "sparsity",
-        "busy_before",
-        "busy_during",
-        "load_before",
-        "load_after",
-        "cores",
-        "batch_size",
-        "threads",
-        "measured_sparsity",
-        "ratio",
-    ),
-    *("milliseconds_per_image", "dense_milliseconds_per_image", "ratio_low", "ratio_high", "spread"),
-    *("images_per_second", "seconds_to_compile", "peak_memory_bytes", "seconds_per_epoch", "dense_seconds_per_epoch"),
-    *("accuracy", "output_difference", "quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high"),
-    "rounds",
-)
-
+_OPTIONAL_IN_LINE: _Types = {"samples": dict, "quartiles": list, "split": dict, "dense_split": dict, "layers": list}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+
+_RENAMED = {"id": "measurement", "difference": "output_difference"}
+_RECORD_FIELDS = (
+    *("id", "created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method"),
+    *("distribution", "product_version", "commit"),
+)
+_LINE_FIELDS = ("engine", "engine_version", "precision", "gain", "reliable")
+_RECORD_NUMBERS = ("sparsity", "measured_sparsity", "busy_before", "load_before", "load_after")
+_LINE_NUMBERS = (
+    *("batch_size", "threads", "milliseconds_per_image", "dense_milliseconds_per_image", "images_per_second"),
+    *("ratio", "ratio_low", "ratio_high", "spread", "busy_during", "seconds_to_compile", "peak_memory_bytes"),
+    *("seconds_per_epoch", "dense_seconds_per_epoch", "accuracy", "difference"),
+)
+_QUARTILES = ("quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high")
+COLUMNS = tuple(
+    _RENAMED.get(name, name)
+    for name in (
+        *(*_RECORD_FIELDS, *_RECORD_NUMBERS, "dataset", "processor", "cores"),
+        *(*_LINE_FIELDS, *_LINE_NUMBERS, *_QUARTILES, "rounds"),
+    )
+)
 
 
 def folder(home: Path) -> Path:
-    """Where the measurements lie."""
+    """The folder of the measurements."""
     return home / "speeds"
 
 
 def new_id() -> str:
-    """A name for a measurement: when it was made, and something that no other has."""
+    """A unique name for a measurement, beginning with the local time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
 
 
 def write(home: Path, record: dict[str, Any]) -> Path:
-    """Keep a measurement under its ``id``, all of it or nothing; returns its file. Raises InputError where it is none."""
-    wrong = _wrong(record)
-    if wrong:
-        raise InputError(f"Not a measurement of speed: {wrong}.")
+    """Write a measurement under its ``id``, all of it or nothing; returns its file. Raises InputError if it is invalid."""
+    problem = _problem(record)
+    if problem:
+        raise InputError(f"Not a measurement of speed: {problem}.")
     target = folder(home) / f"{record['id']}.json"
-    write_text(target, json.dumps(_finite(record), indent=1, allow_nan=False))
+    write_json(target, record)
     return target
 
 
 def read_all(home: Path) -> list[dict[str, Any]]:
-    """Every measurement that can be read, oldest first."""
+    """Every valid measurement, oldest first."""
     return _scan(home)[0]
 
 
-def damaged(home: Path) -> list[str]:
-    """One line for each file that is no measurement: its name and what is wrong with it."""
+def invalid_files(home: Path) -> list[str]:
+    """One sentence per file that is not a valid measurement: its name and what is wrong with it."""
     return _scan(home)[1]
 
 
 def delete(home: Path, measurement: str) -> None:
-    """Move a measurement into the trash, from which ``restore`` brings it back."""
+    """Move a measurement to the trash. Raises InputError for an unknown one."""
     source = folder(home) / f"{measurement}.json"
     if not _ID.fullmatch(measurement) or not source.is_file():
         raise unknown_name("measurement", measurement, (file.stem for file in folder(home).glob("*.json")))
-    _trash(home).mkdir(parents=True, exist_ok=True)
-    os.replace(source, _trash(home) / source.name)
+    _trash(home).put(source)
 
 
 def restore(home: Path, measurement: str) -> None:
-    """Bring a deleted measurement back. Raises InputError where the trash does not hold it."""
-    source = _trash(home) / f"{measurement}.json"
-    if not _ID.fullmatch(measurement) or not source.is_file():
+    """Restore a measurement from the trash. Raises InputError if it is not there."""
+    if not _ID.fullmatch(measurement):
         raise InputError(f"Measurement '{measurement}' is not in the trash, so it cannot be restored.")
-    os.replace(source, folder(home) / source.name)
+    _trash(home).restore(f"{measurement}.json", folder(home) / f"{measurement}.json")
 
 
 def frame(home: Path, records: Sequence[dict[str, Any]] | None = None) -> pd.DataFrame:
-    """One row a line of these records (of all by default), columns ``COLUMNS``: what was timed, and what came out.
+    """The lines of these records (of all by default), one row each, with columns ``COLUMNS``.
 
-    ``sparsity`` is nominal and ``measured_sparsity`` that of the network, both 0..1; quartiles are milliseconds an image, of
-    the sparse network and of the dense one; ``output_difference`` is the largest one to torch in fp32, relative. Samples and
-    layers stay behind.
+    ``sparsity`` is nominal and ``measured_sparsity`` that of the network, both 0..1; quartiles are ms/image, of the sparse
+    network and of the dense one; ``output_difference`` is the largest one to PyTorch in fp32, relative. Samples and layers are
+    left out.
     """
     rows = [
         _row(record, line) for record in (read_all(home) if records is None else records) for line in record["lines"]
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS}
-    return table.assign(**numbers)
+    table = pd.DataFrame(rows).rename(columns=_RENAMED).reindex(columns=list(COLUMNS))
+    numbers = [_RENAMED.get(name, name) for name in (*_RECORD_NUMBERS, "cores", *_LINE_NUMBERS, *_QUARTILES, "rounds")]
+    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})
 
 
 def fingerprint(home: Path) -> tuple[int, int]:
@@ -175,27 +134,24 @@ def fingerprint(home: Path) -> tuple[int, int]:
 
 
 def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
-    low, high = (*(line.get("quartiles") or ()), math.nan, math.nan)[:2]
-    machine = record.get("machine") or {}
-    samples = line.get("samples") or {}
-    dense = pd.to_numeric(pd.Series(samples.get("dense") or [math.nan]), errors="coerce")
-    dense_low, dense_high = (float(value) for value in np.percentile(dense, [25, 75]))
+    machine, samples = record.get("machine") or {}, line.get("samples") or {}
+    dense = pd.to_numeric(pd.Series(samples.get("dense") or [np.nan]), errors="coerce")
+    quartiles = (*(line.get("quartiles") or ()), np.nan, np.nan)[:2], np.percentile(dense, [25, 75])
     return {
-        **{column: record.get(name) for name, column in _RECORD_FIELDS.items()},
+        **{name: record.get(name) for name in (*_RECORD_FIELDS, *_RECORD_NUMBERS)},
         "dataset": (record.get("spec") or {}).get("dataset", ""),
         "processor": machine.get("processor", ""),
         "cores": machine.get("cores"),
-        **{column: line.get(name) for name, column in _LINE_FIELDS.items()},
-        **{"quartile_low": low, "quartile_high": high},
-        **{"dense_quartile_low": dense_low, "dense_quartile_high": dense_high},
+        **{name: line.get(name) for name in (*_LINE_FIELDS, *_LINE_NUMBERS)},
+        **dict(zip(_QUARTILES, np.concatenate(quartiles), strict=True)),
         "rounds": len(samples.get("sparse", ())),
-        # Lines without ``busy_during`` are older and tell the memory of the whole process, which compares with nothing.
+        # Lines without ``busy_during`` are older and hold the memory of the whole process, which is not comparable.
         "peak_memory_bytes": line.get("peak_memory_bytes") if "busy_during" in line else None,
     }
 
 
 def _scan(home: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    found, problems = [], []
+    records, problems = [], []
     for file in sorted(folder(home).glob("*.json")):
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
@@ -204,61 +160,47 @@ def _scan(home: Path) -> tuple[list[dict[str, Any]], list[str]]:
         except (OSError, ValueError):
             problems.append(f"{file.name} cannot be read, so it is left out.")
             continue
-        wrong = _wrong(record)
-        if not wrong and record["id"] != file.stem:
-            wrong = "it bears another name than the measurement in it"
-        if wrong:
-            problems.append(f"{file.name} is no measurement of speed ({wrong}), so it is left out.")
+        problem = _problem(record)
+        if not problem and record["id"] != file.stem:
+            problem = "its name differs from the 'id' in it"
+        if problem:
+            problems.append(f"{file.name} is not a measurement of speed ({problem}), so it is left out.")
         else:
-            found.append(record)
-    return sorted(found, key=lambda record: (record["created_at"], record["id"])), problems
+            records.append(record)
+    return sorted(records, key=lambda record: (record["created_at"], record["id"])), problems
 
 
-def _wrong(record: Any) -> str:
-    """What keeps ``record`` from being a measurement, in words; empty where nothing does."""
-    if not isinstance(record, dict):
-        return "it is no object"
-    for name, kind in _NEEDED.items():
-        if not isinstance(record.get(name), kind):  # type: ignore[arg-type]
-            return f"'{name}' is missing or of the wrong kind"
-    for name, kind in _KINDS.items():
-        if record.get(name) is not None and not isinstance(record[name], kind):
-            return f"'{name}' is of the wrong kind"
+def _problem(record: Any) -> str:
+    """Why ``record`` is not a valid measurement; empty if it is."""
+    problem = _type_problem(record, _REQUIRED, _OPTIONAL)
+    if problem:
+        return problem
     if not _ID.fullmatch(record["id"]):
-        return "its 'id' is no plain word"
-    if not _is_time(record["created_at"]):
-        return "its 'created_at' is no time such as 2026-01-31T12:00:00"
-    lines = record.get("lines")
-    if not isinstance(lines, list):
-        return "'lines' is missing or of the wrong kind"
-    for line in lines:
-        for name, kind in _NEEDED_IN_LINE.items():
-            if not isinstance(line, dict) or not isinstance(line.get(name), kind):  # type: ignore[arg-type]
-                return f"'{name}' of a line is missing or of the wrong kind"
-        for name, kind in _KINDS_IN_LINE.items():
-            if line.get(name) is not None and not isinstance(line[name], kind):
-                return f"'{name}' of a line is of the wrong kind"
+        return "its 'id' has other characters than letters, digits, - and _"
+    try:
+        datetime.fromisoformat(record["created_at"])
+    except ValueError:
+        return "its 'created_at' is not a time such as 2026-01-31T12:00:00"
+    for line in record["lines"]:
+        problem = _type_problem(line, _REQUIRED_IN_LINE, _OPTIONAL_IN_LINE, " of a line")
+        if problem:
+            return problem
         if line["gain"] not in GAINS:
-            return f"the 'gain' of a line is none of {', '.join(GAINS)}"
+            return f"the 'gain' of a line is not one of {', '.join(GAINS)}"
     return ""
 
 
-def _is_time(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
+def _type_problem(values: Any, required: _Types, optional: _Types, where: str = "") -> str:
+    if not isinstance(values, dict):
+        return "a line is not a JSON object" if where else "not a JSON object"
+    for name, kind in required.items():
+        if not isinstance(values.get(name), kind):
+            return f"'{name}'{where} is missing or of the wrong type"
+    for name, kind in optional.items():
+        if values.get(name) is not None and not isinstance(values[name], kind):
+            return f"'{name}'{where} is of the wrong type"
+    return ""
 
 
-def _finite(value: Any) -> Any:
-    """The same with null for what is not finite, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _trash(home: Path) -> Path:
-    return folder(home) / ".trash"
+def _trash(home: Path) -> Trash:
+    return Trash(folder(home) / ".trash")

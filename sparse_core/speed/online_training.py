@@ -1,4 +1,4 @@
-"""Online linear training: images arrive live, go through the backbone in an engine, and train a linear classifier.
+"""Online linear training: images are decoded and augmented live, run through the backbone, and train a linear classifier.
 
 Source: Iofinova et al., "How Well Do Sparse ImageNet Models Transfer?", CVPR 2022, section 3.6: batches of 64 with
 augmentation, one SGD step each. The speedup is the dense epoch's time over the sparse one's, in the same pipeline.
@@ -27,25 +27,26 @@ from sparse_core.errors import InputError
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.training import Hyperparameters
-from sparse_core.speed.timing import Pair, both, line_of, undisturbed
+from sparse_core.speed.pair import Pair
+from sparse_core.speed.paired_timing import compile_pair, repeat_if_restarted
 from sparse_core.transfer.probe import initial_classifier, shuffled_rows
 
 BATCH_SIZE = 64
-CHUNK = 4  # batches that one of the two runs before the other has its turn
+CHUNK = 4  # batches that one network runs before the other one's turn
 SETTINGS = Hyperparameters()
 
 
 class Pipeline:
-    """Decode and augment, ahead of a backbone in an engine, and a classifier that takes one SGD step a batch.
+    """Images decoded and augmented ahead, a backbone in an engine, and a classifier that takes one SGD step per batch.
 
-    ``seconds`` sums up where the time went: ``backbone`` and ``classifier`` as they ran, ``waiting`` until a batch's images
-    were decoded and normalised. Decoding overlaps the backbone, so its own time is measured apart.
+    ``seconds`` sums up the time of each part: ``backbone``, ``classifier``, and ``waiting`` for a batch's images to be
+    decoded and normalised. Decoding overlaps the backbone, so its own time is measured apart.
     """
 
     def __init__(self, compiled: Compiled, dataset: Dataset, transform: Transform, dimensions: int) -> None:
         self.compiled, self.dataset, self.transform = compiled, dataset, transform
-        # Pillow's decoder and torch's resizing, on a thread a core: as fast as torchvision's decode_jpeg with v2 transforms,
-        # both 1.2 times as fast as Pillow alone (benchmarks/decoders.py), and it reads any format and draws the crop by seed.
+        # Pillow's decoder and torch's resizing, one thread per core: as fast as torchvision's decode_jpeg with v2 transforms,
+        # both 1.2 times as fast as Pillow alone (benchmarks/decoders.py), and it reads any format and seeds the crop.
         self.images = ImageLoader(dataset.train, transform, stream=True)
         classes = len(dataset.class_names)
         self.classifier = nn.Linear(dimensions, classes)
@@ -62,7 +63,7 @@ class Pipeline:
         self.seconds = {"waiting": 0.0, "backbone": 0.0, "classifier": 0.0}
 
     def train(self, rows: Sequence[int], epoch: int) -> float:
-        """One pass over ``rows``; returns its seconds."""
+        """Train on ``rows`` once; returns the seconds it took."""
         began = time.perf_counter()
         stream = self.stream(rows, epoch)
         for start in range(0, len(rows), BATCH_SIZE):
@@ -77,7 +78,7 @@ class Pipeline:
     def stream(self, rows: Sequence[int], epoch: int) -> Iterator[np.ndarray]:
         """Augmented images of ``rows`` as the backbone takes them, (N, 3, H, W) float32 with N up to 64, decoded ahead.
 
-        All batches lie in the same memory: the next one takes the place of the one before.
+        All batches share one buffer: each overwrites the one before.
         """
         return self._prepared(lambda row: self.images.augmented(row, 0, epoch), rows)
 
@@ -110,7 +111,7 @@ class Pipeline:
 
 
 def open_dataset(home: Path, spec: SpeedupSpec) -> Dataset:
-    """The dataset that the spec names. Raises InputError where it is too small for so few epochs, too."""
+    """The dataset that the spec names. Raises InputError if it is unknown or too small for ``spec.epochs``."""
     dataset = catalogue.load(home, spec.dataset)
     chunk_size(len(dataset.train.labels), spec.epochs)
     return dataset
@@ -119,58 +120,50 @@ def open_dataset(home: Path, spec: SpeedupSpec) -> Dataset:
 def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report: Report) -> dict[str, Any]:
     """Train for ``spec.epochs`` epochs through both networks in turn, chunk by chunk, and return the record's line.
 
-    ``accuracy`` is that of the sparse backbone, None for a mask made for timing.
+    ``accuracy`` is that of the sparse backbone, None for random weights.
     """
-    size = chunk_size(len(dataset.train.labels), spec.epochs)
+    images = len(dataset.train.labels)
+    size = chunk_size(images, spec.epochs)
     report(Progress(f"{ENGINES[engine]}: compiling"))
-    with both(pair, engine, BATCH_SIZE, spec.threads) as (dense, sparse, difference):
+    with compile_pair(pair, engine, BATCH_SIZE, spec.threads) as compiled:
         dimensions = int(pair.sparse.dimensions)  # type: ignore[arg-type]
-        pipelines = {
-            name: Pipeline(compiled, dataset, pair.transform, dimensions)
-            for name, compiled in (("dense", dense), ("sparse", sparse))
-        }
-        images_trained = len(dataset.train.labels)
-        others = BackgroundLoad()
-        samples = _in_turn(pipelines, images_trained, size, spec.epochs, report)
-        busy_during = others.share()
-        line = line_of(sparse, pair, samples["dense"], samples["sparse"])
-        decode = _decode_seconds(pipelines["sparse"], images_trained)
+        dense = Pipeline(compiled.dense, dataset, pair.transform, dimensions)
+        sparse = Pipeline(compiled.sparse, dataset, pair.transform, dimensions)
+        background = BackgroundLoad()
+        samples = _train_in_turn({"dense": dense, "sparse": sparse}, images, size, spec.epochs, report)
+        line = compiled.line(samples, background.share())
+        decode = _decode_seconds(sparse, images)
         return {
             **line,
-            "busy_during": busy_during,
-            "seconds_per_epoch": line["milliseconds_per_image"] * images_trained / 1000,
-            "dense_seconds_per_epoch": line["dense_milliseconds_per_image"] * images_trained / 1000,
-            "split": {"decode": decode, **_per_epoch(pipelines["sparse"], spec.epochs)},
-            "dense_split": {"decode": decode, **_per_epoch(pipelines["dense"], spec.epochs)},
-            "accuracy": None if pair.description["timing_only"] else pipelines["sparse"].accuracy(),
+            "seconds_per_epoch": line["milliseconds_per_image"] * images / 1000,
+            "dense_seconds_per_epoch": line["dense_milliseconds_per_image"] * images / 1000,
+            "split": {"decode": decode, **_per_epoch(sparse, spec.epochs)},
+            "dense_split": {"decode": decode, **_per_epoch(dense, spec.epochs)},
+            "accuracy": None if pair.description["timing_only"] else sparse.accuracy(),
             "dataset": spec.dataset,
-            "seconds_to_compile": sparse.seconds_to_compile,
-            "peak_memory_bytes": sparse.peak_memory_bytes,
-            "difference": difference,
             "layers": None,
-            "restarts": dense.restarts + sparse.restarts,
         }
 
 
 def chunk_size(rows: int, epochs: int) -> int:
-    """How many of ``rows`` training images make one of the samples that are compared: whole batches, or all of too few.
+    """The number of images in each timed sample: whole batches, or all ``rows`` training images if they do not fill one.
 
-    Three samples are the fewest that can be compared; InputError where ``epochs`` give less.
+    Raises InputError if ``epochs`` epochs give fewer than three samples, too few to compare.
     """
     size = min(CHUNK * BATCH_SIZE, max(rows // 3 // BATCH_SIZE, 1) * BATCH_SIZE, rows)
-    an_epoch = rows // size
-    if an_epoch * epochs < 3:
+    per_epoch = rows // size
+    if per_epoch * epochs < 3:
         raise InputError(
-            f"To compare dense and sparse on {rows} training images takes at least {math.ceil(3 / an_epoch)} epochs; "
+            f"Comparing dense and sparse on {rows} training images takes at least {math.ceil(3 / per_epoch)} epochs; "
             f"got {epochs}. Ask for more epochs, or give more images."
         )
     return size
 
 
-def _in_turn(
+def _train_in_turn(
     pipelines: dict[str, Pipeline], rows: int, size: int, epochs: int, report: Report
 ) -> dict[str, list[float]]:
-    """Milliseconds an image of each chunk, for both pipelines; whole chunks only, so that they compare."""
+    """ms/image of each chunk, for both pipelines. Only full chunks are counted, so that they are comparable."""
     samples: dict[str, list[float]] = {name: [] for name in pipelines}
     chunks = [
         (epoch, order[start : start + size].tolist())
@@ -191,15 +184,15 @@ def _in_turn(
 
 
 def _train_both(pipelines: dict[str, Pipeline], order: Sequence[str], chunk: list[int], epoch: int) -> dict[str, float]:
-    """Seconds of each, in turn. Where an engine died meanwhile both train on the chunk once more, and only that is counted."""
-    spent = {name: dict(pipeline.seconds) for name, pipeline in pipelines.items()}
+    """Seconds of each pipeline. If an engine restarts meanwhile, both train on the chunk again and only that is counted."""
+    before = {name: dict(pipeline.seconds) for name, pipeline in pipelines.items()}
 
     def train() -> dict[str, float]:
         for name, pipeline in pipelines.items():
-            pipeline.seconds = dict(spent[name])
+            pipeline.seconds = dict(before[name])
         return {name: pipelines[name].train(chunk, epoch) for name in order}
 
-    return undisturbed([pipeline.compiled for pipeline in pipelines.values()], train)
+    return repeat_if_restarted([pipeline.compiled for pipeline in pipelines.values()], train)
 
 
 def _per_epoch(pipeline: Pipeline, epochs: int) -> dict[str, float]:
@@ -207,9 +200,9 @@ def _per_epoch(pipeline: Pipeline, epochs: int) -> dict[str, float]:
 
 
 def _decode_seconds(pipeline: Pipeline, rows: int) -> float:
-    """Seconds an epoch takes to decode and augment alone, with all cores, from a part of it."""
-    some = list(range(min(rows, 2 * BATCH_SIZE)))
+    """Seconds to decode and augment an epoch's images alone, on all cores, extrapolated from two batches."""
+    sample = list(range(min(rows, 2 * BATCH_SIZE)))
     began = time.perf_counter()
-    for _ in pipeline.stream(some, 0):
+    for _ in pipeline.stream(sample, 0):
         pass
-    return (time.perf_counter() - began) / len(some) * rows
+    return (time.perf_counter() - began) / len(sample) * rows

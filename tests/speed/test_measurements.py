@@ -1,4 +1,4 @@
-"""Measurements of speed on disk: a round trip, what is not one, and the trash."""
+"""Records of measured speed on disk: a round trip, invalid files, and the trash."""
 
 import json
 import math
@@ -25,13 +25,13 @@ def test_what_is_written_is_read(home):
 
 def test_nothing_measured_yet(home):
     assert measurements.read_all(home) == []
-    assert measurements.damaged(home) == []
+    assert measurements.invalid_files(home) == []
     assert measurements.fingerprint(home) == (0, 0)
     assert list(measurements.frame(home).columns) == list(measurements.COLUMNS)
     assert measurements.frame(home).empty
 
 
-def test_one_row_a_line(home):
+def test_one_row_per_line(home):
     measurements.write(home, speed_record("a", sparsity=0.9, lines=[line(ratio=3.0), line(batch_size=1, ratio=2.0)]))
     measurements.write(home, speed_record("b", created_at="2026-02-01", sparsity=0.95, lines=[line(ratio=3.5)]))
     table = measurements.frame(home)
@@ -45,11 +45,11 @@ def test_one_row_a_line(home):
     assert (first["busy_before"], first["busy_during"], first["peak_memory_bytes"]) == (0.02, 0.03, 1e9)
 
 
-def test_older_records_say_nothing_of_work_meanwhile_and_of_the_engines_own_memory(home):
+def test_older_records_have_no_background_load_and_no_comparable_memory(home):
     older = line()
     del older["busy_during"], older["restarts"]
     measurements.write(home, speed_record("a", lines=[older]))
-    assert measurements.damaged(home) == []
+    assert measurements.invalid_files(home) == []
     assert measurements.frame(home)[["busy_during", "peak_memory_bytes"]].isna().all(axis=None)
 
 
@@ -58,45 +58,45 @@ def test_sparsity_is_nominal_and_measured(home):
     assert measurements.frame(home)[["sparsity", "measured_sparsity"]].values.tolist() == [[0.9, 0.88]]
 
 
-def test_what_is_not_finite_becomes_null(home):
+def test_infinity_becomes_null(home):
     measurements.write(home, speed_record("a", lines=[line(spread=math.inf)]))
     assert measurements.read_all(home)[0]["lines"][0]["spread"] is None
     assert math.isnan(measurements.frame(home)["spread"][0])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "cannot be read"),
-        ("[]", "no object"),
+        ("[]", "not a JSON object"),
         (json.dumps({"id": "bad"}), "'created_at' is missing"),
-        (json.dumps(speed_record("other")), "another name"),
+        (json.dumps(speed_record("other")), "its name differs"),
         (json.dumps({**speed_record("bad"), "lines": [{"engine": "torch"}]}), "'batch_size' of a line"),
-        (json.dumps({**speed_record("bad"), "lines": ["torch"]}), "'engine' of a line"),
+        (json.dumps({**speed_record("bad"), "lines": ["torch"]}), "a line is not a JSON object"),
         (json.dumps(speed_record("bad", lines=[line(gain="some")])), "'gain' of a line"),
-        (json.dumps(speed_record("bad", machine="a fast one")), "'machine' is of the wrong kind"),
-        (json.dumps(speed_record("bad", lines=[line(samples=[1, 2])])), "'samples' of a line is of the wrong kind"),
-        (json.dumps(speed_record("bad", created_at="yesterday")), "'created_at' is no time"),
+        (json.dumps(speed_record("bad", machine="a fast one")), "'machine' is of the wrong type"),
+        (json.dumps(speed_record("bad", lines=[line(samples=[1, 2])])), "'samples' of a line is of the wrong type"),
+        (json.dumps(speed_record("bad", created_at="yesterday")), "'created_at' is not a time"),
         ("\udcff", "cannot be read"),
     ],
 )
-def test_a_damaged_file_is_left_out_with_a_word(home, content, said):
+def test_an_invalid_file_is_left_out_and_reported(home, content, message):
     measurements.write(home, speed_record("good"))
     (measurements.folder(home) / "bad.json").write_bytes(content.encode(errors="surrogateescape"))
     assert [record["id"] for record in measurements.read_all(home)] == ["good"]
-    (words,) = measurements.damaged(home)
-    assert words.startswith("bad.json")
-    assert said in words
+    (problem,) = measurements.invalid_files(home)
+    assert problem.startswith("bad.json")
+    assert message in problem
 
 
-def test_what_is_no_measurement_is_not_written(home):
+def test_an_invalid_record_is_not_written(home):
     for wrong in (speed_record("../a"), {**speed_record("a"), "lines": None}, speed_record("a", mode=None)):
         with pytest.raises(InputError, match="Not a measurement"):
             measurements.write(home, wrong)
     assert not measurements.folder(home).exists()
 
 
-def test_deleted_and_brought_back(home):
+def test_deleted_and_restored(home):
     record = speed_record("a")
     measurements.write(home, record)
     before = measurements.fingerprint(home)
@@ -112,7 +112,7 @@ def test_deleted_and_brought_back(home):
             measurements.restore(home, name)
 
 
-def test_names_differ(home):
+def test_ids_differ(home):
     names = {measurements.new_id() for _ in range(20)}
     assert len(names) == 20
     for name in names:

@@ -1,4 +1,4 @@
-"""Online training against the same steps by hand, its stream of images, and what it records. No test looks at a time."""
+"""Online training against the same steps by hand, its stream of images, and its records. No test checks a time."""
 
 import numpy as np
 import pytest
@@ -7,27 +7,26 @@ from PIL import ExifTags, Image
 from sklearn.datasets import load_sample_image
 from torchvision.transforms import v2
 
-from sparse_core.catalog import ENGINES
 from sparse_core.datasets import catalogue, loading
 from sparse_core.datasets.dataset import Split, upright_rgb
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC
-from sparse_core.engines import availability, compiling
+from sparse_core.engines import compiling
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, masks
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed import online_training, speedup, timing
+from sparse_core.speed import online_training, pair, speedup
 from sparse_core.transfer.probe import initial_classifier
-from tests.engines.test_engines import calibrated
+from tests.support.engines import AVAILABLE, calibrated
 
 CLASSES, IMAGES = 3, 40
 DIMENSIONS = 6
 
 
 class Means(Compiled):
-    """An engine whose features are the mean and the spread of each colour."""
+    """An engine whose features are the mean and the standard deviation of each colour."""
 
     def __init__(self):
         super().__init__("torch", CIFAR.crop, online_training.BATCH_SIZE, 1)
@@ -89,7 +88,7 @@ def test_accuracy_is_that_of_the_test_images(pipeline, dataset):
     assert accuracy > 0.9  # of three colours
 
 
-def test_the_stream_is_the_same_for_both_networks_and_another_in_each_epoch(pipeline, dataset):
+def test_the_stream_is_the_same_for_both_networks_and_differs_between_epochs(pipeline, dataset):
     other = online_training.Pipeline(Means(), dataset, CIFAR, DIMENSIONS)
     rows = list(range(len(dataset.train.labels)))
     sizes = []
@@ -102,7 +101,7 @@ def test_the_stream_is_the_same_for_both_networks_and_another_in_each_epoch(pipe
 
 
 @pytest.mark.parametrize("transform", [CIFAR, IMAGENET, IMAGENET_BICUBIC], ids=["CIFAR", "bilinear", "bicubic"])
-def test_a_crop_is_what_pillow_makes_of_it(dataset, transform):
+def test_a_crop_agrees_with_pillow(dataset, transform):
     filter_ = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[transform.interpolation]
     made = loading.ImageLoader(dataset.train, transform, 0)
     flipped = 0
@@ -115,7 +114,7 @@ def test_a_crop_is_what_pillow_makes_of_it(dataset, transform):
             expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             flipped += 1
         difference = np.abs(made.augmented(row, 7, 3).astype(int) - np.asarray(expected))
-        assert difference.max() <= 2 and difference.mean() < 0.3  # they round apart
+        assert difference.max() <= 2 and difference.mean() < 0.3  # they round differently
     assert 0 < flipped < 12
 
 
@@ -131,11 +130,11 @@ def test_a_large_jpeg_is_decoded_smaller_and_gives_the_same_crop(tmp_path, monke
     stream, whole = loading.ImageLoader(split, CIFAR, stream=True), loading.ImageLoader(split, CIFAR)
     for epoch in range(8):
         difference = np.abs(stream.augmented(0, 0, epoch).astype(int) - whole.augmented(0, 0, epoch))
-        assert difference.mean() < 8  # of 255, as it is cut at larger pixels; another crop differs by 20 and more
+        assert difference.mean() < 8  # of 255, as the crop is cut at larger pixels; another crop differs by 20 or more
     assert set(sizes) <= {(640, 427), (320, 214), (160, 107), (80, 54)} and (80, 54) in sizes
 
 
-def test_images_are_normalised_as_torchvision_does():
+def test_images_are_normalised_as_in_torchvision():
     given = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), dtype=np.uint8)
     expected = v2.functional.normalize(
         torch.from_numpy(given).permute(0, 3, 1, 2).float() / 255, list(IMAGENET.mean), list(IMAGENET.std)
@@ -149,8 +148,8 @@ def test_images_are_normalised_as_torchvision_does():
     torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
 
 
-def test_the_split_tells_where_the_time_went(pipeline, dataset, monkeypatch):
-    """By a clock that goes on only where the backbone runs (5), the classifier steps (2), and a batch is waited for (1)."""
+def test_the_split_sums_the_time_of_each_part(pipeline, dataset, monkeypatch):
+    """A clock that advances only when the backbone runs (5), the classifier steps (2), and a batch is waited for (1)."""
     passed = [0.0]
 
     def takes(function, seconds):
@@ -175,20 +174,20 @@ def test_the_split_tells_where_the_time_went(pipeline, dataset, monkeypatch):
     [
         (10_000, 1, 256),
         (768, 1, 256),
-        (767, 1, 192),  # three whole chunks and a rest
+        (767, 1, 192),  # three full chunks and a remainder
         (192, 1, 64),
-        (191, 2, 64),  # two chunks an epoch
+        (191, 2, 64),  # two chunks per epoch
         (64, 3, 64),
         (10, 3, 10),  # one batch that is not full
     ],
 )
-def test_a_chunk_is_of_whole_batches_and_there_are_three(rows, epochs, size):
+def test_a_chunk_has_whole_batches_and_there_are_at_least_three(rows, epochs, size):
     assert online_training.chunk_size(rows, epochs) == size
     assert rows // size * epochs >= 3
 
 
 @pytest.mark.parametrize(("rows", "epochs", "needed"), [(191, 1, 2), (127, 2, 3), (10, 1, 3)])
-def test_too_few_images_for_so_few_epochs_are_refused(rows, epochs, needed):
+def test_too_few_images_for_the_epochs_are_refused(rows, epochs, needed):
     with pytest.raises(InputError, match=f"on {rows} training images takes at least {needed} epochs; got {epochs}"):
         online_training.chunk_size(rows, epochs)
     assert online_training.chunk_size(rows, needed)
@@ -204,18 +203,18 @@ def test_too_small_a_dataset_is_refused_before_anything_is_compiled(home, datase
 
 @pytest.fixture
 def networks(monkeypatch):
-    """A pruned CIFAR network that tells digits apart somewhat, as a backbone and as one made for timing."""
+    """A pruned CIFAR network that classifies digits somewhat, as a backbone and as random weights."""
     torch.manual_seed(0)
     dense = calibrated(architectures.build("resnet20"))
     torch.manual_seed(0)
     sparse = architectures.build("resnet20")
     masks.apply(sparse, masks.top_k(sparse, 0.5))
-    known = timing.prepare
+    known = pair.prepare
 
     def prepare(home, spec):
         made = known(home, spec)
         timing_only = spec.dataset != "digits"
-        return timing.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
+        return pair.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
 
     monkeypatch.setattr(speedup, "prepare", prepare)
     monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)
@@ -223,12 +222,12 @@ def networks(monkeypatch):
 
 def test_a_record_of_online_training(home, networks):
     spec = SpeedupSpec(architecture="resnet20", sparsity=0.5, mode="training", dataset="digits", threads=1, epochs=2)
-    said = []
-    record = kinds.run(home, Job("speedup", spec), said.append)
+    events = []
+    record = kinds.run(home, Job("speedup", spec), events.append)
     (line,) = record["lines"]
     chunks = 1437 // 256 * 2
     assert len(line["samples"]["dense"]) == len(line["samples"]["sparse"]) == chunks
-    assert line["engine"] == next(name for name in ENGINES if availability.missing(name) is None)
+    assert line["engine"] == AVAILABLE[0]
     assert line["batch_size"] == 64
     assert line["seconds_per_epoch"] == pytest.approx(np.median(line["samples"]["sparse"]) * 1.437)
     assert line["dense_seconds_per_epoch"] == pytest.approx(np.median(line["samples"]["dense"]) * 1.437)
@@ -236,12 +235,12 @@ def test_a_record_of_online_training(home, networks):
     for split in (line["split"], line["dense_split"]):
         assert set(split) == {"decode", "waiting", "backbone", "classifier"} and min(split.values()) > 0
     assert 0.17 < line["accuracy"] <= 1  # chance is 0.1, with a deviation of 0.016
-    assert said[0]["stage"].endswith("compiling")
-    assert [event["done"] for event in said[1:]] == list(range(chunks + 2))  # each epoch ends with a rest
+    assert events[0]["stage"].endswith("compiling")
+    assert [event["done"] for event in events[1:]] == list(range(chunks + 2))  # each epoch ends with a partial chunk
 
 
-def test_a_chunk_that_a_restart_falls_into_is_trained_on_again_by_both(dataset, monkeypatch):
-    """Batches take one second of a clock, but for the second of the sparse pipeline: 50, as its engine is started again."""
+def test_both_train_again_on_a_chunk_with_a_restart(dataset, monkeypatch):
+    """Each batch takes one second, except the sparse pipeline's second one: 50, because its engine restarts."""
     passed, batches, died = [0.0], [], [0]
 
     class Dying(Means):
@@ -262,13 +261,13 @@ def test_a_chunk_that_a_restart_falls_into_is_trained_on_again_by_both(dataset, 
     pipelines = {
         name: online_training.Pipeline(Dying(name), dataset, CIFAR, DIMENSIONS) for name in ("dense", "sparse")
     }
-    samples = online_training._in_turn(pipelines, 96, 32, 1, lambda _: None)
+    samples = online_training._train_in_turn(pipelines, 96, 32, 1, lambda _: None)
     assert samples == {name: [1000 / 32] * 3 for name in pipelines}
     assert batches.count("dense") == batches.count("sparse") == 4
     assert all(pipeline.seconds["backbone"] == 3 for pipeline in pipelines.values())
 
 
-def test_a_mask_made_for_timing_has_no_accuracy(home, networks, dataset, monkeypatch):
+def test_random_weights_have_no_accuracy(home, networks, dataset, monkeypatch):
     monkeypatch.setattr(catalogue, "load", lambda home, name: dataset)
     chosen = ("onnxruntime", "torch")
     spec = SpeedupSpec(

@@ -1,0 +1,59 @@
+"""Inference: the time of a batch in the sparse network and in the dense one, in turn."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from sparse_core.catalog import ENGINES
+from sparse_core.engines.compiled import Compiled, noise
+from sparse_core.engines.machine import BackgroundLoad
+from sparse_core.specs.progress import Progress, Report
+from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.speed.pair import Pair
+from sparse_core.speed.paired_timing import compile_pair, repeat_if_restarted
+
+ROUND_SECONDS = 0.05  # a shorter round is repeated until it takes this long
+
+
+def measure(pair: Pair, spec: SpeedupSpec, engine: str, batch_size: int, report: Report) -> dict[str, Any]:
+    """Time ``spec.rounds`` rounds of one engine and batch size, and return the record's line."""
+    stage = f"{ENGINES[engine]}, batch {batch_size}"
+    report(Progress(f"{stage}: compiling", 0, spec.rounds))
+    with compile_pair(pair, engine, batch_size, spec.threads) as compiled:
+        images = noise(batch_size, pair.transform.crop)
+        networks = {"dense": compiled.dense, "sparse": compiled.sparse}
+        both = list(networks.values())
+        repeats = repeat_if_restarted(both, lambda: {name: _repeats(networks[name], images) for name in networks})
+        samples: dict[str, list[float]] = {name: [] for name in networks}
+        background = BackgroundLoad()
+        for number in range(spec.rounds):
+            report(Progress(stage, number, spec.rounds))
+            order = ("dense", "sparse") if number % 2 else ("sparse", "dense")
+            seconds = repeat_if_restarted(both, partial(_round, networks, order, images, repeats))
+            for name in networks:
+                samples[name].append(1000 * seconds[name] / batch_size)
+        line = compiled.line(samples, background.share())
+        shares = compiled.sparse.layer_shares()
+    return {**line, "layers": list(shares.items()) if shares else None}
+
+
+def _round(
+    networks: Mapping[str, Compiled], order: Sequence[str], images: np.ndarray, repeats: Mapping[str, int]
+) -> dict[str, float]:
+    return {name: _seconds_per_batch(networks[name], images, repeats[name]) for name in order}
+
+
+def _repeats(compiled: Compiled, images: np.ndarray) -> int:
+    """How often a batch is run for one sample, from one run after a warm-up."""
+    compiled.run(images)
+    return max(1, round(ROUND_SECONDS / _seconds_per_batch(compiled, images, 1)))
+
+
+def _seconds_per_batch(compiled: Compiled, images: np.ndarray, repeats: int) -> float:
+    started = time.perf_counter()
+    for _ in range(repeats):
+        compiled.run(images)
+    return (time.perf_counter() - started) / repeats

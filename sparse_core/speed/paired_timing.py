@@ -1,0 +1,131 @@
+"""Paired timing: dense and sparse take turns in one engine, so that whatever else the machine does affects both."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from sparse_core.engines import compiling, exactness
+from sparse_core.engines.compiled import Compiled
+from sparse_core.errors import InputError
+from sparse_core.speed.pair import Pair
+
+RESAMPLES = 10_000
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The speedup: dense median over sparse median, with its 95 % interval; above 1, sparse is faster.
+
+    ``spread`` is the larger interquartile range over median of the two.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    spread: float
+
+    @property
+    def gain(self) -> str:
+        """Faster or slower if the interval lies on one side of 1, else "no gain"; as records store it."""
+        return "faster" if self.low > 1 else "slower" if self.high < 1 else "no gain"
+
+
+def paired_ratio(dense: Sequence[float], sparse: Sequence[float]) -> Ratio:
+    """The ratio of paired samples (seconds or any unit), one pair per round.
+
+    The interval is the percentile bootstrap's (Efron 1979) of the ratio of medians, drawing whole rounds, with a fixed seed.
+    Raises InputError for fewer than three rounds or times that are not positive.
+    """
+    pairs = np.asarray([dense, sparse], dtype=float)
+    if pairs.shape[1] < 3 or not (pairs > 0).all():
+        raise InputError(f"A ratio needs three rounds or more of times above 0; got {pairs.shape[1]} rounds.")
+
+    def statistic(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    interval = bootstrap(
+        tuple(pairs), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile", rng=0
+    ).confidence_interval
+    quartiles = np.percentile(pairs, [25, 50, 75], axis=1)
+    spread = float(((quartiles[2] - quartiles[0]) / quartiles[1]).max())
+    return Ratio(float(statistic(*pairs)), float(interval.low), float(interval.high), spread)
+
+
+@dataclass(frozen=True)
+class CompiledPair:
+    """Both networks in one engine; ``difference`` is the larger of their relative differences to PyTorch in fp32."""
+
+    dense: Compiled
+    sparse: Compiled
+    difference: float
+    sparsity: float
+
+    def line(self, samples: Mapping[str, Sequence[float]], busy_during: float | None) -> dict[str, Any]:
+        """The fields that every line of a record has; ``samples`` are ms/image of "dense" and "sparse", one per round."""
+        dense, sparse = ([float(value) for value in samples[name]] for name in ("dense", "sparse"))
+        ratio = paired_ratio(dense, sparse)
+        median = float(np.median(sparse))
+        return {
+            "engine": self.sparse.engine,
+            "engine_version": self.sparse.version,
+            "precision": self.sparse.precision,
+            "batch_size": self.sparse.batch_size,
+            "threads": self.sparse.threads,
+            "sparsity": self.sparsity,
+            "milliseconds_per_image": median,
+            "dense_milliseconds_per_image": float(np.median(dense)),
+            "quartiles": [float(value) for value in np.percentile(sparse, [25, 75])],
+            "ratio": ratio.ratio,
+            "ratio_low": ratio.low,
+            "ratio_high": ratio.high,
+            "gain": ratio.gain,
+            "spread": ratio.spread,
+            "images_per_second": 1000 / median,
+            "samples": {"dense": dense, "sparse": sparse},
+            "busy_during": busy_during,
+            "seconds_to_compile": self.sparse.seconds_to_compile,
+            "peak_memory_bytes": self.sparse.peak_memory_bytes,
+            "difference": self.difference,
+            "restarts": self.dense.restarts + self.sparse.restarts,
+        }
+
+
+@contextmanager
+def compile_pair(pair: Pair, engine: str, batch_size: int, threads: int) -> Iterator[CompiledPair]:
+    """Compile the dense and the sparse network in one engine, and measure the memory that the sparse one takes.
+
+    PyTorch uses the precision in which the dense one is faster, bf16 only if both are exact enough in it; the other
+    engines compute in fp32. Raises InputError if the engine cannot run a network or its output differs too much.
+    """
+    side, precision = pair.transform.crop, "best" if engine == "torch" and _bf16_is_exact(pair) else "fp32"
+    with (
+        compiling.compile(engine, pair.dense, side, batch_size, threads, precision) as dense,
+        compiling.compile(engine, pair.sparse, side, batch_size, threads, dense.precision) as sparse,
+    ):
+        sparse.measure_memory()
+        difference = max(exactness.require_exact(dense, pair.dense), exactness.require_exact(sparse, pair.sparse))
+        yield CompiledPair(dense, sparse, difference, pair.description["sparsity"])
+
+
+def repeat_if_restarted(networks: Sequence[Compiled], work: Callable[[], Result]) -> Result:
+    """The result of ``work``, which times these networks; repeated if an engine's process was restarted meanwhile."""
+    while True:
+        before = [network.restarts for network in networks]
+        result = work()
+        if [network.restarts for network in networks] == before:
+            return result
+
+
+def _bf16_is_exact(pair: Pair) -> bool:
+    for module in (pair.dense, pair.sparse):
+        size, batch_size = pair.transform.crop, exactness.CHECKED_IMAGES
+        with compiling.compile("torch", module, size, batch_size, 0, "bf16") as compiled:
+            if not exactness.is_exact(compiled, exactness.difference(compiled, module)):
+                return False
+    return True

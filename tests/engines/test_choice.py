@@ -1,0 +1,84 @@
+"""The fastest engine: measured once, remembered, exact ones only."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from sparse_core.engines import availability, choice, compiling
+from sparse_core.engines.compiled import Compiled
+from sparse_core.errors import InputError
+
+
+class TimedEngine(Compiled):
+    """An engine with a given speed and error."""
+
+    def __init__(self, name, module, seconds, error):
+        super().__init__(name, 32, 2, 1)
+        self._module, self._seconds, self._error = module, seconds, error
+
+    def _run_batch(self, given):
+        time.sleep(self._seconds)
+        with torch.no_grad():
+            return self._module(torch.from_numpy(given)).numpy() * np.float32(1 + self._error)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Replaces the engines by timed ones; returns the list of those compiled."""
+    compiled = []
+    known = {"deepsparse": (0.0, 0.1), "onnxruntime": (0.02, 0.0), "torch": (0.2, 0.0)}
+
+    def compile(name, module, *_, **__):
+        compiled.append(name)
+        return TimedEngine(name, module, *known[name])
+
+    monkeypatch.setattr(compiling, "compile", compile)
+    monkeypatch.setattr(availability, "missing", lambda name: None)
+    monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)
+    return compiled
+
+
+def test_the_fastest_exact_engine_is_measured_once_and_remembered(small, timed, home):
+    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"  # deepsparse is faster but not exact
+    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"
+    assert timed == ["deepsparse", "onnxruntime", "torch"]
+    (file,) = (home / "engines").glob("*.json")
+    document = json.loads(file.read_text())
+    assert document["measured"]["deepsparse"]["is_exact"] is False
+    assert document["machine"]["processor"] and document["batch_size"] == 2
+    choice.fastest(home, small, "key", 32, 4)
+    choice.fastest(home, small, "other", 32, 2)
+    assert len(timed) == 9
+
+
+def test_bf16_and_few_images_run_in_torch_unmeasured(home, small, timed):
+    assert choice.fastest(home, small, "key", 32, 2, precision="bf16") == "torch"
+    assert choice.fastest(home, small, "key", 32, 2, images=choice.WORTH_MEASURING - 1) == "torch"
+    assert not timed
+    assert choice.fastest(home, small, "key", 32, 2, images=choice.WORTH_MEASURING) == "onnxruntime"
+    assert choice.fastest(home, small, "key", 32, 2, images=1) == "onnxruntime"
+
+
+def test_an_engine_that_cannot_run_the_network_is_not_chosen(small, timed, monkeypatch, home):
+    known = compiling.compile
+
+    def compile(name, *given, **named):
+        if name == "onnxruntime":
+            raise InputError("This network cannot be exported to ONNX.")
+        return known(name, *given, **named)
+
+    monkeypatch.setattr(compiling, "compile", compile)
+    assert choice.fastest(home, small, "key", 32, 2) == "torch"
+    (file,) = (home / "engines").glob("*.json")
+    assert "cannot be exported" in json.loads(file.read_text())["measured"]["onnxruntime"]["error"]
+
+
+def test_a_damaged_file_is_measured_again(small, timed, home):
+    choice.fastest(home, small, "key", 32, 2)
+    (file,) = (home / "engines").glob("*.json")
+    file.write_text("{")
+    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"
+    assert len(timed) == 6

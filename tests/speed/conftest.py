@@ -1,0 +1,61 @@
+"""Short measurements, and networks and engines to measure."""
+
+import pytest
+import torch
+
+from sparse_core.engines import availability, compiling
+from sparse_core.networks import architectures, importing, masks
+from sparse_core.speed import inference
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(inference, "ROUND_SECONDS", 0.0)
+
+
+@pytest.fixture
+def sparse_backbone(home, tmp_path):
+    """A pruned network in the library."""
+    torch.manual_seed(0)
+    module = architectures.build("resnet20")
+    masks.apply(module, masks.top_k(module, 0.8))
+    state = {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
+    torch.save(state, tmp_path / "net.pth")
+    return importing.add(home, tmp_path / "net.pth", "pruned", method="Magnitude").name
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """A function that sets the seconds of each dense and sparse round, and returns the list of networks as they run."""
+    turns = []
+
+    def set_seconds(dense, sparse):
+        given = {"dense": iter(dense), "sparse": iter(sparse)}
+
+        def measured(compiled, images, repeats):
+            turns.append(compiled.of)
+            return next(given[compiled.of]) * len(images)
+
+        monkeypatch.setattr(inference, "_seconds_per_batch", measured)
+        monkeypatch.setattr(inference, "_repeats", lambda *_: 1)
+        known = compiling.compile
+
+        def compile(name, module, *settings):
+            compiled = known(name, module, *settings)
+            compiled.of = "sparse" if masks.sparsity(module).total else "dense"
+            return compiled
+
+        monkeypatch.setattr(compiling, "compile", compile)
+        return turns
+
+    return set_seconds
+
+
+@pytest.fixture
+def no_deepsparse(monkeypatch):
+    """The reason why DeepSparse is missing."""
+    reason = "DeepSparse is not set up. 'make deepsparse' does it."
+    known = availability.missing
+    monkeypatch.setattr(availability, "missing", lambda name: reason if name == "deepsparse" else known(name))
+    return reason

@@ -1,0 +1,30 @@
+"""Engines and networks for tests that compile and run backbones."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sparse_core import catalog
+from sparse_core.engines import availability
+
+AVAILABLE = [name for name in catalog.ENGINES if availability.missing(name) is None]
+ENGINES = [
+    pytest.param(name, marks=pytest.mark.skipif(name not in AVAILABLE, reason=str(availability.missing(name))))
+    for name in catalog.ENGINES
+]
+needs_deepsparse = pytest.mark.skipif("deepsparse" not in AVAILABLE, reason=str(availability.missing("deepsparse")))
+
+
+def images(number, size=32, seed=0):
+    return np.random.default_rng(seed).standard_normal((number, 3, size, size), dtype=np.float32)
+
+
+def calibrated(network):
+    """The network with BatchNorm statistics of its own activations: with others, a sparse one's features vanish."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+    with torch.no_grad():
+        network.train()(torch.from_numpy(images(8, seed=1)))
+    return network.eval()
