@@ -11,28 +11,40 @@ CITATION = "Iofinova, Peste, Kurtz, Alistarh: How Well Do Sparse ImageNet Models
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make a network sparse: its family and one line on how it works."""
+    """A pruning method: its family and a one-line summary."""
 
     name: str
     family: str
     summary: str
 
 
-UNKNOWN = "Unknown"  # a pruning method or upstream data that nobody named
+UNKNOWN = "Unknown"  # pruning method or upstream data that a user did not name
 
 METHODS = {
     method.name: method
     for method in (
-        Method("Dense", "reference", "not pruned: the reference every sparse network is held against"),
-        Method("GMP", "progressive", "prunes the smallest magnitudes in steps, finetuning between them"),
-        Method("WoodFisher", "progressive", "prunes by second-order saliency and corrects the other weights"),
-        Method("M-FAC", "progressive", "second-order pruning without forming matrices"),
-        Method("STR", "regularisation", "learns one soft threshold a layer"),
-        Method("AC/DC", "regularisation", "alternates dense and compressed training phases"),
-        Method("RigL ERK 1x", "regularisation", "sparse from the start: drops small weights, grows by gradient"),
+        Method("Dense", "reference", "not pruned: the baseline of every sparse network"),
+        Method("GMP", "progressive", "gradual magnitude pruning: prunes the smallest weights in steps during training"),
+        Method(
+            "WoodFisher",
+            "progressive",
+            "prunes by a second-order estimate of the loss increase and updates the remaining weights",
+        ),
+        Method("M-FAC", "progressive", "second-order pruning with matrix-free inverse-Hessian-vector products"),
+        Method("STR", "regularisation", "learns a soft threshold per layer during training"),
+        Method("AC/DC", "regularisation", "alternates dense and sparse training phases"),
+        Method(
+            "RigL ERK 1x", "regularisation", "sparse from the start: drops small weights, grows by gradient magnitude"
+        ),
         Method("RigL ERK 5x", "regularisation", "RigL trained five times longer"),
-        Method("LTH-T", "lottery ticket", "a sparse mask on the original dense weights, then transferred"),
-        Method("Magnitude", "one-shot", "zeroes the smallest weights of a trained network, with no training after"),
+        Method(
+            "LTH-T", "lottery ticket", "lottery ticket: a sparse mask applied to the initial weights, then transferred"
+        ),
+        Method(
+            "Magnitude",
+            "one-shot",
+            "one-shot: zeroes the smallest weights of a trained network, without further training",
+        ),
         Method("Structured", "structured", "removes whole filters"),
     )
 }
@@ -49,7 +61,7 @@ ARCHITECTURES = {
     "efficientnet_lite0": "EfficientNet-Lite0",
 }
 
-STUDY_ARCHITECTURES = ("resnet50", "resnet34", "resnet18", "mobilenet_v1")
+PAPER_ARCHITECTURES = ("resnet50", "resnet34", "resnet18", "mobilenet_v1")
 
 ENGINES = {"deepsparse": "DeepSparse", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
 
@@ -64,7 +76,7 @@ METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy"
 
 @dataclass(frozen=True)
 class Task:
-    """A downstream data set of the study: number of classes, the metric its field reports, general or specialised."""
+    """A downstream dataset of the paper: number of classes, the metric usually reported, ``kind`` general or specialised."""
 
     id: str
     name: str
@@ -93,10 +105,10 @@ TASKS = {
 
 
 def architecture_label(architecture: str) -> str:
-    """The name people write, such as ResNet50 for ``resnet50``."""
+    """The usual spelling, such as ResNet50 for ``resnet50``."""
     return ARCHITECTURES.get(architecture, architecture)
 
 
 def task_label(dataset: str) -> str:
-    """The data set's own name; a user's folder keeps the name it came with."""
+    """The dataset's usual name; a user's folder keeps its own."""
     return TASKS[dataset].name if dataset in TASKS else "Digits" if dataset == "digits" else dataset

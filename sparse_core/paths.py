@@ -1,4 +1,4 @@
-"""Where things lie on disk, and how a file is written so that a crash never leaves half of it."""
+"""Where files are on disk, and how they are written so that a crash never leaves half a file."""
 
 import json
 import math
@@ -20,12 +20,12 @@ PUBLISHED = REPOSITORY / "data" / "published"
 def default_home() -> Path:
     """The folder of the user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code.
 
-    It need not exist yet. Raises InputError where it is a file. Only entry points ask for it (the command line, the pages);
-    everything else is handed a home folder.
+    It need not exist yet. Raises InputError if it is a file. Only entry points (the command line, the pages) call this;
+    all other code takes the home folder as an argument.
     """
     folder = Path(os.environ.get("SPARSE_TRANSFER_HOME") or REPOSITORY / "data" / "local")
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"SPARSE_TRANSFER_HOME takes a folder; got the file {folder}. Name a folder, new or old.")
+        raise InputError(f"SPARSE_TRANSFER_HOME takes a folder; got the file {folder}. Give a folder, existing or new.")
     return folder
 
 
@@ -67,7 +67,7 @@ def finite(document: Any) -> Any:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``target``; on success it takes the target's name.
 
-    A target that exists already is kept and the new folder dropped: whoever finished first wins.
+    If the target exists already it is kept and the new folder is dropped: the first writer wins.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
@@ -80,22 +80,22 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def remove(entry: Path) -> None:
-    """Delete a file or folder that may be there; no reader ever sees a folder half deleted, even after a kill."""
-    leaving = entry.with_name(f".{entry.name}.{uuid.uuid4().hex[:8]}")
+    """Delete a file or folder if it exists; readers never see a half-deleted folder, even after a kill."""
+    hidden = entry.with_name(f".{entry.name}.{uuid.uuid4().hex[:8]}")
     with suppress(FileNotFoundError):
-        os.rename(entry, leaving)
-        if leaving.is_dir() and not leaving.is_symlink():
-            shutil.rmtree(leaving)
+        os.rename(entry, hidden)
+        if hidden.is_dir() and not hidden.is_symlink():
+            shutil.rmtree(hidden)
         else:
-            leaving.unlink()
+            hidden.unlink()
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Refuse, before anything is written, work that needs more than the disk under ``folder`` has (bytes)."""
+    """Raises InputError if the disk of ``folder`` has less than ``needed`` bytes free. Called before anything is written."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
             f"Not enough disk space in {folder}: {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free. "
-            "Free some, or move the data with SPARSE_TRANSFER_HOME."
+            "Free some space, or choose another home folder with SPARSE_TRANSFER_HOME."
         )

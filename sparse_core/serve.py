@@ -1,4 +1,4 @@
-"""Serve the dashboard: what ``make run`` starts. Checks the port first, so that a port in use is one clear line."""
+"""Serve the dashboard: what ``make run`` starts. The port is checked first, so that a port in use is one clear line."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ ADDRESS = "127.0.0.1"
 
 
 def main() -> int:
-    """Parse ``--port``, check it, and become the Streamlit server. Returns 2 where the port cannot be had."""
+    """Parse ``--port``, check it, and replace this process by the Streamlit server. Returns 2 if the port cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m sparse_core.serve", description=__doc__)
     parser.add_argument("--port", default="8501")
     try:
@@ -26,19 +26,17 @@ def main() -> int:
     os.execv(sys.executable, [*command, "--server.address", ADDRESS])
 
 
-def require_free(words: str) -> int:
-    """The port that the words name. Raises InputError where they name none, or one that is in use on this machine."""
-    port = int(words) if words.isascii() and words.isdigit() else 0
+def require_free(text: str) -> int:
+    """The port number in ``text``. Raises InputError if it is none, or in use on this machine."""
+    port = int(text) if text.isascii() and text.isdigit() else 0
     if not 1 <= port <= 65535:
-        raise InputError(f"A port is a number from 1 to 65535; got '{words}'. Choose one with PORT=…")
+        raise InputError(f"A port is a number from 1 to 65535; got '{text}'. Choose one with PORT=…")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ADDRESS, port))
         except PermissionError as error:
-            raise InputError(
-                f"Port {port} needs more rights than you have. Choose one above 1023 with PORT=…"
-            ) from error
+            raise InputError(f"Port {port} needs administrator rights. Choose one above 1023 with PORT=…") from error
         except OSError as error:
             raise InputError(
                 f"Port {port} is in use on this machine. Choose another: make run PORT={port + 1}"

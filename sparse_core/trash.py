@@ -1,4 +1,4 @@
-"""The trash: where removed files and folders wait until they are restored or the trash is emptied."""
+"""A trash folder: removed files and folders stay there until they are restored or the trash is emptied."""
 
 import os
 import shutil
@@ -21,12 +21,12 @@ class Trash:
         os.replace(entry, self.folder / entry.name)
 
     def restore(self, name: str, target: Path) -> None:
-        """Move an entry back, to ``target``. Raises InputError where the trash lacks it or the target exists."""
+        """Move an entry back, to ``target``. Raises InputError if the trash lacks it or the target exists."""
         source = self.folder / Path(name).name
         if not name or not source.exists():
             raise InputError(f"'{name}' is not in the trash, so it cannot be restored.")
         if target.exists():
-            raise InputError(f"There is another '{name}' by now. Remove or rename that one, then restore this one.")
+            raise InputError(f"Another '{name}' exists by now. Remove or rename it, then restore this one.")
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
 
@@ -37,5 +37,5 @@ class Trash:
         return sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith("."))
 
     def empty(self) -> None:
-        """Delete all entries for good."""
+        """Delete all entries permanently."""
         shutil.rmtree(self.folder, ignore_errors=True)

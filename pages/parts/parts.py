@@ -13,7 +13,7 @@ import streamlit as st
 
 from pages.parts import buttons, frame
 from pages.parts.frame import home
-from sparse_core.catalog import ENGINES, METRICS, STUDY_ARCHITECTURES, TRANSFERS, architecture_label, task_label
+from sparse_core.catalog import ENGINES, METRICS, PAPER_ARCHITECTURES, TRANSFERS, architecture_label, task_label
 from sparse_core.errors import unknown_name
 from sparse_core.networks import library
 from sparse_core.results.records import Record, Records
@@ -368,7 +368,7 @@ def _say_unknown(label: str, key: str, known: Iterable[str]) -> None:
 
 def architecture_choice(store: Store) -> str:
     """The control that chooses among the architectures of the study and those measured here, ResNet50 first."""
-    names = {*STUDY_ARCHITECTURES, *store.values("architecture")}
+    names = {*PAPER_ARCHITECTURES, *store.values("architecture")}
     return selectbox(
         "Architecture",
         sorted(names, key=lambda name: (name != "resnet50", architecture_label(name))),

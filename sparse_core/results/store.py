@@ -1,7 +1,7 @@
 """The results store: published and measured runs as one tidy relation in DuckDB.
 
-The .duckdb file is a cache of the published tables and the run records, opened by the one process that serves the
-dashboard. Everything else (workers, the command line, tests) asks an in-memory copy. Deleting the file loses nothing.
+The .duckdb file is a cache of the published tables and the run records. Only the process that serves the dashboard opens
+it; workers and the command line query an in-memory copy. Deleting the file loses nothing.
 """
 
 import hashlib
@@ -49,12 +49,27 @@ _SCHEMA = {
 }
 COLUMNS = tuple(_SCHEMA)
 
+_PUBLISHED_VALUES = {
+    "source": "published",
+    "upstream": "ImageNet",
+    "dataset_hash": "",
+    "protocol": "the paper's protocol",
+    "metric": "accuracy",
+    "accuracy_final": None,
+    "backbone": "",
+    "nonzero_parameters": None,
+    "multiply_adds": None,
+    "file_size": None,
+    "created_at": None,
+    "spec": "{}",
+}
+
 
 class Store:
-    """Results to read, from memory or from a cache file. One process holds a cache file at a time.
+    """Results to read, from memory or from a cache file, which one process at a time can hold.
 
     ``records`` are the measured runs; ``database`` is the cache file, None for memory. A cache file that is damaged or of
-    another version is made again; where another process holds it, or it cannot be written, memory is used.
+    another version is rebuilt; if another process holds it, or it cannot be written, memory is used.
     """
 
     def __init__(self, records: Records, database: Path | None = None) -> None:
@@ -67,7 +82,7 @@ class Store:
         self.refresh()
 
     def refresh(self) -> bool:
-        """Take in the runs that were added or deleted since; True when anything changed."""
+        """Read the runs added or deleted since the last call; True if anything changed."""
         with self._lock:
             if self.database and _inode(self.database) != self._inode:
                 self._connection.close()
@@ -77,7 +92,7 @@ class Store:
                 return False
             try:
                 _synchronise(self._connection, self.records)
-            except duckdb.Error as error:  # the disk is full: of which kind the error is depends on where it hit
+            except duckdb.Error as error:  # a full disk raises different errors depending on the operation
                 if self.database is None:
                     raise
                 self._connection = self._in_memory(error)
@@ -87,7 +102,7 @@ class Store:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """Changes whenever the rows do; a key for whatever is computed from them."""
+        """Changes whenever the rows do; a cache key for values computed from them."""
         return (self._inode, *self._seen)
 
     def results(
@@ -100,9 +115,9 @@ class Store:
         datasets: Sequence[str] | None = None,
         sparsity: tuple[float, float] = (0.0, 1.0),
     ) -> pd.DataFrame:
-        """One row a run, columns ``COLUMNS``, filtered. None means no filter; ``sparsity`` bounds are inclusive.
+        """One row per run, columns ``COLUMNS``, filtered. None means no filter; ``sparsity`` bounds are inclusive.
 
-        Dense rows pass every method and sparsity filter: they are the baseline the others are held against.
+        Dense rows pass every method and sparsity filter: they are the baseline of the others.
         """
         if source not in ("all", *SOURCES):
             raise unknown_name("source", source, ("all", *SOURCES))
@@ -143,7 +158,7 @@ class Store:
         return len(rows)
 
     def close(self) -> None:
-        """Let go of the cache file."""
+        """Release the cache file."""
         self._connection.close()
 
     def _frame(self, query: str, values: Sequence[Any] = ()) -> pd.DataFrame:
@@ -162,17 +177,16 @@ class Store:
             return self._in_memory(error)
 
     def _in_memory(self, error: Exception) -> duckdb.DuckDBPyConnection:
-        """The results without the cache file, because of ``error``."""
+        """A connection without the cache file, after ``error``."""
         log.warning("The cache %s is not used: %s", self.database, error)
         self.database = None
         return _fresh(":memory:")
 
 
 def rebuild(records: Records, database: Path | None = None) -> int:
-    """Make the cache again from the published tables and the run records; returns the number of rows.
+    """Rebuild the cache from the published tables and the run records; returns the number of rows.
 
-    The new file is built beside the old one and takes its place at once: a dashboard that is running notices and
-    reads on from the new one.
+    The new file is built beside the old one and replaces it at once: a running dashboard notices and opens the new one.
     """
     database = database or default_database(records)
     with atomic_file(database) as temporary:
@@ -210,7 +224,7 @@ def result_row(record: Record) -> dict[str, Any]:
         "accuracy_best": result["accuracy_best"],
         "accuracy_final": result["accuracy_final"],
         "backbone": spec["backbone"],
-        "nonzero_parameters": result.get("nonzero_parameters"),  # runs made before sizes were kept have none
+        "nonzero_parameters": result.get("nonzero_parameters"),  # missing in records from before sizes were stored
         "multiply_adds": result.get("multiply_adds"),
         "file_size": result.get("file_size"),
         "run_id": record.run_id,
@@ -220,27 +234,13 @@ def result_row(record: Record) -> dict[str, Any]:
 
 
 def published_rows() -> pd.DataFrame:
-    """The study's rows as rows of the relation. Their accuracy is the best over a run's epochs; no final one is known."""
+    """The paper's runs as rows of the relation. Their accuracy is the best over a run's epochs; the final one is unknown."""
     rows = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
-    same = rows.groupby(["architecture", "transfer", "method", "sparsity", "dataset", "seed"])
-    rows["replicate"] = same.cumcount()
+    replicates = rows.groupby(["architecture", "transfer", "method", "sparsity", "dataset", "seed"])
+    rows["replicate"] = replicates.cumcount()
     rows = rows.rename(columns={"accuracy": "accuracy_best"})
     rows["run_id"] = [f"published-{number}" for number in range(1, len(rows) + 1)]
-    constants = {
-        "source": "published",
-        "upstream": "ImageNet",
-        "dataset_hash": "",
-        "protocol": "the study's protocol",
-        "metric": "accuracy",
-        "accuracy_final": None,
-        "backbone": "",
-        "nonzero_parameters": None,
-        "multiply_adds": None,
-        "file_size": None,
-        "created_at": None,
-        "spec": "{}",
-    }
-    return rows.assign(**constants)[list(COLUMNS)]
+    return rows.assign(**_PUBLISHED_VALUES)[list(COLUMNS)]
 
 
 def _fresh(location: str) -> duckdb.DuckDBPyConnection:
@@ -254,7 +254,7 @@ def _fresh(location: str) -> duckdb.DuckDBPyConnection:
 
 
 def _cache(database: Path) -> duckdb.DuckDBPyConnection:
-    """The cache file opened, made again where it has to be. Raises duckdb.IOException where another process holds it."""
+    """The cache file, opened or rebuilt. Raises duckdb.IOException if another process holds it."""
     try:
         current = _current(database)
     except duckdb.IOException as error:
@@ -291,7 +291,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: pd.DataFrame) -> None:
 
 
 def _current(database: Path) -> duckdb.DuckDBPyConnection | None:
-    """The cache as it is; None where it is damaged or of another version, and closed then."""
+    """The cache as it is; None if it is damaged or of another version."""
     connection = None
     try:
         connection = duckdb.connect(str(database))
@@ -308,7 +308,7 @@ def _current(database: Path) -> duckdb.DuckDBPyConnection | None:
 
 def _version() -> str:
     table = (PUBLISHED / "transfer_accuracy.csv").read_bytes()
-    return hashlib.sha256(table + repr(_SCHEMA).encode()).hexdigest()[:16]
+    return hashlib.sha256(table + repr((_SCHEMA, _PUBLISHED_VALUES)).encode()).hexdigest()[:16]
 
 
 def _inode(file: Path) -> int:

@@ -103,7 +103,7 @@ def test_a_job_on_a_full_disk_says_so_in_one_line(home, no_worker, monkeypatch):
     job_id = queue.submit(home, probe_job("digits"))
     worker.work(home, job_id)
     assert queue.status(home, job_id).message.startswith(
-        "Expected room on the disk for /data/x, but it is full. Free some"
+        "Expected free disk space for /data/x, but the disk is full. Free some"
     )
 
 
@@ -378,7 +378,7 @@ def test_a_home_that_is_a_file_is_refused(words, home, capsys):
     said = capsys.readouterr()
     assert (said.out, said.err) == (
         "",
-        f"Error: SPARSE_TRANSFER_HOME takes a folder; got the file {home}. Name a folder, new or old.\n",
+        f"Error: SPARSE_TRANSFER_HOME takes a folder; got the file {home}. Give a folder, existing or new.\n",
     )
 
 
@@ -388,7 +388,7 @@ def test_places_that_cannot_be_written_are_refused_and_nothing_is_left(tmp_path,
     for target, told in [
         ("a.csv", "Expected a file, but {}/a.csv is a folder"),
         ("file/b.csv", "Expected a folder, but {}/file is a file"),
-        ("file/deep/b.csv", "Expected a folder, but a file is in the way of {}/file/deep"),
+        ("file/deep/b.csv", "Expected a folder, but part of the path {}/file/deep is a file"),
         (f"{'long' * 70}.csv", "Expected names that a disk can hold, but one in {} is too long"),
     ]:
         assert cli.main(["export", str(tmp_path / target)]) == 2
@@ -399,10 +399,13 @@ def test_places_that_cannot_be_written_are_refused_and_nothing_is_left(tmp_path,
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/d/.x.csv.k2v"), "room on the disk for /d, but it is full"),
-        (duckdb.IOException("IO Error: No space left on device"), "room on the disk for the file, but it is full"),
-        (OSError(errno.EACCES, "Permission denied", "/d/x"), "Expected /d/x to be open to this user, but it is not"),
-        (OSError(errno.EROFS, "Read-only", b"/d/x"), "Expected to write /d/x, but its disk can only be read"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/d/.x.csv.k2v"),
+            "free disk space for /d, but the disk is full",
+        ),
+        (duckdb.IOException("IO Error: No space left on device"), "free disk space for the file, but the disk is full"),
+        (OSError(errno.EACCES, "Permission denied", "/d/x"), "Expected access to /d/x, but permission is denied"),
+        (OSError(errno.EROFS, "Read-only", b"/d/x"), "Expected to write /d/x, but its disk is read-only"),
         (OSError(errno.ENAMETOOLONG, "Too long", "x" * 999), f"but one in {'x' * 200}… is too long"),
     ],
 )

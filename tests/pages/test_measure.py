@@ -175,7 +175,7 @@ def test_a_home_that_cannot_be_used_is_one_sentence(refusal, home, monkeypatch):
     if refusal == "file":
         home.write_text("")
     else:
-        told = "Expected room on the disk for the file, but it is full"
+        told = "Expected free disk space for the file, but the disk is full"
         monkeypatch.setattr(Records, "fingerprint", lambda _: no_space())
     app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60).run()
     assert not app.exception

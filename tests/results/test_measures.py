@@ -1,4 +1,4 @@
-"""Measures by hand and against SciPy, then against the statements of the study."""
+"""Measures by hand and against SciPy, then against the statements of the paper."""
 
 import numpy as np
 import pandas as pd
@@ -91,7 +91,7 @@ def test_unknown_accuracy_is_refused():
         ("mobilenet_v1", "full", "STR", 0.75, 33),
     ],
 )
-def test_statements_of_the_study(home, architecture, transfer, method, sparsity, percent):
+def test_statements_of_the_paper(home, architecture, transfer, method, sparsity, percent):
     table = measures.summary(Store(Records(home)).results(architecture=architecture, transfer=transfer))
     found = table[(table["method"] == method) & (table["sparsity"] == sparsity)]
     tolerance = 0.05 if percent != round(percent) or abs(percent) < 3 else 0.5
@@ -100,7 +100,7 @@ def test_statements_of_the_study(home, architecture, transfer, method, sparsity,
 
 
 @pytest.mark.parametrize(("method", "at_80", "at_90"), [("AC/DC", -0.37, -0.48), ("WoodFisher", 0.63, 0.41)])
-def test_error_against_difficulty_as_the_study_has_it(home, method, at_80, at_90):
+def test_correlation_of_error_and_difficulty_in_the_paper(home, method, at_80, at_90):
     results = Store(Records(home)).results(architecture="resnet50")
     table = measures.relative_error_increase(results[results["transfer"] == "linear"])
     hard = measures.difficulty(results)[["dataset", "difficulty"]]
