@@ -28,7 +28,7 @@ METHODS = {
         Method(
             "WoodFisher",
             "progressive",
-            "prunes by a second-order estimate of the loss increase and updates the remaining weights",
+            "second-order pruning that also updates the remaining weights",
         ),
         Method("M-FAC", "progressive", "second-order pruning with matrix-free inverse-Hessian-vector products"),
         Method("STR", "regularisation", "learns a soft threshold per layer during training"),
@@ -43,7 +43,7 @@ METHODS = {
         Method(
             "Magnitude",
             "one-shot",
-            "one-shot: zeroes the smallest weights of a trained network, without further training",
+            "one-shot: zeroes the smallest weights, without further training",
         ),
         Method("Structured", "structured", "removes whole filters"),
     )

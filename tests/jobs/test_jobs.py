@@ -389,7 +389,7 @@ def test_places_that_cannot_be_written_are_refused_and_nothing_is_left(tmp_path,
         ("a.csv", "Expected a file, but {}/a.csv is a folder"),
         ("file/b.csv", "Expected a folder, but {}/file is a file"),
         ("file/deep/b.csv", "Expected a folder, but part of the path {}/file/deep is a file"),
-        (f"{'long' * 70}.csv", "Expected names that a disk can hold, but one in {} is too long"),
+        (f"{'long' * 70}.csv", "Expected file names that the disk allows, but one in {} is too long"),
     ]:
         assert cli.main(["export", str(tmp_path / target)]) == 2
         assert f"Error: {told.format(tmp_path)}" in capsys.readouterr().err
