@@ -1,10 +1,10 @@
-"""What it costs that DeepSparse runs in a process of its own, against calling it directly in its environment.
+"""The cost of running DeepSparse in a process of its own, compared with calling it directly in its environment.
 
     python -m benchmarks.engine_worker [--batch-size 64] [--rounds 20]
 
-ResNet50 at 90 %, 224 pixels, all cores: the images' way into the shared memory, the command, and the features' way back. In
-each round the worker and a process that calls DeepSparse on an array of its own run one batch, in turn. The ratio is the
-median over rounds of worker over direct call. Expected: at most 1.05. Prints one JSON line.
+ResNet50 at 90 %, 224 pixels, all cores. The cost is copying the images to shared memory, the command, and copying the features
+back. In each round the worker and a process that calls DeepSparse on an array of its own run one batch, in turn. The ratio is
+the median over rounds of worker over direct call. Expected: at most 1.05. Prints one JSON line.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed.pair import prepare
 
-# Answers each line on stdin with the seconds that the engine took for one batch, as any program would call it.
+# Answers each line on stdin with the seconds of one batch, called as any program would call it.
 DIRECT = """
 import sys, time
 import deepsparse, numpy as np

@@ -2,10 +2,10 @@
 
     python -m benchmarks.measuring_usability [--rounds 3]
 
-The job system measures a ResNet50 at batch 64 in DeepSparse, or in PyTorch where that is missing, on all cores. Meanwhile the
-first page is reloaded until its chart is drawn again, and controls are changed, each until the server's rerun has ended; the
-same without the measurement before. ``ratio_to_limit`` is the slower of the two medians over one second, ``ratio_to_alone``
-the slower one's over the same without a measurement. Expected: the first below 1. Prints one JSON line.
+The job system measures a ResNet50 at batch 64 in DeepSparse, or in PyTorch if that is missing, on all cores. Meanwhile the
+first page is reloaded until its chart is drawn again, and controls are changed, each until the server's rerun has ended. The
+same is done before, without a measurement. ``ratio_to_limit`` is the slower of the two medians over one second,
+``ratio_to_alone`` is it over the same without a measurement. Expected: the first below 1. Prints one JSON line.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""How much faster online linear training is through a sparse ResNet50 than through the dense one, end to end.
+"""Speedup of online linear training with a sparse ResNet50 over the dense one, end to end.
 
     python -m benchmarks.online_training [--images FOLDER] [--epochs 1] [--sparsity 0.9]
 
-The study's section 3.6: JPEGs decoded, cropped at random to 224 pixels, flipped, run in batches of 64 by DeepSparse, one SGD
-step of the classifier each; dense and sparse in turn, four batches each. FOLDER is laid out as any dataset, best with 256
-pixels on the shorter side. Without it the images are made, 768 in training: cuts of scikit-learn's two photographs, 256
-pixels on the shorter side, saved as JPEG. ``milliseconds_per_image`` says where the time goes: what is waited for images, the
-backbone and the classifier add up; decoding with augmentation and scaling, alone on all cores, runs beside the backbone.
-Expected on two cores: a ratio of at least 2.5. Prints one JSON line.
+Section 3.6 of the paper: JPEGs are decoded, cropped at random to 224 pixels, flipped, and run in batches of 64 by DeepSparse,
+with one SGD step of the classifier each; dense and sparse take turns of four batches. FOLDER is laid out as any dataset,
+best with 256 pixels on the shorter side. Without it, 768 training images are cut from scikit-learn's two photographs, 256
+pixels on the shorter side, saved as JPEG. In ``milliseconds_per_image``, waiting for images, the backbone and the classifier
+add up; decode is the time of decoding and augmentation alone on all cores, which overlaps the backbone. Expected on two
+cores: a ratio of at least 2.5. Prints one JSON line.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import speedup
 
 SHORTER, LONGER = 256, (256, 288, 341)
-TRAINED, TESTED = 384, 8  # of each photograph
+TRAINED, TESTED = 384, 8  # cuts of each photograph
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def made_images(folder: Path) -> Path:
-    """JPEGs of two classes in ``folder``, split into train and test: cuts of each photograph, at other places and scales."""
+    """JPEGs of two classes in ``folder``, split into train and test: random cuts of each photograph."""
     generator = np.random.default_rng(0)
     for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
         photograph = Image.fromarray(pixels)
@@ -95,7 +95,7 @@ def made_images(folder: Path) -> Path:
 
 
 def cut(photograph: Image.Image, generator: np.random.Generator) -> Image.Image:
-    """A part of the photograph, lying or standing, resized to 256 pixels on the shorter side."""
+    """A part of the photograph, landscape or portrait, resized to 256 pixels on the shorter side."""
     size = (int(generator.choice(LONGER)), SHORTER)
     width, height = size[:: generator.choice((1, -1))]
     scale = generator.uniform(1.0, 1.2)

@@ -8,11 +8,11 @@ from sparse_core.errors import unknown_name
 
 
 def missing(name: str) -> str | None:
-    """Why the engine cannot run here and how to get it, in one line; None where it can. Raises InputError on another name."""
+    """Why the engine cannot run here and how to get it, in one line; None if it can. Raises InputError for an unknown name."""
     if name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
     if name == "deepsparse":
         return deepsparse_client.missing()
     if importlib.util.find_spec(name) is None:
-        return f"{ENGINES[name]} is not installed. 'make run' installs what requirements.txt names."
+        return f"{ENGINES[name]} is not installed. 'make run' installs it."
     return None

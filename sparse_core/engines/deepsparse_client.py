@@ -1,4 +1,4 @@
-"""The parent's side of ``deepsparse_worker``: a process with DeepSparse in it, whose memory and commands are shared with it."""
+"""The parent's side of ``deepsparse_worker``: starts the process with DeepSparse, and sends it commands and images."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("deepsparse_worker.py")
 
 
 def missing() -> str | None:
-    """Why DeepSparse cannot run here and how to get it, in one line; None where it can."""
+    """Why DeepSparse cannot run here and how to get it, in one line; None if it can."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return f"DeepSparse runs on Linux with an x86-64 processor only; this is {platform.system()} on {platform.machine()}."
     if (ENVIRONMENT / ".ready").is_file():
@@ -35,9 +35,9 @@ def missing() -> str | None:
 class Process:
     """DeepSparse with one network compiled at one batch size. A process that dies is started again once.
 
-    ``restarts`` counts that, so that a time it fell into is known; ``memory`` began when DeepSparse was loaded. ``onnx`` is the
-    backbone's file, kept till ``close``; ``shape`` (B, 3, S, S). Raises InputError where DeepSparse cannot compile the network
-    and where the process died twice.
+    ``onnx`` is the backbone's file, which must exist until ``close``; ``shape`` is (B, 3, S, S). ``restarts`` counts restarts,
+    which make times taken meanwhile invalid; ``memory`` starts when DeepSparse is loaded. Raises InputError if DeepSparse
+    cannot compile the network or the process died twice.
     """
 
     def __init__(self, onnx: Path, shape: tuple[int, int, int, int], threads: int) -> None:
@@ -59,7 +59,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the process that holds the engine."""
+        """The id of the worker process."""
         assert self._process
         return self._process.pid
 
@@ -70,22 +70,26 @@ class Process:
         self.ask("run")
         return self.output[: len(images)].copy()
 
-    def ask(self, what: str, **given: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; a process that dies meanwhile is started again, once."""
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer. If the process dies meanwhile, it is started again, once."""
         try:
-            return self._ask(what, **given)
-        except _Died as death:
-            self._start_again(death)
-        return self.ask(what, **given)
+            return self._ask(command, **arguments)
+        except subprocess.CalledProcessError as death:
+            if self.restarts:
+                raise self._give_up(death.returncode) from death
+        self.restarts = 1
+        self._start()
+        self._compile()
+        return self.ask(command, **arguments)
 
     def close(self) -> None:
-        """End the process and give back the memory."""
+        """End the process and release the shared memory."""
         self._stop()
         for descriptor in (self._input_descriptor, self._output_descriptor):
             if descriptor >= 0:
                 os.close(descriptor)
         self._input_descriptor = self._output_descriptor = -1
-        for shared in ("input", "output"):  # each holds a descriptor and its memory
+        for shared in ("input", "output"):  # each keeps its mapping of the memory alive
             vars(self).pop(shared, None)
         self._log.close()
 
@@ -109,7 +113,7 @@ class Process:
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):  # a command that the dead process did not read
+            with contextlib.suppress(OSError):  # a command that the dead process never read
                 assert pipe
                 pipe.close()
         self._process = None
@@ -119,53 +123,35 @@ class Process:
         self.memory = PeakMemory(self.pid)
         return self.ask("compile", onnx=str(self._onnx), shape=self._shape, threads=self._threads)
 
-    def _start_again(self, death: "_Died") -> None:
-        if self.restarts:
-            raise self._gave_up(death) from death
-        self.restarts = 1
-        self._start()
-        self._compile()
-
-    def _ask(self, what: str, **given: Any) -> dict[str, Any]:
+    def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         self._require_open()
         assert self._process and self._process.stdin and self._process.stdout
         try:
-            self._process.stdin.write(json.dumps({"do": what, **given}) + "\n")
+            self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except OSError:
             line = ""
         if not line:
-            raise _Died(self._process.wait())
+            raise subprocess.CalledProcessError(self._process.wait(), SCRIPT.name)
         answer = json.loads(line)
         if "error" in answer:
-            raise InputError(f"DeepSparse cannot do this network: {answer['error']}")
+            raise InputError(f"DeepSparse cannot run this network: {answer['error']}")
         return answer
 
     def _require_open(self) -> None:
         if self._process is None:
             raise InputError("This engine was closed; compile the network again.")
 
-    def _gave_up(self, death: "_Died") -> InputError:
+    def _give_up(self, code: int) -> InputError:
         self._log.seek(0)
-        said = self._log.read().decode(errors="replace").strip().splitlines()
-        last = f"; it last said: {said[-1]}" if said and death.code > 0 else ""
+        output = self._log.read().decode(errors="replace").strip().splitlines()
+        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        last = f"; its last output: {output[-1]}" if output and code > 0 else ""
         self._stop()
         return InputError(
-            f"DeepSparse's process died twice ({_cause(death.code)}{last}). Is there enough memory? Try again, or another engine."
+            f"DeepSparse's process died twice ({cause}{last}). Is there enough memory? Try again, or use another engine."
         )
-
-
-class _Died(Exception):
-    """The process ended; ``code`` is its exit code, below 0 for a signal."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-def _cause(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _shared(descriptor: int, shape: tuple[int, ...]) -> np.ndarray:

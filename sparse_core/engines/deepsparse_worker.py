@@ -1,12 +1,11 @@
-"""DeepSparse in a process of its own: run by .venv-deepsparse's Python, which has none of the product's other packages.
+"""DeepSparse in a process of its own, run by the Python of .venv-deepsparse, which lacks the product's other packages.
 
     python -I deepsparse_worker.py INPUT_FD OUTPUT_FD
 
 The two descriptors are memory shared with the parent: images (B, 3, S, S) float32 in, features (B, D) float32 out. Commands
-come as JSON lines on stdin; each is answered by one JSON line on stdout, with ``error`` in it where it failed.
-``ready`` {} answers {} once DeepSparse is loaded; ``compile`` {onnx, shape, threads} answers {dimensions, threads, supported,
-version}; ``run`` {} answers {}; ``layers`` {rounds} answers {layers: [[name, milliseconds], …]}. The process leaves with its
-parent.
+are JSON lines on stdin; each is answered by one JSON line on stdout, with ``error`` if it failed. ``ready`` {} answers {}
+once DeepSparse is loaded; ``compile`` {onnx, shape, threads} answers {dimensions, threads, supported, version}; ``run`` {}
+answers {}; ``layers`` {rounds} answers {layers: [[name, milliseconds], …]}. The process ends with its parent.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy as np
 
 
 class Worker:
-    """One compiled network and the memory it reads from and writes to."""
+    """One compiled network and the shared memory of its input and output."""
 
     def __init__(self, input_descriptor: int, output_descriptor: int) -> None:
         self._input_descriptor = input_descriptor
@@ -64,21 +63,21 @@ class Worker:
             num_iterations=rounds,
             num_warmup_iterations=1,
         )
-        return {"layers": [times for layer in analysis["layer_info"] for times in _times(layer)]}
+        return {"layers": [entry for layer in analysis["layer_info"] for entry in _layer_times(layer)]}
 
 
 def _shared(descriptor: int, shape: tuple[int, ...] | list[int]) -> np.ndarray:
     return np.ndarray(shape, np.float32, mmap.mmap(descriptor, 4 * int(np.prod(shape))))
 
 
-def _times(layer: dict[str, Any]) -> list[list[Any]]:
-    """A layer that DeepSparse runs in parts is told by its parts."""
+def _layer_times(layer: dict[str, Any]) -> list[list[Any]]:
+    """[name, milliseconds] of a layer, or of each of its parts if DeepSparse runs it in parts."""
     if layer["sub_layer_info"]:
-        return [times for part in layer["sub_layer_info"] for times in _times(part)]
+        return [entry for part in layer["sub_layer_info"] for entry in _layer_times(part)]
     return [[layer.get("canonical_name") or layer["name"], layer["average_run_time_in_ms"]]]
 
 
-def _leave_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -86,8 +85,8 @@ def _leave_with(parent: int) -> None:
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever the engine prints is no answer
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    os.dup2(2, 1)  # keeps what the engine prints apart from the answers
+    threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     worker = Worker(*map(int, sys.argv[1:3]))
     for line in sys.stdin:
         command = json.loads(line)

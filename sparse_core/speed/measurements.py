@@ -44,25 +44,17 @@ _REQUIRED_IN_LINE: _Types = {
 _OPTIONAL_IN_LINE: _Types = {"samples": dict, "quartiles": list, "split": dict, "dense_split": dict, "layers": list}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 
-_RENAMED = {"id": "measurement", "difference": "output_difference"}
-_RECORD_FIELDS = (
-    *("id", "created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method"),
-    *("distribution", "product_version", "commit"),
-)
-_LINE_FIELDS = ("engine", "engine_version", "precision", "gain", "reliable")
-_RECORD_NUMBERS = ("sparsity", "measured_sparsity", "busy_before", "load_before", "load_after")
-_LINE_NUMBERS = (
-    *("batch_size", "threads", "milliseconds_per_image", "dense_milliseconds_per_image", "images_per_second"),
-    *("ratio", "ratio_low", "ratio_high", "spread", "busy_during", "seconds_to_compile", "peak_memory_bytes"),
-    *("seconds_per_epoch", "dense_seconds_per_epoch", "accuracy", "difference"),
-)
 _QUARTILES = ("quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high")
-COLUMNS = tuple(
-    _RENAMED.get(name, name)
-    for name in (
-        *(*_RECORD_FIELDS, *_RECORD_NUMBERS, "dataset", "processor", "cores"),
-        *(*_LINE_FIELDS, *_LINE_NUMBERS, *_QUARTILES, "rounds"),
-    )
+_NUMBERS = (
+    *("sparsity", "measured_sparsity", "busy_before", "busy_during", "load_before", "load_after", "cores"),
+    *("batch_size", "threads", "milliseconds_per_image", "dense_milliseconds_per_image", "images_per_second"),
+    *("ratio", "ratio_low", "ratio_high", "spread", *_QUARTILES, "rounds", "seconds_to_compile", "peak_memory_bytes"),
+    *("seconds_per_epoch", "dense_seconds_per_epoch", "accuracy", "output_difference"),
+)
+COLUMNS = (
+    *("measurement", "created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method"),
+    *("distribution", "product_version", "commit", "dataset", "processor", "engine", "engine_version", "precision"),
+    *("gain", "reliable", *_NUMBERS),
 )
 
 
@@ -121,9 +113,8 @@ def frame(home: Path, records: Sequence[dict[str, Any]] | None = None) -> pd.Dat
     rows = [
         _row(record, line) for record in (read_all(home) if records is None else records) for line in record["lines"]
     ]
-    table = pd.DataFrame(rows).rename(columns=_RENAMED).reindex(columns=list(COLUMNS))
-    numbers = [_RENAMED.get(name, name) for name in (*_RECORD_NUMBERS, "cores", *_LINE_NUMBERS, *_QUARTILES, "rounds")]
-    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in numbers})
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS})
 
 
 def fingerprint(home: Path) -> tuple[int, int]:
@@ -138,13 +129,13 @@ def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
     dense = pd.to_numeric(pd.Series(samples.get("dense") or [np.nan]), errors="coerce")
     quartiles = (*(line.get("quartiles") or ()), np.nan, np.nan)[:2], np.percentile(dense, [25, 75])
     return {
-        **{name: record.get(name) for name in (*_RECORD_FIELDS, *_RECORD_NUMBERS)},
+        **{**record, **line, "sparsity": record["sparsity"], "measurement": record["id"]},
         "dataset": (record.get("spec") or {}).get("dataset", ""),
         "processor": machine.get("processor", ""),
         "cores": machine.get("cores"),
-        **{name: line.get(name) for name in (*_LINE_FIELDS, *_LINE_NUMBERS)},
         **dict(zip(_QUARTILES, np.concatenate(quartiles), strict=True)),
         "rounds": len(samples.get("sparse", ())),
+        "output_difference": line.get("difference"),
         # Lines without ``busy_during`` are older and hold the memory of the whole process, which is not comparable.
         "peak_memory_bytes": line.get("peak_memory_bytes") if "busy_during" in line else None,
     }

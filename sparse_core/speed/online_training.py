@@ -50,16 +50,9 @@ class Pipeline:
         self.images = ImageLoader(dataset.train, transform, stream=True)
         classes = len(dataset.class_names)
         self.classifier = nn.Linear(dimensions, classes)
-        for parameter, value in zip(
-            self.classifier.parameters(), initial_classifier(0, classes, dimensions), strict=True
-        ):
-            parameter.data.copy_(value)
-        self.optimizer = torch.optim.SGD(
-            self.classifier.parameters(),
-            lr=SETTINGS.learning_rate,
-            momentum=SETTINGS.momentum,
-            weight_decay=SETTINGS.weight_decay,
-        )
+        self.classifier.weight.data, self.classifier.bias.data = initial_classifier(0, classes, dimensions)
+        rate, momentum, decay = SETTINGS.learning_rate, SETTINGS.momentum, SETTINGS.weight_decay
+        self.optimizer = torch.optim.SGD(self.classifier.parameters(), rate, momentum, weight_decay=decay)
         self.seconds = {"waiting": 0.0, "backbone": 0.0, "classifier": 0.0}
 
     def train(self, rows: Sequence[int], epoch: int) -> float:

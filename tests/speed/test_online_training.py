@@ -235,8 +235,8 @@ def test_a_record_of_online_training(home, networks):
     for split in (line["split"], line["dense_split"]):
         assert set(split) == {"decode", "waiting", "backbone", "classifier"} and min(split.values()) > 0
     assert 0.17 < line["accuracy"] <= 1  # chance is 0.1, with a deviation of 0.016
-    assert events[0]["stage"].endswith("compiling")
-    assert [event["done"] for event in events[1:]] == list(range(chunks + 2))  # each epoch ends with a partial chunk
+    assert events[0].stage.endswith("compiling")
+    assert [event.done for event in events[1:]] == list(range(chunks + 2))  # each epoch ends with a partial chunk
 
 
 def test_both_train_again_on_a_chunk_with_a_restart(dataset, monkeypatch):

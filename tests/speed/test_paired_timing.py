@@ -1,12 +1,15 @@
-"""The arithmetic of ratios by hand; turns, precision, and rounds that are repeated."""
+"""The networks that are compared; the arithmetic of ratios by hand; turns, precision, and rounds that are repeated."""
 
 import numpy as np
 import pytest
+import torch
 
 from sparse_core.engines import compiling, exactness
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
+from sparse_core.networks import masks
 from sparse_core.speed import inference
+from sparse_core.speed.pair import prepare
 from sparse_core.speed.paired_timing import Ratio, paired_ratio
 from tests.support.speed import ROUNDS, run, spec
 
@@ -104,3 +107,31 @@ def test_a_round_with_a_restart_is_repeated(home, seconds, monkeypatch):
     (line,) = record["lines"]
     assert line["samples"] == {"dense": [3000] * ROUNDS, "sparse": [1000] * ROUNDS}
     assert line["restarts"] == 1 and "ONNX Runtime, batch 2: its process died" in record["problems"][0]
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "erk"])
+def test_a_mask_for_timing_prunes_all_but_the_first_convolution(home, distribution):
+    pair = prepare(home, spec(sparsity=0.8, distribution=distribution))
+    zeros = {
+        name: float((layer.weight == 0).float().mean())
+        for name, layer in pair.sparse.named_modules()
+        if isinstance(layer, torch.nn.Conv2d)
+    }
+    assert zeros.pop("conv1") == 0
+    if distribution == "uniform":
+        assert list(zeros.values()) == pytest.approx([0.8] * len(zeros), abs=0.01)
+    else:
+        assert max(zeros.values()) > 0.8 > min(zeros.values())
+    assert masks.sparsity(pair.dense).total == 0
+
+
+def test_a_mask_for_timing_takes_the_layer_densities_of_a_backbone(home, sparse_backbone):
+    pair = prepare(home, spec(sparsity=0.0, densities_of=sparse_backbone))
+    expected = masks.sparsity(prepare(home, spec(backbone=sparse_backbone)).sparse).layers
+    assert masks.sparsity(pair.sparse).layers == pytest.approx(expected, abs=1e-9)
+    assert (pair.description["timing_only"], pair.description["backbone"]) == (True, "")
+    assert (pair.description["distribution"], pair.description["sparsity"]) == ("as in pruned", 0.8)
+    with pytest.raises(InputError, match="only in one"):
+        prepare(home, spec(architecture="resnet32", sparsity=0.0, densities_of=sparse_backbone))
+    with pytest.raises(InputError, match="need an architecture instead"):
+        spec(backbone=sparse_backbone, densities_of=sparse_backbone)

@@ -1,4 +1,4 @@
-"""Records of real measurements, and everything that may go wrong. No test checks a time."""
+"""Records of real measurements, the command, and everything that may go wrong. No test checks a time."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparse_core import cli
 from sparse_core.engines import compiling, exactness, machine
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.speed import measurements, speedup
@@ -46,8 +47,8 @@ def test_a_real_measurement_is_recorded_completely(home):
     assert record["spec"]["rounds"] == ROUNDS and record["product_version"]
     assert len(measurements.frame(home)) == len(record["lines"])
     total = len(record["lines"]) * ROUNDS
-    assert {event["total"] for event in events} == {total}
-    done = [event["done"] for event in events]
+    assert {event.total for event in events} == {total}
+    done = [event.done for event in events]
     assert done == sorted(done) and done[0] == 0 and done[-1] == total - 1
 
 
@@ -132,7 +133,7 @@ def test_a_killed_worker_is_started_again_and_the_measurement_completes(home):
     killed = []
 
     def kill(event):
-        if event["done"] == 1 and not killed:
+        if event.done == 1 and not killed:
             killed.extend(worker.pid for worker in workers())
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
@@ -163,7 +164,7 @@ def test_a_worker_killed_repeatedly_is_reported_and_the_other_engines_are_measur
 @pytest.mark.parametrize("engine", AVAILABLE)
 def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(home, engine):
     def cancel(event):
-        if event["done"] == 1:
+        if event.done == 1:
             raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -196,3 +197,50 @@ def test_what_cannot_be_measured_is_refused_in_one_line(home, fields, message):
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
     assert measurements.read_all(home) == []
+
+
+def test_the_command_prints_its_figures(home, capsys):
+    command = (
+        "speedup --architecture resnet20 --sparsity 0.9 --engines onnxruntime --batch-sizes 1,2 --rounds 3 --threads 1"
+    )
+    assert cli.main([*command.split(), "--json"]) == 0
+    printed = capsys.readouterr()
+    lines = json.loads(printed.out)
+    (record,) = measurements.read_all(home)
+    assert [line["batch_size"] for line in lines] == [1, 2]
+    for name in (
+        *("engine", "batch_size", "threads", "sparsity", "milliseconds_per_image", "dense_milliseconds_per_image"),
+        *("ratio", "ratio_low", "ratio_high"),
+    ):
+        assert [line[name] for line in lines] == [line[name] for line in record["lines"]]
+    assert "timing only" in printed.err and record["id"] in printed.err
+
+
+def test_a_missing_engine_is_reported_if_none_is_named(home, no_deepsparse, capsys):
+    command = "speedup --architecture resnet20 --sparsity 0.9 --batch-sizes 1 --rounds 3 --threads 1"
+    assert cli.main([*command.split(), "--json"]) == 0
+    assert no_deepsparse in capsys.readouterr().err
+    (record,) = measurements.read_all(home)
+    assert record["problems"] == [no_deepsparse]
+    assert [line["engine"] for line in record["lines"]] == ["onnxruntime", "torch"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("--architecture resnet20 --sparsity 0.9 --engines deepspars", "Unknown engine 'deepspars'"),
+        ("--architecture resnet20 --sparsity 0.9 --batch-sizes 0", "batch size must be at least 1; got 0"),
+        ("--architecture resnet20 --sparsity 0.9 --batch-sizes many", "whole numbers such as 1,64; got 'many'"),
+        ("--architecture resnet20 --sparsity 0.9 --threads 999", "got 999."),
+        ("--architecture resnet20", "sparsity must be in (0, 1)"),
+        ("--sparsity 0.9", "either a backbone or an architecture"),
+        ("--backbone efficientnet_lite0", "nothing to gain"),
+        ("--architecture resnet20 --sparsity 0.9 --mode training", "Online training needs a dataset"),
+        ("--architecture resnet20 --sparsity 0.9 --mode training --dataset nowhere", "Unknown dataset 'nowhere'"),
+    ],
+)
+def test_the_command_refuses_in_one_line(capsys, command, message):
+    assert cli.main(["speedup", *command.split()]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("Error: ") and message in printed.err
+    assert printed.err.count("\n") == 1

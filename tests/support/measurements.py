@@ -1,4 +1,4 @@
-"""Made-up measurements of speed for tests of their files and of the page."""
+"""Invented measurements of speed, for tests of their files and of the page."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def line(*, ratio: float = 3.0, width: float = 0.1, milliseconds: float = 4.0, *
 
 
 def training_line(*, ratio: float = 2.5, **fields: Any) -> dict[str, Any]:
-    """A line of online training: 40 s an epoch."""
+    """A line of online training: 40 s per epoch."""
     return line(
         ratio=ratio,
         **{
@@ -50,7 +50,7 @@ def training_line(*, ratio: float = 2.5, **fields: Any) -> dict[str, Any]:
 
 
 def speed_record(measurement: str = "a", **fields: Any) -> dict[str, Any]:
-    """A measurement with one line of timing only, unless ``fields`` say otherwise."""
+    """A measurement with one line and random weights, unless ``fields`` say otherwise."""
     return {
         "id": measurement,
         "created_at": "2026-01-02T03:04:05",
