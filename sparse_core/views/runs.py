@@ -1,34 +1,101 @@
-"""What can be said of finished runs: their curves and confusions as frames, and the command that makes them."""
+"""Runs: every run with its state; for finished ones curves, confusion, per-class accuracy and the command to repeat them."""
 
-from collections.abc import Sequence
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sparse_core.catalog import task_label
-from sparse_core.results.records import Record
+from sparse_core.jobs.queue import Status
+from sparse_core.networks import library
 from sparse_core.results.statistics import wilson_interval
+from sparse_core.results.records import Record
 from sparse_core.specs import options
-from sparse_core.specs.transfer import ProbeSpec, TransferSpec
+from sparse_core.specs.identity import recorded, to_json
+from sparse_core.specs.transfer import ProbeSpec, TransferSpec, protocol
+from sparse_core.views.labels import method_label
+
+STATES = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+TRANSFER_KINDS = ("probe", "finetune")
+
+
+def with_states(home: Path, rows: pd.DataFrame, statuses: Iterable[Status]) -> pd.DataFrame:
+    """The store's measured rows with ``state`` (a label), after a row for each run that jobs were asked for and did not finish.
+
+    ``statuses`` are those of jobs, newest first: of several attempts at a run the newest determines its state, unless the run
+    is in the store. Rows of unfinished runs lack what only a finished one has.
+    """
+    unfinished = {run: status for run, status in _newest(statuses).items() if status.state != "done"}
+    finished = rows.assign(state=STATES["done"])
+    if not unfinished:
+        return finished
+    specs = [json.loads(spec) for spec in rows["spec"]]
+    stored = {_run(recorded(spec), spec["seed"]) for spec in specs}
+    cards = {card.name: dataclasses.asdict(card) for card in library.available(home)}
+    new = [
+        _row(status, seed, cards.get(spec.backbone, {}))
+        for (spec, seed), status in unfinished.items()
+        if (spec, seed) not in stored
+    ]
+    return pd.concat([pd.DataFrame(new, columns=finished.columns), finished], ignore_index=True) if new else finished
+
+
+def _newest(statuses: Iterable[Status]) -> dict[tuple[TransferSpec, int], Status]:
+    """The newest job for each run."""
+    found: dict[tuple[TransferSpec, int], Status] = {}
+    for status in statuses:
+        for seed in status.job.seeds if status.job.kind in TRANSFER_KINDS else ():
+            found.setdefault(_run(status.job.spec, seed), status)
+    return found
+
+
+def _run(spec: TransferSpec, seed: int) -> tuple[TransferSpec, int]:
+    """What identifies a run before names are resolved and automatic choices are made."""
+    plain = dataclasses.replace(spec, backbone_hash="", dataset_hash="")
+    if isinstance(plain, ProbeSpec):
+        return dataclasses.replace(plain, engine="auto"), seed
+    return dataclasses.replace(plain, precision="auto"), seed
+
+
+def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
+    spec: TransferSpec = status.job.spec
+    return {
+        "source": "measured",
+        **{name: card.get(name) for name in ("architecture", "upstream", "method")},
+        "sparsity": card.get("sparsity", math.nan),
+        "transfer": spec.transfer,
+        "dataset": Path(spec.dataset).name,  # as the record will name the user's folder or file
+        "protocol": protocol(spec),
+        "seed": seed,
+        "replicate": spec.replicate,
+        "backbone": spec.backbone,
+        "spec": to_json(spec),
+        "state": STATES[status.state],
+    }
 
 
 def command(spec: TransferSpec, seeds: int) -> str:
-    """The command line that makes the same runs, with only what differs from the defaults."""
+    """The command line for the same runs, with only the options that differ from the defaults."""
     verb = "probe" if isinstance(spec, ProbeSpec) else "finetune"
     more = ["--seeds", str(seeds)] if seeds != spec.usual_seeds else []
     return options.command(verb, spec, *more, *(["--rerun"] if spec.replicate else []))
 
 
 def label(record: Record) -> str:
-    """A run in words: method, sparsity, dataset, transfer and seed, and the replicate where it is a rerun."""
+    """A run by method, sparsity, dataset, transfer and seed, and the replicate if it is a rerun."""
     result, spec = record.result, record.spec
-    method = f"{result['method']} {100 * result['sparsity']:g} %" if result["sparsity"] else "Dense"
+    method = method_label(result["method"], result["sparsity"])
     again = f", rerun {spec['replicate']}" if spec["replicate"] else ""
     return f"{method}, {task_label(result['dataset_name'])}, {spec['transfer']}, seed {spec['seed']}{again}"
 
 
 def curves(records: Sequence[Record], *, by_seed: bool = True) -> pd.DataFrame:
-    """One row a run and epoch: ``run`` (words), ``epoch``, ``loss``, ``top1``, ``mean_per_class`` (fractions of 1)."""
+    """One row for each run and epoch: ``run`` (a label), ``epoch``, ``loss``, ``top1``, ``mean_per_class`` (fractions of 1)."""
     return pd.DataFrame(
         [
             {"run": f"seed {record.spec['seed']}" if by_seed else label(record), **event}
@@ -49,7 +116,7 @@ def confusion(records: Sequence[Record]) -> np.ndarray:
 
 
 def per_class(counts: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
-    """One row a class that occurs, hardest first: ``accuracy`` and its 95 % interval (Wilson's), from counts (C, C)."""
+    """One row for each class that occurs, lowest first: ``accuracy`` and its 95 % interval (Wilson's), from counts (C, C)."""
     totals, hits = counts.sum(axis=1), np.diag(counts)
     present = totals > 0
     low, high = wilson_interval(hits[present], totals[present])

@@ -1,0 +1,248 @@
+"""Charts of measured speed, from the tables of ``views.speed_tables``.
+
+Filled markers are reliable measurements, hollow ones unreliable; a dotted line joins timing-only masks on random weights.
+"""
+
+import html
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from sparse_core.catalog import ENGINES, architecture_label, task_label
+from sparse_core.views import speed_tables
+from sparse_core.views.charts.axes import SPARSITY_TITLE, doubling_axis, layer_axis, percents, sparsity_axis
+from sparse_core.views.charts.hovers import accuracy_hover
+from sparse_core.views.charts.panels import NARROW, REFERENCE_LINE, WIDE_ENTRY, Panels
+from sparse_core.views.charts.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    error_bars,
+    marker,
+    method_style,
+    point_labels,
+    shortened,
+)
+from sparse_core.views.charts.tradeoffs import front_line
+from sparse_core.views.labels import counted, percent, sparsity_label
+from sparse_core.views.speed_tables import EPOCH_PARTS
+
+ENGINE_COLOURS = {"deepsparse": BLUE, "onnxruntime": ORANGE, "torch": VERMILLION, "torch bf16": PURPLE}
+MASK_SYMBOLS = {"uniform": "circle", "erk": "diamond"}
+PART_COLOURS = {"backbone": BLUE, "classifier": GREEN, "waiting": ORANGE}
+SPEED_AXES = {"milliseconds_per_image": "ms/image", "images_per_second": "images/s"}
+SPEEDUP_TITLE = "Speedup over dense (×)"
+NOTE_WIDTH = 76  # pixels that "inconclusive" takes
+FREE = 0.14  # share of an axis left free at its right, for the label of the dense line
+
+
+def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
+    """Speedup over dense with 95 % intervals, against ``sparsity`` or ``batch_size``: a line for each engine and mask source.
+
+    ``rows`` are from ``speed_tables.table``, of one machine and one number of threads. Intervals that include 1 are marked.
+    """
+    by_sparsity = across == "sparsity"
+    x_title = SPARSITY_TITLE if by_sparsity else "Batch size"
+    panels = Panels([""], x_title, SPEEDUP_TITLE, entry=WIDE_ENTRY, legend_from=1)
+    rank = {name: number for number, name in enumerate(ENGINES)}
+    rows = rows.sort_values("engine", key=lambda names: names.map(rank), kind="stable")
+    placed = rows.assign(x=100 * rows["sparsity"] if by_sparsity else np.log2(rows["batch_size"]))
+    if by_sparsity:
+        _, limits = sparsity_axis(panels.x(0), rows["sparsity"], FREE)
+    else:
+        limits = doubling_axis(panels.x(0), rows["batch_size"], FREE)
+    top = 1.12 * max(rows["ratio_high"].max(), 1.0)
+    panels.y(0)["range"] = [-0.06 * top, top]  # so that a note fits below an interval that reaches down to 0
+    panels.dense_line(0, *limits, height=1)
+    for (engine, origin), line in placed.groupby(["engine_words", "origin"], sort=False):
+        panels.add(0, f"{engine}, {origin}", _speedup_line(line.sort_values("x", kind="stable")))
+    _note_inconclusive(panels, placed, limits)
+    panels.note("1× (dense)", x=limits[1], y=1, xanchor="right", yanchor="bottom")
+    return panels.figure()
+
+
+def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
+    """Accuracy difference to dense against the speedup of online training (the paper's figure 4), a point for each backbone.
+
+    ``compared`` are rows of ``speed_tables.training_with_accuracy`` that have a difference.
+    """
+    x_title = f"Training: {SPEEDUP_TITLE[0].lower()}{SPEEDUP_TITLE[1:]}"
+    panels = Panels([""], x_title, "Accuracy difference to dense (points)", entry=WIDE_ENTRY, legend_from=1)
+    named = compared.assign(series=speed_tables.series(compared))
+    several = compared["threads"].nunique() > 1
+    for (method, engine, dataset, threads, series), points in named.groupby(
+        ["method", "engine_words", "dataset", "threads", "series"]
+    ):
+        on_threads = counted(int(threads), "thread") if several else ""
+        colour, symbol = method_style(method)
+        trace = {
+            **{"mode": "markers+text", "x": points["ratio"].tolist(), "y": percents(points["difference"])},
+            "error_x": _interval_bars(points),
+            "error_y": error_bars(100 * points["accuracy_std"]),
+            "marker": marker(colour, symbol, hollow=~points["reliable"].astype(bool)),
+            **point_labels(_labels(points), "top right", colour),
+            "hovertext": [_training_hover(row) for row in points.itertuples()],
+        }
+        panels.add(0, ", ".join(filter(None, [method, engine, task_label(dataset), on_threads, series])), trace)
+    low, high = min(compared["ratio_low"].min(), 1.0), max(compared["ratio_high"].max(), 1.0)
+    limits = [low - 0.08 * (high - low), high + 0.2 * (high - low)]  # labels are to the right
+    height = 115 * max((compared["difference"].abs() + compared["accuracy_std"].fillna(0)).max(), 0.01)
+    panels.x(0)["range"], panels.y(0)["range"] = limits, [-height, height]
+    panels.dense_line(0, *limits)
+    dense = {"type": "line", "xref": "x1", "yref": "y1", "x0": 1, "x1": 1, "y0": -height, "y1": height}
+    panels.shapes.append({**dense, "line": REFERENCE_LINE})
+    panels.note("dense", x=1, y=0, xanchor="left", yanchor="bottom", xshift=4)
+    return panels.figure()
+
+
+def accuracy_against_speed(table: pd.DataFrame, axis: str) -> go.Figure:
+    """Accuracy on a task against speed, a point for each backbone, dense ones included, with the Pareto front.
+
+    ``table`` is from ``speed_tables.speed_and_accuracy``; ``axis`` is one of ``SPEED_AXES``.
+    """
+    panels = Panels([""], SPEED_AXES[axis], "Accuracy (%)", entry=WIDE_ENTRY, legend_from=1)
+    named = table.assign(series=speed_tables.series(table))
+    several = named["series"].nunique() > 1
+    for series, group in named[named["front"]].groupby("series"):
+        panels.add(0, f"Pareto front, {series}" if several else "Pareto front", front_line(group, axis))
+    prefix = table["architecture"].nunique() > 1
+    for (method, series), points in named.groupby(["method", "series"], sort=False):
+        colour, symbol = method_style(method)
+        trace = {
+            **{"mode": "markers+text", "x": points[axis].tolist(), "y": percents(points["accuracy_mean"])},
+            "error_x": _quartile_bars(points, axis),
+            "error_y": error_bars(100 * points["accuracy_std"]),
+            "marker": marker(
+                colour, symbol, hollow=~points["reliable"].astype(bool), size=16 if method == "Dense" else 10
+            ),
+            **point_labels(_labels(points, prefix), "top right", colour),
+            "hovertext": [_speed_hover(row) for row in points.itertuples()],
+        }
+        panels.add(0, f"{method}, {series}" if several else method, trace)
+    bars = _quartile_bars(table, axis)
+    low, high = (table[axis] - bars["arrayminus"]).min(), (table[axis] + bars["array"]).max()
+    span = high - low or high
+    panels.x(0)["range"] = [low - 0.1 * span, high + 0.3 * span]  # labels are to the right
+    return panels.figure()
+
+
+def epoch_split(table: pd.DataFrame) -> go.Figure:
+    """Time per epoch of online training by part, dense above sparse; a mark shows what decoding takes on its own.
+
+    ``table`` is from ``speed_tables.epoch_split``.
+    """
+    rows = list(range(len(table)))
+    panels = Panels([""], "Time per epoch (s)", "", plot_height=44 * len(rows) + 20, left=235)
+    hover = [_epoch_hover(row) for row in table.itertuples()]
+    for part, name in EPOCH_PARTS.items():
+        bars = {"type": "bar", "orientation": "h", "x": table[part].tolist(), "y": rows, "width": 0.6}
+        panels.add(0, name, {**bars, "marker": {"color": PART_COLOURS[part]}, "hovertext": hover})
+    marks = {"symbol": "line-ns", "size": 26, "opacity": 1, "line": {"color": PURPLE, "width": 4}}
+    decode = {"mode": "markers", "x": table["decode"].tolist(), "y": rows, "marker": marks, "hovertext": hover}
+    panels.add(0, "Decoding alone", decode)
+    panels.name_rows([f"{_short_name(row)}<br>{row.which}, {row.engine_words}" for row in table.itertuples()])
+    panels.x(0)["rangemode"] = "tozero"
+    return panels.figure().update_layout(barmode="stack")
+
+
+def layer_shares(layers: pd.DataFrame) -> go.Figure:
+    """A bar for each layer: its share of the network's time. ``layers`` has ``name`` and ``share`` (0..1)."""
+    panels = Panels([""], "Layer (input → output)", "Share of time (%)", plot_height=260)
+    hover = [f"{html.escape(row.name)}<br>{percent(row.share)} % of the time" for row in layers.itertuples(index=False)]
+    bars = {"type": "bar", "x": list(range(1, len(layers) + 1)), "y": percents(layers["share"]), "width": 0.8}
+    panels.add(0, "Share of time", {**bars, "marker": {"color": SKY}, "hovertext": hover})
+    layer_axis(panels.x(0), len(layers))
+    panels.y(0)["rangemode"] = "tozero"
+    return panels.figure()
+
+
+def _speedup_line(line: pd.DataFrame) -> dict[str, Any]:
+    first = line.iloc[0]
+    engine = f"{first['engine']} bf16" if first["precision"] == "bf16" else first["engine"]
+    colour = ENGINE_COLOURS.get(engine, GREY)
+    symbol = MASK_SYMBOLS.get(first["distribution"]) if first["timing_only"] else method_style(first["method"])[1]
+    return {
+        **{"mode": "lines+markers", "x": line["x"].tolist(), "y": line["ratio"].tolist()},
+        "error_y": _interval_bars(line),
+        "line": {"color": colour, "width": 2.2, "dash": "dot" if first["timing_only"] else "solid"},
+        "marker": marker(colour, symbol or "circle", hollow=~line["reliable"].astype(bool)),
+        "hovertext": [_speedup_hover(row) for row in line.itertuples()],
+    }
+
+
+def _note_inconclusive(panels: Panels, placed: pd.DataFrame, limits: tuple[float, float]) -> None:
+    """A note below the lowest point at each position where some interval includes 1, as far as the notes do not overlap."""
+    distance = NOTE_WIDTH / (NARROW - 80) * (limits[1] - limits[0])
+    last = -np.inf
+    for x, group in placed[placed["gain"] == "no gain"].groupby("x"):
+        if x - last >= distance:
+            panels.note("inconclusive", x=x, y=group["ratio_low"].min(), yanchor="top", yshift=-6)
+            last = x
+
+
+def _short_name(row: Any) -> str:
+    """A network's name within the left margin: the mask of a timing-only one is left to the pointer."""
+    short = f"{architecture_label(row.architecture)} {sparsity_label(row.sparsity)}, {speed_tables.TIMING_ONLY}"
+    return shortened(short if row.timing_only else row.network, 36)
+
+
+def _labels(points: pd.DataFrame, architecture: bool = False) -> list[str]:
+    """The sparsity of each point, after the architecture if asked for."""
+    labels = ["dense" if row.method == "Dense" else sparsity_label(row.sparsity) for row in points.itertuples()]
+    prefixes = [f"{architecture_label(name)} " if architecture else "" for name in points["architecture"]]
+    return [f" {prefix}{label}" for prefix, label in zip(prefixes, labels, strict=True)]
+
+
+def _interval_bars(rows: pd.DataFrame) -> dict[str, Any]:
+    return error_bars(rows["ratio_high"] - rows["ratio"], rows["ratio"] - rows["ratio_low"])
+
+
+def _quartile_bars(rows: pd.DataFrame, axis: str) -> dict[str, Any]:
+    """From the lower to the upper quartile, of ms/image or the corresponding images/s."""
+    low, middle, high = (rows[name] for name in ("quartile_low", "milliseconds_per_image", "quartile_high"))
+    if axis == "images_per_second":
+        low, middle, high = 1000 / high, 1000 / middle, 1000 / low
+    return error_bars(high - middle, middle - low)
+
+
+def _speedup_hover(row: Any) -> str:
+    lines = [
+        f"<b>{html.escape(row.network)}</b>",
+        speed_tables.result(row),
+        html.escape(speed_tables.setting(row)),
+        f"{row.milliseconds_per_image:.3g} ms/image, dense {row.dense_milliseconds_per_image:.3g}",
+        f"{counted(int(row.rounds), 'timed pair')}, {row.created_at:%Y-%m-%d}",
+    ]
+    return "<br>".join(lines)
+
+
+def _training_hover(row: Any) -> str:
+    return (
+        f"<b>{html.escape(row.network)}</b><br>{speed_tables.result(row)} {html.escape(speed_tables.setting(row))}<br>"
+        f"accuracy {percent(row.accuracy_mean)} % ({counted(int(row.runs), 'run')}), "
+        f"dense {percent(row.baseline_accuracy)} %"
+    )
+
+
+def _speed_hover(row: Any) -> str:
+    return accuracy_hover(
+        f"{architecture_label(row.architecture)}, {row.method}",
+        row,
+        f"{row.milliseconds_per_image:.3g} ms/image, {row.images_per_second:.3g} images/s",
+        f"{row.engine_words}, batch {row.batch_size:.0f}, {counted(int(row.threads), 'thread')}",
+    )
+
+
+def _epoch_hover(row: Any) -> str:
+    parts = [f"{name}: {getattr(row, part):.3g} s" for part, name in EPOCH_PARTS.items()]
+    total = sum(getattr(row, part) for part in EPOCH_PARTS)
+    return (
+        f"<b>{html.escape(row.network)}</b>, {row.which}<br>{total:.3g} s per epoch<br>"
+        f"{'<br>'.join(parts)}<br>Decoding alone: {row.decode:.3g} s"
+    )

@@ -1,0 +1,149 @@
+"""Charts of what pruning left of networks, from the tables of ``views.structure_tables``."""
+
+import html
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from sparse_core.views.charts.axes import layer_axis, percents
+from sparse_core.views.charts.hovers import accuracy_hover, size_hover
+from sparse_core.views.charts.panels import Panels
+from sparse_core.views.charts.style import (
+    BLUE,
+    COLOUR_BAR,
+    ORANGE,
+    SEQUENTIAL,
+    SKY,
+    VERMILLION,
+    error_bars,
+    marker,
+    method_style,
+    point_labels,
+    shortened,
+)
+from sparse_core.views.labels import SERIES_KEY, SIZES, percent, series_names, sparsity_label
+from sparse_core.views.structure_tables import SHARES
+
+SHARE_STYLES = {
+    "mean_layer_filters_pruned_share": (BLUE, "circle", 0),
+    "filters_pruned_share": (ORANGE, "square", 0),
+    "filters_dead_share": (VERMILLION, "diamond-open", 2),
+}
+LAYER_TITLE = "Layer (input → output)"
+NAME_CHARACTERS = 34
+ENTRY = 260
+
+
+def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
+    """A bar for each layer, in the order of ``layers``: its share of zero weights, and before it that of fully pruned filters.
+
+    ``layers`` has the columns ``name``, ``shape`` (text), ``sparsity`` (0..1), ``filters`` and ``filters_pruned``.
+    """
+    panels = Panels([""], LAYER_TITLE, "Share (%)", plot_height=260)
+    layer_axis(panels.x(0), len(layers))
+    panels.y(0).update(range=[0, 102])
+    hover = [
+        f"{html.escape(layer.name)}, {layer.shape}<br>{percent(layer.sparsity)} % zero weights<br>"
+        f"{layer.filters_pruned:,} of {layer.filters:,} filters fully pruned"
+        for layer in layers.itertuples(index=False)
+    ]
+    for name, shares, colour, width in (
+        ("Zero weights", layers["sparsity"], SKY, 0.8),
+        ("Fully pruned filters", layers["filters_pruned"] / layers["filters"], VERMILLION, 0.4),
+    ):
+        bars = {"type": "bar", "x": list(range(1, len(layers) + 1)), "y": percents(shares), "width": width}
+        panels.add(0, name, {**bars, "marker": {"color": colour}, "hovertext": hover})
+    return panels.figure().update_layout(barmode="overlay")
+
+
+def filters_pruned(table: pd.DataFrame) -> go.Figure:
+    """The shares of filters of each backbone, a row for each; ``table`` is from ``structure_tables.comparison_table``."""
+    left = 30 + round(6.6 * min(NAME_CHARACTERS, table["network"].str.len().max()))
+    panels = Panels([""], "Share of filters (%)", "", plot_height=34 * len(table) + 20, left=left, entry=ENTRY)
+    offsets = np.linspace(-0.2, 0.2, len(SHARES))  # so that equal shares do not hide each other
+    for offset, (share, name) in zip(offsets, SHARES.items(), strict=True):
+        colour, symbol, width = SHARE_STYLES[share]
+        trace = {
+            **{"mode": "markers", "x": percents(table[share]), "y": [row + offset for row in range(len(table))]},
+            "marker": {"color": colour, "symbol": symbol, "size": 9, "opacity": 1, "line": {"width": width}},
+            "hovertext": [
+                f"<b>{html.escape(row.network)}</b><br>{name}: {percent(getattr(row, share))} %"
+                for row in table.itertuples(index=False)
+            ],
+        }
+        panels.add(0, name, trace)
+    largest = max(100 * table[list(SHARES)].to_numpy().max(), 1)
+    panels.x(0)["range"] = [-0.03 * largest, 1.06 * largest]
+    panels.name_rows([shortened(name, NAME_CHARACTERS) for name in table["network"]])
+    return panels.figure()
+
+
+def mask(image: np.ndarray, filters: int, weights: int) -> go.Figure:
+    """A mask as an image: one or more filters per row, one or more weights per column, light where weights are kept.
+
+    ``image`` (H, W) holds shares of kept weights, from ``structure.image``; ``filters`` and ``weights`` (of a filter) are the
+    mask's own numbers.
+    """
+    height, width = image.shape
+    across, down = weights / width, filters / height
+    panels = Panels([""], "Weight of the filter", "Filter", plot_height=360)
+    heat = {
+        **{"type": "heatmap", "z": np.rint(100 * image).astype(np.uint8), "zmin": 0, "zmax": 100},
+        **{"x0": across / 2, "dx": across, "y0": down / 2, "dy": down, "colorscale": SEQUENTIAL},
+        "colorbar": {"title": {"text": "Weights kept (%)", "side": "right"}, **COLOUR_BAR},
+        "hovertemplate": "filter %{y:.0f}, weight %{x:.0f}: %{z} % kept<extra></extra>",
+    }
+    panels.add(0, "mask", heat)
+    panels.x(0).update(range=[0, weights], showgrid=False)
+    panels.y(0).update(range=[filters, 0], showgrid=False)
+    return panels.figure()
+
+
+def overlap(table: pd.DataFrame) -> go.Figure:
+    """A bar for each layer: the overlap of two masks, with a mark at the overlap expected at random.
+
+    ``table`` is from ``structure_tables.overlap_table``.
+    """
+    panels = Panels([""], LAYER_TITLE, "Mask overlap (IoU, %)", plot_height=260)
+    hover = [
+        f"{html.escape(row.name)}<br>IoU {percent(row.overlap)} %, {percent(row.overlap_by_chance)} % expected at random"
+        f"<br>{row.kept_in_both:,} kept in both, {row.kept_in_either:,} in either"
+        for row in table.itertuples(index=False)
+    ]
+    mark = {"symbol": "line-ew", "size": 10, "opacity": 1, "line": {"color": VERMILLION, "width": 3}}
+    bars = {"type": "bar", "width": 0.8, "marker": {"color": SKY}, "y": percents(table["overlap"])}
+    marks = {"mode": "markers", "marker": mark, "y": percents(table["overlap_by_chance"])}
+    for name, trace in (("Mask overlap", bars), ("Expected at random", marks)):
+        panels.add(0, name, {**trace, "x": table["layer"].tolist(), "hovertext": hover})
+    layer_axis(panels.x(0), len(table))
+    panels.y(0)["range"] = [0, 102]
+    return panels.figure()
+
+
+def accuracy(table: pd.DataFrame, size: str) -> go.Figure:
+    """Accuracy on a task against a network's size, a point for each backbone, with the standard deviation over seeds.
+
+    ``table`` is from ``structure_tables.accuracy_table``; ``size`` is one of ``labels.SIZES``.
+    """
+    names = series_names(table)
+    panels = Panels([""], SIZES[size].title, "Accuracy (%)", entry=ENTRY)
+    sizes = table[size] / SIZES[size].scale
+    for (method, *series), rows in table.groupby(["method", *SERIES_KEY], sort=False):
+        colour, symbol = method_style(method)
+        name = f"{method}, {names[tuple(series)]}"
+        labels = [" dense" if method == "Dense" else f" {sparsity_label(level)}" for level in rows["sparsity"]]
+        trace = {
+            **{"mode": "markers+text", "x": sizes[rows.index].tolist(), "y": percents(rows["accuracy_mean"])},
+            "error_y": {**error_bars(100 * rows["accuracy_std"]), "color": colour},
+            "marker": marker(colour, symbol, hollow=True, size=16 if method == "Dense" else 10),
+            **point_labels(labels, "middle right"),
+            "hovertext": [
+                accuracy_hover(name, row, *(size_hover(row, each) for each in SIZES))
+                for row in rows.itertuples(index=False)
+            ],
+        }
+        panels.add(0, name, trace)
+    span = sizes.max() - sizes.min() or sizes.max() or 1
+    panels.x(0)["range"] = [sizes.min() - 0.06 * span, sizes.max() + 0.12 * span]  # labels are to the right
+    return panels.figure()

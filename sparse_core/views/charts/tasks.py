@@ -1,0 +1,112 @@
+"""Accuracy by task: markers for each method, and a heat map of backbones and tasks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from sparse_core.views.charts.axes import percents
+from sparse_core.views.charts.panels import Panels
+from sparse_core.views.charts.style import (
+    COLOUR_BAR,
+    DIVERGING,
+    LABEL_SIZE,
+    SEQUENTIAL,
+    by_series,
+    error_bars,
+    marker,
+    method_style,
+    readable_on,
+    shortened,
+)
+from sparse_core.views.labels import series_names
+
+COLOUR_TITLES = {"accuracy_mean": "Accuracy (%)", "difference": "Difference to dense (points)"}
+
+
+def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequence[str]) -> go.Figure:
+    """Accuracy on each task, a row for each task and a marker for each method, a panel for each transfer; error bars: std.
+
+    ``table`` is from ``task_tables.task_table`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
+    """
+    panels = Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
+    names = series_names(table)
+    series = list(dict.fromkeys(key for key, _ in by_series(table) if key[0] != "Dense"))
+    offsets = dict(zip(series, np.linspace(0.3, -0.3, max(len(series), 2)), strict=False))
+    place = {task: number for number, task in enumerate(reversed(tasks))}
+    for number, transfer in enumerate(transfers):
+        for key, line in by_series(table[table["transfer"] == transfer]):
+            colour, symbol = method_style(key[0])
+            trace = {
+                "x": percents(line["accuracy_mean"]),
+                "y": [place[task] + offsets.get(key, 0.0) for task in line["task"]],
+                "error_x": error_bars(100 * line["accuracy_std"]),
+                "mode": "markers",
+                "marker": marker(colour, symbol, hollow=key[1] == "measured", size=24 if key[0] == "Dense" else 9),
+                "customdata": line["point"].tolist(),
+                "hovertext": line["hover"].tolist(),
+            }
+            panels.add(number, ", ".join(filter(None, [key[0], names[key[1:]]])), trace)
+        panels.y(number).update(
+            tickvals=list(place.values()),
+            ticktext=[shortened(task, 20) for task in place],
+            showticklabels=number == 0,
+            range=[-0.6, len(place) - 0.4],
+        )
+    return panels.figure()
+
+
+def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequence[str]) -> go.Figure:
+    """One number for each backbone (row) and task (column), written in its cell.
+
+    ``table`` is from ``task_tables.task_table``; ``value`` is ``accuracy_mean`` in a sequential scale, or ``difference`` in a
+    diverging one that is centred at 0 and saturates at the 85th percentile of absolute values (fractions of 1). ``rows`` from
+    top to bottom, ``tasks`` from left to right.
+    """
+    grid = table.pivot(index="row", columns="task", values=value).reindex(index=rows, columns=tasks)
+    numbers = 100 * grid.to_numpy(float)
+    diverging = value == "difference"
+    limit = float(np.nanpercentile(np.abs(numbers), 85)) or 1.0
+    low, high = (-limit, limit) if diverging else (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
+    scale = [list(stop) for stop in DIVERGING] if diverging else SEQUENTIAL
+    row_places = {row: number for number, row in enumerate(rows)}
+    task_places = {task: number for number, task in enumerate(tasks)}
+    cells = table.dropna(subset=[value]).assign(
+        x=lambda cells: [task_places[task] for task in cells["task"]],
+        y=lambda cells: [row_places[row] for row in cells["row"]],
+        colour=lambda cells: readable_on(scale, (100 * cells[value] - low) / ((high - low) or 1)),
+    )
+    panels = Panels([""], "", "", plot_height=28 * len(rows), left=160, bottom=92, legend_from=99)
+    heat = {
+        **{"type": "heatmap", "z": numbers, "zmin": low, "zmax": high, "colorscale": scale, "xgap": 1, "ygap": 1},
+        **{"hoverinfo": "skip", "colorbar": {"title": {"text": COLOUR_TITLES[value], "side": "right"}, **COLOUR_BAR}},
+    }
+    panels.add(0, "cells", heat)
+    for colour, group in cells.groupby("colour"):
+        panels.add(0, "numbers", _numbers(group, value, str(colour)))
+    ticks = {"tickvals": list(task_places.values()), "ticktext": [shortened(task, 20) for task in tasks]}
+    panels.x(0).update(**ticks, tickangle=-45, ticks="", range=[-0.5, len(tasks) - 0.5], showgrid=False, showline=False)
+    panels.name_rows([shortened(row, 24) for row in rows])
+    panels.y(0)["ticks"] = ""
+    return panels.figure().update_layout(dragmode="zoom")
+
+
+def _numbers(cells: pd.DataFrame, value: str, colour: str) -> dict[str, Any]:
+    """The numbers of those cells of a heat map on which this colour is readable; they can be selected."""
+    return {
+        **{"x": cells["x"].tolist(), "y": cells["y"].tolist(), "mode": "markers+text"},
+        "text": [_cell(fraction, value == "difference") for fraction in cells[value]],
+        "textfont": {"size": LABEL_SIZE, "color": colour},
+        "unselected": {"textfont": {"color": colour}},
+        "marker": {"symbol": "square", "size": 24, "opacity": 0},
+        **{"customdata": cells["point"].tolist(), "hovertext": cells["hover"].tolist()},
+    }
+
+
+def _cell(fraction: float, signed: bool) -> str:
+    value = round(100 * fraction, 1)
+    digits = 0 if abs(value) >= 99.95 else 1
+    sign = "−" if value < 0 else "+" if signed and value > 0 else ""
+    return f"{sign}{abs(value):.{digits}f}"

@@ -1,0 +1,183 @@
+"""Accuracy against sparsity or network size: error increase by method, and the Pareto front."""
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from sparse_core.views.charts.axes import (
+    SPARSITY_TITLE,
+    magnitudes,
+    percents,
+    reduction_axis,
+    reductions,
+    size_axis,
+    size_ticks,
+    sparsity_axis,
+)
+from sparse_core.views.charts.hovers import accuracy_hover, size_hover
+from sparse_core.views.charts.panels import Panels
+from sparse_core.views.charts.style import (
+    GREY,
+    Series,
+    by_series,
+    dash,
+    error_bars,
+    marker,
+    method_style,
+    point_labels,
+)
+from sparse_core.views.labels import SERIES_KEY, SIZES, counted, percent, series_names, sparsity_label
+
+
+def tradeoff(
+    summary: pd.DataFrame,
+    transfers: Sequence[str],
+    absent: Mapping[str, str],
+    selected: Iterable[str] = (),
+    axis: str = "sparsity",
+) -> go.Figure:
+    """Mean relative error increase over dense against sparsity, a line for each method, a panel for each transfer (figure 2).
+
+    ``summary`` is from ``measures.summary`` with a column ``point`` that names each row; it has rows with a baseline for each
+    of ``transfers``. ``absent`` maps methods without a line to the reason, for the legend. ``selected`` are names of points to
+    highlight. ``axis`` is ``sparsity`` or one of ``labels.SIZES``, a column of ``summary`` without NaN, on a log scale.
+    """
+    rows = summary.dropna(subset=["mean_relative_error_increase"])
+    rows = rows.assign(place=percents(rows[axis]) if axis == "sparsity" else magnitudes(rows[axis], axis))
+    x_title = SPARSITY_TITLE if axis == "sparsity" else SIZES[axis].title
+    panels = Panels(transfers, x_title, "Relative error increase over dense (%)")
+    names, chosen = series_names(summary), set(selected)  # as in the caption
+    for number, transfer in enumerate(transfers):
+        panel = rows[rows["transfer"] == transfer]
+        free = 0.32 if len(transfers) > 1 else 0.18
+        last, limits = (
+            sparsity_axis(panels.x(number), panel["sparsity"], free)
+            if axis == "sparsity"
+            else size_axis(panels.x(number), panel["place"], free)
+        )
+        panels.y(number)["range"] = _limits(panel["mean_relative_error_increase"], panel["standard_error"])
+        ends = [(last, 0.0, "dense", GREY)]
+        for key, line in by_series(panel):
+            name = _joined(key[0], names[key[1:]])
+            panels.add(number, name, _tradeoff_line(line, name, key[0], dash(names[key[1:]], names), chosen, axis))
+            end = line.loc[line["place"].idxmax()]
+            height = 100 * end["mean_relative_error_increase"]
+            ends.append((end["place"], height, name, method_style(key[0])[0]))
+        panels.dense_line(number, limits[0], last)
+        panels.label_ends(number, ends, last + 0.05 * (limits[1] - limits[0]))
+    return panels.figure(absent)
+
+
+def pareto(
+    table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str] = (), axis: str = "sparsity"
+) -> go.Figure:
+    """Accuracy against sparsity, a point for each backbone, with the Pareto front of each series; a panel for each transfer.
+
+    Sparsity is on a log scale of the remaining weights, because 90 and 95 % differ by half the weights; so are sizes.
+
+    ``table`` has ``accuracy_mean``, ``standard_error`` (NaN where unknown), ``runs``, ``point`` and ``front`` (whether
+    Pareto-optimal within its series); ``axis`` is ``sparsity`` or one of ``labels.SIZES``, a column of it without NaN.
+    """
+    by_sparsity = axis == "sparsity"
+    table = table.assign(place=reductions(percents(table[axis])) if by_sparsity else magnitudes(table[axis], axis))
+    panels = Panels(transfers, "Sparsity (%), log scale" if by_sparsity else SIZES[axis].title, "Accuracy (%)")
+    names, chosen = series_names(table), set(selected)
+    for number, transfer in enumerate(transfers):
+        panel = table[table["transfer"] == transfer]
+        if by_sparsity:
+            reduction_axis(panels.x(number), panel["sparsity"])
+        else:
+            panels.x(number).update(size_ticks(panel["place"].min(), panel["place"].max()))
+        for key, front in sorted(panel[panel["front"]].groupby(SERIES_KEY), key=lambda item: item[0][0] != "published"):
+            line = {**front_line(front, "place"), "line": {"color": GREY, "width": 5, "dash": dash(names[key], names)}}
+            panels.add(number, _joined("Pareto front", names[key]), line)
+        for key, points in by_series(panel):
+            name = _joined(key[0], names[key[1:]])
+            panels.add(number, name, _pareto_points(points, name, key, chosen, axis))
+    return panels.figure()
+
+
+def front_line(front: pd.DataFrame, x: str) -> dict[str, Any]:
+    """The line through Pareto-optimal rows, against their column ``x``."""
+    ordered = front.sort_values(x)
+    style = {"mode": "lines", "line": {"color": GREY, "width": 5}, "opacity": 0.45, "hoverinfo": "skip"}
+    return {"x": ordered[x].tolist(), "y": percents(ordered["accuracy_mean"]), **style}
+
+
+def _tradeoff_line(
+    line: pd.DataFrame, name: str, method: str, style: str, chosen: set[str], axis: str
+) -> dict[str, Any]:
+    colour, symbol = method_style(method)
+    sizes = [14 if point in chosen else 9 for point in line["point"]]
+    return {
+        "x": line["place"].tolist(),
+        "y": percents(line["mean_relative_error_increase"]),
+        "error_y": error_bars(100 * line["standard_error"]),
+        **_labelled(line, axis, "lines+markers"),
+        "line": {"color": colour, "width": 2.2, "dash": style},
+        "marker": marker(colour, symbol, hollow=style != "solid", size=sizes),
+        "customdata": line["point"].tolist(),
+        "hovertext": [_tradeoff_hover(name, row, axis) for row in line.itertuples()],
+    }
+
+
+def _tradeoff_hover(name: str, row: Any, axis: str) -> str:
+    single = math.isnan(row.standard_error)
+    error = "one task, so no standard error" if single else f"standard error {percent(row.standard_error)}"
+    lines = [
+        f"<b>{html.escape(name)}</b> at {sparsity_label(row.sparsity)}",
+        f"{percent(row.mean_relative_error_increase, signed=True)} % relative error increase, {error}",
+        f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}",
+        *([] if axis == "sparsity" else [size_hover(row, axis)]),
+    ]
+    return "<br>".join(lines)
+
+
+def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str], axis: str) -> dict[str, Any]:
+    colour, symbol = method_style(key[0])
+    sizes = [
+        18 if point in chosen else 13 if front else 8
+        for point, front in zip(points["point"], points["front"], strict=True)
+    ]
+    hover = [
+        accuracy_hover(
+            name,
+            row,
+            *([] if axis == "sparsity" else [size_hover(row, axis)]),
+            "Pareto-optimal" if row.front else "not Pareto-optimal",
+        )
+        for row in points.itertuples()
+    ]
+    horizontal = symbol.replace("line-ns", "line-ew")  # dense: its place on the vertical axis is what matters here
+    return {
+        "x": points["place"].tolist(),
+        "y": percents(points["accuracy_mean"]),
+        "error_y": error_bars(100 * points["standard_error"]),
+        **_labelled(points, axis, "markers"),
+        "marker": marker(colour, horizontal, hollow=key[1] == "measured", size=sizes),
+        "customdata": points["point"].tolist(),
+        "hovertext": hover,
+    }
+
+
+def _labelled(rows: pd.DataFrame, axis: str, mode: str) -> dict[str, Any]:
+    """The mode of drawing, with the sparsity beside each point where the axis does not show it."""
+    if axis == "sparsity":
+        return {"mode": mode}
+    labels = ["dense" if row.method == "Dense" else sparsity_label(row.sparsity) for row in rows.itertuples()]
+    return {"mode": f"{mode}+text", **point_labels(labels, "top center")}
+
+
+def _joined(method: str, series: str) -> str:
+    return f"{method}, {series}" if series else method
+
+
+def _limits(values: pd.Series, errors: pd.Series) -> tuple[float, float]:
+    errors = errors.fillna(0)
+    low, high = min(100 * (values - errors).min(), 0), max(100 * (values + errors).max(), 0)
+    margin = 0.06 * ((high - low) or 1)
+    return low - margin, high + margin

@@ -1,0 +1,95 @@
+"""The text under a figure: sources, filters, and notes without which its numbers would mislead."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+import pandas as pd
+
+from sparse_core.catalog import CITATION, task_label
+from sparse_core.results.comparisons import has_disputed_rows
+from sparse_core.views.labels import SIZES, SOURCES, counted, marked_series_names, method_order, sparsity_label
+
+RIGL_NOTE = (
+    "RigL, full transfer: the paper's text and its public rows disagree for an unknown reason; the rows are shown "
+    "(in the text RigL 1x is level with AC/DC, and 5x nearly level with WoodFisher)."
+)
+ORIGINS = {"published": CITATION, "measured": "measured on the user's own machine, never averaged with paper results"}
+
+
+def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], accuracy: str, today: date) -> str:
+    """What makes a figure understandable without its link: sources, filters, number of runs, notes, date."""
+    which = "of the best epoch (selected on test data: optimistic)" if accuracy == "best" else "of the last epoch"
+    parts = [
+        *(f"{SOURCES[source]}: {origin}" for source, origin in ORIGINS.items() if (rows["source"] == source).any()),
+        f"{counted(len(rows), 'run')}; accuracy {which}",
+        *filters,
+        *(note.rstrip(".") for note in notes),
+        f"Sparse Transfer Lab, {today:%Y-%m-%d}",
+    ]
+    return ". ".join(part for part in parts if part) + "."
+
+
+def filter_notes(methods: Sequence[str], tasks: Sequence[str], sparsity: tuple[float, float]) -> list[str]:
+    """One note for each filter that is set; an empty list or the whole range means none."""
+    notes = []
+    if methods:
+        notes.append(f"Only the methods {', '.join(methods)}")
+    if tasks:
+        notes.append(f"Only the tasks {', '.join(task_label(task) for task in tasks)}")
+    if sparsity != (0.0, 1.0):
+        notes.append(f"Only sparsity {sparsity_label(sparsity[0])} to {sparsity_label(sparsity[1])}")
+    return notes
+
+
+def size_notes(axis: str, left_out: int) -> list[str]:
+    """What an axis of ``SIZES`` counts, and how many runs it leaves out; nothing for sparsity."""
+    if axis == "sparsity":
+        return []
+    unknown = f"{counted(left_out, 'paper result')} left out: the paper's networks were not published with them"
+    return [f"{SIZES[axis].description}, on a logarithmic scale", *([unknown] if left_out else [])]
+
+
+def row_notes(rows: pd.DataFrame) -> list[str]:
+    """What must be said wherever these rows are shown."""
+    notes = [RIGL_NOTE] if has_disputed_rows(rows) else []
+    for (source, upstream, protocol), name in marked_series_names(rows).items():
+        if source == "measured":
+            baseline = "compared with the dense run of the same backbone, data and protocol"
+            notes.append(f"{name.capitalize()}: pretrained on {upstream}, {protocol}; {baseline}")
+    return notes
+
+
+def absent_methods(methods: Iterable[str], published: Iterable[str]) -> dict[str, str]:
+    """What the legend says of each of ``methods`` that the paper has no results of."""
+    known = set(published)
+    return {method: "not in the paper" for method in methods if method not in known}
+
+
+def lottery_note(hidden: pd.DataFrame) -> list[str]:
+    """A note on the LTH-T rows of a summary that are left out."""
+    if hidden.empty:
+        return []
+    increase = hidden["mean_relative_error_increase"].dropna()
+    extent = f" ({100 * increase.min():+.0f} to {100 * increase.max():+.0f} %)" if len(increase) else ""
+    return [f"LTH-T under linear transfer is left out, as in the paper{extent}"]
+
+
+def single_task_notes(means: pd.DataFrame) -> list[str]:
+    """A note on the means over one task, which have no standard error."""
+    single = means.loc[means["tasks"] == 1, "method"]
+    return [f"One task only, so no error bar: {', '.join(method_order(single.unique()))}"] if len(single) else []
+
+
+def single_run_notes(table: pd.DataFrame) -> list[str]:
+    """A note on the means over one run, which have no standard deviation."""
+    single = int((table["runs"] == 1).sum())
+    if not single:
+        return []
+    which = "All numbers are" if single == len(table) else f"{single:,} of {counted(len(table), 'number')} are"
+    return [f"{which} from a single run and have no standard deviation"]
+
+
+def task_count(means: pd.DataFrame) -> str:
+    """The number of tasks behind these means, such as "12 tasks" or "1 to 12 tasks"."""
+    low, high = int(means["tasks"].min()), int(means["tasks"].max())
+    return counted(high, "task") if low == high else f"{low} to {high} tasks"
