@@ -10,7 +10,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record
 from sparse_core.specs.training import OPTIMIZERS, Hyperparameters, full_learning_rate
 from sparse_core.specs.transfer import FinetuneSpec
-from sparse_core.views import charts, labels
+from sparse_core.views import labels
 from sparse_core.views.runs import command
 
 SEEDS = 1
@@ -122,7 +122,7 @@ def _chosen(records: list[Record]) -> Record:
     if len(records) == 1:
         return records[0]
     by_seed = {record.spec["seed"]: record for record in records}
-    accuracies = {seed: charts.percent(record.result["accuracy_final"]) for seed, record in by_seed.items()}
+    accuracies = {seed: labels.percent(record.result["accuracy_final"]) for seed, record in by_seed.items()}
     seed = st.selectbox(
         "Network of",
         list(by_seed),

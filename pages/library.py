@@ -17,7 +17,9 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import guesses, library, uploads
 from sparse_core.networks.cards import BackboneCard
 from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
-from sparse_core.views import charts, labels
+from sparse_core.views import labels
+from sparse_core.views.charts import captions
+from sparse_core.views.charts import structure as structure_charts
 
 SOURCES = {"upload": "Drop a file", "path": "A path on this machine"}
 COLUMNS = [
@@ -147,12 +149,12 @@ def _what_it_is(file: str, seen: dict[str, Any]) -> None:
         st.metric("Architecture", architecture_label(seen["architecture"]))
         st.metric(
             "Sparsity",
-            f"{charts.percent(seen['sparsity'])} %",
+            f"{labels.percent(seen['sparsity'])} %",
             help="Zeros over size of all convolution and linear weights, the classifier included.",
         )
         st.metric(
             "Filters pruned",
-            f"{charts.percent(seen['filters_pruned_share'])} %",
+            f"{labels.percent(seen['filters_pruned_share'])} %",
             help="Of all filters of the convolutions: those with every weight 0.",
         )
         st.metric("Parameters", f"{seen['parameters'] / 1e6:.3g} million")
@@ -168,8 +170,8 @@ def _what_it_is(file: str, seen: dict[str, Any]) -> None:
     layers = pd.DataFrame(seen["layers"])
     layers["shape"] = [" × ".join(map(str, shape)) for shape in layers["shape"]]
     parts.show_chart(
-        charts.with_caption(
-            charts.layer_sparsity(layers),
+        captions.with_caption(
+            structure_charts.layer_sparsity(layers),
             "Where is it sparse?",
             f"{architecture_label(seen['architecture'])} · each layer from the input on · share of weights and of whole filters",
             f"{file}, with the masks and thresholds that it holds applied; the classifier comes last, where there is one. "
@@ -202,7 +204,7 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
             99.99,
             100 * guesses.nominal(measured),
             format="%g",
-            help=f"The round figure it is known by. Measured over its convolutions: {charts.percent(measured)} %.",
+            help=f"The round figure it is known by. Measured over its convolutions: {labels.percent(measured)} %.",
         )
         upstream = columns[3].text_input(
             "Trained on",

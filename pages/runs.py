@@ -13,10 +13,10 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store
 from sparse_core.specs.identity import first_free_replicate, recorded
-from sparse_core.views import charts, labels
-from sparse_core.views.run_states import WORDS, with_states
-from sparse_core.views.runs import command, curves, label
-from sparse_core.views.speed_tables import spec_words
+from sparse_core.views import labels
+from sparse_core.views.charts import captions, training
+from sparse_core.views.runs import STATES, command, curves, label, with_states
+from sparse_core.views.speed_tables import spec_label
 
 USUAL_SEEDS = {"linear": 5, "full": 1}
 COMMAND = "python -m sparse_core runs --source {source} --json"
@@ -119,20 +119,20 @@ def _in_depth(record: Record, records: Records) -> None:
     with st.container(border=True):
         st.subheader(label(record))
         with st.container(horizontal=True):
-            st.metric(f"Final {METRICS[result['metric']]}", charts.percent(result["accuracy_final"]))
+            st.metric(f"Final {METRICS[result['metric']]}", labels.percent(result["accuracy_final"]))
             st.metric(
-                "Best over epochs", charts.percent(result["accuracy_best"]), help="Optimistic: chosen on test data."
+                "Best over epochs", labels.percent(result["accuracy_best"]), help="Optimistic: chosen on test data."
             )
             if spec.transfer == "full":
                 finetuned_network.mask_metrics([record])
             else:
                 st.metric(
-                    "Sparsity measured", charts.percent(result["backbone_sparsity"]), help="Over convolution weights."
+                    "Sparsity measured", labels.percent(result["backbone_sparsity"]), help="Over convolution weights."
                 )
             st.metric("Images", f"{result['train_images']:,} + {result['test_images']:,}", help="Training + test.")
         st.caption(f"{result['protocol']}. Learning rate used: {result['learning_rate']:g}.")
         if result.get("validation"):
-            rates = "; ".join(f"{rate}: {charts.percent(value)}" for rate, value in result["validation"].items())
+            rates = "; ".join(f"{rate}: {labels.percent(value)}" for rate, value in result["validation"].items())
             st.caption(f"Validation accuracy by learning rate: {rates}.")
         if spec.transfer == "full":
             finetuned_network.notes([record])
@@ -208,8 +208,8 @@ def _compare(records: list[Record]) -> None:
     lines = pd.concat([curves([record]).assign(run=name) for record, name in zip(records, names, strict=True)])
     metrics = {record.result["metric"] for record in records}
     parts.show_chart(
-        charts.with_caption(
-            charts.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
+        captions.with_caption(
+            training.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
             "How do these runs compare?",
             f"{labels.counted(len(records), 'run')} · accuracy on the test data after each epoch · higher is better",
             _comparison_caption(records),
@@ -253,14 +253,14 @@ def _history(recent: list[queue.Status]) -> None:
         return
     with st.expander(f"Failed and cancelled ({len(ended)})"):
         for status in ended:
-            st.markdown(f"**{_job_words(status)}**, {WORDS[status.state]}. {frame.plain(status.message)}")
+            st.markdown(f"**{_job_words(status)}**, {STATES[status.state]}. {frame.plain(status.message)}")
 
 
 def _job_words(status: queue.Status) -> str:
     """What was asked, such as: Finetuning of resnet20-pruned on Digits, 1 seed."""
     spec, seeds = status.job.spec, labels.counted(len(status.job.seeds), "seed")
     if status.job.kind == "speedup":
-        return f"Speedup of {spec_words(spec, {})}"
+        return f"Speedup of {spec_label(spec, {})}"
     return f"{status.job.label} of {spec.backbone} on {task_label(spec.dataset)}, {seeds}"
 
 

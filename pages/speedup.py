@@ -21,7 +21,9 @@ from sparse_core.results.store import Store
 from sparse_core.specs import options
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
-from sparse_core.views import charts, labels, speed_charts, speed_tables
+from sparse_core.views import labels, speed_tables
+from sparse_core.views.charts import captions
+from sparse_core.views.charts import speed as speed_charts
 
 TABS = ["By batch size", "Accuracy and speed", "Online training", "Time by layer", "All measurements"]
 COLUMNS = ["created_at", "network", "mode", "engine_words", "batch_size", "threads", "ratio", "ratio_low", "ratio_high"]
@@ -136,7 +138,7 @@ def _measure(rows: pd.DataFrame, network_labels: dict[str, str]) -> None:
             _start(_form(), rows)
     if status is None:
         return
-    st.subheader(speed_tables.spec_words(status.job.spec, network_labels), divider="gray")
+    st.subheader(speed_tables.spec_label(status.job.spec, network_labels), divider="gray")
     if not status.ended:
         transfer_controls.progress(status.job_id)
     elif status.state == "done":
@@ -165,10 +167,10 @@ def _form() -> SpeedupSpec | None:
         network = _backbone() if what == "backbone" else _architecture()
         mode = st.segmented_control(
             "Time",
-            list(speed_tables.MODES),
+            list(labels.MODES),
             default="inference",
             required=True,
-            format_func=speed_tables.MODES.__getitem__,
+            format_func=labels.MODES.__getitem__,
             key="time",
             bind="query-params",
             help="Inference: the backbone alone. Online training (the study's section 3.6): images are decoded and "
@@ -287,7 +289,7 @@ def _how_long(spec: SpeedupSpec, rows: pd.DataFrame) -> str:
     architecture = spec.architecture
     if spec.backbone:
         architecture = next(card.architecture for card in library.available(home()) if card.name == spec.backbone)
-    seconds = speed_tables.about_seconds(spec, architecture, rows[rows["machine"] == _this_machine()])
+    seconds = speed_tables.estimated_seconds(spec, architecture, rows[rows["machine"] == _this_machine()])
     if seconds is None:
         return "How long it takes is told while it runs: nothing like it was measured here yet."
     return f"About {labels.duration(seconds)} on this machine. Let it rest meanwhile: other work makes times spread."
@@ -309,15 +311,15 @@ def _result(record: dict[str, Any], network_labels: dict[str, str]) -> None:
 def _lines(record: dict[str, Any], rows: pd.DataFrame) -> None:
     """Each line of a measurement as a sentence, what could not be measured, what is doubtful, and the machine."""
     icons = {"faster": ":material/speed:", "no gain": ":material/remove:", "slower": ":material/trending_down:"}
-    st.markdown("\n".join(f"- {icons[row.gain]} {speed_tables.in_words(row)}" for row in rows.itertuples()))
+    st.markdown("\n".join(f"- {icons[row.gain]} {speed_tables.sentence(row)}" for row in rows.itertuples()))
     for row in rows.dropna(subset=["accuracy"]).itertuples():
-        st.caption(f"Top-1 accuracy on the test images after this training: {charts.percent(row.accuracy)} %.")
+        st.caption(f"Top-1 accuracy on the test images after this training: {labels.percent(row.accuracy)} %.")
     for problem in record.get("problems") or ():
         st.warning(problem)
-    doubts = speed_tables.doubts(rows)
+    doubts = speed_tables.reliability_warnings(rows)
     if doubts:
         st.warning(f"Unreliable. {' '.join(doubts)} Measure again when the machine rests.")
-    st.caption(f"Measured on {speed_tables.made_on(record)}")
+    st.caption(f"Measured on {speed_tables.machine_description(record)}")
 
 
 def _controls(rows: pd.DataFrame) -> Controls:
@@ -346,11 +348,11 @@ def _controls(rows: pd.DataFrame) -> Controls:
             help="Those that were measured, the newest first.",
         )
         there = of_machine[of_machine["architecture"] == architecture]
-        modes = [mode for mode in speed_tables.MODES if mode in set(there["mode"])]
+        modes = [mode for mode in labels.MODES if mode in set(there["mode"])]
         mode = modes[0]
         if len(modes) > 1:
             words = "Inference: the backbone alone. Online training: decoding, backbone and a classifier's steps."
-            mode = parts.choice("Speed of", "mode", {name: speed_tables.MODES[name] for name in modes}, words)
+            mode = parts.choice("Speed of", "mode", {name: labels.MODES[name] for name in modes}, words)
         there = there[there["mode"] == mode]
         wanted = st.multiselect(
             "Engines",
@@ -386,10 +388,10 @@ def _chart(controls: Controls, rows: pd.DataFrame) -> None:
         st.info("No measurement fits these choices. Choose other engines, or measure what is missing above.")
         return
     _headline(shown)
-    what = speed_tables.MODES[controls.mode].lower()
+    what = labels.MODES[controls.mode].lower()
     batch = f"batch {controls.batch_size or 64}, {labels.counted(controls.threads, 'thread')}"
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             speed_charts.speedup(shown, "sparsity"),
             "How much faster, at which sparsity?",
             f"{architecture_label(controls.architecture)} · {what}, {batch} · dense median over sparse median with its "
@@ -402,7 +404,7 @@ def _chart(controls: Controls, rows: pd.DataFrame) -> None:
         table=speed_tables.by_sparsity(shown),
         beside=parts.share,
     )
-    st.caption("  \n".join([*speed_tables.without_gain(shown), STUDY_WORDS]))
+    st.caption("  \n".join([*speed_tables.not_faster(shown), STUDY_WORDS]))
 
 
 def _headline(shown: pd.DataFrame) -> None:
@@ -413,7 +415,7 @@ def _headline(shown: pd.DataFrame) -> None:
     trusted = faster[faster["reliable"].astype(bool)]
     best = (faster if trusted.empty else trusted).sort_values("ratio_low").tail(1)
     (row,) = best.itertuples()
-    st.markdown(f"Best here: **{speed_tables.in_words(row)}**.")
+    st.markdown(f"Best here: **{speed_tables.sentence(row)}**.")
 
 
 def _caption(controls: Controls, shown: pd.DataFrame) -> str:
@@ -445,7 +447,7 @@ def _by_batch_size(controls: Controls, rows: pd.DataFrame) -> None:
     )
     shown = shown[shown["network"] == network]
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             speed_charts.speedup(shown, "batch_size"),
             "How much faster, at which batch size?",
             f"{network} · inference, {labels.counted(controls.threads, 'thread')} · dense median over sparse median with its "
@@ -501,7 +503,7 @@ def _against_accuracy(store: Store, controls: Controls, rows: pd.DataFrame) -> N
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
     single = " n = 1 where no interval is drawn upright." if (table["runs"] == 1).any() else ""
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             speed_charts.accuracy_against_speed(table, axis),
             "Which backbones give the most accuracy for their time?",
             f"{task} · {metric}, mean ± standard deviation over {labels.counted(int(table['runs'].sum()), 'run')}; median "
@@ -539,8 +541,8 @@ def _online_training(
 
 
 def _training_against_accuracy(store: Store, controls: Controls, training: pd.DataFrame) -> None:
-    compared = speed_tables.against_accuracy(training, store.results(source="measured"))
-    lonely = speed_tables.without_accuracy(compared)
+    compared = speed_tables.training_with_accuracy(training, store.results(source="measured"))
+    lonely = speed_tables.missing_accuracy(compared)
     known = compared.dropna(subset=["difference"])
     if known.empty:
         why = "; ".join(lonely) or "only masks for timing were trained, which have no accuracy"
@@ -551,7 +553,7 @@ def _training_against_accuracy(store: Store, controls: Controls, training: pd.Da
         st.page_link("pages/probe.py", label="Launch a probe", icon=":material/science:")
         return
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             speed_charts.training_against_accuracy(known),
             "What does the speed of training cost in accuracy?",
             "Online linear training over dense, with its 95 % interval · accuracy of linear transfer over dense, ± standard "
@@ -579,7 +581,7 @@ def _epoch_split(
     more = f" The newest {SPLIT_SHOWN} of {len(newest)} are shown." if len(newest) > SPLIT_SHOWN else ""
     datasets = ", ".join(dict.fromkeys(map(task_label, table["dataset"])))
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             speed_charts.epoch_split(table),
             "Where does the time of an epoch go?",
             f"Online training on {datasets} · mean seconds an epoch, dense and sparse in the same pipeline · shorter is better",
@@ -608,7 +610,7 @@ def _time_by_layer(controls: Controls, records: list[dict[str, Any]], rows: pd.D
     chosen = st.selectbox("Measurement", list(told), key="layers_of", bind="query-params", width=520)
     layers = told[chosen]
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             speed_charts.layer_shares(layers),
             "Which layers take the time?",
             f"{chosen} · share of the sparse network's time, {labels.counted(len(layers), 'layer')} as the engine counts them",
@@ -627,7 +629,7 @@ def _all_measurements(records: list[dict[str, Any]], rows: pd.DataFrame) -> None
     parts.show_table(newest, key="measurements", name="speeds", columns=columns, column_config=_formats())
     first = newest.drop_duplicates("measurement")
     names = {
-        f"{row.network}, {speed_tables.MODES[row.mode].lower()} ({row.created_at:%d %b %H:%M}, {row.measurement[-4:]})": (
+        f"{row.network}, {labels.MODES[row.mode].lower()} ({row.created_at:%d %b %H:%M}, {row.measurement[-4:]})": (
             row.measurement
         )
         for row in first.itertuples()

@@ -16,12 +16,14 @@ from sparse_core.networks.cards import BackboneCard
 from sparse_core.networks.structure import Structure
 from sparse_core.results.store import Store
 from sparse_core.specs.checkpoints import StructureSpec
-from sparse_core.views import charts, labels, structure_charts
+from sparse_core.views import labels, structure_tables
+from sparse_core.views.charts import captions
+from sparse_core.views.charts import structure as structure_charts
 
 TABS = ["Layers", "Mask of a layer", "Side by side", "Overlap of masks", "Against accuracy"]
 LAYER_COLUMNS = ["layer", "name", "shape", "sparsity", "filters", "filters_pruned", "filters_removable"]
 LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "nonzero", "multiply_adds_sparse"]
-SIDE_COLUMNS = ["network", "measured_sparsity", *structure_charts.SHARES, "nonzero_parameters", "multiply_adds_sparse"]
+SIDE_COLUMNS = ["network", "measured_sparsity", *structure_tables.SHARES, "nonzero_parameters", "multiply_adds_sparse"]
 SIDE_COLUMNS += ["file_size"]
 ACCURACY_COLUMNS = ["method", "sparsity", "nonzero_parameters", "multiply_adds", "file_size", "accuracy_mean"]
 ACCURACY_COLUMNS += ["accuracy_std", "runs"]
@@ -58,7 +60,7 @@ def main() -> None:
     layers, image, side, overlap, accuracy = st.tabs(TABS, key="part", on_change="rerun", bind="query-params")
     if layers.open:
         with layers:
-            table = structure_charts.layer_table(found)
+            table = structure_tables.layer_table(found)
             parts.show_table(
                 table, key="layer_table", name=f"structure-{name}", columns=LAYER_COLUMNS, column_config=_counts(table)
             )
@@ -107,15 +109,15 @@ def _wants_download(card: BackboneCard) -> bool:
 
 def _totals(found: Structure) -> None:
     metrics = (
-        ("Sparsity", f"{charts.percent(found.sparsity)} %", "Share of the convolutions' weights that are 0."),
+        ("Sparsity", f"{labels.percent(found.sparsity)} %", "Share of the convolutions' weights that are 0."),
         (
             "Nonzero parameters",
-            structure_charts.amount(found.nonzero, found.parameters),
+            labels.part_of(found.nonzero, found.parameters),
             "Of all that train, BatchNorm's and biases included; without the classifier.",
         ),
         (
             "Multiply-adds",
-            structure_charts.amount(found.multiply_adds_sparse, found.multiply_adds),
+            labels.part_of(found.multiply_adds_sparse, found.multiply_adds),
             f"For one image of {found.input_size} × {found.input_size}: those of nonzero weights, of those of all.",
         ),
         (
@@ -125,32 +127,32 @@ def _totals(found: Structure) -> None:
         ),
         (
             "Filters pruned",
-            f"{charts.percent(found.filters_pruned_share)} %",
+            f"{labels.percent(found.filters_pruned_share)} %",
             f"Of all filters: those with every weight 0. Averaged over layers, as the study's table 4 does: "
-            f"{charts.percent(found.mean_layer_filters_pruned_share)} %.",
+            f"{labels.percent(found.mean_layer_filters_pruned_share)} %.",
         ),
-        ("Filters that can be removed", f"{charts.percent(found.filters_dead_share)} %", CONSTANTS),
+        ("Filters that can be removed", f"{labels.percent(found.filters_dead_share)} %", CONSTANTS),
     )
     with st.container(horizontal=True):
         for label, value, words in metrics:
             st.metric(label, value, help=words, width="content")
     st.caption(
         "Removing the filters and channels that can go would save "
-        f"{charts.percent(found.parameters_removable / found.parameters)} % of all parameters and "
-        f"{charts.percent(found.multiply_adds_removable / found.multiply_adds)} % of all multiply-adds, and change nothing "
+        f"{labels.percent(found.parameters_removable / found.parameters)} % of all parameters and "
+        f"{labels.percent(found.multiply_adds_removable / found.multiply_adds)} % of all multiply-adds, and change nothing "
         "that the network computes. The other zeros save time only with software that makes use of them."
     )
 
 
 def _bars(card: BackboneCard, found: Structure) -> None:
-    table = structure_charts.layer_table(found)
+    table = structure_tables.layer_table(found)
     parts.show_chart(
-        charts.with_caption(
-            charts.layer_sparsity(table),
+        captions.with_caption(
+            structure_charts.layer_sparsity(table),
             "Where is it sparse?",
             f"{labels.backbone_label(card)} · {labels.counted(len(table), 'convolution')} from the input on · "
-            f"filters pruned: {charts.percent(found.mean_layer_filters_pruned_share)} % on average over layers, "
-            f"{charts.percent(found.filters_pruned_share)} % of all",
+            f"filters pruned: {labels.percent(found.mean_layer_filters_pruned_share)} % on average over layers, "
+            f"{labels.percent(found.filters_pruned_share)} % of all",
             "Wide bars: weights that are 0. Narrow bars: filters whose weights are all 0. Measured on its weights.",
         ),
         key="layers",
@@ -183,11 +185,11 @@ def _mask(card: BackboneCard, found: Structure) -> None:
     places = layer.shape[2] * layer.shape[3]
     stripe = "A dark column" if places == 1 else f"A dark stripe of {places} columns"
     unused = f" {stripe} is an input channel that nothing looks at." if layer.groups == 1 else ""
-    pruned, zero = charts.percent(1 - kept.mean()), charts.percent(layer.sparsity)
+    pruned, zero = labels.percent(1 - kept.mean()), labels.percent(layer.sparsity)
     zeros = f", {zero} % are 0" if zero != pruned else ""  # a mask that its file states may keep weights that are 0
     coarse = "" if cells.shape == (len(kept), width) else " Each cell stands for several weights."
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             structure_charts.mask(cells, len(kept), width),
             "Which of its weights are kept?",
             f"{labels.backbone_label(card)} · {chosen}, {' × '.join(map(str, layer.shape))} · "
@@ -221,11 +223,11 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
     found = _structures(wanted)
     if found is None:
         return
-    table = structure_charts.comparison_table(found)
+    table = structure_tables.comparison_table(found)
     left_out = len(alike) - len(wanted)
     more = f" {left_out} more on this machine: choose them above." if not chosen and left_out > 0 else ""
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             structure_charts.filters_pruned(table),
             "How many whole filters did pruning remove?",
             f"{labels.counted(len(table), 'network')} · share of filters with every weight 0 · more filters pruned, "
@@ -279,13 +281,13 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
     if shapes != other_shapes:
         st.info("The layers of these two networks differ, so their masks do not compare. Choose another.")
         return
-    table = structure_charts.overlap_table(first, second, shapes)
+    table = structure_tables.overlap_table(first, second, shapes)
     total = packed_masks.iou(zip(table["kept_in_both"], table["kept_in_either"], strict=True))
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             structure_charts.overlap(table),
             "Do they keep the same weights?",
-            f"{labels.backbone_label(card)} and {labels.backbone_label(cards[name])} · {charts.percent(total)} % in common "
+            f"{labels.backbone_label(card)} and {labels.backbone_label(cards[name])} · {labels.percent(total)} % in common "
             "over all layers · 100 %: the same weights",
             "In common: weights kept in both, of those kept in either (intersection over union). By chance: what two "
             "masks as dense as these would have in common if each chose its weights of a layer at random.",
@@ -312,14 +314,14 @@ def _against_accuracy(store: Store, card: BackboneCard) -> None:
         size = parts.choice(
             "Against",
             "size",
-            {name: words for name, (words, _, _) in labels.SIZES.items()},
+            {name: size.label for name, size in labels.SIZES.items()},
             "Each counts what is not 0: parameters, multiply-adds for one image, and a file that stores sparse.",
         )
-    table = structure_charts.accuracy_table(picked)
+    table = structure_tables.accuracy_table(picked)
     single = " n = 1 where no interval is drawn." if (table["runs"] == 1).any() else ""
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
     parts.show_chart(
-        charts.with_caption(
+        captions.with_caption(
             structure_charts.accuracy(table, size),
             "What accuracy came of which size?",
             f"{architecture_label(card.architecture)} on {chosen} · {metric}, mean ± standard deviation over "

@@ -9,9 +9,11 @@ import streamlit as st
 
 from pages.parts import parts
 from sparse_core.catalog import TRANSFERS, architecture_label
-from sparse_core.results import measures
+from sparse_core.results import comparisons, measures
 from sparse_core.results.store import Store
-from sparse_core.views import charts, labels
+from sparse_core.views import footnotes, labels, task_tables
+from sparse_core.views.charts import captions
+from sparse_core.views.charts import tasks as task_charts
 
 VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
 SATURATION = {"accuracy_mean": [], "difference": ["Colours are full beyond the ends of the scale"]}
@@ -47,7 +49,7 @@ def main() -> None:
     if rows.empty:
         _say_empty(store, controls)
         return
-    table = labels.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, controls.order))
+    table = task_tables.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, controls.order))
     _heat_map(controls, rows, table)
     _runs_behind(rows, table)
     _full_table(controls, table)
@@ -60,7 +62,7 @@ def _controls(store: Store) -> Controls:
         transfer = parts.choice(
             "Transfer",
             "task_transfer",
-            labels.TRANSFER_WORDS,
+            labels.TRANSFER_NAMES,
             "Linear: the network is frozen and only a new classifier is trained. "
             "Full: every weight that was not pruned is trained, too.",
         )
@@ -101,15 +103,15 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
     name = architecture_label(controls.architecture)
     accuracy = controls.value == "accuracy_mean"
     better = "in percent · higher is better" if accuracy else "in points · above 0 beats the dense network (blue)"
-    figure = charts.with_caption(
-        charts.heat_map(shown, controls.value, labels.distinct(shown["row"]), labels.distinct(shown["task"])),
+    figure = captions.with_caption(
+        task_charts.heat_map(shown, controls.value, labels.distinct(shown["row"]), labels.distinct(shown["task"])),
         "How well does each network do on each task?" if accuracy else "On which tasks does pruning cost accuracy?",
         f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, {better}"
         + (" · tasks from easy to difficult" if controls.order == "difficulty" else ""),
-        labels.caption(
+        footnotes.caption(
             rows,
             [f"Only sparsity {labels.sparsity_label(controls.level)}"] if controls.level is not None else [],
-            [*labels.notes_on(rows), *labels.single_run_notes(table), *SATURATION[controls.value]],
+            [*footnotes.row_notes(rows), *footnotes.single_run_notes(table), *SATURATION[controls.value]],
             controls.accuracy,
             date.today(),
         ),
@@ -140,7 +142,7 @@ def _runs_behind(rows: pd.DataFrame, table: pd.DataFrame) -> None:
         help="Lists the runs behind these numbers and the dense runs that they are compared with.",
     )
     if cells:
-        behind = labels.behind(rows, table[table["point"].isin(cells)])
+        behind = comparisons.underlying_runs(rows, table[table["point"].isin(cells)])
         parts.show_runs(behind, key="behind")
 
 
@@ -151,7 +153,7 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
     if wide.open:
         with wide:
             st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
-            parts.show_table(labels.as_in_the_study(table), key="wide", name=name, title=str)
+            parts.show_table(task_tables.paper_layout(table), key="wide", name=name, title=str)
     if long.open:
         with long:
             parts.show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, columns=LONG_COLUMNS)

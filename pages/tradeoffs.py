@@ -10,15 +10,17 @@ import streamlit as st
 
 from pages.parts import parts
 from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
-from sparse_core.results import measures
+from sparse_core.results import comparisons, measures
 from sparse_core.results.store import Store
-from sparse_core.views import charts, labels
+from sparse_core.views import footnotes, labels, task_tables
+from sparse_core.views.charts import captions, tradeoffs
+from sparse_core.views.charts import tasks as task_charts
 
 BOTH = "both"
-TRANSFER_CHOICES = {BOTH: "Both", **labels.TRANSFER_WORDS}
+TRANSFER_CHOICES = {BOTH: "Both", **labels.TRANSFER_NAMES}
 MEASURED_ON = {"linear": "Probe", "full": "Finetune"}
 NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
-AXES = {"sparsity": "Sparsity", **{name: words for name, (words, _, _) in labels.SIZES.items()}}
+AXES = {"sparsity": "Sparsity", **{name: size.label for name, size in labels.SIZES.items()}}
 TABS = ["Averages", "Accuracy per task", "Pareto front", "Runs"]
 UNFILTERED = {
     "transfer": BOTH,
@@ -80,8 +82,8 @@ class View:
         if not points:
             return self
         summary = self.summary[self.summary["point"].isin(points)]
-        rows = labels.behind(self.rows, summary)
-        notes = [*labels.notes_on(rows), *labels.single_task_notes(summary)]
+        rows = comparisons.underlying_runs(self.rows, summary)
+        notes = [*footnotes.row_notes(rows), *footnotes.single_task_notes(summary)]
         return View(rows, summary, [*self.filters, f"Only {'; '.join(points)}"], notes)
 
 
@@ -114,17 +116,17 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())
     means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
-    notes = labels.notes_on(rows)
+    notes = footnotes.row_notes(rows)
     if not controls.lottery:
-        hidden = labels.is_hidden_lottery_ticket(means)
-        notes += labels.lottery_note(means[hidden])
-        means, rows = means[~hidden], rows[~labels.is_hidden_lottery_ticket(rows)]
-    notes += labels.single_task_notes(means)
+        hidden = comparisons.is_hidden_lottery_ticket(means)
+        notes += footnotes.lottery_note(means[hidden])
+        means, rows = means[~hidden], rows[~comparisons.is_hidden_lottery_ticket(rows)]
+    notes += footnotes.single_task_notes(means)
     if (rows["source"] == "measured").any():
         notes.append("Measured lines are dashed, their markers open")
-    filters = labels.filters_in_words(controls.methods, controls.tasks, controls.sparsity)
-    filters += labels.size_in_words(controls.axis, left_out)
-    means = labels.name_points(labels.with_sizes(means, rows))
+    filters = footnotes.filter_notes(controls.methods, controls.tasks, controls.sparsity)
+    filters += footnotes.size_notes(controls.axis, left_out)
+    means = labels.name_points(comparisons.with_sizes(means, rows))
     return View(rows, means, filters, notes)
 
 
@@ -216,24 +218,24 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
 def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, points: list[str], today: date) -> go.Figure:
     view = _view(_store, version, controls)
     placed = view.summary.dropna(subset=["mean_relative_error_increase"])
-    transfers = labels.present(controls.transfers, placed)
+    transfers = comparisons.present(controls.transfers, placed)
     there = _there(_store, version, controls.architecture)
     published = there.loc[there["source"] == "published", "method"]
     methods = controls.methods or [method for method in METHODS if method != "Dense"]
     looked_for = len(published) and controls.source != "measured" and controls.axis == "sparsity"
-    absent = labels.absent_methods(methods, published) if looked_for else {}
+    absent = footnotes.absent_methods(methods, published) if looked_for else {}
     name = architecture_label(controls.architecture)
     notes = [
         f"{TRANSFERS[other]}: no rows with a dense baseline here" for other in set(controls.transfers) - {*transfers}
     ]
     if published.empty:
         notes.append(f"No published rows for {name}")
-    return charts.with_caption(
-        charts.tradeoff(placed, transfers, absent, points, controls.axis),
+    return captions.with_caption(
+        tradeoffs.tradeoff(placed, transfers, absent, points, controls.axis),
         "How many more errors does a sparse network make on a new task?",
-        f"{name} · mean ± standard error over {labels.task_count(placed)} · "
+        f"{name} · mean ± standard error over {footnotes.task_count(placed)} · "
         "lower is better, below 0 beats the dense network",
-        labels.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
+        footnotes.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
     )
 
 
@@ -286,16 +288,16 @@ def _per_task(controls: Controls, view: View) -> None:
             help="The chart shows one sparsity, give or take a point; the table has all.",
         )
         order = parts.task_order()
-    table = labels.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, order))
+    table = task_tables.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, order))
     at_level, shown = (_near(frame, level) for frame in (table, rows))
-    figure = charts.with_caption(
-        charts.accuracy_per_task(
-            at_level, labels.present(controls.transfers, at_level), labels.distinct(at_level["task"])
+    figure = captions.with_caption(
+        task_charts.accuracy_per_task(
+            at_level, comparisons.present(controls.transfers, at_level), labels.distinct(at_level["task"])
         ),
         "How accurate is each network on each task?",
         f"{architecture_label(controls.architecture)} at {labels.sparsity_label(level)} sparsity (± 1) · mean ± "
         "standard deviation over seeds (none for a single run) · higher is better, the upright line is dense",
-        labels.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
+        footnotes.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"tasks-{controls.architecture}"
     parts.show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
@@ -320,20 +322,20 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
         help="Averages are over the tasks that all networks of a line have, so that they compare.",
     )
     chosen = rows if task is None else rows[rows["dataset"] == task]
-    table = labels.over_same_tasks(measures.per_configuration(chosen, controls.accuracy))
+    table = comparisons.over_same_tasks(measures.per_configuration(chosen, controls.accuracy))
     if table.empty:
         st.info("No task was run with all of these networks, so their averages do not compare. Choose one task.")
         return
-    table = labels.with_front(labels.with_sizes(table, chosen), controls.axis)
+    table = comparisons.with_front(comparisons.with_sizes(table, chosen), controls.axis)
     table = labels.name_points(table)
     saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
-    figure = charts.with_caption(
-        charts.pareto(table, labels.present(controls.transfers, table), points, controls.axis),
+    figure = captions.with_caption(
+        tradeoffs.pareto(table, comparisons.present(controls.transfers, table), points, controls.axis),
         f"Which networks give the most accuracy for their {saving}?",
         f"{architecture_label(controls.architecture)} · "
-        f"{f'mean over {labels.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
+        f"{f'mean over {footnotes.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
         f"up and to the {side} is better, nothing beats the networks on the grey line in both",
-        labels.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
+        footnotes.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"pareto-{controls.architecture}"
     alt = f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front"
@@ -381,7 +383,7 @@ def _unpublished(store: Store, controls: Controls) -> str:
     published = store.results(source="published", architecture=controls.architecture)
     if published.empty:
         return architecture_label(controls.architecture)
-    absent = labels.absent_methods(controls.methods, published["method"])
+    absent = footnotes.absent_methods(controls.methods, published["method"])
     return " and ".join(absent) if len(absent) == len(controls.methods) else ""
 
 
@@ -399,7 +401,7 @@ def _say_without_size(store: Store, controls: Controls) -> None:
 def _say_without_baseline(summary: pd.DataFrame) -> None:
     lonely = summary[summary["tasks"] == 0]
     if len(lonely):
-        pages = [MEASURED_ON[transfer] for transfer in labels.present(TRANSFERS, lonely)]
+        pages = [MEASURED_ON[transfer] for transfer in comparisons.present(TRANSFERS, lonely)]
         st.warning(
             f"No baseline for {'; '.join(lonely['point'])}: there is no dense run of the same backbone, data and "
             f"protocol to compare with. Run the dense backbone on the {' and the '.join(pages)} page with the same settings. "

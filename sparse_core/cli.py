@@ -24,7 +24,7 @@ from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
 from sparse_core.networks import finetuned, library
 from sparse_core.paths import atomic_file, default_home, finite
-from sparse_core.results import measures
+from sparse_core.results import comparisons, measures
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database, rebuild
 from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
@@ -33,7 +33,7 @@ from sparse_core.specs.options import PROGRAM, Parser, add_arguments, from_argum
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
-from sparse_core.views import labels
+from sparse_core.views import footnotes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +71,7 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
         sparsity=tuple(options.sparsity),
     )
     if options.without_lottery:
-        rows = rows[~labels.is_hidden_lottery_ticket(rows)]
+        rows = rows[~comparisons.is_hidden_lottery_ticket(rows)]
     if rows.empty and options.source != "measured":
         _say_notes(["No published rows for these choices."])
     _say_disputed(rows)
@@ -319,8 +319,8 @@ def _require_known(kind: str, names: Sequence[str] | None, known: set[str]) -> N
 
 
 def _say_disputed(rows: pd.DataFrame) -> None:
-    if labels.has_disputed_rows(rows):
-        _say_notes([labels.RIGL_NOTE])
+    if comparisons.has_disputed_rows(rows):
+        _say_notes([footnotes.RIGL_NOTE])
 
 
 def _say_notes(notes: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from sparse_core.cli import main
 from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
-from sparse_core.views import labels
+from sparse_core.views import footnotes
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_the_note_on_rigl_stands_wherever_its_rows_do(
 ) -> None:
     monkeypatch.chdir(home)
     assert main([*words, "--json"]) == 0
-    assert labels.RIGL_NOTE in capsys.readouterr().err
+    assert footnotes.RIGL_NOTE in capsys.readouterr().err
 
 
 def test_rows_without_rigl_bear_no_note(capsys: pytest.CaptureFixture) -> None:

@@ -12,7 +12,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import finetuned, library
 from sparse_core.results.records import Record
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec
-from sparse_core.views import charts, labels
+from sparse_core.views import labels
 
 
 def mask_metrics(records: Sequence[Record]) -> None:
@@ -22,7 +22,7 @@ def mask_metrics(records: Sequence[Record]) -> None:
     )
     st.metric(
         "Sparsity before → after",
-        f"{charts.percent(before)} → {charts.percent(after)} %",
+        f"{labels.percent(before)} → {labels.percent(after)} %",
         help="Over the backbone's convolution weights.",
     )
     st.metric(
@@ -39,8 +39,8 @@ def notes(records: Sequence[Record]) -> None:
     for record in records:
         exact = record.result["top1_final_fp32"]
         if exact is not None:
-            trained = charts.percent(record.result["top1_final"])
-            st.caption(f"Seed {record.spec['seed']}: top-1 {trained} % in bf16, {charts.percent(exact)} % in fp32.")
+            trained = labels.percent(record.result["top1_final"])
+            st.caption(f"Seed {record.spec['seed']}: top-1 {trained} % in bf16, {labels.percent(exact)} % in fp32.")
     for note in records[0].result["notes"]:
         st.warning(note)
 

@@ -16,10 +16,12 @@ from pages.parts.frame import home
 from sparse_core.catalog import ENGINES, METRICS, PAPER_ARCHITECTURES, TRANSFERS, architecture_label, task_label
 from sparse_core.errors import unknown_name
 from sparse_core.networks import library
+from sparse_core.results import comparisons
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database
-from sparse_core.views import charts, labels, runs
-from sparse_core.views.speed_tables import MODES
+from sparse_core.views import footnotes, labels, runs
+from sparse_core.views.charts import captions, training
+from sparse_core.views.labels import MODES
 
 CURVE_TITLES = {
     "accuracy": ("How did the accuracy grow?", "on the test data after each epoch, higher is better"),
@@ -254,8 +256,8 @@ def show_runs(rows: pd.DataFrame, *, key: str) -> None:
     """The table of single runs, as the store gives them, with what must be said of them."""
     columns = [*RUN_COLUMNS, *(name for name in ("note", "tags") if name in rows and (rows[name] != "").any())]
     show_table(rows.drop(columns="spec"), key=key, name="runs", columns=columns)
-    if labels.has_disputed_rows(rows):
-        st.caption(labels.RIGL_NOTE)
+    if comparisons.has_disputed_rows(rows):
+        st.caption(footnotes.RIGL_NOTE)
 
 
 def show_runs_in_depth(records: Sequence[Record]) -> None:
@@ -272,7 +274,7 @@ def show_runs_in_depth(records: Sequence[Record]) -> None:
     value = curve_choice("curve", result["metric"])
     title, better = CURVE_TITLES["loss" if value == "loss" else "accuracy"]
     show_chart(
-        charts.with_caption(charts.learning_curves(table, value), title, f"{network} · {better}", caption),
+        captions.with_caption(training.learning_curves(table, value), title, f"{network} · {better}", caption),
         key="curves",
         name=f"curves-{name}",
         alt=f"{title} One line a seed, over the epochs",
@@ -282,8 +284,11 @@ def show_runs_in_depth(records: Sequence[Record]) -> None:
     class_names = result["class_names"]
     summed = f"sum over {labels.counted(len(records), 'seed')}, last epoch"
     show_chart(
-        charts.with_caption(
-            charts.per_class_accuracy(counts, class_names), "Which classes are hard?", f"{network} · {summed}", caption
+        captions.with_caption(
+            training.per_class_accuracy(counts, class_names),
+            "Which classes are hard?",
+            f"{network} · {summed}",
+            caption,
         ),
         key="classes",
         name=f"classes-{name}",
@@ -291,8 +296,8 @@ def show_runs_in_depth(records: Sequence[Record]) -> None:
         table=runs.per_class(counts, class_names),
     )
     show_chart(
-        charts.with_caption(
-            charts.confusion_matrix(counts, class_names), "What is taken for what?", f"{network} · {summed}", caption
+        captions.with_caption(
+            training.confusion_matrix(counts, class_names), "What is taken for what?", f"{network} · {summed}", caption
         ),
         key="confusion",
         name=f"confusion-{name}",
@@ -426,7 +431,7 @@ def tasks(architecture: str, order: str) -> dict[str, float]:
 
 @st.cache_data(show_spinner=False, max_entries=50)
 def _tasks(_handle: Store, version: tuple[int, ...], architecture: str, order: str) -> dict[str, float]:
-    return labels.ordered_tasks(_handle.results(architecture=architecture), order)
+    return comparisons.ordered_tasks(_handle.results(architecture=architecture), order)
 
 
 def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:

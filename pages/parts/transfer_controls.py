@@ -19,7 +19,8 @@ from sparse_core.results.records import Record, Records
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import TransferSpec
 from sparse_core.transfer import durations
-from sparse_core.views import charts, labels
+from sparse_core.views import labels
+from sparse_core.views.charts import training
 
 OWN = "My own folder or Parquet file"
 
@@ -190,7 +191,7 @@ def _live_curves(job_id: str) -> None:
     if curves.empty:
         return
     value = parts.curve_choice("live_curve", "top1")
-    st.plotly_chart(charts.learning_curves(curves, value), key="live", config={"displayModeBar": False})
+    st.plotly_chart(training.learning_curves(curves, value), key="live", config={"displayModeBar": False})
 
 
 def live_curves(epochs: list[dict[str, Any]]) -> pd.DataFrame:

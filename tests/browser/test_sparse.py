@@ -99,6 +99,6 @@ def test_the_run_is_among_the_runs_and_on_tradeoffs(page: Page, address: str):
     violations = page.get_by_test_id("stMetric").filter(has_text="Mask violations")
     expect(violations.get_by_test_id("stMetricValue")).to_have_text("0", timeout=MINUTE)
     open_page(page, f"{address}/?architecture=ResNet20&view=Pareto+front&axis=Nonzero+parameters")
-    expect(page.get_by_text("No baseline for Full: GMP 80 %, measured")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("No baseline for Full: GMP 80 %, your runs")).to_be_visible(timeout=MINUTE)
     expect(page.locator(".js-plotly-plot").first).to_contain_text("Nonzero parameters (million)", timeout=MINUTE)
     no_fault(page)

@@ -75,11 +75,11 @@ def test_tradeoffs_opens_with_the_published_study(open_page: Callable[..., AppTe
     app = open_page()
     assert legend(app)[:6] == ["WoodFisher", "STR", "AC/DC", "RigL ERK 1x", "RigL ERK 5x", "LTH-T"]
     for method in ("GMP", "M-FAC", "Magnitude", "Structured"):
-        assert f"{method}: no published rows" in legend(app)
+        assert f"{method}: not in the paper" in legend(app)
     said = words(app)
     assert "lower is better" in said and "12 tasks" in said and "CVPR 2022" in said
     assert "RigL, full transfer" in said
-    assert "LTH-T under linear transfer is left out, as in the study (+79 to +402 %)" in said
+    assert "LTH-T under linear transfer is left out, as in the paper (+79 to +402 %)" in said
     drawn = [trace for trace in figure(app)["data"] if trace.get("xaxis") == "x" and trace["name"] == "LTH-T"]
     assert drawn == []
 
@@ -183,8 +183,8 @@ def test_an_axis_of_sizes_shows_the_networks_that_have_one(open_page: Callable[.
     for method, sparsity, accuracy in (("Dense", 0, 0.7), ("AC/DC", 0.9, 0.6)):
         measure(home, home, method, sparsity, [accuracy] * 2, architecture="resnet50", dataset="dtd")
     app = open_page(axis="Nonzero parameters", view="Pareto front")
-    assert legend(app) == ["AC/DC, measured"]
-    assert legend(app, 1) == ["Pareto front, measured", "Dense, measured", "AC/DC, measured"]
+    assert legend(app) == ["AC/DC, your runs"]
+    assert legend(app, 1) == ["Pareto front, your runs", "Dense, your runs", "AC/DC, your runs"]
     for number, title in enumerate(("How many more errors", "Which networks give the most accuracy for their size?")):
         said = words(app, number)
         assert title in said and "Nonzero parameters in million" in said
@@ -202,21 +202,21 @@ def test_measured_runs_appear_at_once_and_apart(open_page: Callable[..., AppTest
     measure(home, home, "Dense", 0, [0.7, 0.7], architecture="resnet50", dataset="dtd")
     measure(home, home, "AC/DC", 0.9, [0.6, 0.6], architecture="resnet50", dataset="dtd")
     fine(app.run())
-    (mine,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC, measured"]
+    (mine,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC, your runs"]
     assert mine["y"] == pytest.approx([100 / 3]) and mine["line"]["dash"] == "dash"
     (published,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC" and trace["xaxis"] == "x"]
     assert published["y"] == pytest.approx([-3.19, -2.00, 1.66], abs=0.01)
     assert "One task only, so no error bar: AC/DC" in words(app)
     app.segmented_control(key="source").set_value("published")
     fine(app.run())
-    assert "AC/DC, measured" not in legend(app)
+    assert "AC/DC, your runs" not in legend(app)
 
 
 def test_an_architecture_with_measured_rows_only(open_page: Callable[..., AppTest], home: Path) -> None:
     measure(home, home, "Dense", 0, [0.98, 0.97])
     measure(home, home, "Magnitude", 0.5, [0.96, 0.95])
     app = open_page(architecture="EfficientNet-Lite0")
-    assert legend(app) == ["Magnitude, measured"]
+    assert legend(app) == ["Magnitude, your runs"]
     said = words(app)
     assert "No published rows for EfficientNet-Lite0" in said and "dense run of the same backbone" in said
     assert PROTOCOL in said and "Full transfer: no rows" in said
@@ -226,7 +226,7 @@ def test_no_baseline_is_said_and_never_guessed(open_page: Callable[..., AppTest]
     measure(home, home, "Magnitude", 0.5, [0.96, 0.95])
     app = open_page(architecture="EfficientNet-Lite0")
     assert len(app.get("plotly_chart")) == 0
-    assert "No baseline for Linear: Magnitude 50 %, measured" in app.warning[0].value
+    assert "No baseline for Linear: Magnitude 50 %, your runs" in app.warning[0].value
     assert table(app)["mean_relative_error_increase"].isna().all()
     tasks = open_page("tasks", architecture="EfficientNet-Lite0", value="Difference to dense")
     assert tasks.warning[0].value.startswith("No baseline")
@@ -331,7 +331,7 @@ def test_tasks_heat_map_and_table(open_page: Callable[..., AppTest]) -> None:
 
 def test_tasks_of_single_runs_say_so(open_page: Callable[..., AppTest]) -> None:
     app = open_page("tasks", architecture="MobileNetV1", task_transfer="Full")
-    assert "108 numbers of 120 rest on one run" in words(app)
+    assert "108 of 120 numbers are from a single run" in words(app)
     assert table(app).set_index("Network").loc["AC/DC 90 %", "CIFAR-10"].endswith(" (1)")
     assert "±" not in table(app).set_index("Network").loc["AC/DC 90 %", "CIFAR-10"]
 

@@ -14,9 +14,11 @@ from plotly.colors import hex_to_rgb
 from scipy.stats import binomtest
 
 from sparse_core.catalog import METHODS
-from sparse_core.results import measures
+from sparse_core.results import comparisons, measures
 from sparse_core.results.store import Store
-from sparse_core.views import charts, labels
+from sparse_core.views import footnotes, labels, task_tables
+from sparse_core.views.charts import captions, panels, style, tradeoffs, training
+from sparse_core.views.charts import tasks as task_charts
 
 TODAY = date(2030, 1, 2)
 
@@ -68,7 +70,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_every_method_has_its_own_colour_and_marker() -> None:
-    styles = {method: charts.method_style(method) for method in METHODS}
+    styles = {method: style.method_style(method) for method in METHODS}
     assert len(set(styles.values())) == len(METHODS)
     families = {METHODS[method].family: set() for method in METHODS}
     for method, (_, marker) in styles.items():
@@ -76,35 +78,35 @@ def test_every_method_has_its_own_colour_and_marker() -> None:
     assert families["progressive"] == {"circle"}
     assert families["regularisation"] == {"square", "diamond"}
     assert families["lottery ticket"] == {"triangle"}
-    assert charts.method_style("a method of tomorrow")[0] == charts.GREY
+    assert style.method_style("a method of tomorrow")[0] == style.GREY
 
 
 def test_every_method_can_be_drawn_published_and_measured() -> None:
     levels = [("Dense", 0), *((method, 0.5) for method in METHODS if method != "Dense")]
     rows = measured(*(row(*level, 0.8, source=source) for source in ("published", "measured") for level in levels))
-    figure = charts.tradeoff(named_summary(rows), ["linear"], {})
+    figure = tradeoffs.tradeoff(named_summary(rows), ["linear"], {})
     symbols = {trace.name: trace.marker.symbol for trace in figure.data}
     assert len(set(symbols.values())) > len(METHODS)
-    assert all(symbols[f"{method}, measured"] == f"{symbols[method]}-open" for method, level in levels if level)
+    assert all(symbols[f"{method}, your runs"] == f"{symbols[method]}-open" for method, level in levels if level)
 
 
 @pytest.mark.parametrize("transfer", ["linear", "full"])
 @pytest.mark.parametrize("architecture", ["resnet50", "mobilenet_v1"])
 def test_methods_that_share_a_chart_differ_in_colour(results: pd.DataFrame, architecture: str, transfer: str) -> None:
     shown = results[(results["architecture"] == architecture) & (results["transfer"] == transfer)]
-    colours = [charts.method_style(method)[0] for method in shown["method"].unique()]
+    colours = [style.method_style(method)[0] for method in shown["method"].unique()]
     assert len(set(colours)) == len(colours)
 
 
 @pytest.mark.parametrize("background", ["#FFFFFF", "#0E1117", "#191917"])
 def test_colours_stand_out_on_light_and_dark(background: str) -> None:
-    for colour, _ in charts.STYLES.values():
+    for colour, _ in style.STYLES.values():
         assert contrast(colour, background) > 2.2, (colour, background)
 
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(0.1, 5))
 def test_spread_keeps_labels_apart_in_order_and_inside(positions: list[float], gap: float) -> None:
-    placed = charts.spread(positions, gap, -60, 60)
+    placed = panels.spread(positions, gap, -60, 60)
     assert placed is not None
     assert min(placed) >= -60 - 1e-6 and max(placed) <= 60 + 1e-6
     order = np.argsort(positions, kind="stable")
@@ -112,9 +114,9 @@ def test_spread_keeps_labels_apart_in_order_and_inside(positions: list[float], g
 
 
 def test_spread_moves_nothing_that_is_apart_and_shares_a_collision_fairly() -> None:
-    assert charts.spread([0.0, 10.0, 4.0], 3, -20, 20) == [0.0, 10.0, 4.0]
-    assert charts.spread([0.0, 0.0], 3, -20, 20) == pytest.approx([-1.5, 1.5])
-    assert charts.spread([0.0, 1.0, 2.0], 10, 0, 15) is None
+    assert panels.spread([0.0, 10.0, 4.0], 3, -20, 20) == [0.0, 10.0, 4.0]
+    assert panels.spread([0.0, 0.0], 3, -20, 20) == pytest.approx([-1.5, 1.5])
+    assert panels.spread([0.0, 1.0, 2.0], 10, 0, 15) is None
 
 
 @pytest.mark.parametrize(
@@ -128,38 +130,38 @@ def test_spread_moves_nothing_that_is_apart_and_shares_a_collision_fairly() -> N
     ],
 )
 def test_percent_has_three_significant_digits(fraction: float, signed: bool, words: str) -> None:
-    assert charts.percent(fraction, signed=signed) == words
-    assert charts.percent(float("nan")) == "–"
+    assert labels.percent(fraction, signed=signed) == words
+    assert labels.percent(float("nan")) == "–"
 
 
 def test_tradeoff_draws_the_study_figure_2(resnet50: pd.DataFrame) -> None:
-    figure = charts.tradeoff(named_summary(resnet50), ["linear", "full"], {"GMP": "no published rows"})
+    figure = tradeoffs.tradeoff(named_summary(resnet50), ["linear", "full"], {"GMP": "not in the paper"})
     line = lines_of(figure)["WoodFisher", "x2"]
     assert list(line.x) == pytest.approx([80, 90, 95])
     assert list(line.y) == pytest.approx([0.66, 4.03, 13.4], abs=0.05)
     assert list(line.error_y.array) == pytest.approx([1.54, 2.27, 2.49], abs=0.01)
     assert [round(value, 1) for value in lines_of(figure)["AC/DC", "x"].y] == [-3.2, -2.0, 1.7]
-    assert lines_of(figure)["AC/DC", "x"].line.color == charts.method_style("AC/DC")[0]
+    assert lines_of(figure)["AC/DC", "x"].line.color == style.method_style("AC/DC")[0]
     assert figure.layout.yaxis.range != figure.layout.yaxis2.range
     (absent,) = [trace for trace in figure.data if trace.name.startswith("GMP")]
-    assert absent.name == "GMP: no published rows" and absent.visible == "legendonly"
+    assert absent.name == "GMP: not in the paper" and absent.visible == "legendonly"
     assert all(shape.y0 == shape.y1 == 0 and shape.line.dash == "dash" for shape in figure.layout.shapes)
     legend = [trace.name for trace in figure.data if trace.showlegend]
     assert len(legend) == len(set(legend))
 
 
 def test_line_labels_do_not_overlap(resnet50: pd.DataFrame) -> None:
-    figure = charts.tradeoff(named_summary(resnet50), ["linear", "full"], {})
+    figure = tradeoffs.tradeoff(named_summary(resnet50), ["linear", "full"], {})
     for axis in ("y", "y2"):
         low, high = figure.layout[f"yaxis{axis[1:]}"].range
         network_labels = [annotation for annotation in figure.layout.annotations if annotation.yref == axis]
         assert {label.text for label in network_labels} >= {"dense", "WoodFisher", "STR", "AC/DC"}
-        pixels = sorted(label.ay / (high - low) * charts.PLOT_HEIGHT for label in network_labels)
-        assert min(np.diff(pixels)) >= charts.LABEL_GAP - 1e-6
+        pixels = sorted(label.ay / (high - low) * panels.PLOT_HEIGHT for label in network_labels)
+        assert min(np.diff(pixels)) >= panels.LABEL_GAP - 1e-6
 
 
 def test_selected_points_stand_out(resnet50: pd.DataFrame) -> None:
-    figure = charts.tradeoff(named_summary(resnet50), ["full"], {}, ["Full: AC/DC 90 %"])
+    figure = tradeoffs.tradeoff(named_summary(resnet50), ["full"], {}, ["Full: AC/DC 90 %"])
     line = lines_of(figure)["AC/DC", "x"]
     sizes = dict(zip(line.customdata, line.marker.size, strict=True))
     assert sizes["Full: AC/DC 90 %"] > sizes["Full: AC/DC 80 %"]
@@ -171,10 +173,10 @@ def test_measured_lines_are_dashed_open_and_apart_by_protocol() -> None:
         *(row("AC/DC", 0.5, 0.8, protocol=protocol) for protocol in "PQ"),
         *(row(method, level, 0.85, source="published") for method, level in (("Dense", 0), ("AC/DC", 0.5))),
     )
-    figure = charts.tradeoff(named_summary(rows), ["linear"], {})
+    figure = tradeoffs.tradeoff(named_summary(rows), ["linear"], {})
     looks = {trace.name: (trace.line.dash, trace.marker.symbol, list(trace.y)) for trace in figure.data}
     assert looks["AC/DC"] == ("solid", "square", pytest.approx([0]))
-    marks = {name for name in looks if name.startswith("AC/DC, measured ")}
+    marks = {name for name in looks if name.startswith("AC/DC, your runs ")}
     assert len(marks) == 2
     assert {looks[name][0] for name in marks} == {"dash", "dot"}
     assert all(looks[name][1:] == ("square-open", pytest.approx([100])) for name in marks)
@@ -196,7 +198,8 @@ def test_a_measured_point_keeps_its_name_when_others_are_measured() -> None:
     (kept,) = both.loc[both["point"] == name, "protocol"]
     assert kept == first["protocol"].iloc[0]
     cells, more_cells = (
-        labels.task_table(rows, "best", {"digits": 0.0})["point"].tolist() for rows in (first, pd.concat([first, more]))
+        task_tables.task_table(rows, "best", {"digits": 0.0})["point"].tolist()
+        for rows in (first, pd.concat([first, more]))
     )
     assert set(cells) < set(more_cells)
 
@@ -204,16 +207,16 @@ def test_a_measured_point_keeps_its_name_when_others_are_measured() -> None:
 def test_a_single_task_has_no_error_bar_and_says_so() -> None:
     rows = measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8))
     summary = named_summary(rows)
-    (line,) = charts.tradeoff(summary, ["linear"], {}).data
+    (line,) = tradeoffs.tradeoff(summary, ["linear"], {}).data
     assert list(line.error_y.array) == [0]
     assert "no standard error" in line.hovertext[0]
-    assert labels.single_task_notes(summary) == ["One task only, so no error bar: AC/DC"]
+    assert footnotes.single_task_notes(summary) == ["One task only, so no error bar: AC/DC"]
 
 
 def test_caption_is_in_the_figure_and_grows_it(resnet50: pd.DataFrame) -> None:
-    plain = charts.tradeoff(named_summary(resnet50), ["linear"], {})
-    caption = labels.caption(resnet50, ["Only the tasks CIFAR-10"], labels.notes_on(resnet50), "best", TODAY)
-    figure = charts.with_caption(plain, "A title", "ResNet50 & friends <b>", caption)
+    plain = tradeoffs.tradeoff(named_summary(resnet50), ["linear"], {})
+    caption = footnotes.caption(resnet50, ["Only the tasks CIFAR-10"], footnotes.row_notes(resnet50), "best", TODAY)
+    figure = captions.with_caption(plain, "A title", "ResNet50 & friends <b>", caption)
     assert figure.layout.height > plain.layout.height
     for edge in ("t", "b"):
         assert figure.layout.margin[edge] > plain.layout.margin[edge]
@@ -225,14 +228,14 @@ def test_caption_is_in_the_figure_and_grows_it(resnet50: pd.DataFrame) -> None:
     assert "2030-01-02" in said and "optimistic" in said
     assert "&lt;b&gt;" in figure.to_json()
     longest = max(len(line) for entry in figure.layout.annotations for line in entry.text.split("<br>"))
-    assert longest <= charts.CAPTION_CHARACTERS + 10
+    assert longest <= captions.CAPTION_CHARACTERS + 10
 
 
 def test_heat_map_numbers_stand_in_their_cells(resnet50: pd.DataFrame) -> None:
     rows = resnet50[resnet50["transfer"] == "linear"]
-    table = labels.task_table(rows, "best", labels.ordered_tasks(resnet50))
+    table = task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50))
     tasks, networks = labels.distinct(table["task"]), labels.distinct(table["row"])
-    figure = charts.heat_map(table, "accuracy_mean", networks, tasks)
+    figure = task_charts.heat_map(table, "accuracy_mean", networks, tasks)
     heat, *numbers = figure.data
     grid = np.array(heat.z)
     assert grid.shape == (20, 12)
@@ -249,8 +252,8 @@ def test_heat_map_numbers_stand_in_their_cells(resnet50: pd.DataFrame) -> None:
 
 def test_heat_map_of_differences_is_centred_at_zero_and_readable(resnet50: pd.DataFrame) -> None:
     rows = resnet50[resnet50["transfer"] == "linear"]
-    table = labels.task_table(rows, "best", labels.ordered_tasks(resnet50))
-    figure = charts.heat_map(table, "difference", labels.distinct(table["row"]), labels.distinct(table["task"]))
+    table = task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50))
+    figure = task_charts.heat_map(table, "difference", labels.distinct(table["row"]), labels.distinct(table["task"]))
     heat, *numbers = figure.data
     assert heat.zmin == -heat.zmax
     assert {trace.textfont.color for trace in numbers} == {"#000000", "#FFFFFF"}
@@ -264,12 +267,12 @@ def test_heat_map_of_differences_is_centred_at_zero_and_readable(resnet50: pd.Da
 def test_pareto_marks_what_nothing_beats() -> None:
     levels = [("Dense", 0, 0.9), ("STR", 0.5, 0.8), ("AC/DC", 0.5, 0.85), ("AC/DC", 0.9, 0.7), ("STR", 0.95, 0.6)]
     rows = measured(*(row(*level, seed=seed) for level in levels for seed in range(3)))
-    table = labels.with_front(labels.over_same_tasks(measures.per_configuration(rows)), "sparsity")
+    table = comparisons.with_front(comparisons.over_same_tasks(measures.per_configuration(rows)), "sparsity")
     front = {(entry.method, entry.sparsity) for entry in table.itertuples() if entry.front}
     assert front == {("Dense", 0), ("AC/DC", 0.5), ("AC/DC", 0.9), ("STR", 0.95)}
-    figure = charts.pareto(labels.name_points(table), ["linear"])
+    figure = tradeoffs.pareto(labels.name_points(table), ["linear"])
     line = figure.data[0]
-    assert line.name == "Pareto front, measured"
+    assert line.name == "Pareto front, your runs"
     assert list(line.y) == pytest.approx([90, 85, 70, 60])
     assert list(line.x) == pytest.approx([0, np.log10(2), 1, np.log10(20)])
 
@@ -277,9 +280,9 @@ def test_pareto_marks_what_nothing_beats() -> None:
 def sized_pareto(axis: str, *levels: tuple[str, float, float, float]) -> tuple[pd.DataFrame, object]:
     """The table and the chart of networks given by method, sparsity, accuracy and size."""
     rows = measured(*(row(*level[:3], **dict.fromkeys(labels.SIZES, level[3])) for level in levels))
-    table = labels.with_sizes(labels.over_same_tasks(measures.per_configuration(rows)), rows)
-    table = labels.name_points(labels.with_front(table, axis))
-    return table, charts.pareto(table, ["linear"], axis=axis)
+    table = comparisons.with_sizes(comparisons.over_same_tasks(measures.per_configuration(rows)), rows)
+    table = labels.name_points(comparisons.with_front(table, axis))
+    return table, tradeoffs.pareto(table, ["linear"], axis=axis)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +298,7 @@ def test_pareto_against_a_size_prefers_the_smaller(axis: str, title: str) -> Non
     levels = [("Dense", 0, 0.9, 20e6), ("AC/DC", 0.8, 0.85, 2e6), ("STR", 0.9, 0.8, 4e6)]
     table, figure = sized_pareto(axis, *levels)
     assert set(table.loc[table["front"], "method"]) == {"Dense", "AC/DC"}
-    assert labels.with_front(table, "sparsity")["front"].all()
+    assert comparisons.with_front(table, "sparsity")["front"].all()
     front = figure.data[0]
     assert list(front.x) == pytest.approx([np.log10(2), np.log10(20)])
     assert list(front.y) == pytest.approx([85, 90])
@@ -316,24 +319,24 @@ def test_ticks_of_sizes_close_to_each_other_are_round_and_in_place() -> None:
 def test_tradeoff_against_a_size_labels_lines_at_their_largest() -> None:
     levels = [("Dense", 0, 0.9, 10e6), ("AC/DC", 0.5, 0.85, 5e6), ("AC/DC", 0.9, 0.8, 1e6)]
     rows = measured(*(row(*level[:3], nonzero_parameters=level[3], multiply_adds=1, file_size=1) for level in levels))
-    summary = labels.with_sizes(named_summary(rows), rows)
-    figure = charts.tradeoff(summary, ["linear"], {}, axis="nonzero_parameters")
+    summary = comparisons.with_sizes(named_summary(rows), rows)
+    figure = tradeoffs.tradeoff(summary, ["linear"], {}, axis="nonzero_parameters")
     (line,) = figure.data
     assert list(line.x) == pytest.approx([np.log10(5), 0])
     assert list(line.y) == pytest.approx([50, 100])
-    (label,) = [entry for entry in figure.layout.annotations if entry.text == "AC/DC, measured"]
+    (label,) = [entry for entry in figure.layout.annotations if entry.text == "AC/DC, your runs"]
     assert (label.x, label.y) == pytest.approx((np.log10(5), 50))
     assert figure.layout.xaxis.title.text == "Nonzero parameters (million)"
     assert list(line.text) == ["50 %", "90 %"]
 
 
 def test_networks_of_the_study_have_no_sizes(resnet50: pd.DataFrame) -> None:
-    sized = labels.with_sizes(measures.summary(resnet50), resnet50)
+    sized = comparisons.with_sizes(measures.summary(resnet50), resnet50)
     assert len(sized) == len(measures.summary(resnet50))
     assert sized[list(labels.SIZES)].isna().all(axis=None)
-    words = labels.size_in_words("file_size", len(resnet50))
-    assert "in MB" in words[0] and words[1].startswith("1,923 published runs left out")
-    assert labels.size_in_words("sparsity", 0) == []
+    words = footnotes.size_notes("file_size", len(resnet50))
+    assert "in MB" in words[0] and words[1].startswith("1,923 paper results left out")
+    assert footnotes.size_notes("sparsity", 0) == []
 
 
 def test_means_compare_only_over_tasks_that_all_have() -> None:
@@ -341,7 +344,7 @@ def test_means_compare_only_over_tasks_that_all_have() -> None:
         *(row("Dense", 0, accuracy, dataset=task) for task, accuracy in (("a", 0.9), ("b", 0.5))),
         *(row("STR", 0.5, accuracy, seed, dataset="a") for seed, accuracy in enumerate((0.7, 0.8, 0.9))),
     )
-    table = labels.over_same_tasks(measures.per_configuration(rows)).set_index("method")
+    table = comparisons.over_same_tasks(measures.per_configuration(rows)).set_index("method")
     assert table.loc["Dense", "accuracy_mean"] == pytest.approx(0.9)
     assert np.isnan(table.loc["Dense", "standard_error"])
     assert table.loc["STR", "standard_error"] == pytest.approx(0.1 / np.sqrt(3))
@@ -350,10 +353,10 @@ def test_means_compare_only_over_tasks_that_all_have() -> None:
 
 def test_accuracy_per_task_has_every_method_on_every_task(resnet50: pd.DataFrame) -> None:
     rows = resnet50[resnet50["sparsity"].isin([0, 0.9])]
-    table = labels.task_table(rows, "best", labels.ordered_tasks(resnet50, "name"))
+    table = task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50, "name"))
     tasks = labels.distinct(table["task"])
     assert tasks == sorted(tasks)
-    figure = charts.accuracy_per_task(table, ["linear", "full"], tasks)
+    figure = task_charts.accuracy_per_task(table, ["linear", "full"], tasks)
     assert {len(trace.x) for trace in figure.data} == {12}
     assert list(figure.layout.yaxis.ticktext) == tasks[::-1]
 
@@ -362,7 +365,7 @@ def test_learning_curves_have_a_line_a_run() -> None:
     events = pd.DataFrame(
         {"run": ["seed 0"] * 3 + ["seed 1"] * 3, "epoch": [1, 2, 3] * 2, "top1": [0.1, 0.5, 0.6, 0.2, 0.4, 0.7]}
     )
-    figure = charts.learning_curves(events)
+    figure = training.learning_curves(events)
     assert [list(trace.y) for trace in figure.data] == [pytest.approx([10, 50, 60]), pytest.approx([20, 40, 70])]
     assert figure.data[0].line.color != figure.data[1].line.color
 
@@ -371,23 +374,23 @@ def test_learning_curves_have_a_line_a_run() -> None:
 def test_confusion_matrix_is_readable_from_2_to_500_classes(classes: int) -> None:
     confusion = np.diag(np.full(classes, 8)) + np.roll(np.diag(np.full(classes, 2)), 1, axis=1)
     names = [f"class {number}" for number in range(classes)]
-    figure = charts.confusion_matrix(confusion, names)
+    figure = training.confusion_matrix(confusion, names)
     heat = figure.data[0]
     assert np.diag(heat.z) == pytest.approx(80)
-    assert (heat.text is not None) == (classes <= charts.NUMBERED_CLASSES)
-    assert (figure.layout.xaxis.ticktext is not None) == (classes <= charts.NAMED_CLASSES)
+    assert (heat.text is not None) == (classes <= training.NUMBERED_CLASSES)
+    assert (figure.layout.xaxis.ticktext is not None) == (classes <= training.NAMED_CLASSES)
     assert figure.layout.height < 1100
     assert tuple(heat.customdata[0][0]) == ("class 0", "class 0", 8)
 
 
 def test_confusion_matrix_bears_a_class_without_images() -> None:
-    heat = charts.confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"]).data[0]
+    heat = training.confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"]).data[0]
     assert np.array(heat.z).tolist() == [[75, 25], [0, 0]]
 
 
 def test_per_class_accuracy_is_sorted_with_wilson_intervals() -> None:
     confusion = np.array([[9, 1, 0], [5, 5, 0], [0, 0, 10]])
-    points = charts.per_class_accuracy(confusion, ["a", "b", "c"]).data[0]
+    points = training.per_class_accuracy(confusion, ["a", "b", "c"]).data[0]
     assert list(points.x) == pytest.approx([100, 90, 50])
     expected = binomtest(9, 10).proportion_ci(method="wilson")
     assert points.error_x.array[1] == pytest.approx(100 * (expected.high - 0.9), rel=1e-5)
@@ -395,5 +398,5 @@ def test_per_class_accuracy_is_sorted_with_wilson_intervals() -> None:
 
 
 def test_names_from_users_cannot_write_markup() -> None:
-    figure = charts.confusion_matrix(np.eye(2), ["<img src=x>", "b"])
+    figure = training.confusion_matrix(np.eye(2), ["<img src=x>", "b"])
     assert "<img" not in figure.to_json()

@@ -8,7 +8,8 @@ import pytest
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.views import speed_charts, speed_tables
+from sparse_core.views import speed_tables
+from sparse_core.views.charts import speed as speed_charts
 from tests.support.measurements import line, speed_record, training_line
 from tests.support.records import record
 
@@ -54,23 +55,23 @@ def test_networks_and_engines_in_words(home):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"ratio": 3.2}, "My net: 3.20 times faster (3.10–3.30) in DeepSparse at batch 64"),
-        ({"ratio": 12.0}, "My net: 12.0 times faster (11.9–12.1) in DeepSparse at batch 64"),
-        ({"ratio": 1.02}, "My net: no gain here, 1.02 times the dense speed (0.92–1.12) in DeepSparse at batch 64"),
+        ({"ratio": 3.2}, "My net: 3.20× faster (3.10–3.30) in DeepSparse at batch 64"),
+        ({"ratio": 12.0}, "My net: 12.0× faster (11.9–12.1) in DeepSparse at batch 64"),
+        ({"ratio": 1.02}, "My net: inconclusive: 1.02× the dense speed (0.92–1.12) in DeepSparse at batch 64"),
         (
             {"ratio": 0.5, "reliable": False},
-            "My net: slower here, 0.50 times the dense speed (0.40–0.60) in DeepSparse at batch 64 (unreliable)",
+            "My net: not faster: 0.50× the dense speed (0.40–0.60) in DeepSparse at batch 64 (unreliable)",
         ),
     ],
 )
 def test_a_line_in_words(home, fields, said):
     (row,) = table(home, backbone(lines=[line(**fields)])).itertuples()
-    assert speed_tables.in_words(row) == said
+    assert speed_tables.sentence(row) == said
 
 
 def test_online_training_names_its_dataset(home):
     (row,) = table(home, backbone(mode="training", lines=[training_line()])).itertuples()
-    assert speed_tables.where(row) == "training online on Digits in DeepSparse at batch 64"
+    assert speed_tables.setting(row) == "in online training on Digits in DeepSparse at batch 64"
 
 
 def test_the_newest_counts_but_other_ways_stay(home):
@@ -106,21 +107,21 @@ def test_speedup_by_sparsity_as_in_table_5(home):
             "engine_words": "PyTorch",
             "threads": 2,
             "80 %": "",
-            "90 %": "1.00 (0.90–1.10), no gain, unreliable",
+            "90 %": "1.00 (0.90–1.10), inconclusive, unreliable",
         },
     ]
 
 
 def test_training_speed_joins_linear_transfer_of_the_same_backbone_and_task(home):
     rows = table(home, backbone("a", mode="training", lines=[training_line()]))
-    (compared,) = speed_tables.against_accuracy(rows, runs(home)).to_dict("records")
+    (compared,) = speed_tables.training_with_accuracy(rows, runs(home)).to_dict("records")
     assert compared["accuracy_mean"] == pytest.approx(0.73)
     assert compared["difference"] == pytest.approx(0.73 - 0.85)
     assert compared["accuracy_std"] == pytest.approx(0.06 / 2**0.5)
     for wrong in ({"backbone_hash": "another"}, {"spec": {"dataset": "cifar10"}}):
         rows = table(home, backbone("a", mode="training", lines=[training_line()], **wrong))
         assert (
-            speed_tables.against_accuracy(rows, Store(Records(home)).results(source="measured"))["difference"]
+            speed_tables.training_with_accuracy(rows, Store(Records(home)).results(source="measured"))["difference"]
             .isna()
             .all()
         )
@@ -130,7 +131,7 @@ def test_timing_only_is_left_out_wherever_there_is_accuracy(home):
     rows = table(
         home, backbone("a", mode="training", timing_only=True, lines=[training_line()]), backbone("b", timing_only=True)
     )
-    assert speed_tables.against_accuracy(rows[:1], runs(home)).empty
+    assert speed_tables.training_with_accuracy(rows[:1], runs(home)).empty
     assert speed_tables.speed_and_accuracy(rows[1:], Store(Records(home)).results(source="measured")).empty
 
 
@@ -170,7 +171,7 @@ def test_no_gain_is_written_once_where_places_are_close(home):
         *[speed_record(str(level), sparsity=level, lines=[line(ratio=1.0)]) for level in (0.5, 0.9, 0.92)],
     )
     drawn = speed_charts.speedup(rows, "sparsity")
-    assert [note.x for note in drawn.layout.annotations if note.text == "no gain here"] == [50.0, 90.0]
+    assert [note.x for note in drawn.layout.annotations if note.text == "inconclusive"] == [50.0, 90.0]
 
 
 def test_engines_stand_in_one_order_and_an_unknown_one_last(home):
@@ -183,25 +184,25 @@ def test_about_how_long(home):
     spec = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=("deepsparse",), batch_sizes=(1, 64), rounds=8)
     rows = table(home, speed_record(lines=[line(milliseconds=4.0, ratio=3.0, seconds_to_compile=5.0)]))
     # Two sizes compiled twice, 20 s; 10 rounds of 64 images at 16 ms, and of one, which is repeated for 0.1 s.
-    assert speed_tables.about_seconds(spec, "resnet50", rows) == pytest.approx(20 + 10 * (1.024 + 0.1))
-    assert speed_tables.about_seconds(spec, "resnet18", rows) is None
+    assert speed_tables.estimated_seconds(spec, "resnet50", rows) == pytest.approx(20 + 10 * (1.024 + 0.1))
+    assert speed_tables.estimated_seconds(spec, "resnet18", rows) is None
     spec = SpeedupSpec(backbone="net", mode="training", dataset="digits", engines=("deepsparse",), epochs=2)
     rows = table(home, backbone(mode="training", lines=[training_line()]))
-    assert speed_tables.about_seconds(spec, "efficientnet_lite0", rows) == pytest.approx(2 * (40 + 100))
+    assert speed_tables.estimated_seconds(spec, "efficientnet_lite0", rows) == pytest.approx(2 * (40 + 100))
 
 
 def test_a_record_without_machine_or_versions_is_still_told(home):
     bare = speed_record(machine=None, load_before=None, load_after=None)
     del bare["lines"][0]["busy_during"]
-    assert speed_tables.made_on(bare) == "Unknown processor (unknown instruction sets); DeepSparse 1.8.0."
+    assert speed_tables.machine_description(bare) == "Unknown processor (unknown instruction sets); DeepSparse 1.8.0."
     assert table(home, bare)["machine"].tolist() == ["Unknown processor"]
 
 
 def test_work_meanwhile_is_told_and_doubted(home):
     given = speed_record(lines=[line(busy_during=0.4), line(engine="torch", busy_during=0.2), line(busy_during=None)])
-    assert speed_tables.made_on(given).endswith("Other work took up to 40 % of the cores' time meanwhile.")
-    assert speed_tables.doubts(table(home, given)) == [
-        "Other work took 40 % of the cores' time meanwhile in DeepSparse at batch 64."
+    assert speed_tables.machine_description(given).endswith("Background CPU load up to 40 %.")
+    assert speed_tables.reliability_warnings(table(home, given)) == [
+        "Background CPU load was 40 % in DeepSparse at batch 64."
     ]
 
 

@@ -142,14 +142,15 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
     None where so many do not fit.
     """
-    from scipy.optimize import isotonic_regression  # half a second, for charts with labelled lines only
-
     if (len(positions) - 1) * gap > high - low:
         return None
     order = np.argsort(positions, kind="stable")
     offsets = gap * np.arange(len(order))
-    # Without the gaps the task is to keep the order, with the least squared moves.
-    kept = isotonic_regression(np.asarray(positions, dtype=float)[order] - offsets).x
+    # Without the gaps the task is isotonic regression: keep the order, with the least squared moves. These are a dozen labels
+    # at most, so its min-max formula does; SciPy's would delay the first page, which loads without SciPy, by half a second.
+    wanted = np.asarray(positions, dtype=float)[order] - offsets
+    means = [[wanted[first : last + 1].mean() for last in range(first, len(order))] for first in range(len(order))]
+    kept = [max(min(means[first][at - first :]) for first in range(at + 1)) for at in range(len(order))]
     placed = np.empty(len(order))
     placed[order] = np.clip(kept, low, high - offsets[-1]) + offsets
     return placed.tolist()

@@ -31,6 +31,7 @@ SHARE_STYLES = {
     "filters_dead_share": (VERMILLION, "diamond-open", 2),
 }
 LAYER_TITLE = "Layer (input → output)"
+IMAGE_HEIGHT, IMAGE_WIDTH = 256, 512  # largest image of a mask, in cells
 NAME_CHARACTERS = 34
 ENTRY = 260
 
