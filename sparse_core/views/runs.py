@@ -13,8 +13,8 @@ import pandas as pd
 from sparse_core.catalog import task_label
 from sparse_core.jobs.queue import Status
 from sparse_core.networks import library
-from sparse_core.results.statistics import wilson_interval
 from sparse_core.results.records import Record
+from sparse_core.results.statistics import wilson_interval
 from sparse_core.specs import options
 from sparse_core.specs.identity import recorded, to_json
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec, protocol
