@@ -79,10 +79,10 @@ def main() -> None:
 
     def backbone_alone() -> None:
         for batch in np.split(ready, range(features.BATCH, len(ready), features.BATCH)):
-            features._forward(backbone, batch, given.precision)
+            features.forward(backbone, batch, given.precision)
 
     def end_to_end() -> None:
-        for _ in features._by_torch(backbone, given.precision, split, rows):
+        for _ in features.extract_with_torch(backbone, given.precision, split, rows):
             pass
 
     paces: dict[str, list[float]] = {"decode_alone": [], "backbone_alone": [], "end_to_end": []}

@@ -2,8 +2,8 @@
 
     python -m benchmarks.probe_memory [--limit-gigabytes 1.5]
 
-A process of its own trains 5 seeds for a few epochs, which is when memory is at its peak, and tells the most that it had
-resident, torch and the mapped files included. Prints one JSON line.
+A process of its own trains 5 seeds for a few epochs, which is when memory peaks, and prints its peak resident
+memory, torch and the mapped files included. Prints one JSON line.
 """
 
 import argparse
@@ -22,7 +22,7 @@ TRAIN, TEST, DIMENSIONS, CLASSES, SEEDS, EPOCHS = 50_000, 10_000, 1_280, 10, 5, 
 
 
 def write_features(folder: Path) -> None:
-    """Made features of both splits as the cache holds them: float32 files of (rows, DIMENSIONS)."""
+    """Random features of both splits as the cache stores them: float32 files of (rows, DIMENSIONS)."""
     generator = np.random.default_rng(0)
     for name, rows in (("train", TRAIN), ("test", TEST)):
         file = np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=(rows, DIMENSIONS))
@@ -34,11 +34,12 @@ def write_features(folder: Path) -> None:
 def train(folder: Path) -> None:
     """The probe itself; prints this process's peak of resident memory in bytes."""
     from sparse_core.specs.training import Hyperparameters
-    from sparse_core.transfer import probe
+    from sparse_core.transfer import linear_training
+    from sparse_core.transfer.samples import Samples
 
     features = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "test")]
-    labels = [np.arange(len(rows)) % CLASSES for rows in features]
-    probe.train(features[0], labels[0], features[1], labels[1], CLASSES, range(SEEDS), Hyperparameters(epochs=EPOCHS))
+    training, test = (Samples(rows, np.arange(len(rows)) % CLASSES) for rows in features)
+    linear_training.train(training, test, CLASSES, range(SEEDS), Hyperparameters(epochs=EPOCHS))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 

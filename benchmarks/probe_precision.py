@@ -2,8 +2,8 @@
 
     python -m benchmarks.probe_precision [--datasets A B C] [--limit-points 0.1]
 
-The probe takes bf16 for classifiers above ``probe.SMALL_CLASSIFIER`` weights only. So that even a dataset of five classes is
-above it, a feature set holds what several backbones give side by side: EfficientNet-Lite0 dense and two of its pruned copies,
+The probe uses bf16 only for classifiers above ``linear_training.SMALL_CLASSIFIER`` weights. So that even a dataset of five
+classes is above it, a feature set joins those of several backbones: EfficientNet-Lite0 dense and two of its pruned copies,
 3,840 dimensions. By default three real feature sets that need no network: digits under three choices of the copies. Datasets of
 your own are names, folders or Parquet files, a feature set each. Features are fp32 and cached. Where the processor has no bf16
 products they are emulated: slowly, with the same rounding. Prints one JSON line.
@@ -23,19 +23,18 @@ from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import backbones
 from sparse_core.paths import default_home
 from sparse_core.specs.training import Hyperparameters
-from sparse_core.transfer import features, probe
+from sparse_core.transfer import features, linear_training
+from sparse_core.transfer.samples import Samples
 
 COPIES = [(30, 50), (30, 70), (50, 70)]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Features (N, D) and (T, D) of a dataset with their labels; ``metric`` is the dataset's own."""
+    """A dataset as features; ``metric`` is the dataset's own."""
 
-    train: np.ndarray
-    train_labels: np.ndarray
-    test: np.ndarray
-    test_labels: np.ndarray
+    train: Samples
+    test: Samples
     classes: int
     metric: str
 
@@ -44,25 +43,18 @@ def joined(dataset: Dataset, copies: tuple[int, ...]) -> Data:
     """The features that the dense backbone and its ``copies``, pruned by so many percent, give of the dataset."""
     names = ["efficientnet_lite0", *(f"efficientnet_lite0_magnitude_{percent}" for percent in copies)]
     parts = [features.extract(default_home(), backbones.load(default_home(), name), dataset) for name in names]
-    train, test = (np.hstack([getattr(part, split) for part in parts]) for split in ("train", "test"))
-    return Data(train, parts[0].train_labels, test, parts[0].test_labels, len(dataset.class_names), dataset.metric)
+    train = Samples(np.hstack([part.train for part in parts]), parts[0].train_labels)
+    test = Samples(np.hstack([part.test for part in parts]), parts[0].test_labels)
+    return Data(train, test, len(dataset.class_names), dataset.metric)
 
 
 def accuracies(data: Data, products: str, seeds: int, epochs: int) -> dict[str, float]:
     """Mean best and final accuracy over the seeds, in percent, in the dataset's own metric."""
-    results = probe.train(
-        data.train,
-        data.train_labels,
-        data.test,
-        data.test_labels,
-        data.classes,
-        range(seeds),
-        Hyperparameters(epochs=epochs),
-        products=products,
-    )
+    settings = Hyperparameters(epochs=epochs)
+    results = linear_training.train(data.train, data.test, data.classes, range(seeds), settings, products=products)
     return {
-        when: 100 * statistics.mean(getattr(result, f"{data.metric}_{when}") for result in results)
-        for when in ("best", "final")
+        "best": 100 * statistics.mean(result.best(data.metric) for result in results),
+        "final": 100 * statistics.mean(result.final(data.metric) for result in results),
     }
 
 
@@ -79,12 +71,12 @@ def main() -> None:
     for number, (name, copies) in enumerate(asked, start=1):
         data = joined(catalogue.load(default_home(), name), copies)
         fp32, bf16 = (accuracies(data, products, given.seeds, given.epochs) for products in ("fp32", "bf16"))
-        weights = data.classes * data.train.shape[1]
+        weights = data.classes * data.train.features.shape[1]
         found[f"set {number}" if given.datasets else f"digits, dense and {copies[0]} and {copies[1]} % pruned"] = {
-            "train": list(data.train.shape),
-            "test": list(data.test.shape),
+            "train": list(data.train.features.shape),
+            "test": list(data.test.features.shape),
             "classes": data.classes,
-            "large_enough_for_bf16": weights > probe.SMALL_CLASSIFIER,
+            "large_enough_for_bf16": weights > linear_training.SMALL_CLASSIFIER,
             "fp32": {when: round(value, 3) for when, value in fp32.items()},
             "bf16": {when: round(value, 3) for when, value in bf16.items()},
             "difference_points": {when: round(bf16[when] - fp32[when], 3) for when in fp32},

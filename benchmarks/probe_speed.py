@@ -24,7 +24,8 @@ from torch import Tensor
 from sparse_core.engines.machine import machine
 from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.specs.training import Hyperparameters
-from sparse_core.transfer import probe
+from sparse_core.transfer import linear_training
+from sparse_core.transfer.samples import Samples
 
 TRAIN, TEST, DIMENSIONS, CLASSES, SEEDS = 3030, 5647, 2048, 101, 5
 
@@ -107,6 +108,7 @@ def main() -> None:
     x, x_test = made_features(TRAIN, y, 1), made_features(TEST, y_test, 2)
     tensors = tuple(torch.from_numpy(array) for array in (x, y, x_test, y_test))
     settings = Hyperparameters(epochs=given.epochs)
+    training, test = Samples(x, y), Samples(x_test, y_test)
 
     seconds: dict[str, list[float]] = {"probe": [], "ready_tensors_loop": [], "data_loader_loop": []}
     operations, computed = 0.0, 0.0
@@ -114,8 +116,8 @@ def main() -> None:
 
     def probe_once() -> None:
         nonlocal computed
-        results = probe.train(x, y, x_test, y_test, CLASSES, range(SEEDS), settings, products=given.products)
-        computed = statistics.mean(result.computed for result in results)
+        results = linear_training.train(training, test, CLASSES, range(SEEDS), settings, products=given.products)
+        computed = statistics.mean(result.details["share_of_tests_computed"] for result in results)
 
     for _ in range(given.rounds):
         operations = max(operations, products_a_second())

@@ -97,11 +97,14 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _features(options: argparse.Namespace) -> dict[str, Any]:
-    from sparse_core.transfer import running
+    from sparse_core.transfer import features
+    from sparse_core.transfer.resolve import resolve
 
     spec = from_arguments(ProbeSpec, options)
-    backbone, dataset, spec = running.resolve(options.home, spec, _say)
-    extracted = running.extract(options.home, backbone, dataset, spec, _say)
+    backbone, dataset, spec = resolve(options.home, spec, _say)
+    extracted = features.extract(
+        options.home, backbone, dataset, precision=spec.precision, engine=spec.engine, on_progress=_say
+    )
     _say_notes(extracted.notes)
     return {
         "train": len(extracted.train_labels),
@@ -131,9 +134,9 @@ def _transfer(kind: str, options: argparse.Namespace) -> list[Record]:
     seeds = tuple(range(options.seeds))
     records = Records(options.home)
     if options.rerun:
-        from sparse_core.transfer import running
+        from sparse_core.transfer.resolve import resolve
 
-        _, _, resolved = running.resolve(options.home, spec, _say)
+        _, _, resolved = resolve(options.home, spec, _say)
         spec = first_free_replicate(resolved, seeds, records.ids())
     given = kinds.run(options.home, Job(kind, spec, seeds), _say)
     made = [records.read(name) for name in given["runs"]]

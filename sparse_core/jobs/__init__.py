@@ -1,4 +1,4 @@
 """Jobs: a spec goes in, runs come out, done by worker processes that outlive a page.
 
-May import specs and the ground; only the worker imports what does the work. Nothing else here imports torch.
+May import specs, errors and paths; only the worker loads torch. What does the work is imported by name, from the registry.
 """

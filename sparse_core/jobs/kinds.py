@@ -19,10 +19,10 @@ LANES = ("interactive", "long")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of work. ``function`` is "module:name" of what does it: (home, spec, seeds, report) → what the job gives.
+    """A kind of work. ``function`` is "module:name" of a function (home, spec, seeds, report) → the job's result.
 
-    ``lane`` long is for what takes hours or must run alone (finetuning, timing). ``label`` is how lists of jobs call it;
-    kinds without one are asked for by pages, not by users, and are not listed.
+    The lane "long" is for work that takes hours or must run alone (finetuning, timing). ``label`` is the name in lists of
+    jobs; kinds without one are submitted by pages, not by users, and are not listed.
     """
 
     spec: type
@@ -31,16 +31,16 @@ class Kind:
     label: str = ""
 
     def load(self) -> Callable[[Path, Any, tuple[int, ...], Report], dict[str, Any]]:
-        """The function, imported now: before, nothing of torch is needed."""
+        """Import and return the function; only now is torch loaded."""
         module, _, name = self.function.partition(":")
         return getattr(importlib.import_module(module), name)
 
 
 KINDS = {
-    "probe": Kind(ProbeSpec, "sparse_core.transfer.running:run_probe", label="Probe"),
-    "estimate": Kind(ProbeSpec, "sparse_core.transfer.running:run_estimate"),
-    "finetune": Kind(FinetuneSpec, "sparse_core.transfer.running:run_finetune", "long", label="Finetuning"),
-    "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.running:run_estimate", "long"),
+    "probe": Kind(ProbeSpec, "sparse_core.transfer.probe_runs:run_probe", label="Probe"),
+    "estimate": Kind(ProbeSpec, "sparse_core.transfer.estimate_runs:run_estimate"),
+    "finetune": Kind(FinetuneSpec, "sparse_core.transfer.finetune_runs:run_finetune", "long", label="Finetuning"),
+    "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.estimate_runs:run_estimate", "long"),
     "inspect": Kind(InspectSpec, "sparse_core.networks.checkpoints:run_inspect"),
     "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import"),
     "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),
@@ -51,7 +51,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Job:
-    """What a user starts: the ``kind`` of work, its spec, and the seeds, each of which becomes a run where there are runs."""
+    """What a user starts: the ``kind`` of work, its spec, and the seeds (for transfers, one run each)."""
 
     kind: str
     spec: Any
@@ -69,16 +69,16 @@ class Job:
 
     @property
     def label(self) -> str:
-        """How lists of jobs call it; empty where a page asked for it by itself."""
+        """The name in lists of jobs; empty where a page submitted it by itself."""
         return KINDS[self.kind].label
 
 
 def job_from_json(document: dict[str, Any]) -> Job:
-    """The job that ``specs.identity.to_json`` wrote. Raises InputError where it is of another version."""
+    """The job that ``specs.identity.to_json`` wrote. Raises InputError for an unknown kind or field."""
     require_known("kind of job", document["kind"], KINDS)
     return Job(document["kind"], parse(KINDS[document["kind"]].spec, document["spec"]), tuple(document["seeds"]))
 
 
 def run(home: Path, job: Job, report: Report) -> dict[str, Any]:
-    """Do the job in this process. Returns what its function gives: for transfers ``{"runs": [names], "found": [names]}``."""
+    """Do the job in this process and return its result: for transfers ``{"runs": [names], "found": [names]}``."""
     return KINDS[job.kind].load()(home, job.spec, job.seeds, report)

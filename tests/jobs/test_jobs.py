@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from sparse_core import cli
 from sparse_core.errors import InputError, as_input_error
-from sparse_core.jobs import kinds, queue, worker
+from sparse_core.jobs import file_locks, kinds, queue, worker
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import architectures, finetuned, masks
+from sparse_core.networks import architectures, backbones, finetuned, masks
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
@@ -28,7 +28,7 @@ from sparse_core.specs import identity
 from sparse_core.specs.identity import run_id
 from sparse_core.specs.training import Hyperparameters, full_learning_rate
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
-from sparse_core.transfer import durations, running
+from sparse_core.transfer import durations
 
 QUICK = Hyperparameters(epochs=3, batch_size=8)
 
@@ -141,9 +141,9 @@ def test_a_job_that_advances_between_kills_is_not_given_up():
         return [{"started": 1}, {"stage": "Features", "done": 500, "total": 500}, *steps]
 
     advancing = [*attempt(1, 2), *attempt(3), *attempt(4), *attempt(5)]
-    assert worker.starts_in_vain(advancing) == 0
-    assert worker.starts_in_vain([*advancing, *attempt(5), *attempt(4, 5), *attempt()]) == queue.ATTEMPTS
-    assert worker.starts_in_vain([*attempt(), *attempt(), *attempt()]) == 2  # the first made the features
+    assert worker.starts_without_progress(advancing) == 0
+    assert worker.starts_without_progress([*advancing, *attempt(5), *attempt(4, 5), *attempt()]) == queue.ATTEMPTS
+    assert worker.starts_without_progress([*attempt(), *attempt(), *attempt()]) == 2  # the first made the features
 
 
 def test_a_queued_job_is_cancelled_at_once(home, images, no_worker):
@@ -194,18 +194,17 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
     (row,) = Store(Records(home)).results(source="measured").to_dict("records")
     assert row["transfer"] == "full"
     assert 0 < row["nonzero_parameters"] < row["file_size"] / 4 < 272_000
-    told = [curve for event in queue.events(home, job_id) for curve in event.get("curves", [])]
-    assert [curve["epoch"] for curve in told] == [1, 2]
+    assert [epoch["epoch"] for epoch in queue.epochs(home, job_id)] == [1, 2]
     assert durations.recall(home, finetune_job(sparse_backbone, images).spec).seconds_per_epoch > 0
 
     saved = finetuned.file(home, name)
-    mask = running.load_backbone(home, sparse_backbone).mask
+    mask = backbones.load_cached(home, sparse_backbone).mask
     assert finetuned.violations(saved, mask) == 0
     network, metadata = finetuned.load(saved)
     assert metadata["class_names"] == ["dark", "light"]
     with torch.no_grad():
         network.body.conv1.weight.fill_(1.0)
-    finetuned.save(network, running.load_backbone(home, sparse_backbone), ["dark", "light"], tmp_path / "x", "images")
+    finetuned.save(network, backbones.load_cached(home, sparse_backbone), ["dark", "light"], tmp_path / "x", "images")
     assert finetuned.violations(tmp_path / "x", mask) > 0
 
     assert cli.main(["export", str(tmp_path / "net.onnx"), "--run", name, "--json"]) == 0
@@ -297,8 +296,8 @@ def test_a_worker_that_is_starting_is_waited_for(home, monkeypatch):
         queue.ensure_worker(home, "long")
     queue.ensure_worker(home, "interactive")
     assert started == ["long", "interactive"]
-    with queue.hold(queue.worker_lock(home, "long")):
-        queue.serves(home, "long")
+    with file_locks.hold(queue.worker_lock(home, "long")):
+        queue.mark_started(home, "long")
         queue.ensure_worker(home, "long")
     assert started == ["long", "interactive"]
     queue.ensure_worker(home, "long")  # it died

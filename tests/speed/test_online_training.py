@@ -18,7 +18,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, masks
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import online_training, pair, speedup
-from sparse_core.transfer.probe import initial_classifier
+from sparse_core.transfer.seeding import initial_classifier
 from tests.support.engines import AVAILABLE, calibrated
 
 CLASSES, IMAGES = 3, 40

@@ -16,12 +16,12 @@ from sparse_core.datasets import catalogue
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
 from sparse_core.engines import choice, exactness
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones, masks
 from sparse_core.results.records import Records
+from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import ProbeSpec
-from sparse_core.transfer import durations, features, running
+from sparse_core.transfer import durations, feature_cache, features, probe_runs, reporting
 
 
 @pytest.fixture(scope="module")
@@ -117,40 +117,43 @@ def test_damage_is_noticed_and_made_good(backbone, images, home):
 
 def test_an_interruption_costs_only_the_part_under_way(backbone, images, monkeypatch, home):
     monkeypatch.setattr(features, "PART", 4)
+    monkeypatch.setattr(reporting, "SECONDS_BETWEEN", 0.0)
     done = []
 
-    def stop(count: int, total: int, pace: float) -> None:
-        done.append(count)
-        if count >= 6:
+    def stop(progress: Progress) -> None:
+        done.append(progress.done)
+        if progress.done >= 6:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         features.extract(home, backbone, images, on_progress=stop)
     assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
     resumed = []
-    whole = features.extract(home, backbone, images, on_progress=lambda count, total, pace: resumed.append(count))
+    whole = features.extract(home, backbone, images, on_progress=lambda progress: resumed.append(progress.done))
     assert resumed[0] > 4
     assert not list((home / "features").glob(".*"))
-    monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
-    np.testing.assert_allclose(whole.train, features.extract(home, backbone, images).train, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        whole.train, features.extract(home / "other", backbone, images).train, rtol=1e-5, atol=1e-6
+    )
 
 
-def probe_job(weights, images_folder):
+def run_probe(home, weights, images_folder):
     settings = Hyperparameters(epochs=2, batch_size=4)
-    return Job("probe", ProbeSpec(f"resnet18:{weights[1]}", str(images_folder), settings=settings, engine="torch"))
+    spec = ProbeSpec(f"resnet18:{weights[1]}", str(images_folder), settings=settings, engine="torch")
+    return spec, probe_runs.run_probe(home, spec, (0,), lambda progress: None)
 
 
 def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(home, weights, images, tmp_path, monkeypatch):
     """All parts were there, so that nothing was left to extract; the time they took was known all the same."""
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
-        patched.setattr(features, "atomic_folder", killed)
-        running.run_probe(home, probe_job(weights, tmp_path / "d"), lambda event: None)
-    given = running.run_probe(home, probe_job(weights, tmp_path / "d"), lambda event: None)
+        patched.setattr(feature_cache, "atomic_folder", killed)
+        run_probe(home, weights, tmp_path / "d")
+    spec, given = run_probe(home, weights, tmp_path / "d")
     result = Records(home).read(given["runs"][0]).result
     assert result["images_per_second"] == pytest.approx(12 / result["seconds_features"])
     assert result["seconds_features"] > 0.01
     assert result["products"] == "fp32"
-    known = durations.recall(home, probe_job(weights, tmp_path / "d").spec)
+    known = durations.recall(home, spec)
     assert known.seconds_per_image == pytest.approx(1 / result["images_per_second"])
 
 
@@ -161,7 +164,7 @@ def killed(*_):
 def test_a_result_is_written_before_the_estimate(home, weights, images, tmp_path, monkeypatch):
     monkeypatch.setattr(durations, "remember", killed)
     with pytest.raises(RuntimeError, match="killed"):
-        running.run_probe(home, probe_job(weights, tmp_path / "d"), lambda event: None)
+        run_probe(home, weights, tmp_path / "d")
     assert len(Records(home).ids()) == 1
 
 
@@ -198,7 +201,7 @@ def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(ba
     spec = ProbeSpec("resnet18", "images")
 
     def engine(spec):
-        return running.extract(home, backbone, images, spec, lambda event: None).engine
+        return features.extract(home, backbone, images, precision=spec.precision, engine=spec.engine).engine
 
     assert engine(dataclasses.replace(spec, engine="torch")) == "torch"
     assert engine(spec) == "torch"
@@ -240,7 +243,7 @@ def test_the_offline_backbone_knows_real_images(home):
     shown = [Image.fromarray(image) for image in load_sample_images().images]
     shown += [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in shown]
     batch = np.stack([features.prepare(image, backbone.transform) for image in shown])
-    vectors = features._forward(backbone, batch, "fp32")
+    vectors = features.forward(backbone, batch, "fp32")
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     likeness = vectors @ vectors.T
     assert likeness[0, 2] > 0.8 > likeness[0, 1]
@@ -287,11 +290,11 @@ def test_a_replaced_weight_file_is_loaded_anew(weights, home):
     file = home / "backbones" / "resnet18.pth"
     put(state, file)
     names = ("resnet18", f"resnet18:{file}")
-    before = [running.load_backbone(home, name) for name in names]
-    assert [running.load_backbone(home, name) for name in names] == before
+    before = [backbones.load_cached(home, name) for name in names]
+    assert [backbones.load_cached(home, name) for name in names] == before
     state["conv1.weight"] += 1
     put(state, file)
-    after = [running.load_backbone(home, name) for name in names]
+    after = [backbones.load_cached(home, name) for name in names]
     assert all(new.hash != old.hash for new, old in zip(after, before, strict=True))
 
 

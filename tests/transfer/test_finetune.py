@@ -1,4 +1,4 @@
-"""Full transfer against a plain torch loop, and its promise: a pruned weight stays exactly 0, whatever the options."""
+"""Full transfer against a plain torch loop, and its guarantee: a pruned weight stays exactly 0, whatever the options."""
 
 import copy
 
@@ -14,10 +14,19 @@ from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone, BackboneCard
+from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec
-from sparse_core.transfer import finetune
-from sparse_core.transfer.probe import initial_classifier, shuffled_rows
+from sparse_core.transfer import finetune, reporting
+from sparse_core.transfer.fixed_mask import FixedMask
+from sparse_core.transfer.seeding import initial_classifier, shuffled_rows
+from sparse_core.transfer.training_state import Diverged
+
+
+@pytest.fixture(autouse=True)
+def every_report(monkeypatch):
+    monkeypatch.setattr(reporting, "SECONDS_BETWEEN", 0.0)
+
 
 TINY = Transform(20, 16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
@@ -124,19 +133,19 @@ def test_it_is_the_plain_masked_loop(backbone, dataset, label_smoothing):
 )
 def test_pruned_weights_stay_exactly_zero(backbone, dataset, options):
     result = finetune.train(backbone, dataset, spec(**options), seed=0)
-    assert result.curves.mask_violations == [0, 0, 0]
+    assert result.curves["mask_violations"] == [0, 0, 0]
     assert masks.violations(result.network.body, backbone.mask) == 0
-    assert result.sparsity_after == pytest.approx(result.sparsity_before)
+    assert result.details["sparsity_after"] == pytest.approx(result.details["sparsity_before"])
     kept = backbone.mask.tensors["conv2.weight"]
     moved = result.network.body.conv2.weight != backbone.module.conv2.weight
     assert bool(moved[kept].any())
-    assert len(result.curves.top1) == 3
+    assert len(result.curves["top1"]) == 3
     assert result.confusion.sum() == len(dataset.test.labels)
-    assert (result.top1_fp32 is None) == (options.get("precision") != "bf16")
+    assert (result.details["top1_final_fp32"] is None) == (options.get("precision") != "bf16")
 
 
 def test_a_broken_mask_ends_the_training(backbone, dataset, monkeypatch):
-    monkeypatch.setattr(finetune.FixedMask, "hold", lambda self: None)
+    monkeypatch.setattr(FixedMask, "hold", lambda self: None)
     with pytest.raises(RuntimeError, match=r"pruned weights of seed 0 are not 0 in epoch 1\."):
         finetune.train(backbone, dataset, spec(), seed=0)
 
@@ -146,7 +155,7 @@ def test_a_pruned_weight_becomes_zero_whatever_it_was(backbone, value):
     for memory_format in (torch.contiguous_format, torch.channels_last):
         body = copy.deepcopy(backbone.module).to(memory_format=memory_format)
         before = {name: weight.clone() for name, weight in masks.prunable(body).items()}
-        fixed = finetune.FixedMask(body, backbone.mask)
+        fixed = FixedMask(body, backbone.mask)
         for name, kept in backbone.mask.tensors.items():
             body.get_parameter(name).data[~kept] = value
         assert fixed.violations() > 0
@@ -183,22 +192,22 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(backbone, dataset,
     whole = finetune.train(backbone, dataset, spec(), seed=1)
     file = tmp_path / "state.pt"
 
-    def stop(progress: finetune.Progress) -> None:
-        if progress.epoch == 3:
+    def stop(progress: Progress) -> None:
+        if progress.done == 3:
             raise KeyboardInterrupt  # as a kill would: nothing is put in order
 
     with pytest.raises(KeyboardInterrupt):
-        finetune.train(backbone, dataset, spec(), seed=1, on_step=stop, checkpoint=file)
+        finetune.train(backbone, dataset, spec(), seed=1, on_progress=stop, checkpoint=file)
     seconds = torch.load(file)["seconds"]
     epochs = []
     resumed = finetune.train(
-        backbone, dataset, spec(), seed=1, on_step=lambda progress: epochs.append(progress.epoch), checkpoint=file
+        backbone, dataset, spec(), seed=1, on_progress=lambda progress: epochs.append(progress.done), checkpoint=file
     )
     assert set(epochs) == {3}
     assert len(resumed.seconds) == 3
     assert resumed.seconds[:2] == seconds
     assert not file.exists()
-    assert vars(resumed.curves) == vars(whole.curves)
+    assert resumed.curves == whole.curves
     for name, value in whole.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], value)
 
@@ -206,59 +215,61 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(backbone, dataset,
 def test_the_checkpoint_of_another_training_is_not_taken(backbone, dataset, tmp_path):
     file = tmp_path / "state.pt"
 
-    def stop(progress: finetune.Progress) -> None:
-        if progress.epoch == 2:
+    def stop(progress: Progress) -> None:
+        if progress.done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finetune.train(backbone, dataset, spec(), seed=1, on_step=stop, checkpoint=file)
+        finetune.train(backbone, dataset, spec(), seed=1, on_progress=stop, checkpoint=file)
     epochs = []
-    finetune.train(backbone, dataset, spec(), seed=2, on_step=lambda step: epochs.append(step.epoch), checkpoint=file)
+    finetune.train(
+        backbone, dataset, spec(), seed=2, on_progress=lambda step: epochs.append(step.done), checkpoint=file
+    )
     assert set(epochs) == {1, 2, 3}
     file.write_bytes(b"damaged")
     finetune.train(backbone, dataset, spec(), seed=2, checkpoint=file)
 
 
 def test_cancelling_leaves_nothing(backbone, dataset, tmp_path):
-    def cancel(progress: finetune.Progress) -> None:
-        if progress.epoch == 2:
+    def cancel(progress: Progress) -> None:
+        if progress.done == 2:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        finetune.train(backbone, dataset, spec(), seed=0, on_step=cancel, checkpoint=tmp_path / "state.pt")
+        finetune.train(backbone, dataset, spec(), seed=0, on_progress=cancel, checkpoint=tmp_path / "state.pt")
     assert not list(tmp_path.glob("state*"))
 
 
 @pytest.mark.parametrize(
-    ("options", "what"),
+    ("options", "part"),
     [
         ({"learning_rate": 1e30}, "the loss"),
-        ({"learning_rate": 1e25, "batch_size": 99}, "what the network gives"),
+        ({"learning_rate": 1e25, "batch_size": 99}, "the output for a test image"),
         ({"learning_rate": 1e38, "batch_size": 99, "weight_decay": 100.0}, "a weight"),
     ],
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_training_that_diverges_is_one_line(backbone, dataset, options, what, optimizer):
-    with pytest.raises(InputError, match=f"Training diverged: {what} .* in epoch 1 at .* Lower the learning rate"):
+def test_a_training_that_diverges_is_one_line(backbone, dataset, options, part, optimizer):
+    with pytest.raises(InputError, match=f"Training diverged: {part} .* in epoch 1 at .* Lower the learning rate"):
         finetune.train(backbone, dataset, spec(settings=options, optimizer=optimizer), seed=0)
 
 
 def test_a_training_that_diverges_later_leaves_nothing(backbone, dataset, tmp_path, monkeypatch):
     file = tmp_path / "state.pt"
 
-    def spoil(progress: finetune.Progress) -> None:
-        if progress.epoch == 2:
+    def spoil(progress: Progress) -> None:
+        if progress.done == 2:
             assert file.exists()
             monkeypatch.setattr(finetune, "normalised", lambda *_: torch.full((7, 3, 16, 16), float("nan")))
 
-    with pytest.raises(finetune.Diverged):
-        finetune.train(backbone, dataset, spec(), seed=0, on_step=spoil, checkpoint=file)
+    with pytest.raises(Diverged):
+        finetune.train(backbone, dataset, spec(), seed=0, on_progress=spoil, checkpoint=file)
     assert not list(tmp_path.glob("state*"))
 
 
 def test_a_negative_variance_gives_no_accuracy(backbone, dataset):
     backbone.module.bn2.running_var.fill_(-1.0)
-    with pytest.raises(finetune.Diverged, match="if that does not help, the backbone is damaged"):
+    with pytest.raises(Diverged, match="if that does not help, the backbone is damaged"):
         finetune.train(backbone, dataset, spec(freeze_batch_norm=True), seed=0)
 
 

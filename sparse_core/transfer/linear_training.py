@@ -1,0 +1,252 @@
+"""Linear classifiers on features, trained side by side: the paper's linear transfer, vectorised.
+
+Shapes: N training and T test samples, D features, C classes. Each step is two matrix products and one update
+(``fused_sgd``); most test predictions are shown to be unchanged rather than computed (``unchanged_predictions``).
+"""
+
+import time
+import zlib
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sparse_core.engines.torch_cpu import native_bf16, thread_pool
+from sparse_core.errors import InputError, unknown_name
+from sparse_core.specs.progress import Report
+from sparse_core.specs.training import Hyperparameters
+from sparse_core.transfer.evaluation import EvaluationSet
+from sparse_core.transfer.fused_sgd import sgd_epoch
+from sparse_core.transfer.reporting import Reporter, no_report
+from sparse_core.transfer.samples import Samples, checked_features, checked_labels, checked_training_labels
+from sparse_core.transfer.seeding import initial_classifier, shuffled_rows
+from sparse_core.transfer.training_result import Curves, Result
+from sparse_core.transfer.training_state import Diverged, TrainingState
+from sparse_core.transfer.unchanged_predictions import Predictions
+
+CHECKPOINT_SECONDS = 10.0
+EPOCHS_AHEAD = 2
+SMALL_CLASSIFIER = 16_384  # weights; up to here the conversions to bf16 cost more than its products save
+
+
+def train(
+    training: Samples,
+    test: Samples,
+    classes: int,
+    seeds: Sequence[int],
+    settings: Hyperparameters,
+    *,
+    products: str = "auto",
+    on_progress: Report = no_report,
+    checkpoint: Path | None = None,
+) -> list[Result[nn.Linear]]:
+    """Train one classifier per seed with the paper's linear protocol (section 3) and test each after every epoch.
+
+    The rule is torch.optim.SGD's: v ← momentum · v + gradient + weight_decay · w, then w ← w − rate · v, bias included; the
+    rate falls by ``step_factor`` every ``step_epochs``; the last, smaller mini-batch of an epoch is kept. A seed gives the
+    same result whichever seeds train beside it, on any number of cores, and after a resume. ``products`` is the precision
+    of the matrix products: "fp32", "bf16", or "auto", which is bf16 where the processor computes it natively and the
+    classifier is large enough to gain by it. Weights, momentum and update are always fp32. ``checkpoint`` is a file for the
+    state, saved every ten seconds. Raises InputError for unusable samples, and Diverged.
+    """
+    labels = checked_training_labels(training, classes)
+    test_labels = checked_labels("test", test, classes)
+    width, test_width = training.features.shape[1], test.features.shape[1]
+    if width != test_width:
+        raise InputError(
+            f"Training and test features must have the same width; got {width} and {test_width}. "
+            "Extract both with the same backbone."
+        )
+    dtype = product_type(products, classes, width)
+    work = Training(
+        checked_features("training", training.features, dtype),
+        torch.from_numpy(labels),
+        EvaluationSet(checked_features("test", test.features, dtype), test_labels, classes),
+        [(seed, settings.learning_rate) for seed in seeds],
+        settings,
+        keep_states=checkpoint is not None,
+    )
+    return _run(work, on_progress, checkpoint)
+
+
+def product_type(products: str, classes: int, dimensions: int) -> torch.dtype:
+    """The type of the matrix products of a classifier of this size; see ``train``."""
+    names = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if products == "auto":
+        gains = classes * dimensions > SMALL_CLASSIFIER and native_bf16()
+        return torch.bfloat16 if gains else torch.float32
+    if products not in names:
+        raise unknown_name("precision of products", products, ("auto", *names))
+    return names[products]
+
+
+class Training:
+    """Classifiers trained side by side on features (N, D) and labels (N,); ``replicas`` are their (seed, learning rate).
+
+    Each trains in one thread at a time, with single-threaded products. So it rounds alike whichever classifiers train
+    beside it and on any number of cores, and a busy machine slows one classifier instead of making all threads wait.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        test: EvaluationSet,
+        replicas: Sequence[tuple[int, float]],
+        settings: Hyperparameters,
+        *,
+        keep_states: bool = False,
+    ) -> None:
+        self.features, self.labels, self.test = features, labels, test
+        self.replicas, self.settings = list(replicas), settings
+        self.classifiers = [Classifier(self, seed, rate, keep_states) for seed, rate in replicas]
+
+    @property
+    def epoch(self) -> int:
+        """The epochs that all classifiers have finished."""
+        return min(classifier.epoch for classifier in self.classifiers)
+
+    def epochs(self) -> Generator[int, None, None]:
+        """Train and test from the present epoch on; yields each epoch once all classifiers have finished it.
+
+        A classifier may run some epochs ahead, so that no core waits where there are more classifiers than cores.
+        """
+        epoch = self.epoch
+        busy: dict[Future[None], Classifier] = {}
+        with thread_pool() as (pool, threads):
+            while epoch < self.settings.epochs:
+                end = min(epoch + EPOCHS_AHEAD, self.settings.epochs)
+                idle = [one for one in self.classifiers if one.epoch < end and one not in busy.values()]
+                for classifier in sorted(idle, key=lambda one: one.epoch)[: threads - len(busy)]:
+                    busy[pool.submit(classifier.train_epoch)] = classifier
+                for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    del busy[future]
+                while epoch < self.epoch:
+                    epoch += 1
+                    yield epoch
+
+    def values(self, name: str, epoch: int) -> list[float]:
+        """The value of one curve after ``epoch`` (from 1), for each classifier."""
+        return [classifier.curves[name][epoch - 1] for classifier in self.classifiers]
+
+    def identity(self) -> str:
+        """Identifies the training: data, precision of the products, seeds and rates, settings."""
+        tensors = (self.features, self.labels, self.test.features, self.test.labels)
+        sums = [zlib.crc32(tensor.view(torch.uint8).numpy().data) for tensor in tensors]
+        return f"{sums} {self.features.dtype} {self.test.classes} {self.replicas} {self.settings}"
+
+
+class Classifier:
+    """One classifier, its momentum, its test predictions and its curves."""
+
+    def __init__(self, training: Training, seed: int, rate: float, keep_states: bool) -> None:
+        self.training, self.seed, self.rate, self.keep_states = training, seed, rate, keep_states
+        self.epoch = 0
+        self.curves: Curves = {"loss": [], "top1": [], "mean_per_class": []}
+        features, classes = training.features, training.test.classes
+        self.weight, bias = initial_classifier(seed, classes, features.shape[1])
+        self.bias = bias[:, None]
+        self.weight_velocity = torch.zeros_like(self.weight)
+        self.bias_velocity = torch.zeros_like(self.bias)
+        self.product_weight = self.weight.to(features.dtype)
+        self.gradients = [torch.empty_like(self.weight), torch.empty_like(self.bias)]
+        reduced = features.dtype != self.weight.dtype
+        self.product_gradient = torch.empty_like(self.weight, dtype=features.dtype) if reduced else self.gradients[0]
+        self.gathered = features.new_empty(training.settings.batch_size, features.shape[1])
+        self.predictions = Predictions(training.test)
+        self.state: dict[str, Any] = {}
+
+    def train_epoch(self) -> None:
+        """One pass over the training rows in the seed's own order, then the test."""
+        settings, rows = self.training.settings, len(self.training.features)
+        rate = self.rate * settings.step_factor ** (self.epoch // settings.step_epochs)
+        order = torch.from_numpy(shuffled_rows(self.seed, self.epoch, rows))
+        with torch.inference_mode():
+            loss = sgd_epoch(
+                self.training.features,
+                self.training.labels,
+                order,
+                [self.weight, self.bias],
+                [self.weight_velocity, self.bias_velocity],
+                self.gradients,
+                self.product_weight,
+                self.product_gradient,
+                self.gathered,
+                rate,
+                settings.momentum,
+                settings.weight_decay,
+            )
+            predicted = self.predictions.update(self.product_weight, self.bias)
+            scores = self.training.test.score(predicted)
+        for curve, value in zip(self.curves.values(), (float(loss) / rows, *scores), strict=True):
+            curve.append(value)
+        if self.keep_states:
+            tensors = ("weight", "bias", "weight_velocity", "bias_velocity")
+            self.state = {"epoch": self.epoch + 1, **{name: list(values) for name, values in self.curves.items()}}
+            self.state |= {name: getattr(self, name).clone() for name in tensors}
+        self.epoch += 1
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from a former ``state``."""
+        for name, value in state.items():
+            if name in self.curves:
+                self.curves[name] = list(value)
+            else:
+                setattr(self, name, value)
+        self.product_weight = self.weight.to(self.product_weight.dtype)
+        self.state = state
+
+    def result(self, seconds_per_epoch: float) -> Result[nn.Linear]:
+        """The trained classifier. ``details`` say the precision of its products and the share of predictions computed."""
+        computed = self.predictions.computed / (len(self.training.test.features) * self.epoch)
+        with torch.inference_mode():
+            predicted = self.predictions.update(self.product_weight, self.bias)
+        classes, dimensions = self.weight.shape
+        network = nn.utils.skip_init(nn.Linear, dimensions, classes)
+        network.load_state_dict({"weight": self.weight, "bias": self.bias[:, 0]})
+        return Result(
+            self.seed,
+            self.rate,
+            self.curves,
+            self.training.test.confusion(predicted),
+            network,
+            [seconds_per_epoch] * self.epoch,
+            {
+                "products": "bf16" if self.product_weight.dtype == torch.bfloat16 else "fp32",
+                "share_of_tests_computed": computed,
+            },
+        )
+
+
+def _run(training: Training, on_progress: Report, checkpoint: Path | None) -> list[Result[nn.Linear]]:
+    state = TrainingState(checkpoint, training.identity() if checkpoint else "", CHECKPOINT_SECONDS)
+    started = time.perf_counter()
+    with state, closing(training.epochs()) as epochs:
+        for classifier, saved in zip(training.classifiers, state.load().get("states", ()), strict=False):
+            classifier.resume(saved)
+        first = training.epoch
+        curves = {classifier.seed: classifier.curves for classifier in training.classifiers}
+        reporter = Reporter(on_progress, training.settings.epochs, first)
+        for epoch in epochs:
+            _require_convergence(training, epoch)
+            reporter.update("Training the classifiers", epoch, curves)
+            state.save(lambda: {"states": [classifier.state for classifier in training.classifiers]})
+    trained = max(training.settings.epochs - first, 1) * len(training.classifiers)
+    seconds = (time.perf_counter() - started) / trained
+    return [classifier.result(seconds) for classifier in training.classifiers]
+
+
+def _require_convergence(training: Training, epoch: int) -> None:
+    finite = np.isfinite(training.values("loss", epoch))
+    if not finite.all():
+        seed, rate = training.replicas[int(np.argmin(finite))]
+        raise Diverged(
+            f"Training diverged: the loss of seed {seed} is no longer finite in epoch {epoch} at learning rate "
+            f"{rate:g}. Lower the learning rate."
+        )
