@@ -1,4 +1,4 @@
-"""The figures: what they show, that they explain themselves, that nothing overlaps, that colours differ."""
+"""Charts: what they show, captions, labels without overlap, distinct colours."""
 
 import html
 import itertools
@@ -19,6 +19,7 @@ from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, task_tables
 from sparse_core.views.charts import captions, panels, style, tradeoffs, training
 from sparse_core.views.charts import tasks as task_charts
+from tests.support.results import measured, row
 
 TODAY = date(2030, 1, 2)
 
@@ -39,22 +40,11 @@ def named_summary(rows: pd.DataFrame) -> pd.DataFrame:
     return labels.name_points(measures.summary(rows))
 
 
-def row(method: str, sparsity: float, accuracy: float, seed: int = 0, **others: object) -> dict[str, object]:
-    base = {"source": "measured", "architecture": "resnet18", "upstream": "ImageNet", "transfer": "linear"}
-    base |= {"protocol": "P", "dataset": "digits", "dataset_hash": "h", "metric": "top1", "seed": seed}
-    base |= {"method": method, "sparsity": sparsity, "accuracy_best": accuracy, "accuracy_final": accuracy}
-    return {**base, "run_id": f"{method}{sparsity}{seed}{accuracy}", **others}
-
-
-def measured(*rows: dict[str, object]) -> pd.DataFrame:
-    return pd.DataFrame(rows)
-
-
 def lines_of(figure: object) -> dict[tuple[str, str], object]:
     return {(trace.name, trace.xaxis): trace for trace in figure.data if trace.xaxis}
 
 
-def words_of(figure: object) -> str:
+def annotations_of(figure: object) -> str:
     return html.unescape(" ".join(annotation.text.replace("<br>", " ") for annotation in figure.layout.annotations))
 
 
@@ -78,10 +68,10 @@ def test_every_method_has_its_own_colour_and_marker() -> None:
     assert families["progressive"] == {"circle"}
     assert families["regularisation"] == {"square", "diamond"}
     assert families["lottery ticket"] == {"triangle"}
-    assert style.method_style("a method of tomorrow")[0] == style.GREY
+    assert style.method_style("an unknown method")[0] == style.GREY
 
 
-def test_every_method_can_be_drawn_published_and_measured() -> None:
+def test_every_method_can_be_drawn_from_both_sources() -> None:
     levels = [("Dense", 0), *((method, 0.5) for method in METHODS if method != "Dense")]
     rows = measured(*(row(*level, 0.8, source=source) for source in ("published", "measured") for level in levels))
     figure = tradeoffs.tradeoff(named_summary(rows), ["linear"], {})
@@ -105,7 +95,7 @@ def test_colours_stand_out_on_light_and_dark(background: str) -> None:
 
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(0.1, 5))
-def test_spread_keeps_labels_apart_in_order_and_inside(positions: list[float], gap: float) -> None:
+def test_spread_keeps_distance_order_and_limits(positions: list[float], gap: float) -> None:
     placed = panels.spread(positions, gap, -60, 60)
     assert placed is not None
     assert min(placed) >= -60 - 1e-6 and max(placed) <= 60 + 1e-6
@@ -113,28 +103,13 @@ def test_spread_keeps_labels_apart_in_order_and_inside(positions: list[float], g
     assert (np.diff(np.array(placed)[order]) >= gap - 1e-6).all()
 
 
-def test_spread_moves_nothing_that_is_apart_and_shares_a_collision_fairly() -> None:
+def test_spread_moves_only_what_collides_and_both_sides_alike() -> None:
     assert panels.spread([0.0, 10.0, 4.0], 3, -20, 20) == [0.0, 10.0, 4.0]
     assert panels.spread([0.0, 0.0], 3, -20, 20) == pytest.approx([-1.5, 1.5])
     assert panels.spread([0.0, 1.0, 2.0], 10, 0, 15) is None
 
 
-@pytest.mark.parametrize(
-    ("fraction", "signed", "words"),
-    [
-        (0.0123, False, "1.23"),
-        (0.12345, True, "+12.3"),
-        (-0.032, True, "−3.20"),
-        (4.0156, True, "+402"),
-        (1, False, "100"),
-    ],
-)
-def test_percent_has_three_significant_digits(fraction: float, signed: bool, words: str) -> None:
-    assert labels.percent(fraction, signed=signed) == words
-    assert labels.percent(float("nan")) == "–"
-
-
-def test_tradeoff_draws_the_study_figure_2(resnet50: pd.DataFrame) -> None:
+def test_tradeoff_reproduces_figure_2_of_the_paper(resnet50: pd.DataFrame) -> None:
     figure = tradeoffs.tradeoff(named_summary(resnet50), ["linear", "full"], {"GMP": "not in the paper"})
     line = lines_of(figure)["WoodFisher", "x2"]
     assert list(line.x) == pytest.approx([80, 90, 95])
@@ -160,14 +135,14 @@ def test_line_labels_do_not_overlap(resnet50: pd.DataFrame) -> None:
         assert min(np.diff(pixels)) >= panels.LABEL_GAP - 1e-6
 
 
-def test_selected_points_stand_out(resnet50: pd.DataFrame) -> None:
+def test_selected_points_are_larger(resnet50: pd.DataFrame) -> None:
     figure = tradeoffs.tradeoff(named_summary(resnet50), ["full"], {}, ["Full: AC/DC 90 %"])
     line = lines_of(figure)["AC/DC", "x"]
     sizes = dict(zip(line.customdata, line.marker.size, strict=True))
     assert sizes["Full: AC/DC 90 %"] > sizes["Full: AC/DC 80 %"]
 
 
-def test_measured_lines_are_dashed_open_and_apart_by_protocol() -> None:
+def test_own_runs_are_dashed_and_hollow_with_a_line_for_each_protocol() -> None:
     rows = measured(
         *(row("Dense", 0, 0.9, protocol=protocol) for protocol in "PQ"),
         *(row("AC/DC", 0.5, 0.8, protocol=protocol) for protocol in "PQ"),
@@ -182,29 +157,7 @@ def test_measured_lines_are_dashed_open_and_apart_by_protocol() -> None:
     assert all(looks[name][1:] == ("square-open", pytest.approx([100])) for name in marks)
 
 
-def test_a_measured_point_keeps_its_name_when_others_are_measured() -> None:
-    """Names are links: they must not come to mean other runs."""
-    first = measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8))
-    more = measured(
-        *(
-            row(method, level, 0.7, protocol=protocol)
-            for protocol in "QR"
-            for method, level in (("Dense", 0), ("AC/DC", 0.5))
-        )
-    )
-    (name,) = named_summary(first)["point"]
-    both = named_summary(pd.concat([first, more], ignore_index=True))
-    assert both["point"].nunique() == 3
-    (kept,) = both.loc[both["point"] == name, "protocol"]
-    assert kept == first["protocol"].iloc[0]
-    cells, more_cells = (
-        task_tables.task_table(rows, "best", {"digits": 0.0})["point"].tolist()
-        for rows in (first, pd.concat([first, more]))
-    )
-    assert set(cells) < set(more_cells)
-
-
-def test_a_single_task_has_no_error_bar_and_says_so() -> None:
+def test_a_single_task_has_no_error_bar_and_a_note() -> None:
     rows = measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8))
     summary = named_summary(rows)
     (line,) = tradeoffs.tradeoff(summary, ["linear"], {}).data
@@ -213,7 +166,7 @@ def test_a_single_task_has_no_error_bar_and_says_so() -> None:
     assert footnotes.single_task_notes(summary) == ["One task only, so no error bar: AC/DC"]
 
 
-def test_caption_is_in_the_figure_and_grows_it(resnet50: pd.DataFrame) -> None:
+def test_a_caption_makes_the_figure_taller_and_keeps_the_plot(resnet50: pd.DataFrame) -> None:
     plain = tradeoffs.tradeoff(named_summary(resnet50), ["linear"], {})
     caption = footnotes.caption(resnet50, ["Only the tasks CIFAR-10"], footnotes.row_notes(resnet50), "best", TODAY)
     figure = captions.with_caption(plain, "A title", "ResNet50 & friends <b>", caption)
@@ -222,16 +175,16 @@ def test_caption_is_in_the_figure_and_grows_it(resnet50: pd.DataFrame) -> None:
         assert figure.layout.margin[edge] > plain.layout.margin[edge]
     plot = [each.layout.height - each.layout.margin.t - each.layout.margin.b for each in (plain, figure)]
     assert plot[0] == pytest.approx(plot[1])
-    said = words_of(figure)
-    for words in ("A title", "ResNet50 & friends <b>", "1,923 runs", "CVPR 2022", "RigL, full transfer", "CIFAR-10"):
-        assert words in said
-    assert "2030-01-02" in said and "optimistic" in said
+    text = annotations_of(figure)
+    for part in ("A title", "ResNet50 & friends <b>", "1,923 runs", "CVPR 2022", "RigL, full transfer", "CIFAR-10"):
+        assert part in text
+    assert "2030-01-02" in text and "optimistic" in text
     assert "&lt;b&gt;" in figure.to_json()
     longest = max(len(line) for entry in figure.layout.annotations for line in entry.text.split("<br>"))
     assert longest <= captions.CAPTION_CHARACTERS + 10
 
 
-def test_heat_map_numbers_stand_in_their_cells(resnet50: pd.DataFrame) -> None:
+def test_heat_map_numbers_are_those_of_their_cells(resnet50: pd.DataFrame) -> None:
     rows = resnet50[resnet50["transfer"] == "linear"]
     table = task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50))
     tasks, networks = labels.distinct(table["task"]), labels.distinct(table["row"])
@@ -264,7 +217,7 @@ def test_heat_map_of_differences_is_centred_at_zero_and_readable(resnet50: pd.Da
     )
 
 
-def test_pareto_marks_what_nothing_beats() -> None:
+def test_pareto_front_joins_the_optimal_networks() -> None:
     levels = [("Dense", 0, 0.9), ("STR", 0.5, 0.8), ("AC/DC", 0.5, 0.85), ("AC/DC", 0.9, 0.7), ("STR", 0.95, 0.6)]
     rows = measured(*(row(*level, seed=seed) for level in levels for seed in range(3)))
     table = comparisons.with_front(comparisons.over_same_tasks(measures.per_configuration(rows)), "sparsity")
@@ -330,27 +283,6 @@ def test_tradeoff_against_a_size_labels_lines_at_their_largest() -> None:
     assert list(line.text) == ["50 %", "90 %"]
 
 
-def test_networks_of_the_study_have_no_sizes(resnet50: pd.DataFrame) -> None:
-    sized = comparisons.with_sizes(measures.summary(resnet50), resnet50)
-    assert len(sized) == len(measures.summary(resnet50))
-    assert sized[list(labels.SIZES)].isna().all(axis=None)
-    words = footnotes.size_notes("file_size", len(resnet50))
-    assert "in MB" in words[0] and words[1].startswith("1,923 paper results left out")
-    assert footnotes.size_notes("sparsity", 0) == []
-
-
-def test_means_compare_only_over_tasks_that_all_have() -> None:
-    rows = measured(
-        *(row("Dense", 0, accuracy, dataset=task) for task, accuracy in (("a", 0.9), ("b", 0.5))),
-        *(row("STR", 0.5, accuracy, seed, dataset="a") for seed, accuracy in enumerate((0.7, 0.8, 0.9))),
-    )
-    table = comparisons.over_same_tasks(measures.per_configuration(rows)).set_index("method")
-    assert table.loc["Dense", "accuracy_mean"] == pytest.approx(0.9)
-    assert np.isnan(table.loc["Dense", "standard_error"])
-    assert table.loc["STR", "standard_error"] == pytest.approx(0.1 / np.sqrt(3))
-    assert table["tasks"].tolist() == [1, 1]
-
-
 def test_accuracy_per_task_has_every_method_on_every_task(resnet50: pd.DataFrame) -> None:
     rows = resnet50[resnet50["sparsity"].isin([0, 0.9])]
     table = task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50, "name"))
@@ -361,7 +293,7 @@ def test_accuracy_per_task_has_every_method_on_every_task(resnet50: pd.DataFrame
     assert list(figure.layout.yaxis.ticktext) == tasks[::-1]
 
 
-def test_learning_curves_have_a_line_a_run() -> None:
+def test_learning_curves_have_a_line_for_each_run() -> None:
     events = pd.DataFrame(
         {"run": ["seed 0"] * 3 + ["seed 1"] * 3, "epoch": [1, 2, 3] * 2, "top1": [0.1, 0.5, 0.6, 0.2, 0.4, 0.7]}
     )
@@ -383,7 +315,7 @@ def test_confusion_matrix_is_readable_from_2_to_500_classes(classes: int) -> Non
     assert tuple(heat.customdata[0][0]) == ("class 0", "class 0", 8)
 
 
-def test_confusion_matrix_bears_a_class_without_images() -> None:
+def test_confusion_matrix_with_a_class_without_images() -> None:
     heat = training.confusion_matrix(np.array([[3, 1], [0, 0]]), ["a", "b"]).data[0]
     assert np.array(heat.z).tolist() == [[75, 25], [0, 0]]
 
@@ -397,6 +329,6 @@ def test_per_class_accuracy_is_sorted_with_wilson_intervals() -> None:
     assert points.error_x.arrayminus[1] == pytest.approx(100 * (0.9 - expected.low), rel=1e-5)
 
 
-def test_names_from_users_cannot_write_markup() -> None:
+def test_class_names_are_escaped() -> None:
     figure = training.confusion_matrix(np.eye(2), ["<img src=x>", "b"])
     assert "<img" not in figure.to_json()

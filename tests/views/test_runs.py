@@ -1,4 +1,4 @@
-"""What is said of runs: the command that makes them again, taken back by the command line itself."""
+"""Runs: labels, and the command that repeats them, parsed by the command line itself."""
 
 import shlex
 
@@ -36,7 +36,7 @@ from tests.support.records import record
         ),
     ],
 )
-def test_a_command_asks_for_the_same_runs(monkeypatch, spec, seeds):
+def test_a_command_repeats_the_same_runs(monkeypatch, spec, seeds):
     asked = []
     monkeypatch.setattr(
         cli,
@@ -57,5 +57,5 @@ def test_defaults_are_left_out():
     )
 
 
-def test_a_label_tells_transfers_apart():
+def test_a_label_includes_the_transfer():
     assert runs.label(record(sparsity=0.5, seed=2)) == "Magnitude 50 %, Digits, linear, seed 2"

@@ -1,4 +1,4 @@
-"""Tables and sentences of speed: hand-computed joins with accuracy, what is newest, what is said, how long it takes."""
+"""Speed: labels and sentences, hand-computed joins with accuracy, the newest measurements, time estimates."""
 
 import json
 
@@ -32,7 +32,7 @@ def runs(home) -> pd.DataFrame:
     return Store(Records(home)).results(source="measured")
 
 
-def test_networks_and_engines_in_words(home):
+def test_labels_of_networks_and_engines(home):
     rows = table(
         home,
         speed_record(lines=[line(), line(engine="torch", precision="bf16")]),
@@ -53,7 +53,7 @@ def test_networks_and_engines_in_words(home):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "expected"),
     [
         ({"ratio": 3.2}, "My net: 3.20× faster (3.10–3.30) in DeepSparse at batch 64"),
         ({"ratio": 12.0}, "My net: 12.0× faster (11.9–12.1) in DeepSparse at batch 64"),
@@ -64,9 +64,9 @@ def test_networks_and_engines_in_words(home):
         ),
     ],
 )
-def test_a_line_in_words(home, fields, said):
+def test_a_line_as_a_sentence(home, fields, expected):
     (row,) = table(home, backbone(lines=[line(**fields)])).itertuples()
-    assert speed_tables.sentence(row) == said
+    assert speed_tables.sentence(row) == expected
 
 
 def test_online_training_names_its_dataset(home):
@@ -74,7 +74,7 @@ def test_online_training_names_its_dataset(home):
     assert speed_tables.setting(row) == "in online training on Digits in DeepSparse at batch 64"
 
 
-def test_the_newest_counts_but_other_ways_stay(home):
+def test_the_newest_of_each_setting_counts(home):
     rows = table(
         home,
         speed_record("a", lines=[line(ratio=2.0), line(ratio=1.0, threads=1), line(ratio=1.5, batch_size=1)]),
@@ -127,7 +127,7 @@ def test_training_speed_joins_linear_transfer_of_the_same_backbone_and_task(home
         )
 
 
-def test_timing_only_is_left_out_wherever_there_is_accuracy(home):
+def test_tables_with_accuracy_leave_out_timing_only(home):
     rows = table(
         home, backbone("a", mode="training", timing_only=True, lines=[training_line()]), backbone("b", timing_only=True)
     )
@@ -148,7 +148,7 @@ def test_speed_and_accuracy_takes_the_fastest_engine_and_the_dense_times(home):
     assert found["front"].all()
 
 
-def test_a_slower_and_less_accurate_backbone_is_off_the_front(home):
+def test_a_slower_and_less_accurate_backbone_is_not_pareto_optimal(home):
     rows = table(home, backbone(lines=[line(milliseconds=4.0, ratio=0.5)]))
     found = speed_tables.speed_and_accuracy(rows, runs(home)).set_index("method")
     assert found["front"].to_dict() == {"Dense": True, "Magnitude": False}
@@ -165,7 +165,7 @@ def test_quartiles_of_time_become_those_of_speed(home):
     assert (sparse.x[0], sparse.error_x.array[0], sparse.error_x.arrayminus[0]) == (250.0, 250.0, 50.0)
 
 
-def test_no_gain_is_written_once_where_places_are_close(home):
+def test_inconclusive_is_written_once_where_positions_are_close(home):
     rows = table(
         home,
         *[speed_record(str(level), sparsity=level, lines=[line(ratio=1.0)]) for level in (0.5, 0.9, 0.92)],
@@ -174,13 +174,13 @@ def test_no_gain_is_written_once_where_places_are_close(home):
     assert [note.x for note in drawn.layout.annotations if note.text == "inconclusive"] == [50.0, 90.0]
 
 
-def test_engines_stand_in_one_order_and_an_unknown_one_last(home):
+def test_engines_have_a_fixed_order_with_unknown_ones_last(home):
     names = ("another", "torch", "deepsparse")
     drawn = speed_charts.speedup(table(home, speed_record(lines=[line(engine=name) for name in names])), "sparsity")
     assert [trace.name.split(",")[0] for trace in drawn.data] == ["DeepSparse", "PyTorch", "another"]
 
 
-def test_about_how_long(home):
+def test_estimated_seconds(home):
     spec = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=("deepsparse",), batch_sizes=(1, 64), rounds=8)
     rows = table(home, speed_record(lines=[line(milliseconds=4.0, ratio=3.0, seconds_to_compile=5.0)]))
     # Two sizes compiled twice, 20 s; 10 rounds of 64 images at 16 ms, and of one, which is repeated for 0.1 s.
@@ -191,14 +191,14 @@ def test_about_how_long(home):
     assert speed_tables.estimated_seconds(spec, "efficientnet_lite0", rows) == pytest.approx(2 * (40 + 100))
 
 
-def test_a_record_without_machine_or_versions_is_still_told(home):
+def test_a_record_without_machine_or_versions_has_a_description(home):
     bare = speed_record(machine=None, load_before=None, load_after=None)
     del bare["lines"][0]["busy_during"]
     assert speed_tables.machine_description(bare) == "Unknown processor (unknown instruction sets); DeepSparse 1.8.0."
     assert table(home, bare)["machine"].tolist() == ["Unknown processor"]
 
 
-def test_work_meanwhile_is_told_and_doubted(home):
+def test_background_load_is_described_and_warned_of(home):
     given = speed_record(lines=[line(busy_during=0.4), line(engine="torch", busy_during=0.2), line(busy_during=None)])
     assert speed_tables.machine_description(given).endswith("Background CPU load up to 40 %.")
     assert speed_tables.reliability_warnings(table(home, given)) == [

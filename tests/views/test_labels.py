@@ -1,0 +1,58 @@
+"""Labels: numbers, and names of points, which links contain."""
+
+import pandas as pd
+import pytest
+
+from sparse_core.results import measures
+from sparse_core.views import labels, task_tables
+from tests.support.results import measured, row
+
+
+@pytest.mark.parametrize(
+    ("fraction", "signed", "expected"),
+    [
+        (0.0123, False, "1.23"),
+        (0.12345, True, "+12.3"),
+        (-0.032, True, "−3.20"),
+        (4.0156, True, "+402"),
+        (1, False, "100"),
+    ],
+)
+def test_percent_has_three_significant_digits(fraction: float, signed: bool, expected: str) -> None:
+    assert labels.percent(fraction, signed=signed) == expected
+    assert labels.percent(float("nan")) == "–"
+
+
+def test_a_point_keeps_its_name_when_other_runs_are_added() -> None:
+    """Links contain these names, so they must always mean the same runs."""
+    first = measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8))
+    more = measured(
+        *(
+            row(method, level, 0.7, protocol=protocol)
+            for protocol in "QR"
+            for method, level in (("Dense", 0), ("AC/DC", 0.5))
+        )
+    )
+    (name,) = _named_summary(first)["point"]
+    both = _named_summary(pd.concat([first, more], ignore_index=True))
+    assert both["point"].nunique() == 3
+    (kept,) = both.loc[both["point"] == name, "protocol"]
+    assert kept == first["protocol"].iloc[0]
+    cells, more_cells = (
+        task_tables.task_table(rows, "best", {"digits": 0.0})["point"].tolist()
+        for rows in (first, pd.concat([first, more]))
+    )
+    assert set(cells) < set(more_cells)
+
+
+def test_points_in_older_links_have_a_current_name() -> None:
+    assert labels.current_point("Full: AC/DC 90 %, measured 3f2a") == "Full: AC/DC 90 %, your runs 3f2a"
+    assert (
+        labels.current_point("STR 80 %, measured 00ff on Digits (abc123)")
+        == "STR 80 %, your runs 00ff on Digits (abc123)"
+    )
+    assert labels.current_point("Full: AC/DC 90 %") == "Full: AC/DC 90 %"
+
+
+def _named_summary(rows: pd.DataFrame) -> pd.DataFrame:
+    return labels.name_points(measures.summary(rows))
