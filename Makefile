@@ -1,7 +1,7 @@
 # make run   set everything up and serve the dashboard at http://127.0.0.1:8501 (PORT=… moves it)
-# make test  set everything up and pass the tests, browser ones included
-# make check style, types      make bench  every benchmark      make clean  remove what was set up
-# make deepsparse  try again to set up the sparse engine; run and test do it once, where it can run
+# make test  set everything up and run the tests, browser tests included
+# make check style, types, imports      make bench  every benchmark      make clean  remove the environments
+# make deepsparse  try again to set up the sparse engine; run and test try once
 SHELL := /bin/bash
 PORT ?= 8501
 PYTHON ?= python3
@@ -25,6 +25,7 @@ check: $(TEST_READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy sparse_core pages app.py
+	@$(BIN)/lint-imports
 
 bench: $(TEST_READY) sparse-engine browser
 	@for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

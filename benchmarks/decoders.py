@@ -1,13 +1,13 @@
-"""What decoding a JPEG for training takes, by the ways there are: decode, random resized crop to 224 pixels, flip.
+"""Time to load a JPEG for training, by method: decode, random resized crop to 224 pixels, flip.
 
     python -m benchmarks.decoders [--images FOLDER] [--count 256] [--rounds 7]
 
-The ways: Pillow alone; Pillow with ``draft``, which decodes at a half or less where the crop allows it; torchvision's
-decode_jpeg with its v2 transforms; and the product's own, Pillow with ``draft`` and then torch's resizing. Each on one thread
-and on one a core, in turn; medians over rounds, each with other crops. A ratio is how many times as fast as Pillow alone a way
-is, with a thread a core. ``gain_of_threads`` is the pace with a thread a core over that with one: near the number of cores,
-processes cannot do better. FOLDER holds JPEGs, best with 256 pixels on the shorter side; without it they are made. Expected: the
-product's way is at least as fast as torchvision's, but for what runs differ by. Prints one JSON line.
+Methods: Pillow alone; Pillow with ``draft``, which decodes at half size or less where the crop allows it; torchvision's
+decode_jpeg with its v2 transforms; and the product's, Pillow with ``draft`` and then torch's resizing. Each runs on one thread
+and on one thread per core, in turn; results are medians over rounds, each with new crops. A ratio is the speedup over Pillow
+alone, with one thread per core. ``gain_of_threads`` is the speedup of one thread per core over one thread: near the number of
+cores, processes could not be faster. FOLDER holds JPEGs, best with 256 pixels on the shorter side; without it they are generated.
+Expected: the product's method is at least as fast as torchvision's, within the noise of a run. Prints one JSON line.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from sparse_core.engines.machine import load, machine
 
 SIDE = IMAGENET.crop
 FROM_TENSOR = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])
-Way = Callable[[bytes, int, int], object]  # a file's content, its row and the round
+Method = Callable[[bytes, int, int], object]  # a file's content, its row and the round
 
 
 def main() -> None:
@@ -45,32 +45,34 @@ def main() -> None:
     given = options.parse_args()
     before, cores = load(), os.cpu_count() or 1
     files = contents(given.images, given.count)
-    made = ImageLoader(
+    loader = ImageLoader(
         Split(np.zeros(len(files)), lambda row: Image.open(io.BytesIO(files[row]))), IMAGENET, stream=True
     )
-    ways: dict[str, Way] = {
+    methods: dict[str, Method] = {
         "pillow": pillow,
         "pillow_draft": pillow_draft,
         "torchvision_v2": torchvision_v2,
-        "product": lambda _, row, round_: made.augmented(row, 0, round_),
+        "product": lambda _, row, round_: loader.augmented(row, 0, round_),
     }
-    kinds = [(name, threads) for name in ways for threads in sorted({1, cores})]
-    samples: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
+    variants = [(name, threads) for name in methods for threads in sorted({1, cores})]
+    samples: dict[tuple[str, int], list[float]] = {variant: [] for variant in variants}
     for round_ in range(given.rounds + 1):
-        for name, threads in kinds:
-            seconds = seconds_for(ways[name], files, threads, round_)
+        for name, threads in variants:
+            seconds = seconds_for(methods[name], files, threads, round_)
             if round_:  # the first warms up
                 samples[name, threads].append(1000 * seconds / len(files))
-    milliseconds = {kind: float(np.median(values)) for kind, values in samples.items()}
+    milliseconds = {variant: float(np.median(values)) for variant, values in samples.items()}
     print(
         json.dumps(
             {
                 "benchmark": "decoders",
                 **{
                     f"ratio_{name}": round(milliseconds["pillow", cores] / milliseconds[name, cores], 2)
-                    for name in ways
+                    for name in methods
                 },
-                "gain_of_threads": {name: round(milliseconds[name, 1] / milliseconds[name, cores], 2) for name in ways},
+                "gain_of_threads": {
+                    name: round(milliseconds[name, 1] / milliseconds[name, cores], 2) for name in methods
+                },
                 "milliseconds_per_image": {
                     f"{name}, {threads} thread{'s' * (threads > 1)}": round(value, 2)
                     for (name, threads), value in milliseconds.items()
@@ -86,16 +88,16 @@ def main() -> None:
 
 
 def contents(folder: str | None, count: int) -> list[bytes]:
-    """The content of up to ``count`` JPEGs in a folder and those below it, or of made ones, spread over them all."""
+    """The content of up to ``count`` JPEGs in a folder and those below it, or of generated ones, evenly spaced."""
     with tempfile.TemporaryDirectory() as temporary:
         files = sorted(Path(folder or made_images(Path(temporary))).rglob("*.jp*g"))
         return [file.read_bytes() for file in files[:: max(1, len(files) // count)][:count]]
 
 
-def seconds_for(way: Way, files: Sequence[bytes], threads: int, round_: int) -> float:
+def seconds_for(method: Method, files: Sequence[bytes], threads: int, round_: int) -> float:
     with ThreadPoolExecutor(threads) as pool:
         started = time.perf_counter()
-        for _ in pool.map(way, files, range(len(files)), [round_] * len(files)):
+        for _ in pool.map(method, files, range(len(files)), [round_] * len(files)):
             pass
         return time.perf_counter() - started
 
@@ -109,10 +111,10 @@ def pillow(content: bytes, row: int, round_: int, *, draft: bool = False) -> np.
         scale = max(1, min(width, height) // SIDE)
         opened.draft("RGB", (size[0] // scale, size[1] // scale))
     image = opened.convert("RGB")
-    across, down = image.width / size[0], image.height / size[1]
-    box = (left * across, top * down, (left + width) * across, (top + height) * down)
-    made = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
-    return made[:, ::-1] if generator.random() < 0.5 else made
+    x, y = image.width / size[0], image.height / size[1]
+    box = (left * x, top * y, (left + width) * x, (top + height) * y)
+    resized = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+    return resized[:, ::-1] if generator.random() < 0.5 else resized
 
 
 def pillow_draft(content: bytes, row: int, round_: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up .venv-deepsparse, the sparse engine's own environment, where it can run; without it only that engine is missing.
-# Once: a second call finds it ready, and does not repeat an attempt that failed unless called with "again".
+# Set up .venv-deepsparse, the sparse engine's own environment, where DeepSparse can run. Everything else works without it.
+# A second call does nothing, after a failure too, unless called with "again".
 set -euo pipefail
 wanted=requirements-deepsparse.txt
 folder=.venv-deepsparse
@@ -23,7 +23,7 @@ for candidate in "${PYTHON:-python3}" python3.11 python3.10; do
   fi
 done
 if [ -z "$python" ]; then
-  echo "DeepSparse is left out: it needs a Python from 3.9 to 3.11, and there is none here. $without"
+  echo "DeepSparse is left out: it needs Python 3.9 to 3.11, which was not found. $without"
   exit 0
 fi
 
@@ -39,5 +39,5 @@ if install >"$folder/log.txt" 2>&1; then
   cp "$wanted" "$folder/.ready"
 else
   cp "$wanted" "$folder/.failed"
-  echo "DeepSparse could not be set up: $(grep -v '^WARNING' "$folder/log.txt" | tail -n 1 | sed 's/^ERROR: //'). $without $folder/log.txt says more; 'make deepsparse' tries again."
+  echo "DeepSparse could not be set up: $(grep -v '^WARNING' "$folder/log.txt" | tail -n 1 | sed 's/^ERROR: //'). $without See $folder/log.txt; 'make deepsparse' tries again."
 fi

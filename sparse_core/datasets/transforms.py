@@ -1,11 +1,11 @@
-"""How an image becomes a network's input: resizing, cropping, and the scale of each channel. No torch needed."""
+"""Preprocessing of images for evaluation: resizing, cropping, and each channel's scale. Needs no torch."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
-LONGEST = 16  # times the shorter side; longer images are not resized whole
+MAX_ASPECT_RATIO = 16  # only the crop of longer images is resized
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -33,7 +33,7 @@ def prepare(image: Image.Image, transform: Transform) -> np.ndarray:
     resized = [transform.resize * side // short for side in image.size]
     left, top = (round((side - transform.crop) / 2) for side in resized)
     crop = (left, top, left + transform.crop, top + transform.crop)
-    if max(image.size) > LONGEST * short:
+    if max(image.size) > MAX_ASPECT_RATIO * short:
         return np.asarray(_resize_within(image, resized, crop, transform))
     width, height = resized
     return np.asarray(image.resize((width, height), FILTERS[transform.interpolation]).crop(crop))
@@ -42,9 +42,9 @@ def prepare(image: Image.Image, transform: Transform) -> np.ndarray:
 def _resize_within(
     image: Image.Image, resized: list[int], crop: tuple[int, int, int, int], transform: Transform
 ) -> Image.Image:
-    """The same with only what the crop shows resized, for the whole strip could be gigabytes. Pillow may then resize the
-    two directions in the other order, which rounds otherwise, so that ordinary images are better not made this way."""
-    across, down = (before / after for before, after in zip(image.size, resized, strict=True))
+    """The same with only the crop resized, because the whole resized image could take gigabytes. Pillow may then resize
+    the two directions in the other order, which rounds differently, so ordinary images do not take this path."""
+    x, y = (before / after for before, after in zip(image.size, resized, strict=True))
     left, top, right, bottom = crop
-    shown = (left * across, top * down, right * across, bottom * down)
-    return image.resize((transform.crop, transform.crop), FILTERS[transform.interpolation], box=shown)
+    box = (left * x, top * y, right * x, bottom * y)
+    return image.resize((transform.crop, transform.crop), FILTERS[transform.interpolation], box=box)

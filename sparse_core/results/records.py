@@ -1,8 +1,8 @@
-"""Run records: the truth about every measured run, one folder a run, written whole or not at all.
+"""Run records: the source of truth about every measured run, one folder per run, written atomically.
 
-A run's folder ``runs/<run_id>/`` holds ``spec.json`` (what was asked), ``events.jsonl`` (a line an epoch) and
-``result.json`` (what came out); under full transfer ``networks/<run_id>/`` holds its finetuned network. Many folders are
-compacted into Parquet files beside them; both read the same.
+A run's folder ``runs/<run_id>/`` holds ``spec.json`` (the request), ``events.jsonl`` (one line per epoch) and
+``result.json``; under full transfer ``networks/<run_id>/`` holds the finetuned network. Many folders are compacted into
+Parquet files beside them; both are read in the same way.
 """
 
 import json
@@ -37,9 +37,9 @@ class Record:
 
 
 class Records:
-    """The run records in the folder ``home`` of a user's state. Safe to read while workers write.
+    """The run records of a home folder. Safe to read while workers write.
 
-    A folder among the runs that is no whole run, such as what a disk check leaves, is left out and named in the log.
+    A folder among the runs that is not a complete run is skipped and named in the log.
     """
 
     def __init__(self, home: Path) -> None:
@@ -50,28 +50,28 @@ class Records:
         self.annotations = self.folder / "annotations"
 
     def write(self, record: Record) -> None:
-        """Publish a finished run. Where a whole record of that name exists already, it stays as it is."""
+        """Write a finished run. A complete record of the same id is kept as it is."""
         if _read_folder(self.runs / record.run_id) is None:
             remove(self.runs / record.run_id)
         with atomic_folder(self.runs / record.run_id) as temporary:
             _write_documents(temporary, record)
 
     def ids(self) -> set[str]:
-        """The names of all finished runs."""
-        return self._folders() | self._compacted()  # in this order: a run that is compacted meanwhile is in the second
+        """The ids of all finished runs."""
+        return self._folders() | self._compacted()  # in this order: a run compacted in between is in the second
 
     def read(self, run_id: str) -> Record:
-        """One record. Raises InputError for a name that is not there."""
+        """One record. Raises InputError for an unknown id."""
         found = self.read_many({run_id})
         if not found:
             raise unknown_name("run", run_id, self.ids() - {run_id})
         return found[0]
 
     def read_many(self, run_ids: set[str]) -> list[Record]:
-        """The records of those names that are there, each file opened once."""
+        """The records with these ids, unknown ones skipped; each file is opened once."""
         folders = [_read_folder(self.runs / run_id) for run_id in sorted(run_ids & self._folders())]
         found = {record.run_id: record for record in folders if record}
-        # A run may be in several Parquet files, or in a folder too, where compacting was cut off: it counts once.
+        # After an interrupted compaction a run may be in several Parquet files, or in a folder too: it counts once.
         for file in self._compacted_files():
             if run_ids <= found.keys():
                 break
@@ -80,9 +80,9 @@ class Records:
         return list(found.values())
 
     def delete(self, run_id: str) -> None:
-        """Move a run, and its finetuned network where it has one, into the trash, from which ``restore`` brings it back.
+        """Move a run, and its finetuned network if there is one, into the trash; ``restore`` moves them back.
 
-        The network goes last: until then it lies where a run that is still there, or restored, looks for it.
+        The network goes last: after a kill it is still where the run, existing or restored, looks for it.
         """
         record = self.read(run_id)
         remove(self.trash / run_id)
@@ -97,18 +97,18 @@ class Records:
             os.rename(self.networks / run_id, self.trash / run_id / "network")
 
     def restore(self, run_id: str) -> None:
-        """Bring a deleted run back. Raises InputError where the trash does not hold it."""
+        """Move a deleted run back. Raises InputError if it is not in the trash."""
         if not (self.trash / run_id).is_dir():
             raise InputError(f"Run '{run_id}' is not in the trash, so it cannot be restored.")
         network = self.trash / run_id / "network"
-        if network.is_dir() and not (self.networks / run_id).exists():  # the same run may have been made again
+        if network.is_dir() and not (self.networks / run_id).exists():  # the same run may have been repeated since
             self.networks.mkdir(parents=True, exist_ok=True)
             os.rename(network, self.networks / run_id)
         self.write(_read_documents(self.trash / run_id))
         remove(self.trash / run_id)
 
     def compact(self) -> int:
-        """Gather all run folders into one Parquet file once they are more than ``COMPACT_ABOVE``; returns how many."""
+        """Move all run folders into one Parquet file if there are more than ``COMPACT_ABOVE``; returns their number."""
         folders = self._folders()
         if len(folders) <= COMPACT_ABOVE:
             return 0
@@ -120,16 +120,16 @@ class Records:
         return len(records)
 
     def fingerprint(self) -> tuple[int, ...]:
-        """Changes whenever a run is added, deleted or compacted; cheap enough to ask on every page."""
+        """Changes whenever a run is added, deleted or compacted; cheap enough for every page load."""
         self.runs.mkdir(parents=True, exist_ok=True)
         return (self.runs.stat().st_mtime_ns, *(file.stat().st_mtime_ns for file in self._compacted_files()))
 
     def annotate(self, run_id: str, note: str, tags: list[str]) -> None:
-        """Keep the user's own note and tags with a run; they outlive its deletion."""
+        """Store the user's note and tags on a run; they survive its deletion."""
         write_text(self.annotations / f"{run_id}.json", json.dumps({"note": note, "tags": sorted(set(tags))}))
 
     def annotation(self, run_id: str) -> tuple[str, list[str]]:
-        """The user's note and tags on a run; empty where there are none."""
+        """The user's note and tags on a run, empty if there are none."""
         file = self.annotations / f"{run_id}.json"
         if not file.is_file():
             return "", []
@@ -137,11 +137,11 @@ class Records:
         return document["note"], document["tags"]
 
     def _folders(self) -> set[str]:
-        """The names of the folders that are whole runs."""
+        """The names of the folders that are complete runs."""
         if not self.runs.is_dir():
             return set()
         entries = [Path(entry) for entry in os.scandir(self.runs) if entry.is_dir() and not entry.name.startswith(".")]
-        return {entry.name for entry in entries if _is_whole(entry)}
+        return {entry.name for entry in entries if _is_complete(entry)}
 
     def _compacted_files(self) -> list[Path]:
         return sorted(self.runs.glob("compacted-*.parquet"))
@@ -166,26 +166,26 @@ def _write_documents(folder: Path, record: Record) -> None:
     (folder / "result.json").write_text(documents["result"], encoding="utf-8")
 
 
-def _is_whole(folder: Path) -> bool:
-    whole = all((folder / name).is_file() for name in DOCUMENTS)
-    if not whole and folder.is_dir():  # else it was compacted or deleted meanwhile
-        _warn_of(folder)
-    return whole
+def _is_complete(folder: Path) -> bool:
+    complete = all((folder / name).is_file() for name in DOCUMENTS)
+    if not complete and folder.is_dir():  # otherwise it was compacted or deleted in between
+        _warn_about(folder)
+    return complete
 
 
 def _read_folder(folder: Path) -> Record | None:
-    """The run in a folder; None where it cannot be read, or was compacted meanwhile."""
+    """The run in a folder; None if it cannot be read or was compacted in between."""
     try:
         return _read_documents(folder)
     except (OSError, ValueError):
         if folder.is_dir():
-            _warn_of(folder)
+            _warn_about(folder)
         return None
 
 
-@cache  # once a process: pages look often
-def _warn_of(folder: Path) -> None:
-    log.warning("%s is left out: expected a run with %s that can be read.", folder, ", ".join(DOCUMENTS))
+@cache  # once per process: pages read the runs often
+def _warn_about(folder: Path) -> None:
+    log.warning("%s is left out: expected a run with readable %s.", folder, ", ".join(DOCUMENTS))
 
 
 def _read_documents(folder: Path) -> Record:

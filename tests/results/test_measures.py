@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from sparse_core.errors import InputError
-from sparse_core.results import measures, statistics
+from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, Store
 
@@ -37,7 +37,7 @@ def test_relative_error_increase_by_hand():
     assert means["runs"] == 2
 
 
-def test_without_a_baseline_there_is_no_guess():
+def test_without_a_baseline_the_increase_is_unknown():
     table = measures.relative_error_increase(rows(("GMP", 0.9, "t", 0.7), ("Dense", 0, "u", 0.7)))
     assert table.loc[table["method"] == "GMP", "relative_error_increase"].isna().all()
     means = measures.summary(rows(("GMP", 0.9, "t", 0.7)))
@@ -46,7 +46,7 @@ def test_without_a_baseline_there_is_no_guess():
 
 
 @pytest.mark.parametrize("column", measures.BASELINE_KEY)
-def test_a_baseline_of_another_kind_does_not_count(column):
+def test_a_baseline_with_another_key_does_not_count(column):
     frame = rows(("Dense", 0, "t", 0.8), ("GMP", 0.9, "t", 0.7))
     frame[column] = frame[column].astype(object)
     frame.loc[0, column] = "other"
@@ -57,15 +57,10 @@ def test_a_dense_network_without_errors_gives_no_ratio():
     assert measures.summary(rows(("Dense", 0, "t", 1.0), ("GMP", 0.9, "t", 0.7)))["tasks"].tolist() == [0]
 
 
-def test_spread_over_seeds_is_the_sample_one():
+def test_the_deviation_over_seeds_is_the_sample_deviation():
     table = measures.per_configuration(rows(("GMP", 0.9, "t", 0.7), ("GMP", 0.9, "t", 0.8), ("GMP", 0.9, "t", 0.75)))
     assert table["accuracy_std"].item() == pytest.approx(np.std([0.7, 0.8, 0.75], ddof=1))
     assert np.isnan(measures.per_configuration(rows(("GMP", 0.9, "t", 0.7)))["accuracy_std"].item())
-
-
-def test_pareto_front_by_hand():
-    frame = pd.DataFrame({"sparsity": [0.5, 0.8, 0.8, 0.9, 0.9], "accuracy": [0.9, 0.85, 0.8, 0.7, np.nan]})
-    assert statistics.pareto_optimal(frame, "sparsity", "accuracy").tolist() == [True, True, False, True, False]
 
 
 def test_unknown_accuracy_is_refused():

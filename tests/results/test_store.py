@@ -1,4 +1,4 @@
-"""The store keeps its promises: records are the truth, the cache can be lost, nothing is there twice."""
+"""Records and store: records are the source of truth, the cache can be lost, nothing is stored twice."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ from sparse_core.results.store import Store, default_database, rebuild
 from tests.support.records import record
 
 
-def test_every_published_row_is_there_both_replicates_included(home):
+def test_all_published_rows_are_read_including_both_replicates(home):
     raw = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
     rows = Store(Records(home)).results(source="published")
     assert len(rows) == len(raw) == 2655
@@ -40,7 +40,7 @@ def test_filters_keep_the_dense_baseline(home):
     assert len(rows) == 120
 
 
-def test_a_new_record_shows_at_once_and_a_deleted_one_goes_and_comes_back(home):
+def test_new_deleted_and_restored_records_show_in_the_store(home):
     records = Records(home)
     store = Store(records)
     records.write(record())
@@ -57,7 +57,7 @@ def test_a_new_record_shows_at_once_and_a_deleted_one_goes_and_comes_back(home):
         records.restore(run_id)
 
 
-def test_a_finetuned_network_goes_into_the_trash_and_comes_back_with_its_run(home):
+def test_a_finetuned_network_is_deleted_and_restored_with_its_run(home):
     records = Records(home)
     records.write(record())
     (run_id,) = records.ids()
@@ -70,7 +70,7 @@ def test_a_finetuned_network_goes_into_the_trash_and_comes_back_with_its_run(hom
     assert network.read_bytes() == b"weights"
 
 
-def test_a_network_made_again_meanwhile_is_kept(home):
+def test_restoring_keeps_a_newer_network(home):
     records = Records(home)
     records.write(record())
     (run_id,) = records.ids()
@@ -84,7 +84,7 @@ def test_a_network_made_again_meanwhile_is_kept(home):
     assert network.read_bytes() == b"new"
 
 
-def test_the_first_record_of_a_name_stands(home):
+def test_the_first_record_of_an_id_is_kept(home):
     records = Records(home)
     records.write(record(best=0.9))
     records.write(record(best=0.1))
@@ -92,7 +92,7 @@ def test_the_first_record_of_a_name_stands(home):
     assert records.read(run_id).result["accuracy_best"] == 0.9
 
 
-def test_compaction_changes_nothing_that_is_read(home, monkeypatch):
+def test_compaction_changes_no_record(home, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 3)
     records = Records(home)
     for seed in range(5):
@@ -109,12 +109,12 @@ def test_compaction_changes_nothing_that_is_read(home, monkeypatch):
 
 
 class Killed(BaseException):
-    """Raised by tests where a kill -9 would strike."""
+    """Raised by tests in place of a kill -9."""
 
 
 @contextlib.contextmanager
 def killed_at(step: int):
-    """Strike at the ``step``-th change of a folder's entries; ask the list given whether it came to that."""
+    """Raise ``Killed`` at the ``step``-th change of a folder's entries; the list yielded is empty if there were fewer."""
     steps, struck = itertools.count(), []
 
     def dying(work):
@@ -134,7 +134,7 @@ def killed_at(step: int):
             yield struck
 
 
-def test_a_compaction_killed_anywhere_loses_no_run_and_breaks_no_store(home, monkeypatch):
+def test_an_interrupted_compaction_loses_no_run(home, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 1)
     for step in itertools.count():
         records = Records(home)
@@ -154,7 +154,7 @@ def test_a_compaction_killed_anywhere_loses_no_run_and_breaks_no_store(home, mon
     assert step > 5
 
 
-def test_a_deletion_killed_anywhere_keeps_the_finetuned_network(home):
+def test_an_interrupted_deletion_keeps_the_finetuned_network(home):
     for step in itertools.count():
         records = Records(home / str(step))
         records.write(record())
@@ -174,7 +174,7 @@ def test_a_deletion_killed_anywhere_keeps_the_finetuned_network(home):
     assert step > 3
 
 
-def test_a_folder_that_is_no_whole_run_is_left_out_and_named(home, caplog):
+def test_an_incomplete_run_is_skipped_and_named_in_the_log(home, caplog):
     records = Records(home)
     for seed in range(3):
         records.write(record(seed=seed))
@@ -193,7 +193,7 @@ def test_a_folder_that_is_no_whole_run_is_left_out_and_named(home, caplog):
     assert records.read(half) == again
 
 
-def test_a_run_that_is_compacted_while_it_is_read_is_read(home, monkeypatch):
+def test_a_run_compacted_during_a_read_is_found(home, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 0)
     records = Records(home)
     records.write(record())
@@ -205,7 +205,7 @@ def test_a_run_that_is_compacted_while_it_is_read_is_read(home, monkeypatch):
     assert {records.read(name).run_id for name in names} == names
 
 
-def test_runs_from_before_sizes_were_kept_have_none(home):
+def test_old_records_without_sizes_are_read(home):
     old = record()
     for name in ("nonzero_parameters", "multiply_adds", "file_size"):
         del old.result[name]
@@ -215,7 +215,7 @@ def test_runs_from_before_sizes_were_kept_have_none(home):
     assert row["accuracy_best"] == 0.9
 
 
-def test_a_lost_damaged_or_old_cache_is_made_again(home):
+def test_a_damaged_or_old_cache_is_rebuilt(home):
     records = Records(home)
     records.write(record())
     file = default_database(records)
@@ -233,7 +233,7 @@ def test_a_lost_damaged_or_old_cache_is_made_again(home):
     store.close()
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(home, caplog):
+def test_without_a_writable_cache_memory_is_used(home, caplog):
     records = Records(home)
     records.write(record())
     file = default_database(records)
@@ -248,7 +248,7 @@ def no_space(*_):
     raise duckdb.TransactionException("Failed to commit: Could not write file: No space left on device")
 
 
-def test_a_disk_that_becomes_full_under_the_cache_hides_no_run(home, monkeypatch):
+def test_a_full_disk_hides_no_run(home, monkeypatch):
     records = Records(home)
     store = Store(records, default_database(records))
     records.write(record())
@@ -263,14 +263,14 @@ def test_a_disk_that_becomes_full_under_the_cache_hides_no_run(home, monkeypatch
     assert len(store.results(source="measured")) == 1
 
 
-def test_a_rebuild_on_a_full_disk_leaves_nothing_half_written(home, monkeypatch):
+def test_a_rebuild_on_a_full_disk_leaves_no_file(home, monkeypatch):
     monkeypatch.setattr(store_module, "_synchronise", no_space)
     with pytest.raises(duckdb.Error, match="No space left"):
         rebuild(Records(home))
     assert list(home.iterdir()) == []
 
 
-def test_rebuild_reaches_a_running_store(home):
+def test_a_running_store_opens_a_rebuilt_cache(home):
     records = Records(home)
     file = default_database(records)
     store = Store(records, file)
@@ -281,7 +281,7 @@ def test_rebuild_reaches_a_running_store(home):
     store.close()
 
 
-def test_a_cache_that_another_process_holds_is_no_error(home):
+def test_a_cache_held_by_another_process_is_not_an_error(home):
     records = Records(home)
     file = default_database(records)
     script = (
@@ -300,7 +300,7 @@ def test_a_cache_that_another_process_holds_is_no_error(home):
         other.communicate()
 
 
-def test_readers_and_a_writer_at_once(home):
+def test_concurrent_readers_and_a_writer(home):
     records = Records(home)
     store = Store(records, default_database(records))
 
@@ -318,7 +318,7 @@ def test_readers_and_a_writer_at_once(home):
     store.close()
 
 
-def test_export_holds_everything(home, tmp_path):
+def test_export_is_complete(home, tmp_path):
     store = Store(Records(home))
     assert store.export(tmp_path / "all.parquet") == 2655
     assert store.export(tmp_path / "all.csv") == 2655
@@ -328,7 +328,7 @@ def test_export_holds_everything(home, tmp_path):
     assert {file for file in os.listdir(tmp_path) if file.startswith((".all", "all"))} == {"all.csv", "all.parquet"}
 
 
-def test_unknown_names_name_the_nearest(home):
+def test_errors_for_unknown_names_suggest_the_nearest(home):
     with pytest.raises(InputError, match="Did you mean measured"):
         Store(Records(home)).results(source="measurd")
     with pytest.raises(InputError, match="Unknown run 'nothing'"):
@@ -342,7 +342,7 @@ def test_notes_and_tags_stay_with_a_run(home):
     assert records.annotation("r") == ("odd curve", ["a", "b"])
 
 
-def test_pages_data_costs_no_torch(home):
+def test_data_of_pages_is_loaded_without_torch(home):
     script = (
         "import sys, json; import sparse_core, sparse_core.results.store, sparse_core.results.measures,"
         "sparse_core.jobs.queue, sparse_core.views.charts,"
