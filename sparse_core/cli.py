@@ -27,7 +27,7 @@ from sparse_core.paths import atomic_file, default_home, finite
 from sparse_core.results import comparisons, measures
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database, rebuild
-from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
+from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec
 from sparse_core.specs.identity import first_free_replicate
 from sparse_core.specs.options import PROGRAM, Parser, add_arguments, from_arguments
 from sparse_core.specs.progress import Progress
@@ -240,7 +240,9 @@ def _export_network(home: Path, run_id: str, target: Path) -> dict[str, Any]:
     Records(home).read(run_id)
     if target.suffix not in (".safetensors", ".onnx"):
         raise InputError(f"Expected a file ending in .safetensors or .onnx, got '{target.name}'.")
-    source = finetuned.export_onnx(home, run_id) if target.suffix == ".onnx" else finetuned.require(home, run_id)
+    source = finetuned.require(home, run_id)
+    if target.suffix == ".onnx":
+        source = Path(kinds.run(home, Job("export", ExportSpec(run_id)), lambda _: None)["path"])
     with atomic_file(target) as temporary:
         shutil.copyfile(source, temporary)
     return {"run_id": run_id, "path": str(target)}

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from sparse_core.cli import main
 from sparse_core.jobs import queue
-from sparse_core.networks import backbones, finetuned, library, structure
+from sparse_core.networks import backbones, classifier, finetuned, library, structure
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
@@ -39,7 +39,7 @@ def test_runs_keep_their_names_notes_and_networks(old_home):
         assert record.result["test_images"] == 360
     (finetuning,) = (name for name in records.ids() if name.startswith("full-"))
     backbone = backbones.load(old_home, "made_98")
-    assert finetuned.violations(finetuned.file(old_home, finetuning), backbone.mask) == 0
+    assert classifier.violations(finetuned.file(old_home, finetuning), backbone.mask) == 0
     noted = [name for name in records.ids() if records.annotation(name) == ("seen on Monday", ["good"])]
     assert len(noted) == 1
     (removed,) = (entry.name for entry in (old_home / "trash").iterdir())

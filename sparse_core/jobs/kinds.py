@@ -44,7 +44,7 @@ KINDS = {
     "inspect": Kind(InspectSpec, "sparse_core.networks.checkpoints:run_inspect"),
     "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import"),
     "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),
-    "export": Kind(ExportSpec, "sparse_core.networks.finetuned:run_export"),
+    "export": Kind(ExportSpec, "sparse_core.networks.onnx_export:run_export"),
     "speedup": Kind(SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup"),
 }
 

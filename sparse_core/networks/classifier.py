@@ -1,6 +1,27 @@
-"""A backbone with a classifier on its features."""
+"""A backbone with a classifier, and its file: a safetensors with the metadata that is needed to use the network.
 
+The file holds the backbone's weights under their own names and the classifier as ``fc.weight`` and ``fc.bias``. Its metadata
+holds the architecture, the class names, the image transform, and the training data: ``dataset`` is the last one,
+``upstream`` lists all from first to last, such as "ImageNet → CIFAR-10".
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from sparse_core.catalog import task_label
+from sparse_core.datasets.transforms import Transform
+from sparse_core.networks import architectures
+from sparse_core.networks.backbones import Backbone
+from sparse_core.networks.masks import Mask
+from sparse_core.paths import atomic_file
+
+CLASSIFIER = "fc"
 
 
 class ClassifierNetwork(nn.Module):
@@ -18,3 +39,43 @@ class ClassifierNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.body(images))
+
+
+def save(network: ClassifierNetwork, backbone: Backbone, class_names: list[str], target: Path, dataset: str) -> None:
+    """Write a finetuned network atomically. ``dataset`` is the id of the data it was finetuned on."""
+    body = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
+    classifier = {f"{CLASSIFIER}.{name}": tensor for name, tensor in network.classifier.state_dict().items()}
+    label = task_label(dataset)
+    metadata = {
+        "format": "pt",
+        "architecture": backbone.card.architecture,
+        "variant": backbone.variant,
+        "method": backbone.card.method,
+        "class_names": json.dumps(class_names),
+        "transform": json.dumps(dataclasses.asdict(backbone.transform)),
+        "dataset": label,
+        "upstream": f"{backbone.card.upstream} → {label}",
+    }
+    with atomic_file(target) as temporary:
+        save_file({**body, **classifier}, temporary, metadata)
+
+
+def load(source: Path) -> tuple[ClassifierNetwork, dict[str, Any]]:
+    """The network that ``save`` wrote, in evaluation mode, and its metadata: ``class_names`` is a list of str,
+    ``transform`` a Transform."""
+    with safe_open(source, "pt") as tensors:
+        metadata: dict[str, Any] = dict(tensors.metadata())
+        state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+    metadata["class_names"] = json.loads(metadata["class_names"])
+    transform = json.loads(metadata["transform"])
+    metadata["transform"] = Transform(**{**transform, "mean": tuple(transform["mean"]), "std": tuple(transform["std"])})
+    body = architectures.build(metadata["architecture"], metadata["variant"])
+    network = ClassifierNetwork(body, state.pop(f"{CLASSIFIER}.weight"), state.pop(f"{CLASSIFIER}.bias"))
+    body.load_state_dict(state)
+    return network.eval(), metadata
+
+
+def violations(source: Path, mask: Mask) -> int:
+    """How many pruned weights are not exactly 0 in a file that ``save`` wrote."""
+    with safe_open(source, "pt") as tensors:
+        return sum(int(tensors.get_tensor(name)[~kept].count_nonzero()) for name, kept in mask.tensors.items())

@@ -42,7 +42,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
-    """Expand by a 1×1 convolution (unless ``expansion`` is 1), filter each channel, project back; add the input if shapes match."""
+    """Expand by a 1×1 convolution unless ``expansion`` is 1, filter each channel, project back; add the input if shapes match."""
 
     def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks as ONNX files: a backbone for an engine, or a whole classifier that needs no other file to be used."""
+"""Write networks as ONNX: a backbone for an inference engine, or a classifier in a file that needs nothing else."""
 
 import contextlib
 import json
@@ -19,35 +19,60 @@ from torch import Tensor, nn
 from sparse_core import __version__
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
+from sparse_core.networks import classifier, finetuned
 from sparse_core.paths import atomic_file
+from sparse_core.specs.checkpoints import ExportSpec
+from sparse_core.specs.progress import Progress, Report
 
-OPSET = 13  # what DeepSparse 1.8 reads
+OPSET = 13  # the version that DeepSparse 1.8 reads
+PROVENANCE = ("architecture", "method", "dataset", "upstream")
+
+
+def run_export(home: Path, spec: ExportSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Write the finetuned network of a run as ONNX; returns its path."""
+    report(Progress("Writing ONNX"))
+    return {"path": str(finetuned_network(home, spec.run_id))}
+
+
+def finetuned_network(home: Path, run_id: str) -> Path:
+    """Write a run's network as ONNX beside it, with preprocessing, class names and provenance; returns the path."""
+    network, metadata = classifier.load(finetuned.require(home, run_id))
+    target = finetuned.file(home, run_id, "onnx")
+    provenance = {name: metadata[name] for name in PROVENANCE if name in metadata}
+    classifier_network(network, metadata["class_names"], metadata["transform"], target, provenance)
+    return target
 
 
 def backbone(module: nn.Module, input_size: int, path: Path, batch_size: int | None = None) -> None:
-    """Write a backbone as ONNX: ``images`` (N, 3, S, S) float32, prepared, to ``features`` (N, D); S is ``input_size``.
+    """Write a backbone as ONNX: prepared ``images`` (N, 3, S, S) float32 to ``features`` (N, D); S is ``input_size``.
 
-    N is ``batch_size``, or any where that is None. The file appears whole or not at all. Raises InputError where the
+    N is ``batch_size``, or variable where that is None. The file is written atomically. Raises InputError where the
     network cannot be exported.
     """
     images = torch.zeros(batch_size or 2, 3, input_size, input_size)
     _export(module, images, path, ["features"], any_batch=batch_size is None)
 
 
-def classifier_network(module: nn.Module, class_names: Sequence[str], transform: Transform, path: Path) -> None:
-    """Write a network with its classifier as ONNX: ``images`` (N, crop, crop, 3) uint8 RGB, resized and cropped, any N, to
-    ``logits`` and ``probabilities`` (N, C).
+def classifier_network(
+    module: nn.Module,
+    class_names: Sequence[str],
+    transform: Transform,
+    path: Path,
+    provenance: dict[str, str] | None = None,
+) -> None:
+    """Write a network that gives logits (N, C) as ONNX: ``images`` (N, crop, crop, 3) uint8 RGB, already resized and
+    cropped, with variable N, to ``logits`` and ``probabilities`` (N, C).
 
     Scaling and normalisation are part of the graph. The metadata holds ``class_names`` and ``preprocessing`` (how to
-    resize and crop) as JSON. ``module`` gives logits (N, C). Raises InputError where the class names do not match
-    them, and where the network cannot be exported.
+    resize and crop) as JSON, and the entries of ``provenance``. Raises InputError where the number of class names is not
+    C, and where the network cannot be exported.
     """
     images = torch.zeros(2, transform.crop, transform.crop, 3, dtype=torch.uint8)
     network = _Prepared(module, transform).eval()
     with torch.inference_mode():
         classes = network(images)[0].shape[1]
     if classes != len(class_names):
-        raise InputError(f"The network tells {classes} classes apart; got {len(class_names)} class names.")
+        raise InputError(f"The network has {classes} classes; got {len(class_names)} class names.")
     preprocessing = {
         "colours": "RGB",
         "resize_shorter_side": transform.resize,
@@ -59,12 +84,13 @@ def classifier_network(module: nn.Module, class_names: Sequence[str], transform:
         "class_names": json.dumps(list(class_names), ensure_ascii=False),
         "preprocessing": json.dumps(preprocessing),
         "producer": f"Sparse Transfer Lab {__version__}",
+        **(provenance or {}),
     }
     _export(network, images, path, ["logits", "probabilities"], any_batch=True, metadata=metadata)
 
 
 class _Prepared(nn.Module):
-    """``module`` behind the scaling and normalisation of uint8 images (N, H, W, 3)."""
+    """``module`` preceded by scaling and normalisation of uint8 images (N, H, W, 3); gives logits and probabilities."""
 
     mean: Tensor
     std: Tensor
@@ -90,10 +116,10 @@ def _export(
     any_batch: bool,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    free = {name: {0: "batch"} for name in ("images", *outputs)} if any_batch else None
+    dynamic_axes = {name: {0: "batch"} for name in ("images", *outputs)} if any_batch else None
     with atomic_file(path) as temporary, tempfile.TemporaryDirectory() as folder:
         traced, folded = Path(folder) / "traced.onnx", Path(folder) / "folded.onnx"
-        _to_onnx(module, images, traced, outputs, free)
+        _to_onnx(module, images, traced, outputs, dynamic_axes)
         _fold_constants(traced, folded)
         model = onnx.load(folded)
         _simplify(model)
@@ -102,8 +128,10 @@ def _export(
         onnx.save(model, temporary)
 
 
-def _to_onnx(module: nn.Module, images: Tensor, path: Path, outputs: list[str], free: dict[str, Any] | None) -> None:
-    """torch's own exporter, without what it prints: how it deprecates itself, and the whole graph on failure."""
+def _to_onnx(
+    module: nn.Module, images: Tensor, path: Path, outputs: list[str], dynamic_axes: dict[str, Any] | None
+) -> None:
+    """Run torch's TorchScript exporter without its output: deprecation warnings, and the whole graph on failure."""
     try:
         with warnings.catch_warnings(), _no_output(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -113,7 +141,7 @@ def _to_onnx(module: nn.Module, images: Tensor, path: Path, outputs: list[str], 
                 str(path),
                 input_names=["images"],
                 output_names=outputs,
-                dynamic_axes=free,
+                dynamic_axes=dynamic_axes,
                 opset_version=OPSET,
                 dynamo=False,
             )
@@ -124,21 +152,21 @@ def _to_onnx(module: nn.Module, images: Tensor, path: Path, outputs: list[str], 
 
 @contextlib.contextmanager
 def _no_output() -> Iterator[None]:
-    """Drop what C++ code writes to standard output, where the command line's JSON goes."""
+    """Discard what C++ code writes to standard output, which carries the command line's JSON."""
     sys.stdout.flush()
-    kept = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    stdout = os.dup(1)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 1)
+        os.dup2(devnull, 1)
         yield
     finally:
-        os.dup2(kept, 1)
-        os.close(nowhere)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(devnull)
+        os.close(stdout)
 
 
 def _fold_constants(traced: Path, folded: Path) -> None:
-    """Compute once what does not depend on the input, such as paddings: DeepSparse does not."""
+    """Fold what does not depend on the input, such as padding sizes, into constants, because DeepSparse does not."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
@@ -148,30 +176,30 @@ def _fold_constants(traced: Path, folded: Path) -> None:
 
 
 def _simplify(model: onnx.ModelProto) -> None:
-    """Say padding and pooling the way DeepSparse computes itself: one lone padding sends it to its slow fallback."""
+    """Rewrite padding and pooling as DeepSparse supports them: a single Pad node makes it fall back to slow execution."""
     graph = model.graph
-    del model.opset_import[:]  # onnxruntime lists every operator set it knows, and DeepSparse refuses some
+    del model.opset_import[:]  # ONNX Runtime lists all its operator sets, and DeepSparse refuses some
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    makers = {output: node for node in graph.node for output in node.output}
+    producers = {output: node for node in graph.node for output in node.output}
     for node in list(graph.node):
-        maker = makers.get(node.input[0])
+        producer = producers.get(node.input[0])
         if node.op_type == "ReduceMean" and _attributes(node) == {"axes": [2, 3], "keepdims": 0}:
             _pool_globally(graph, node)
-        elif maker is not None and maker.op_type == "Pad" and _can_pad(node, makers.get(maker.input[0])):
-            _take_padding(node, maker, constants)
+        elif producer is not None and producer.op_type == "Pad" and _can_pad(node, producers.get(producer.input[0])):
+            _merge_padding(node, producer, constants)
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     for node in [node for node in graph.node if node.op_type == "Pad" and node.output[0] not in used]:
         graph.node.remove(node)
 
 
 def _can_pad(node: onnx.NodeProto, source: onnx.NodeProto | None) -> bool:
-    """Convolutions pad with zeros; max pooling pads with −∞, which is the same where nothing is below zero."""
+    """Convolutions pad with zeros; max pooling pads with −∞, which is equivalent where no input is negative."""
     return node.op_type == "Conv" or (node.op_type == "MaxPool" and source is not None and source.op_type == "Relu")
 
 
-def _take_padding(node: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[str, np.ndarray]) -> None:
-    """Move a padding of height and width by constant zeros into the convolution or pooling that follows."""
+def _merge_padding(node: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[str, np.ndarray]) -> None:
+    """Move zero padding of height and width into the convolution or pooling that follows."""
     widths = constants.get(pad.input[1])
     value = constants.get(pad.input[2], np.zeros(())) if len(pad.input) > 2 else np.zeros(())
     if _attributes(pad).get("mode", b"constant") != b"constant" or widths is None or len(widths) != 8 or value.any():
@@ -188,6 +216,7 @@ def _take_padding(node: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[str
 
 
 def _pool_globally(graph: onnx.GraphProto, mean: onnx.NodeProto) -> None:
+    """Replace a mean over height and width by GlobalAveragePool and Flatten."""
     pooled = f"{mean.output[0]}_pooled"
     place = list(graph.node).index(mean)
     graph.node.remove(mean)

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from sparse_core.networks import finetuned
+from sparse_core.networks import classifier, finetuned
 from sparse_core.results.records import Records
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.transfer import FinetuneSpec
@@ -29,8 +29,8 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
         state = checkpoint_file(home, name)
         result = finetune.train(backbone, dataset, spec, seed, on_progress=on_progress, checkpoint=state)
         saved = finetuned.file(home, name)
-        finetuned.save(result.network, backbone, dataset.class_names, saved, dataset.id)
-        violations = max(*result.curves["mask_violations"], finetuned.violations(saved, backbone.mask))
+        classifier.save(result.network, backbone, dataset.class_names, saved, dataset.id)
+        violations = max(*result.curves["mask_violations"], classifier.violations(saved, backbone.mask))
         shared = shared_fields(home, backbone, dataset, spec)
         records.write(record(name, spec, result, {**shared, "mask_violations": violations}))
         images = shared["train_images"] + shared["test_images"]

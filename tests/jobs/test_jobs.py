@@ -19,7 +19,7 @@ from sparse_core import cli
 from sparse_core.errors import InputError, as_input_error
 from sparse_core.jobs import file_locks, kinds, queue, worker
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import architectures, backbones, finetuned, masks
+from sparse_core.networks import architectures, backbones, classifier, finetuned, masks
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
@@ -199,13 +199,13 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(
 
     saved = finetuned.file(home, name)
     mask = backbones.load_cached(home, sparse_backbone).mask
-    assert finetuned.violations(saved, mask) == 0
-    network, metadata = finetuned.load(saved)
+    assert classifier.violations(saved, mask) == 0
+    network, metadata = classifier.load(saved)
     assert metadata["class_names"] == ["dark", "light"]
     with torch.no_grad():
         network.body.conv1.weight.fill_(1.0)
-    finetuned.save(network, backbones.load_cached(home, sparse_backbone), ["dark", "light"], tmp_path / "x", "images")
-    assert finetuned.violations(tmp_path / "x", mask) > 0
+    classifier.save(network, backbones.load_cached(home, sparse_backbone), ["dark", "light"], tmp_path / "x", "images")
+    assert classifier.violations(tmp_path / "x", mask) > 0
 
     assert cli.main(["export", str(tmp_path / "net.onnx"), "--run", name, "--json"]) == 0
     assert cli.main(["export", str(tmp_path / "net.safetensors"), "--run", name, "--json"]) == 0

@@ -1,4 +1,4 @@
-"""Exported networks against torch, run by ONNX Runtime: backbones of every architecture, and a classifier with all it needs."""
+"""ONNX files run by ONNX Runtime give what torch gives: backbones of every architecture, and classifiers."""
 
 import json
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from sparse_core.datasets import transforms
 from sparse_core.errors import InputError
-from sparse_core.networks import architectures, finetuned, onnx_export
+from sparse_core.networks import architectures, classifier, finetuned, onnx_export
 from sparse_core.networks.backbones import Backbone, BackboneCard
 from sparse_core.networks.classifier import ClassifierNetwork
 
@@ -40,7 +40,7 @@ def network(request):
     return architectures.build(*request.param).eval()
 
 
-def test_a_backbone_gives_torchs_features(network, tmp_path):
+def test_an_exported_backbone_gives_the_features_of_torch(network, tmp_path):
     path = tmp_path / "backbone.onnx"
     onnx_export.backbone(network, 64, path, batch_size=2)
     onnx.checker.check_model(str(path), full_check=True)
@@ -53,7 +53,7 @@ def test_a_backbone_gives_torchs_features(network, tmp_path):
 
 
 @pytest.mark.parametrize("size", [63, 64])
-def test_padding_that_is_not_symmetric_moves_into_the_convolution(size, tmp_path):
+def test_asymmetric_padding_moves_into_the_convolution(size, tmp_path):
     torch.manual_seed(0)
     network = architectures.build("efficientnet_lite0").eval()
     path = tmp_path / "backbone.onnx"
@@ -65,7 +65,7 @@ def test_padding_that_is_not_symmetric_moves_into_the_convolution(size, tmp_path
     np.testing.assert_allclose(run(path, images)[0], expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_max_pooling_takes_zeros_only_where_nothing_is_below_zero(tmp_path):
+def test_zero_padding_merges_into_max_pooling_only_after_a_relu(tmp_path):
     pooling = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, stride=2), nn.Flatten())
     images = -np.ones((1, 3, 8, 8), np.float32)
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_max_pooling_takes_zeros_only_where_nothing_is_below_zero(tmp_path):
             np.testing.assert_array_equal(run(tmp_path / name, images)[0], expected)
 
 
-def test_a_backbone_without_a_batch_size_takes_any(tmp_path):
+def test_without_a_batch_size_any_is_accepted(tmp_path):
     network = architectures.build("resnet20").eval()
     path = tmp_path / "backbone.onnx"
     onnx_export.backbone(network, 32, path)
@@ -88,7 +88,7 @@ def test_a_backbone_without_a_batch_size_takes_any(tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["resnet20", "efficientnet_lite0"])
-def test_a_classifier_takes_images_as_they_are(architecture, tmp_path):
+def test_an_exported_classifier_normalises_images_itself(architecture, tmp_path):
     torch.manual_seed(0)
     transform = architectures.ARCHITECTURES[architecture].transform
     body = architectures.build(architecture)
@@ -116,43 +116,43 @@ def test_a_classifier_takes_images_as_they_are(architecture, tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "label"), [("cifar10", "CIFAR-10"), ("digits", "Digits"), ("my images", "my images")]
 )
-def test_a_finetuned_network_tells_what_it_was_trained_on(home, dataset, label):
+def test_a_finetuned_network_records_its_training_data(home, dataset, label):
     body = architectures.build("resnet20", "A")
     card = BackboneCard("tiny", "resnet20", "ImageNet", "Magnitude", 0.6, "file", "", True)
     backbone = Backbone(card, body, 64, transforms.CIFAR, "hash", 0.6, mask=None, variant="A")
     network = ClassifierNetwork(body, torch.randn(2, 64), torch.zeros(2))
-    finetuned.save(network, backbone, ["cat", "dog"], finetuned.file(home, "run"), dataset)
-    told = {"architecture": "resnet20", "method": "Magnitude", "dataset": label, "upstream": f"ImageNet → {label}"}
-    metadata = finetuned.load(finetuned.file(home, "run"))[1]
-    assert {name: metadata[name] for name in told} == told
-    in_onnx = {entry.key: entry.value for entry in onnx.load(finetuned.export_onnx(home, "run")).metadata_props}
-    assert {name: in_onnx[name] for name in told} == told
+    classifier.save(network, backbone, ["cat", "dog"], finetuned.file(home, "run"), dataset)
+    expected = {"architecture": "resnet20", "method": "Magnitude", "dataset": label, "upstream": f"ImageNet → {label}"}
+    metadata = classifier.load(finetuned.file(home, "run"))[1]
+    assert {name: metadata[name] for name in expected} == expected
+    in_onnx = {entry.key: entry.value for entry in onnx.load(onnx_export.finetuned_network(home, "run")).metadata_props}
+    assert {name: in_onnx[name] for name in expected} == expected
     assert json.loads(in_onnx["class_names"]) == ["cat", "dog"]
 
 
 def test_class_names_must_match_the_network(tmp_path):
     network = nn.Sequential(architectures.build("resnet20"), nn.Linear(64, 3)).eval()
-    with pytest.raises(InputError, match="3 classes apart; got 2 class names"):
+    with pytest.raises(InputError, match="3 classes; got 2 class names"):
         onnx_export.classifier_network(network, ["cat", "dog"], transforms.CIFAR, tmp_path / "network.onnx")
     assert not list(tmp_path.iterdir())
 
 
-class Spectrum(nn.Module):
+class FourierTransform(nn.Module):
     """A network with an operator that ONNX lacks."""
 
     def forward(self, images):
         return torch.fft.fft(images.mean((1, 2))).real
 
 
-def test_a_network_that_cannot_be_exported_is_one_line(tmp_path, capfd):
+def test_a_network_that_cannot_be_exported_gives_a_one_line_error(tmp_path, capfd):
     with pytest.raises(InputError, match=r"cannot be exported to ONNX: .*fft_fft") as refusal:
-        onnx_export.backbone(Spectrum(), 32, tmp_path / "backbone.onnx", 1)
+        onnx_export.backbone(FourierTransform(), 32, tmp_path / "backbone.onnx", 1)
     assert "\n" not in str(refusal.value)
     assert not list(tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
 
 
-def test_exporting_prints_nothing_and_leaves_nothing_else(tmp_path, capfd, recwarn):
+def test_exporting_prints_nothing_and_leaves_no_other_files(tmp_path, capfd, recwarn):
     onnx_export.backbone(architectures.build("resnet20").eval(), 32, tmp_path / "backbone.onnx", 1)
     assert [file.name for file in tmp_path.iterdir()] == ["backbone.onnx"]
     assert capfd.readouterr() == ("", "")
