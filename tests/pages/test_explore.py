@@ -181,14 +181,14 @@ def test_sizes_of_the_studys_networks_are_unknown_and_said_so(open_page: Callabl
 
 def test_an_axis_of_sizes_shows_the_networks_that_have_one(open_page: Callable[..., AppTest], home: Path) -> None:
     for method, sparsity, accuracy in (("Dense", 0, 0.7), ("AC/DC", 0.9, 0.6)):
-        measure(home, home, method, sparsity, [accuracy] * 2, architecture="resnet50", dataset="dtd")
+        measure(home, method, sparsity, [accuracy] * 2, architecture="resnet50", dataset="dtd")
     app = open_page(axis="Nonzero parameters", view="Pareto front")
     assert legend(app) == ["AC/DC, your runs"]
     assert legend(app, 1) == ["Pareto front, your runs", "Dense, your runs", "AC/DC, your runs"]
     for number, title in enumerate(("How many more errors", "Which networks give the most accuracy for their size?")):
         said = words(app, number)
         assert title in said and "Nonzero parameters in million" in said
-        assert "1,923 published runs left out" in said and "4 runs" in said
+        assert "1,923 paper results left out" in said and "4 runs" in said
         assert figure(app, number)["layout"]["xaxis"]["title"]["text"] == "Nonzero parameters (million)"
     assert figure(app)["data"][0]["x"] == pytest.approx([np.log10(0.4)])
     assert "up and to the left is better" in words(app, 1)
@@ -199,8 +199,8 @@ def test_an_axis_of_sizes_shows_the_networks_that_have_one(open_page: Callable[.
 
 def test_measured_runs_appear_at_once_and_apart(open_page: Callable[..., AppTest], home: Path) -> None:
     app = open_page()
-    measure(home, home, "Dense", 0, [0.7, 0.7], architecture="resnet50", dataset="dtd")
-    measure(home, home, "AC/DC", 0.9, [0.6, 0.6], architecture="resnet50", dataset="dtd")
+    measure(home, "Dense", 0, [0.7, 0.7], architecture="resnet50", dataset="dtd")
+    measure(home, "AC/DC", 0.9, [0.6, 0.6], architecture="resnet50", dataset="dtd")
     fine(app.run())
     (mine,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC, your runs"]
     assert mine["y"] == pytest.approx([100 / 3]) and mine["line"]["dash"] == "dash"
@@ -213,8 +213,8 @@ def test_measured_runs_appear_at_once_and_apart(open_page: Callable[..., AppTest
 
 
 def test_an_architecture_with_measured_rows_only(open_page: Callable[..., AppTest], home: Path) -> None:
-    measure(home, home, "Dense", 0, [0.98, 0.97])
-    measure(home, home, "Magnitude", 0.5, [0.96, 0.95])
+    measure(home, "Dense", 0, [0.98, 0.97])
+    measure(home, "Magnitude", 0.5, [0.96, 0.95])
     app = open_page(architecture="EfficientNet-Lite0")
     assert legend(app) == ["Magnitude, your runs"]
     said = words(app)
@@ -223,7 +223,7 @@ def test_an_architecture_with_measured_rows_only(open_page: Callable[..., AppTes
 
 
 def test_no_baseline_is_said_and_never_guessed(open_page: Callable[..., AppTest], home: Path) -> None:
-    measure(home, home, "Magnitude", 0.5, [0.96, 0.95])
+    measure(home, "Magnitude", 0.5, [0.96, 0.95])
     app = open_page(architecture="EfficientNet-Lite0")
     assert len(app.get("plotly_chart")) == 0
     assert "No baseline for Linear: Magnitude 50 %, your runs" in app.warning[0].value
@@ -235,8 +235,8 @@ def test_no_baseline_is_said_and_never_guessed(open_page: Callable[..., AppTest]
 def test_last_epoch_counts_measured_runs_only(open_page: Callable[..., AppTest], home: Path) -> None:
     app = open_page(accuracy="Last epoch")
     assert "no last-epoch accuracy" in app.info[0].value
-    measure(home, home, "Dense", 0, [0.9, 0.9], architecture="resnet50")
-    measure(home, home, "Magnitude", 0.5, [0.8, 0.8], architecture="resnet50")
+    measure(home, "Dense", 0, [0.9, 0.9], architecture="resnet50")
+    measure(home, "Magnitude", 0.5, [0.8, 0.8], architecture="resnet50")
     fine(app.run())
     (line,) = [trace for trace in figure(app)["data"] if "y" in trace and trace["y"][0] is not None]
     assert line["y"] == pytest.approx([100 * (0.21 - 0.11) / 0.11])
@@ -344,8 +344,8 @@ def test_cells_lead_to_their_runs(open_page: Callable[..., AppTest]) -> None:
 
 
 def test_datasets_of_one_name_and_different_content_stay_apart(open_page: Callable[..., AppTest], home: Path) -> None:
-    measure(home, home, "Dense", 0, [0.9, 0.9])
-    measure(home, home, "Dense", 0, [0.8], dataset_hash="ffffffff")
+    measure(home, "Dense", 0, [0.9, 0.9])
+    measure(home, "Dense", 0, [0.8], dataset_hash="ffffffff")
     app = open_page("tasks", architecture="EfficientNet-Lite0")
     assert list(table(app).columns) == ["Network", "Digits (0a1b2c)", "Digits (ffffff)"]
 

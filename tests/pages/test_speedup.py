@@ -112,7 +112,7 @@ def test_no_gain_is_said(home):
     app = open_page()
     assert "**No gain here.**" in said(app)
     assert "Inconclusive in PyTorch: 1.02× the dense speed (0.97–1.07) at 90 %." in said(app)
-    assert "Slower here in ONNX Runtime: 0.80 times the dense speed (0.70–0.90) at 90 %." in said(app)
+    assert "Not faster in ONNX Runtime: 0.80× the dense speed (0.70–0.90) at 90 %." in said(app)
     assert "inconclusive" in words(app, 0)
 
 
