@@ -93,13 +93,14 @@ def _query(results: pd.DataFrame, accuracy: str, query: str, key: list[str]) -> 
     """The query over ``runs``, the rows that have the chosen accuracy, sorted by ``key``."""
     if accuracy not in ACCURACIES:
         raise unknown_name("accuracy", accuracy, ACCURACIES)
-    rows = results[[*CONFIGURATION_KEY, ACCURACIES[accuracy]]].dropna()
+    rows = results[[*CONFIGURATION_KEY, ACCURACIES[accuracy]]].dropna(subset=[ACCURACIES[accuracy]])
     with _memory().cursor() as cursor:
         cursor.register("runs", rows.set_axis([*CONFIGURATION_KEY, "accuracy"], axis=1))
         found = cursor.execute(f"{query} ORDER BY {', '.join(key)}").df()
     # DuckDB returns empty text columns as objects, and counts with gaps as nullable integers.
-    kinds = {name: results[name].dtype for name in key}
-    return found.astype(kinds | {name: float for name in found if found[name].dtype == "Int64"})
+    kinds = {name: results[name].dtype for name in key if found[name].dtype != results[name].dtype}
+    kinds |= {name: float for name in found if found[name].dtype == "Int64"}
+    return found.astype(kinds) if kinds else found
 
 
 @functools.cache
