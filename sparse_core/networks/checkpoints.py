@@ -390,7 +390,7 @@ def _only_tensors(document: dict[Any, Any], path: Path) -> dict[str, Tensor]:
 def _describe(document: Any) -> str:
     if isinstance(document, dict):
         return f"a dictionary of {_some([str(key) for key in document]) or 'nothing'}"
-    return f"a {type(document).__name__}"
+    return f"a {document.kind if isinstance(document, weight_files.Other) else type(document).__name__}"
 
 
 def _plain_names(found: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], bool, bool]:
