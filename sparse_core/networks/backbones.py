@@ -74,7 +74,7 @@ def _read_library(home: Path, card: BackboneCard) -> tuple[nn.Module, Mask]:
     entry = library.folder(home) / card.name
     try:
         document = weight_files.open_file(entry / "weights.safetensors").document
-        state = checkpoints.owned({name: tensor for name, tensor in document.items() if name != "__metadata__"})
+        state = checkpoints.own({name: tensor for name, tensor in document.items() if name != "__metadata__"})
         module = architectures.assemble(card.architecture, card.variant, state).eval()
         mask = masks.load(entry / "mask.safetensors")
         damaged = architectures.content_hash(card.architecture, card.variant, module, mask) != card.hash

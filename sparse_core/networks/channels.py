@@ -101,19 +101,19 @@ def analyse(module: nn.Module, input_size: int) -> Analysis:
     return flow.result()
 
 
-def uses(layer: nn.Conv2d | nn.Linear) -> tuple[np.ndarray, int]:
+def uses(weight: Tensor, groups: int = 1) -> tuple[np.ndarray, int]:
     """For which input channels each filter has a weight other than 0, and how many weights are not 0 in all.
 
-    The first of shape (filters, channels), all groups side by side.
+    ``weight`` is (filters, channels / groups, …). The first result is (filters, channels), all groups side by side.
     """
-    nonzero = (layer.weight.detach() != 0).cpu()
+    nonzero = (weight.detach() != 0).cpu()
     count = int(np.count_nonzero(nonzero.numpy()))
     own = (nonzero.flatten(2).any(dim=2) if nonzero[0, 0].numel() > 1 else nonzero.flatten(1)).numpy()
-    if _groups(layer) == 1:
+    if groups == 1:
         return own, count
     filters, width = own.shape
-    whole = np.zeros((filters, width * _groups(layer)), bool)
-    first = np.arange(filters) // (filters // _groups(layer)) * width
+    whole = np.zeros((filters, width * groups), bool)
+    first = np.arange(filters) // (filters // groups) * width
     whole[np.arange(filters)[:, None], first[:, None] + np.arange(width)] = own
     return whole, count
 
@@ -215,7 +215,7 @@ class _Flow(fx.Interpreter):
         outputs = _evaluate(layer, inputs.shape)
         if inputs.shape.ndim != layer.weight.ndim:
             raise TypeError(f"'{name}' gets a tensor of {inputs.shape.ndim} dimensions, not {layer.weight.ndim}.")
-        used, nonzero = uses(layer)
+        used, nonzero = uses(layer.weight, _groups(layer))
         settled = (inputs.constants == 0) | (~np.isnan(inputs.constants) & _is_unpadded(layer))
         needs = used & ~settled
         constants = _sum_of_constants(layer, np.where(settled, inputs.constants, 0))

@@ -44,19 +44,20 @@ def read(path: Path, kind: str, folder: Path) -> None:
             f"{path.name} was written by torch.save. Such files are read on Linux and macOS only; save it as safetensors."
         )
     size = path.stat().st_size
+    memory = 3 * size + MEMORY_BYTES
     seconds = CPU_SECONDS + size / BYTES_PER_CPU_SECOND
     request = {
         "path": str(path.absolute()),
         "kind": kind,
         "folder": str(folder),
-        "memory": 3 * size + MEMORY_BYTES,
+        "memory": memory,
         "seconds": seconds,
     }
     with _lock:
         status = _ask(json.dumps(request), seconds + WAIT_SECONDS)
     if status != "0":
         raise InputError(
-            f"{path.name} was not read: it takes more than {seconds:.0f} s or {request['memory'] / 1e6:,.0f} MB, far more "
+            f"{path.name} was not read: it takes more than {seconds:.0f} s or {memory / 1e6:,.0f} MB, far more "
             "than weights of its size need. Save its state dict alone."
         )
 

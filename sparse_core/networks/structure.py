@@ -11,6 +11,7 @@ backbone's hash, with the mask beside them; reading them needs no torch.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,15 @@ def store(home: Path, structure: Structure) -> None:
 def store_card(home: Path, card: BackboneCard, backbone_hash: str) -> None:
     """Keep which structure ``card`` stands for."""
     write_text(_card_file(home, card), json.dumps({"hash": backbone_hash, "card": _plain(home, card)}))
+
+
+def filters_pruned_shares(layers: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """The share of pruned filters in [0, 1], of all filters together and as the mean of the layers' shares (the paper's table 4).
+
+    ``layers`` are the number of pruned filters and of all filters of each convolution.
+    """
+    total = sum(pruned for pruned, _ in layers) / sum(filters for _, filters in layers)
+    return total, sum(pruned / filters for pruned, filters in layers) / len(layers)
 
 
 def recall(home: Path, backbone_hash: str) -> Structure | None:

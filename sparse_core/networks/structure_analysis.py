@@ -49,6 +49,9 @@ def analyse(module: nn.Module, input_size: int) -> Structure:
         for name, dead in analysis.norms_dead.items()
     ]
     filters = sum(layer.filters for layer in layers)
+    of_all, mean_of_layers = structure.filters_pruned_shares(
+        [(layer.filters_pruned, layer.filters) for layer in layers]
+    )
     weights = [(entry.layer.weight.numel(), entry.nonzero) for entry in convolutions]
     parameters = list(module.parameters())
     counted = [entry.layer.weight for entry in analysis.layers]
@@ -66,8 +69,8 @@ def analyse(module: nn.Module, input_size: int) -> Structure:
         multiply_adds_sparse=sum(layer.multiply_adds_sparse for layer in (*layers, *linear)),
         bytes_dense=dense,
         bytes_sparse=dense - saved,
-        filters_pruned_share=sum(layer.filters_pruned for layer in layers) / filters,
-        mean_layer_filters_pruned_share=sum(layer.filters_pruned / layer.filters for layer in layers) / len(layers),
+        filters_pruned_share=of_all,
+        mean_layer_filters_pruned_share=mean_of_layers,
         filters_dead_share=sum(layer.filters_dead for layer in layers) / filters,
         parameters_removable=sum(norms) + sum(layer.parameters_removable for layer in (*layers, *linear)),
         multiply_adds_removable=sum(layer.multiply_adds_removable for layer in (*layers, *linear)),

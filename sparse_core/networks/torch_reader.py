@@ -14,6 +14,7 @@ import re
 import resource
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,13 +56,13 @@ class _CalledError(Exception):
     """A pickle called what it names."""
 
 
-def _refused(name: str) -> type:
-    """Stands for a class or function: mentioning it is harmless, calling it or making one of it is refused."""
+def _stand_in(name: str) -> Callable[..., Any]:
+    """A class in place of the class or function of that name; calling one that yields no plain value is refused."""
 
     def refuse(*arguments: object) -> NoReturn:
         raise _CalledError(name)
 
-    return type("Refused", (), {"__new__": refuse})
+    return _Inert if _PLAIN_VALUES.match(name) else type("Refused", (), {"__new__": refuse})
 
 
 def read(path: Path, kind: str, folder: Path) -> None:
@@ -78,8 +79,7 @@ def read(path: Path, kind: str, folder: Path) -> None:
         blocked = [name for name in names if name.partition(".")[0] in _BLOCKED_MODULES]
         if blocked:
             raise _CalledError(blocked[0])
-        stand_ins = [(_Inert if _PLAIN_VALUES.match(name) else _refused(name), name) for name in names]
-        with torch.serialization.safe_globals(stand_ins):
+        with torch.serialization.safe_globals([(_stand_in(name), name) for name in names]):
             document = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
         storages = _Storages(path)
         text = json.dumps({"document": storages.plain(document)})

@@ -19,7 +19,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, backbones, guesses, importing, library, masks, uploads
 from sparse_core.paths import REPOSITORY
 from sparse_core.specs.checkpoints import ImportSpec
-from tests.networks.test_checkpoints import BAD_FILES
+from tests.networks.test_damaged_checkpoints import BAD_FILES
 from tests.support.networks import live_batch_norm
 
 

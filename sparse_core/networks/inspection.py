@@ -1,0 +1,79 @@
+"""The document of ``inspect``: what a checkpoint file is, layer by layer."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparse_core.networks import channels, checkpoints, masks
+from sparse_core.networks.recognition import classifier_name
+from sparse_core.networks.structure import filters_pruned_shares
+from sparse_core.specs.checkpoints import InspectSpec
+from sparse_core.specs.progress import Progress, Report
+
+
+def run_inspect(home: Path, spec: InspectSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """The document of ``inspect`` for a checkpoint file."""
+    report(Progress(f"Reading {Path(spec.path).name}"))
+    return inspect(Path(spec.path), spec.architecture or None)
+
+
+def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]:
+    """Describe a file: its formats, architecture, number of parameters, and each weight's share of zeros.
+
+    ``sparsity`` is zeros over size of all convolution and linear weights, the classifier's included; ``backbone_sparsity``
+    leaves it out. Classes, method, dataset and upstream are None where the file does not name them. A layer's filters
+    are its outputs, its channels its inputs; pruned are those whose weights are all 0. The two shares of pruned filters, in
+    [0, 1], are over convolutions, the classifier left out: of all filters together, and the mean of the layers' shares.
+    """
+    checkpoint = checkpoints.read(path, architecture)
+    groups = {
+        f"{name}.weight": layer.groups
+        for name, layer in checkpoint.network().named_modules()
+        if isinstance(layer, nn.Conv2d)
+    }
+    convolutions = [_layer(name, checkpoint.state[name], count) for name, count in groups.items()]
+    layers = list(convolutions)
+    parameters = sum(tensor.numel() for key, tensor in checkpoint.state.items() if _is_parameter(key))
+    if checkpoint.classifier and checkpoint.classifier_shape:
+        parameters += sum(tensor.numel() for tensor in checkpoint.classifier.values())
+        weight = checkpoint.classifier["weight"].view(checkpoint.classifier_shape)
+        layers.append(_layer(f"{classifier_name(checkpoint.architecture)}.weight", weight, 1))
+    of_all, mean_of_layers = filters_pruned_shares([(each["filters_pruned"], each["filters"]) for each in convolutions])
+    backbone = {name: checkpoint.state[name] for name in groups}
+    weights = {**backbone, **(checkpoint.classifier or {})}
+    weights.pop("bias", None)
+    return {
+        "formats": list(checkpoint.formats),
+        "architecture": checkpoint.architecture,
+        "variant": checkpoint.variant,
+        "classes": checkpoint.classes,
+        "method": checkpoint.method,
+        "dataset": checkpoint.dataset,
+        "upstream": checkpoint.upstream,
+        "notes": list(checkpoint.notes),
+        "parameters": parameters,
+        "sparsity": masks.network_sparsity(weights).total,
+        "backbone_sparsity": masks.network_sparsity(backbone).total,
+        "layers": layers,
+        "filters_pruned_share": of_all,
+        "mean_layer_filters_pruned_share": mean_of_layers,
+    }
+
+
+def _layer(name: str, weight: Tensor, groups: int) -> dict[str, Any]:
+    """``weight`` is (filters, channels / groups, …)."""
+    used, nonzero = channels.uses(weight, groups)
+    return {
+        "name": name,
+        "shape": list(weight.shape),
+        "sparsity": 1 - nonzero / weight.numel(),
+        "filters": used.shape[0],
+        "filters_pruned": int((~used.any(axis=1)).sum()),
+        "channels": used.shape[1],
+        "channels_pruned": int((~used.any(axis=0)).sum()),
+    }
+
+
+def _is_parameter(key: str) -> bool:
+    return not key.endswith(("running_mean", "running_var", "num_batches_tracked"))

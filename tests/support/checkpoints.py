@@ -1,0 +1,185 @@
+"""Checkpoints for tests: a network's state dict as the projects of the field save it, and checks of what is read back."""
+
+import copy
+import math
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sparse_core.errors import InputError
+from sparse_core.networks import architectures, checkpoints
+from tests.support.networks import live_batch_norm
+
+
+def dense(architecture, variant=""):
+    """A network with live BatchNorm, and its whole state dict with a classifier of 7 classes called ``fc``."""
+    torch.manual_seed(0)
+    module = live_batch_norm(architectures.build(architecture, variant)).eval()
+    classifier = nn.Linear(module.dimensions, 7)
+    state = {**module.state_dict(), **{f"fc.{key}": tensor for key, tensor in classifier.state_dict().items()}}
+    return module, {key: tensor.clone() for key, tensor in state.items()}
+
+
+class Runs:
+    """Pickles as a call: a canary that would leave a file behind."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+def packed_anew(path, index=None):
+    """The torch file as another program packs it, with another pickled part where one is given."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    if index is not None:
+        parts[next(name for name in parts if name.endswith("data.pkl"))] = index
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def weights_of(module):
+    return {
+        f"{name}.weight": layer.weight
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    }
+
+
+def random_masks(state, share=0.6):
+    """A mask of floats for each convolution and linear weight, as masks are saved in the wild."""
+    generator = torch.Generator().manual_seed(3)
+    names = [name for name, tensor in state.items() if name.endswith("weight") and tensor.dim() > 1]
+    return {name: (torch.rand(state[name].shape, generator=generator) > share).float() for name in names}
+
+
+def masked(module, given):
+    """A copy of the module with the masks multiplied into its weights."""
+    module = copy.deepcopy(module)
+    for name, weight in weights_of(module).items():
+        if name in given:
+            weight.data *= given[name]
+    return module
+
+
+def wrapped(state, given):
+    """X._layer.weight with X._weight_mask, and X._bias_mask where there is a bias."""
+    out = {}
+    for name, tensor in state.items():
+        stem, _, leaf = name.rpartition(".")
+        if f"{stem}.weight" in given:
+            out[f"{stem}._layer.{leaf}"] = tensor
+        else:
+            out[name] = tensor
+        if f"{stem}.weight" in given and leaf in ("weight", "bias"):
+            out[f"{stem}._{leaf}_mask"] = given.get(name, torch.ones_like(tensor))
+    return out
+
+
+def parallel(state):
+    return {f"module.{name}": tensor for name, tensor in state.items()}
+
+
+def in_the_middle(state):
+    """DataParallel around the layers and not around the network."""
+    return {name.replace("layer2.", "layer2.module.", 1): tensor for name, tensor in state.items()}
+
+
+def with_thresholds(state, value=-4.0):
+    """STR: a threshold beside each convolution, the classifier a 1 × 1 convolution without bias."""
+    out = {}
+    for number, (name, tensor) in enumerate(state.items()):
+        if name == "fc.bias":
+            continue
+        if name == "fc.weight":
+            tensor = tensor[:, :, None, None]
+        out[name] = tensor
+        if name.endswith("weight") and tensor.dim() == 4:
+            out[f"{name.removesuffix('weight')}sparseThreshold"] = torch.full((1, 1), value + 0.01 * number)
+    return out
+
+
+def thresholded(weight, s):
+    """sign(w) · relu(|w| − sigmoid(s)) in double precision."""
+    w = weight.double().numpy()
+    return torch.tensor(np.sign(w) * np.maximum(np.abs(w) - 1 / (1 + math.exp(-s)), 0), dtype=torch.float32)
+
+
+def after_thresholds(module, state):
+    module = copy.deepcopy(module)
+    for name, weight in weights_of(module).items():
+        s = state.get(f"{name.removesuffix('weight')}sparseThreshold")
+        if s is not None:
+            weight.data = thresholded(state[name], s.item())
+    return module
+
+
+def from_tensorflow(state):
+    names = {}
+    for name in state:
+        parts = name.split(".")
+        if parts[0] in ("conv1", "bn1"):
+            names[name] = f"initial_conv.{parts[0][:-1]}.{parts[1]}"
+        elif parts[0] == "fc":
+            names[name] = name
+        elif parts[2] == "downsample":
+            names[name] = f"{parts[0]}.block.{parts[1]}.shortcut.{('conv', 'bn')[int(parts[3])]}.{parts[4]}"
+        else:
+            kind, number = parts[2][:-1], parts[2][-1]
+            names[name] = f"{parts[0]}.block.{parts[1]}.conv{number}.{kind}.{parts[3]}"
+    return {names[name]: tensor for name, tensor in state.items()}
+
+
+def as_amc(state, classifier="classifier.0.", stem="conv1."):
+    out = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        if parts[0] == "fc":
+            out[classifier + parts[1]] = tensor
+        elif parts[1] == "0":
+            out[stem + ".".join(parts[2:])] = tensor
+        else:
+            shift = 0 if stem.startswith("features") else 1
+            out[f"features.{int(parts[1]) - shift}.{'.'.join(parts[2:])}"] = tensor
+    return out
+
+
+def linear(state):
+    return {name.replace("fc.", "linear.", 1): tensor for name, tensor in state.items()}
+
+
+def save(document, path, legacy=False):
+    torch.save(document, path, _use_new_zipfile_serialization=not legacy)
+    return path
+
+
+def features(module):
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        return module(images)
+
+
+def check(path, expected, words, architecture, variant="", **others):
+    """The file holds the expected network, and its formats are told."""
+    found = checkpoints.read(path)
+    assert set(found.formats) == set(words)
+    assert (found.architecture, found.variant) == (architecture, variant)
+    ours, theirs = features(found.network().eval()), features(expected)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * max(1.0, theirs.abs().max().item()))
+    for name, value in others.items():
+        assert getattr(found, name) == value, name
+    return found
+
+
+def refused(path, architecture=None):
+    with pytest.raises(InputError) as caught:
+        checkpoints.read(path, architecture)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
