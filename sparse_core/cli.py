@@ -22,7 +22,7 @@ from sparse_core import catalog
 from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
-from sparse_core.networks import finetuned, library
+from sparse_core.networks import finetuned, library, reader_process
 from sparse_core.paths import atomic_file, default_home, finite
 from sparse_core.results import comparisons, measures
 from sparse_core.results.records import Record, Records
@@ -195,10 +195,12 @@ def _transfer_answer(records: Sequence[Record], more: Sequence[str]) -> dict[str
 
 
 def _inspect(options: argparse.Namespace) -> dict[str, Any]:
+    reader_process.start()  # it loads torch while this process does, too
     return kinds.run(options.home, Job("inspect", from_arguments(InspectSpec, options)), _say)
 
 
 def _import(options: argparse.Namespace) -> dict[str, Any]:
+    reader_process.start()
     spec = from_arguments(ImportSpec, options, origin=options.path)
     return kinds.run(options.home, Job("import", spec), _say)
 

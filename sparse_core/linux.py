@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def release_freed_memory() -> None:
     """Return memory that this process has freed to the system; nothing without GNU's C library."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def limit_memory(more: int) -> None:
+    """Let this process allocate at most ``more`` bytes beyond what it has; nothing on other systems, which do not hold it."""
+    status = PROC / "self" / "status"
+    if status.is_file():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        allowed = more + 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmData:"))
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 
 
 def reset_peak_memory(process: int | str) -> bool:

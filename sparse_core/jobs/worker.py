@@ -19,6 +19,7 @@ import sparse_core.networks.architectures  # noqa: F401  loads torchvision now, 
 from sparse_core import linux
 from sparse_core.errors import Cancelled, as_input_error
 from sparse_core.jobs import file_locks, kinds, queue
+from sparse_core.networks import reader_process
 from sparse_core.specs.progress import Progress
 
 IDLE_SECONDS = 900.0
@@ -34,6 +35,7 @@ def main(home: Path, lane: str) -> None:
     """Work through a lane's queue until no job came for ``IDLE_SECONDS`` or the home folder is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _lower_priority()
+    reader_process.start()
     for _ in range(LOCK_TRIES):  # a process that checks whether a worker runs holds the lock for an instant
         with file_locks.hold(queue.worker_lock(home, lane)) as held:
             if held:

@@ -70,11 +70,11 @@ def _ask(request: str, seconds: float) -> str:
         process.stdin.write(f"{request}\n")
         process.stdin.flush()
         if not select.select([process.stdout], [], [], seconds)[0]:
-            _stop()
+            stop()
             return ""
         status = process.stdout.readline().strip()
     except BaseException:  # an answer that nobody waited for would be taken for the next one's
-        _stop()
+        stop()
         raise
     if not status:
         raise RuntimeError("The process that reads torch files ended.")
@@ -96,7 +96,7 @@ def _running() -> subprocess.Popen[str]:
 
 
 @atexit.register
-def _stop() -> None:
+def stop() -> None:
     """End the process and its forks."""
     global _process
     if _process is not None:

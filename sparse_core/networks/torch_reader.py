@@ -18,12 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sparse_core import linux
 from sparse_core.errors import InputError
 
 ENTRIES = 500_000  # of all dictionaries and lists; a ResNet50's with its optimizer has 2,000
@@ -190,7 +190,8 @@ def _read_in_fork(path: str, kind: str, folder: str, memory: int, seconds: float
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, sys.stdout.fileno())
         os.dup2(silence, sys.stderr.fileno())
-        _limit(memory, seconds)
+        linux.limit_memory(memory)
+        resource.setrlimit(resource.RLIMIT_CPU, (round(seconds), round(seconds) + 1))
         try:
             read(Path(path), kind, Path(folder))
         except InputError as error:
@@ -198,14 +199,6 @@ def _read_in_fork(path: str, kind: str, folder: str, memory: int, seconds: float
         status = 0
     finally:
         os._exit(status)
-
-
-def _limit(memory: int, seconds: float) -> None:
-    """Let this process take that many bytes more than it has, on Linux, and seconds of CPU; beyond them it is ended."""
-    resource.setrlimit(resource.RLIMIT_CPU, (round(seconds), round(seconds) + 1))
-    if sys.platform == "linux":
-        allowed = psutil.Process().memory_info().data + memory
-        resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 
 
 def main() -> None:
