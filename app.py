@@ -1,20 +1,20 @@
-"""The frame of the dashboard: navigation, errors in words, and what every page has at its foot."""
+"""The dashboard's frame: navigation, the chosen page, and the note at its foot."""
 
 import streamlit as st
 
-from pages.parts import buttons, frame
+from pages.parts import buttons, frame, streamlit_internals
 from sparse_core.catalog import CITATION
 
 
 def main() -> None:
     """Draw the chosen page within its frame."""
     page = frame.navigation()
-    st.html(frame.STYLE)
-    frame.load_charts_early()
+    st.html(streamlit_internals.STYLE)
+    streamlit_internals.load_charts_early()
     buttons.provide_plotly()
-    with frame.faults_in_words():
+    with frame.errors_as_messages():
         page.run()
-    st.caption(f"Published runs: {CITATION}. Everything runs on this machine; nothing leaves it.")
+    st.caption(f"Paper results: {CITATION}. Everything runs on this machine; nothing leaves it.")
     frame.settle_link(page)
 
 

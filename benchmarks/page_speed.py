@@ -24,7 +24,7 @@ import streamlit as st
 
 st.plotly_chart(go.Figure(go.Scatter(x=[1, 2, 3], y=[1, 4, 9])))
 """
-CONTROLS = ("Full", "Linear", "Both", "Published", "Published and measured")
+CONTROLS = ("Full", "Linear", "Both", "Paper results", "All")
 
 
 def main() -> None:

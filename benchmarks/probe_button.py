@@ -68,7 +68,7 @@ def wait_for_probe(page: Page, address: str, rate: float) -> float:
     expect(page.get_by_text("once the features are cached")).to_be_visible(timeout=2 * MINUTE)
     page.wait_for_timeout(stopwatch.SETTLED_MS)
     started = time.time()
-    page.get_by_role("button", name="Run the probe").click()
+    page.get_by_role("button", name="Start probe").click()
     return stopwatch.seconds_since(started, page)
 
 

@@ -1,9 +1,11 @@
-"""Finetune: train every weight of a sparse backbone that was not pruned on a task of one's own, the mask held fixed."""
+"""Finetune: train the unpruned weights of a sparse backbone on the user's task, with the mask held fixed."""
 
 import streamlit as st
 
-from pages.parts import finetuned_network, frame, parts, transfer_controls
+from pages.parts import finetuned_network, links, progress, transfer_form, transfer_results
 from pages.parts.frame import home
+from pages.parts.run_details import show_run_details
+from pages.parts.store import open_store
 from sparse_core.catalog import PRECISIONS
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -14,47 +16,46 @@ from sparse_core.views import labels
 from sparse_core.views.runs import command
 
 SEEDS = 1
-OPTIMIZER_NAMES = {"sgd": "SGD (the study's)", "adamw": "AdamW"}
+BUTTON = "Start finetuning"
+OPTIMIZER_NAMES = {"sgd": "SGD (paper default)", "adamw": "AdamW"}
 PRECISION_NAMES = {"auto": "Fastest that agrees with fp32", "fp32": "fp32", "bf16": "bf16"}
 
 
 def main() -> None:
-    """Controls, about how long it will take, the button; then progress, then the result."""
-    parts.store()
+    """Controls, the button and a time estimate; then progress, then the result."""
+    open_store()
     st.markdown(
-        "**Which accuracy does a sparse backbone reach when it may learn your task?** Every weight that was not pruned is "
-        "trained, with BatchNorm and a new classifier; what was pruned stays exactly 0."
+        "**How accurate is a sparse backbone when it is finetuned on your task?** Every weight that was not pruned is trained, "
+        "together with BatchNorm and a new classifier. Pruned weights stay exactly 0."
     )
-    queue.ensure_worker(home(), "long")  # so that torch is loaded by the time the button is pressed
+    queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
     job = _controls()
     if job is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Run the finetuning", type="primary", icon=":material/play_arrow:"):
+        if st.button(BUTTON, type="primary", icon=":material/play_arrow:"):
             st.query_params["job"] = queue.submit(home(), job)
-        parts.share(command(job.spec, len(job.seeds)))
-        transfer_controls.estimate(job)
-    status = transfer_controls.asked_for("finetune")
+        links.share(command(job.spec, len(job.seeds)))
+        transfer_form.time_estimate(job)
+    status = progress.linked_job("finetune")
     if status is None:
         return
-    transfer_controls.heading(status)
+    progress.job_heading(status)
     if not status.ended:
-        transfer_controls.progress(status.job_id, curves=True)
+        progress.show_progress(status.job_id, curves=True)
     elif status.state == "done":
         _result(status)
-    elif status.state == "failed":
-        st.error(frame.plain(status.message))
     else:
-        st.info(f"{frame.plain(status.message)} Press Run to start again.")
+        progress.ended_without_result(status, BUTTON)
 
 
 def _controls() -> Job | None:
-    chosen = transfer_controls.backbone_and_dataset(SEEDS, "One network a seed, trained one after another.")
+    chosen = transfer_form.backbone_and_dataset(SEEDS, "One network per seed, trained one after another.")
     if chosen is None:
         return None
     backbone, dataset, seeds = chosen
-    with st.expander("Training settings (the study's protocol unless you change it)"):
-        settings = transfer_controls.schedule(Hyperparameters(learning_rate=full_learning_rate(dataset)))
+    with st.expander("Training settings (default: the paper's protocol)"):
+        settings = transfer_form.schedule(Hyperparameters(learning_rate=full_learning_rate(dataset)))
         spec = _options(backbone, dataset, settings)
     return Job("finetune", spec, tuple(range(seeds)))
 
@@ -70,7 +71,7 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
         format_func=PRECISION_NAMES.__getitem__,
         key="training_precision",
         bind="query-params",
-        help="bf16 is faster where the processor computes it natively; the result says which was used.",
+        help="bf16 is faster on processors with native support; the result names the precision used.",
     )
     smoothing = columns[2].number_input(
         "Label smoothing", 0.0, 0.99, 0.0, format="%g", key="smoothing", bind="query-params"
@@ -78,16 +79,16 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
     with st.container(horizontal=True):
         augment = st.toggle("Random crops and flips", True, key="augment", bind="query-params")
         scratch = st.toggle(
-            "From scratch with the mask",
+            "Random init, same mask",
             key="scratch",
             bind="query-params",
-            help="New random weights in place of the upstream ones; only the mask is kept.",
+            help="Replaces the upstream weights by random ones and keeps only the mask.",
         )
         frozen = st.toggle(
-            "BatchNorm frozen",
+            "Freeze BatchNorm",
             key="frozen",
             bind="query-params",
-            help="The upstream running statistics and parameters stay as they are.",
+            help="Keeps the upstream running statistics and parameters.",
         )
     return FinetuneSpec(
         backbone,
@@ -103,28 +104,28 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
 
 
 def _result(status: queue.Status) -> None:
-    records = transfer_controls.records_of(status)
+    records = transfer_results.records_of(status)
     if not records:
         return
     with st.container(horizontal=True):
-        transfer_controls.accuracy_metrics(records)
+        transfer_results.accuracy_metrics(records)
         finetuned_network.mask_metrics(records)
         seconds = sum(record.result["seconds_training"] for record in records)
         st.metric("Training", labels.duration(seconds))
     finetuned_network.notes(records)
-    transfer_controls.links(records[0].result)
+    links.result_links(records[0].result)
     finetuned_network.offer(_chosen(records))
-    parts.show_runs_in_depth(records)
+    show_run_details(records)
 
 
 def _chosen(records: list[Record]) -> Record:
-    """The run whose network is offered: the only one, or the one of the seed that the user picks."""
+    """The run whose network is offered: the only one, or that of the seed that the user chooses."""
     if len(records) == 1:
         return records[0]
     by_seed = {record.spec["seed"]: record for record in records}
     accuracies = {seed: labels.percent(record.result["accuracy_final"]) for seed, record in by_seed.items()}
     seed = st.selectbox(
-        "Network of",
+        "Network",
         list(by_seed),
         format_func=lambda seed: f"seed {seed}, final accuracy {accuracies[seed]} %",
         key="network_seed",

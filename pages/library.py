@@ -1,4 +1,4 @@
-"""Library: bring in a pruned network from a file, see what it is, and use it on every other page."""
+"""Library: import a pruned network from a file, inspect it, and use it on every other page."""
 
 from dataclasses import asdict
 from datetime import date
@@ -8,8 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import parts, transfer_controls
-from pages.parts.frame import faults_in_words, home, plain
+from pages.parts import choices, links, progress
+from pages.parts.chart import show_chart
+from pages.parts.frame import errors_as_messages, home, plain
+from pages.parts.store import open_store
+from pages.parts.tables import show_table
 from sparse_core.catalog import ARCHITECTURES, METHODS, UNKNOWN, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
@@ -21,7 +24,7 @@ from sparse_core.views import labels
 from sparse_core.views.charts import captions
 from sparse_core.views.charts import structure as structure_charts
 
-SOURCES = {"upload": "Drop a file", "path": "A path on this machine"}
+SOURCES = {"upload": "Upload", "path": "Path on this machine"}
 COLUMNS = [
     "name",
     "architecture",
@@ -35,168 +38,169 @@ COLUMNS = [
 
 
 def main() -> None:
-    """A file comes in, is looked into, gets a name; below are the backbones that came in before."""
-    parts.store()
+    """Upload or path, inspection and import of a file; below, the backbones of the library."""
+    open_store()
     uploads.sweep(home())
     st.markdown(
-        "**Bring in a pruned network of yours.** PyTorch files and safetensors of the known architectures, with the masks, "
-        "wrappers or thresholds their projects left in them. A file is read as numbers only: nothing in it is run."
+        "**Import a pruned network of your own.** PyTorch files and safetensors of the known architectures, with the masks, "
+        "wrappers or thresholds of the code that trained them. Only numbers are read: no code in a file is run."
     )
-    queue.ensure_worker(home())  # so that torch is loaded by the time a file has come in
-    _receive()
-    looked = _status("job", "inspect")
-    imported = _status("import", "import")
-    if looked and not (imported and imported.state == "done"):
-        _look(looked)
+    queue.ensure_worker(home())  # loads torch before a file has been uploaded
+    _choose_file()
+    inspection = _linked_job("job", "inspect")
+    imported = _linked_job("import", "import")
+    if inspection and not (imported and imported.state == "done"):
+        _inspection(inspection)
     if imported:
-        _imported(imported)
-    _shelf()
+        _import_result(imported)
+    _backbones()
 
 
-def _receive() -> None:
-    """The ways in: a file dropped into the browser, or a path on this machine."""
-    source = parts.choice("From", "from", SOURCES, "A path saves copying: the file is read where it lies.")
+def _choose_file() -> None:
+    """The file to inspect: uploaded through the browser, or a path on this machine."""
+    source = choices.choice("From", "from", SOURCES, "A path avoids a copy: the file is read where it is.")
     if source == "path":
         with st.form("path_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
-            path = st.text_input(
-                "Path of a checkpoint file", key="checkpoint", placeholder="/home/me/resnet50-acdc.pth"
-            )
-            if st.form_submit_button("Look inside", icon=":material/search:"):
-                _ask(InspectSpec(str(Path(path.strip()).expanduser())))
+            path = st.text_input("Checkpoint path", key="checkpoint", placeholder="/home/me/resnet50-acdc.pth")
+            if st.form_submit_button("Inspect", icon=":material/search:"):
+                _inspect(InspectSpec(str(Path(path.strip()).expanduser())))
         return
-    taken = st.session_state.setdefault("uploads_taken", set())
+    received = st.session_state.setdefault("uploads_received", set())
     sent = st.file_uploader(
         "Checkpoint file",
-        key=f"upload_{len(taken)}",
-        help="Such as .pth, .pt, .tar or .safetensors. It stays on this machine.",
+        key=f"upload_{len(received)}",
+        help="For example .pth, .pt, .tar or .safetensors. The file stays on this machine.",
     )
-    if sent is None or sent.file_id in taken:
+    if sent is None or sent.file_id in received:
         return
     try:
         kept = uploads.keep(home(), sent, sent.name, sent.size)
     except InputError as error:
         st.error(plain(str(error)))
         return
-    taken.add(sent.file_id)
-    _ask(InspectSpec(str(kept)))
+    received.add(sent.file_id)
+    _inspect(InspectSpec(str(kept)))
     st.rerun()
 
 
-def _ask(spec: InspectSpec) -> None:
+def _inspect(spec: InspectSpec) -> None:
     st.query_params.pop("import", None)
     st.query_params["job"] = queue.submit(home(), Job("inspect", spec))
 
 
-def _status(parameter: str, kind: str) -> queue.Status | None:
-    """The job of that kind that the link names, None where there is none here."""
+def _linked_job(parameter: str, kind: str) -> queue.Status | None:
+    """The job of that kind that the link names, None if it names none that exists here."""
     job_id = st.query_params.get(parameter)
     if not job_id:
         return None
     try:
         status = queue.status(home(), job_id)
     except InputError:
-        st.info("What this link shows was done on another machine, or its state was deleted. Bring the file in again.")
+        st.info(
+            "The job that this link names was started on another machine, or its state was deleted. Inspect the file again."
+        )
         return None
     return status if status.job.kind == kind else None
 
 
-def _look(status: queue.Status) -> None:
+def _inspection(status: queue.Status) -> None:
     spec: InspectSpec = status.job.spec
     st.subheader(plain(Path(spec.path).name), divider="gray")
     if not status.ended:
-        transfer_controls.wait_for(status.job_id)
+        progress.wait_for(status.job_id)
     elif status.state == "done":
-        _what_it_is(Path(spec.path).name, status.result)
+        _summary(Path(spec.path).name, status.result)
         _import_form(spec, status.result)
     else:
-        _refused(spec, status)
+        _inspection_error(spec, status)
 
 
-def _refused(spec: InspectSpec, status: queue.Status) -> None:
-    """Why the file cannot be read; where it leaves the architecture open, or the chosen one does not fit, choose one. A file
-    that nothing can be chosen for is of no more use."""
+def _inspection_error(spec: InspectSpec, status: queue.Status) -> None:
+    """Why the file cannot be read. If its architecture is ambiguous, or the chosen one does not match, offers a choice;
+    otherwise an uploaded file is deleted."""
     candidates = status.result.get("candidates")
     if candidates:
         st.warning(
-            "Which architecture is this? The names in the file leave it open. Choose it; what does not fit is told."
+            "Which architecture is this? The names in the file match several. Choose one; mismatches will be listed."
         )
     else:
         st.error(plain(status.message))
-        _misfit(status.result.get("keys") or {})
+        _mismatched_keys(status.result.get("keys") or {})
     names = candidates or (list(ARCHITECTURES) if spec.architecture else [])
     if not names:
         uploads.discard(home(), Path(spec.path))
         return
     with st.form("architecture_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox("Architecture", names, format_func=architecture_label, key="candidate", width=330)
-        if st.form_submit_button("Read it as this", icon=":material/search:"):
-            _ask(InspectSpec(spec.path, chosen))
+        if st.form_submit_button("Load as this architecture", icon=":material/search:"):
+            _inspect(InspectSpec(spec.path, chosen))
             st.rerun()
 
 
-def _misfit(keys: dict[str, list[str]]) -> None:
-    """All keys that do not fit: the message names the first of each kind alone."""
+def _mismatched_keys(keys: dict[str, list[str]]) -> None:
+    """All mismatched keys: the error message names only the first of each kind."""
     if not keys:
         return
-    frame = pd.DataFrame([{"key": key, "what": kind} for kind, some in keys.items() for key in some])
-    with st.expander(f"All {labels.counted(len(frame), 'key')} that do not fit"):
+    frame = pd.DataFrame([{"Key": key, "Mismatch": kind} for kind, names in keys.items() for key in names])
+    with st.expander(f"All {labels.counted(len(frame), 'mismatched key')}"):
         st.dataframe(frame, hide_index=True)
 
 
-def _what_it_is(file: str, seen: dict[str, Any]) -> None:
-    """The file in a row of figures, and its layers as bars and as a table."""
+def _summary(file: str, seen: dict[str, Any]) -> None:
+    """The inspected file as a row of metrics, and its layers as bars and as a table."""
     with st.container(horizontal=True):
         st.metric("Architecture", architecture_label(seen["architecture"]))
         st.metric(
             "Sparsity",
             f"{labels.percent(seen['sparsity'])} %",
-            help="Zeros over size of all convolution and linear weights, the classifier included.",
+            help="Zero weights over all weights of convolution and linear layers, including the classifier.",
         )
         st.metric(
-            "Filters pruned",
+            "Fully pruned filters",
             f"{labels.percent(seen['filters_pruned_share'])} %",
-            help="Of all filters of the convolutions: those with every weight 0.",
+            help="Share of the convolutions' filters whose weights are all 0.",
         )
         st.metric("Parameters", f"{seen['parameters'] / 1e6:.3g} million")
         st.metric(
             "Classes", f"{seen['classes']:,}" if seen["classes"] else "none", help="Of the classifier in the file."
         )
-    told = [f"Format: {', '.join(seen['formats'])}"]
+    details = [f"Format: {', '.join(seen['formats'])}"]
     if seen["variant"]:
-        told.append(f"variant {seen['variant']}")
+        details.append(f"variant {seen['variant']}")
     if seen["method"]:
-        told.append(f"pruned by {seen['method']}, as the file lets on")
-    st.caption(plain(f"{'; '.join([*told, *seen.get('notes', [])])}."))
+        details.append(f"pruning method according to the file: {seen['method']}")
+    st.caption(plain(f"{'; '.join([*details, *seen.get('notes', [])])}."))
     layers = pd.DataFrame(seen["layers"])
     layers["shape"] = [" × ".join(map(str, shape)) for shape in layers["shape"]]
-    parts.show_chart(
+    show_chart(
         captions.with_caption(
             structure_charts.layer_sparsity(layers),
-            "Where is it sparse?",
-            f"{architecture_label(seen['architecture'])} · each layer from the input on · share of weights and of whole filters",
-            f"{file}, with the masks and thresholds that it holds applied; the classifier comes last, where there is one. "
+            "Sparsity by layer",
+            f"{architecture_label(seen['architecture'])} · layers from input to output · share of zero weights and of fully "
+            "pruned filters",
+            f"{file}, with its masks and thresholds applied; the classifier, if any, comes last. "
             f"Sparse Transfer Lab, {date.today():%Y-%m-%d}.",
         ),
         key="layers",
         name=f"layers-{seen['architecture']}",
-        alt="Share of zero weights and of wholly pruned filters in each layer",
+        alt="Share of zero weights and of fully pruned filters in each layer",
         table=layers,
     )
 
 
 def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
-    """How the backbone will be known; what the file tells or is measured stands there already."""
+    """Name and origin of the backbone, filled in with what is known from the file or measured."""
     measured = seen["backbone_sparsity"]
     guess = guesses.guess_method(seen["method"], measured)
     methods = list(dict.fromkeys([*METHODS, UNKNOWN, guess]))
     with st.form("import_form"):
-        st.markdown("**Name it, and correct what the file could not tell.**")
+        st.markdown("**Name the backbone, and correct what the file does not state.**")
         columns = st.columns([3, 2, 2, 2])
         name = columns[0].text_input(
-            "Name", library.free_name(home(), _stem(spec.path)), help="How the other pages will list it."
+            "Name", library.free_name(home(), _stem(spec.path)), help="Its name on the other pages."
         )
         method = columns[1].selectbox(
-            "Pruned by", methods, index=methods.index(guess), help="The file cannot always tell."
+            "Pruning method", methods, index=methods.index(guess), help="Not every file states it."
         )
         percent = columns[2].number_input(
             "Nominal sparsity (%)",
@@ -204,15 +208,15 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
             99.99,
             100 * guesses.nominal(measured),
             format="%g",
-            help=f"The round figure it is known by. Measured over its convolutions: {labels.percent(measured)} %.",
+            help=f"The round figure by which it is known. Measured over its convolutions: {labels.percent(measured)} %.",
         )
         upstream = columns[3].text_input(
             "Trained on",
             guesses.guess_upstream(seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"]),
-            help="The data it was trained on.",
+            help="The upstream dataset.",
         )
-        if st.form_submit_button("Put it into the library", type="primary", icon=":material/library_add:"):
-            asked = ImportSpec(
+        if st.form_submit_button("Import", type="primary", icon=":material/library_add:"):
+            import_spec = ImportSpec(
                 spec.path,
                 name.strip(),
                 architecture=spec.architecture,
@@ -221,34 +225,36 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
                 upstream=upstream.strip(),
                 origin=Path(spec.path).name,
             )
-            st.query_params["import"] = queue.submit(home(), Job("import", asked))
+            st.query_params["import"] = queue.submit(home(), Job("import", import_spec))
             st.rerun()
 
 
-def _imported(status: queue.Status) -> None:
+def _import_result(status: queue.Status) -> None:
     if not status.ended:
-        transfer_controls.wait_for(status.job_id)
+        progress.wait_for(status.job_id)
     elif status.state == "done":
         uploads.discard(home(), Path(status.job.spec.path))
         st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
-        parts.backbone_links(status.result["name"])
+        links.backbone_links(status.result["name"])
     else:
         st.error(plain(status.message))
 
 
-def _shelf() -> None:
-    """The backbones of the library, each with its uses and the way out."""
+def _backbones() -> None:
+    """The backbones of the library, with links to where each can be used, and what was deleted."""
     st.subheader("In the library", divider="gray")
     _offer_undo()
     cards = {card.name: card for card in library.cards(home())}
     if cards:
-        _backbones(cards)
+        _backbone_table(cards)
     else:
-        st.info("Nothing yet. Drop a checkpoint file above, or give its path: what it is, is shown before it comes in.")
+        st.info(
+            "Nothing yet. Upload a checkpoint file above, or enter its path. Its contents are shown before it is imported."
+        )
     _deleted()
 
 
-def _backbones(cards: dict[str, BackboneCard]) -> None:
+def _backbone_table(cards: dict[str, BackboneCard]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         name = st.selectbox(
             "Backbone",
@@ -259,19 +265,19 @@ def _backbones(cards: dict[str, BackboneCard]) -> None:
             width=420,
         )
         if st.button("Delete …", icon=":material/delete:"):
-            _ask_to_delete(name)
-        parts.backbone_links(name)
+            _confirm_delete(name)
+        links.backbone_links(name)
     frame = pd.DataFrame([asdict(card) for card in cards.values()])
     frame = frame.rename(columns={"origin": "imported_from"})
     frame["formats"] = [", ".join(formats) for formats in frame["formats"]]
     frame["imported_at"] = pd.to_datetime(frame["imported_at"]).dt.floor("s")
-    parts.show_table(frame.drop(columns=["kind", "ready"]), key="library_table", name="library", columns=COLUMNS)
+    show_table(frame.drop(columns=["kind", "ready"]), key="library_table", name="library", shown_columns=COLUMNS)
 
 
 @st.dialog("Delete this backbone?")
-@faults_in_words()
-def _ask_to_delete(name: str) -> None:
-    st.write(f"“{name}” leaves the library. Runs that were made with it stay. You can undo it afterwards.")
+@errors_as_messages()
+def _confirm_delete(name: str) -> None:
+    st.write(f"“{name}” will be removed from the library. Its runs are kept. You can undo this afterwards.")
     if st.button("Delete", type="primary"):
         library.remove(home(), name)
         st.session_state["removed"] = name
@@ -286,33 +292,33 @@ def _offer_undo() -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.info(f"“{name}” was deleted.")
         if st.button("Undo", icon=":material/undo:"):
-            _bring_back(name)
+            _restore(name)
 
 
 def _deleted() -> None:
-    """What was deleted before, which can be brought back until it is deleted for good."""
+    """Deleted backbones, which can be restored until they are deleted permanently."""
     names = library.removed(home())
     if not names:
         return
     with st.expander(f"Deleted ({len(names)})"), st.container(horizontal=True, vertical_alignment="center"):
         name = st.selectbox("Deleted backbone", names, key="deleted", label_visibility="collapsed", width=420)
-        if st.button("Bring back", icon=":material/undo:"):
-            _bring_back(name)
-        if st.button("Delete all for good …", icon=":material/delete_forever:"):
-            _ask_to_empty(names)
+        if st.button("Restore", icon=":material/undo:"):
+            _restore(name)
+        if st.button("Delete all permanently …", icon=":material/delete_forever:"):
+            _confirm_empty(names)
 
 
-@st.dialog("Delete for good?")
-@faults_in_words()
-def _ask_to_empty(names: list[str]) -> None:
+@st.dialog("Delete permanently?")
+@errors_as_messages()
+def _confirm_empty(names: list[str]) -> None:
     st.write(f"{labels.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone.")
-    if st.button("Delete for good", type="primary"):
+    if st.button("Delete permanently", type="primary"):
         library.trash(home()).empty()
         st.session_state.pop("removed", None)
         st.rerun()
 
 
-def _bring_back(name: str) -> None:
+def _restore(name: str) -> None:
     try:
         library.restore(home(), name)
     except InputError as error:

@@ -1,9 +1,11 @@
-"""Probe: train a linear classifier on a backbone's frozen features, here and now."""
+"""Probe: train a linear classifier on a backbone's frozen features, on this machine."""
 
 import streamlit as st
 
-from pages.parts import frame, parts, transfer_controls
+from pages.parts import links, progress, transfer_form, transfer_results
 from pages.parts.frame import home
+from pages.parts.run_details import show_run_details
+from pages.parts.store import open_store
 from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.engines import availability
 from sparse_core.jobs import queue
@@ -14,59 +16,58 @@ from sparse_core.views import labels
 from sparse_core.views.runs import command
 
 SEEDS = 5
+BUTTON = "Start probe"
 
 
 def main() -> None:
-    """Controls, about how long it will take, the button; then progress, then the result."""
-    parts.store()
+    """Controls, the button and a time estimate; then progress, then the result."""
+    open_store()
     st.markdown(
-        "**Which accuracy does a sparse backbone reach on your task?** The backbone stays frozen; only a linear "
-        "classifier on its features is trained, once for each seed."
+        "**How accurate is a sparse backbone on your task?** The backbone stays frozen; only a linear classifier on its "
+        "features is trained, once per seed."
     )
-    queue.ensure_worker(home())  # so that torch is loaded by the time the button is pressed
+    queue.ensure_worker(home())  # loads torch before the button is pressed
     job = _controls()
     if job is None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Run the probe", type="primary", icon=":material/play_arrow:"):
+        if st.button(BUTTON, type="primary", icon=":material/play_arrow:"):
             st.query_params["job"] = queue.submit(home(), job)
-        parts.share(command(job.spec, len(job.seeds)))
-        transfer_controls.estimate(job)
-    status = transfer_controls.asked_for("probe")
+        links.share(command(job.spec, len(job.seeds)))
+        transfer_form.time_estimate(job)
+    status = progress.linked_job("probe")
     if status is None:
         return
-    transfer_controls.heading(status)
+    progress.job_heading(status)
     if not status.ended:
-        transfer_controls.progress(status.job_id, curves=True)
+        progress.show_progress(status.job_id, curves=True)
     elif status.state == "done":
         _result(status)
-    elif status.state == "failed":
-        st.error(frame.plain(status.message))
     else:
-        st.info(f"{frame.plain(status.message)} Press Run to start again.")
+        progress.ended_without_result(status, BUTTON)
 
 
 def _controls() -> Job | None:
-    chosen = transfer_controls.backbone_and_dataset(SEEDS, "All seeds train together.")
+    chosen = transfer_form.backbone_and_dataset(SEEDS, "All seeds train together.")
     if chosen is None:
         return None
     backbone, dataset, seeds = chosen
-    with st.expander("Training settings (the study's protocol unless you change it)"):
-        settings = transfer_controls.schedule(Hyperparameters())
+    with st.expander("Training settings (default: the paper's protocol)"):
+        settings = transfer_form.schedule(Hyperparameters())
         left, middle, right = st.columns([2, 1, 1])
         sweep = left.text_input(
-            "Learning rates to choose from (optional)",
+            "Learning-rate sweep (optional)",
             key="sweep",
             bind="query-params",
             placeholder="0.001 0.01 0.1",
-            help="The best is chosen on a validation split of the training data, never on the test data.",
+            help="The best rate is chosen on a validation split of the training data, never on the test data.",
         )
         precision = middle.selectbox(
             "Feature precision",
             PRECISIONS,
             key="precision",
             bind="query-params",
-            help="bf16 is faster on some processors and slightly less exact; the result names it.",
+            help="bf16 is faster on some processors and slightly less precise; the result names the precision.",
         )
         engine = right.selectbox(
             "Feature engine",
@@ -74,8 +75,8 @@ def _controls() -> Job | None:
             format_func=lambda name: ENGINES.get(name, "Fastest"),
             key="feature_engine",
             bind="query-params",
-            help="What computes the features. The fastest one that agrees with PyTorch is found by a short measurement "
-            "where there are 5,000 images or more; for fewer it is PyTorch, unless it was measured before.",
+            help="What computes the features. Fastest: for 5,000 images or more, a short measurement finds the fastest "
+            "engine that agrees with PyTorch; for fewer it is PyTorch, unless the engines were measured before.",
         )
     try:
         rates = tuple(float(word) for word in (sweep or "").replace(",", " ").split())
@@ -87,12 +88,12 @@ def _controls() -> Job | None:
 
 
 def _result(status: queue.Status) -> None:
-    records = transfer_controls.records_of(status)
+    records = transfer_results.records_of(status)
     if not records:
         return
     result = records[0].result
     with st.container(horizontal=True):
-        transfer_controls.accuracy_metrics(records)
+        transfer_results.accuracy_metrics(records)
         st.metric("Training", labels.duration(result["seconds_training"]))
         st.metric(
             "Features",
@@ -101,8 +102,8 @@ def _result(status: queue.Status) -> None:
         )
     for note in result["notes"]:
         st.warning(note)
-    transfer_controls.links(result)
-    parts.show_runs_in_depth(records)
+    links.result_links(result)
+    show_run_details(records)
 
 
 main()

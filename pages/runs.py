@@ -1,12 +1,16 @@
-"""Runs: everything that was run or is running, one run in depth, several side by side."""
+"""Runs: finished and running work, one run in detail, several side by side."""
 
 from collections import Counter
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts import finetuned_network, frame, parts
+from pages.parts import finetuned_network, frame, links
+from pages.parts.chart import show_chart
 from pages.parts.frame import home
+from pages.parts.run_details import RUN_COLUMNS, run_table, show_run_details
+from pages.parts.store import open_store
+from pages.parts.tables import show_table
 from sparse_core.catalog import METRICS, task_label
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -23,87 +27,86 @@ COMMAND = "python -m sparse_core runs --source {source} --json"
 
 
 def main() -> None:
-    """Work under way, the table of runs, and the runs that the user picked."""
-    store = parts.store()
-    _under_way()
+    """Running jobs, the selected runs, and the table of runs."""
+    store = open_store()
+    _running_jobs()
     source = st.segmented_control(
         "Show",
         ["measured", "published"],
         default="measured",
         required=True,
-        format_func=str.capitalize,
+        format_func=labels.SOURCES.__getitem__,
         key="runs_source",
         bind="query-params",
-        help="Measured: runs made on this machine. Published: the study's runs.",
+        help="Your runs: made on this machine. Paper results: the runs published with the paper.",
     )
     _offer_undo(store.records)
     recent = queue.recent(home())
     if source == "measured":
         _measured(store, recent)
     else:
-        parts.show_runs(store.results(source=source), key="published_runs")  # other columns, so another choice of them
-    parts.share(COMMAND.format(source=source), key="share_list")
+        run_table(store.results(source=source), key="published_runs")  # has other columns, so a choice of its own
+    links.share(COMMAND.format(source=source), key="share_list")
     _history(recent)
 
 
 def _measured(store: Store, recent: list[queue.Status]) -> None:
-    """The picked runs and the table of all, those that were started and gave nothing included."""
+    """The selected runs and the table of all, including those that failed or were cancelled."""
     rows = store.results(source="measured")
     if rows.empty:
-        st.info("No run was made on this machine yet. Launch a probe: with a warm cache it takes seconds.")
-        st.page_link("pages/probe.py", label="Launch a probe", icon=":material/science:")
+        st.info("No runs yet. Start a probe: with cached features it takes seconds.")
+        st.page_link("pages/probe.py", label="Start a probe", icon=":material/science:")
     else:
-        _chosen(store, rows)
+        _selected(store, rows)
     table = with_states(home(), _with_annotations(rows, store.records), recent)
     if table.empty:
         return
-    said = [name for name in ("note", "tags") if (table[name].notna() & (table[name] != "")).any()]
-    usual = [name for name in parts.RUN_COLUMNS if name != "source"]
-    columns = ["state", *usual, "protocol", *said]
-    parts.show_table(table.drop(columns="spec"), key="all_runs", name="runs", columns=columns)
+    annotated = [name for name in ("note", "tags") if (table[name].notna() & (table[name] != "")).any()]
+    usual = [name for name in RUN_COLUMNS if name != "source"]
+    columns = ["state", *usual, "protocol", *annotated]
+    show_table(table.drop(columns="spec"), key="all_runs", name="runs", shown_columns=columns)
 
 
 @st.fragment(run_every=1.0)
-@frame.faults_in_words()
-def _under_way() -> None:
+@frame.errors_as_messages()
+def _running_jobs() -> None:
     """Jobs that have not ended, with their progress and a button to cancel each."""
-    waiting = [status for status in (queue.status(home(), name) for name in queue.queued(home())) if status.job.label]
-    states = {status.job_id: status.state for status in waiting}
-    before = st.session_state.get("jobs_under_way", states)
-    st.session_state["jobs_under_way"] = states
+    jobs = [status for status in (queue.status(home(), name) for name in queue.queued(home())) if status.job.label]
+    states = {status.job_id: status.state for status in jobs}
+    before = st.session_state.get("running_jobs", states)
+    st.session_state["running_jobs"] = states
     if states != before:
-        st.rerun()  # the table tells states, and has the runs of what has ended
-    for status in waiting:
+        st.rerun()  # updates the states in the table, and adds finished runs
+    for status in jobs:
         queue.ensure_worker(home(), status.job.lane)
-        waiting_words = "starting" if status.state == "running" else "waiting for its turn"
-        words = f"{_job_words(status)}: {status.progress.description or waiting_words}"
-        words += labels.time_left(status.progress.seconds_left)
+        stage = status.progress.description or ("starting" if status.state == "running" else "waiting for other jobs")
+        text = f"{_job_label(status)}: {stage}{labels.time_left(status.progress.seconds_left)}"
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(status.progress.share, words)
+            st.progress(status.progress.share, text)
             if st.button("Cancel", key=f"cancel_{status.job_id}"):
                 queue.cancel(home(), status.job_id)
                 st.rerun()
 
 
-def _chosen(store: Store, rows: pd.DataFrame) -> None:
+def _selected(store: Store, rows: pd.DataFrame) -> None:
     names = _names(rows)
     chosen = st.multiselect(
-        "Look at",
+        "Selected runs",
         list(names),
-        placeholder="Choose one run to see it in depth, several to compare them",
+        placeholder="Choose one run to see its details, several to compare them",
         key="chosen",
         bind="query-params",
         help="One run: its settings, curves, confusion matrix, notes, rerun and delete. Several: side by side.",
     )
     records = [store.records.read(names[name]) for name in chosen if name in names]
     if len(records) == 1:
-        _in_depth(records[0], store.records)
+        _details(records[0], store.records)
     elif records:
         _compare(records)
 
 
 def _names(rows: pd.DataFrame) -> dict[str, str]:
-    """Each run in words, newest first, to its name in the store; the time tells apart those that read the same."""
+    """A label for each run, newest first, with its id; the time and the end of the id keep labels distinct."""
     newest = rows.sort_values("created_at", ascending=False, kind="stable")
     return {
         f"{'Dense' if row.method == 'Dense' else f'{row.method} {labels.sparsity_label(row.sparsity)}'}, "
@@ -113,21 +116,19 @@ def _names(rows: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _in_depth(record: Record, records: Records) -> None:
+def _details(record: Record, records: Records) -> None:
     spec = recorded(record.spec)
     result = record.result
     with st.container(border=True):
         st.subheader(label(record))
         with st.container(horizontal=True):
             st.metric(f"Final {METRICS[result['metric']]}", labels.percent(result["accuracy_final"]))
-            st.metric(
-                "Best over epochs", labels.percent(result["accuracy_best"]), help="Optimistic: chosen on test data."
-            )
+            st.metric("Best epoch", labels.percent(result["accuracy_best"]), help="Selected on test data: optimistic.")
             if spec.transfer == "full":
                 finetuned_network.mask_metrics([record])
             else:
                 st.metric(
-                    "Sparsity measured", labels.percent(result["backbone_sparsity"]), help="Over convolution weights."
+                    "Measured sparsity", labels.percent(result["backbone_sparsity"]), help="Over convolution weights."
                 )
             st.metric("Images", f"{result['train_images']:,} + {result['test_images']:,}", help="Training + test.")
         st.caption(f"{result['protocol']}. Learning rate used: {result['learning_rate']:g}.")
@@ -138,34 +139,34 @@ def _in_depth(record: Record, records: Records) -> None:
             finetuned_network.notes([record])
             finetuned_network.offer(record)
         with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button("Rerun", icon=":material/replay:", help="Trains again as a new replicate; this run is kept."):
+            if st.button("Rerun", icon=":material/replay:", help="Trains again as a new replicate. This run is kept."):
                 again = first_free_replicate(spec, (record.spec["seed"],), records.ids())
                 kind = "probe" if spec.transfer == "linear" else "finetune"
                 job_id = queue.submit(home(), Job(kind, again, (record.spec["seed"],)))
                 st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
             if st.button("Delete …", icon=":material/delete:"):
-                _ask_to_delete(record, records)
-            parts.share(command(spec, max(record.spec["seed"] + 1, USUAL_SEEDS[spec.transfer])))
-            with st.popover("Settings", help="What was asked, as it is kept"):
+                _confirm_delete(record, records)
+            links.share(command(spec, max(record.spec["seed"] + 1, USUAL_SEEDS[spec.transfer])))
+            with st.popover("Settings", help="The stored specification of this run"):
                 st.json(record.spec)
         _annotate(record.run_id, records)
-        parts.show_runs_in_depth([record])
+        show_run_details([record])
 
 
 def _annotate(run_id: str, records: Records) -> None:
     note, tags = records.annotation(run_id)
     with st.form(f"annotation_{run_id}"):
-        words = st.text_area("Notes", note, placeholder="What this run was for, what you saw")
-        marks = st.text_input("Tags", " ".join(tags), placeholder="words, separated by blanks")
+        new_note = st.text_area("Notes", note, placeholder="Purpose of this run, observations")
+        new_tags = st.text_input("Tags", " ".join(tags), placeholder="separated by spaces")
         if st.form_submit_button("Save"):
-            records.annotate(run_id, words, marks.split())
+            records.annotate(run_id, new_note, new_tags.split())
             st.toast("Saved.")
 
 
 @st.dialog("Delete this run?")
-@frame.faults_in_words()
-def _ask_to_delete(record: Record, records: Records) -> None:
-    st.write(f"{label(record)} disappears from all pages. You can undo it afterwards.")
+@frame.errors_as_messages()
+def _confirm_delete(record: Record, records: Records) -> None:
+    st.write(f"{label(record)} will be removed from all pages. You can undo this afterwards.")
     if st.button("Delete", type="primary"):
         records.delete(record.run_id)
         st.session_state["deleted"] = record.run_id
@@ -207,28 +208,28 @@ def _compare(records: list[Record]) -> None:
     )
     lines = pd.concat([curves([record]).assign(run=name) for record, name in zip(records, names, strict=True)])
     metrics = {record.result["metric"] for record in records}
-    parts.show_chart(
+    show_chart(
         captions.with_caption(
             training.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
-            "How do these runs compare?",
-            f"{labels.counted(len(records), 'run')} · accuracy on the test data after each epoch · higher is better",
+            "Test accuracy per epoch",
+            f"{labels.counted(len(records), 'run')} · higher is better",
             _comparison_caption(records),
         ),
         key="compare",
         name="compared-runs",
-        alt="Accuracy after each epoch, one line a run",
+        alt="Test accuracy per epoch, one line per run",
         table=lines,
-        beside=lambda: parts.share(COMMAND.format(source="measured"), key="share_comparison"),
+        beside=lambda: links.share(COMMAND.format(source="measured"), key="share_comparison"),
     )
-    parts.show_table(table, key="compared", name="compared-runs")
+    show_table(table, key="compared", name="compared-runs")
 
 
 def _labels(records: list[Record]) -> list[str]:
-    """Each run in words, with the end of its name where others read the same, as with other settings."""
-    words = [label(record) for record in records]
+    """A label for each run; the end of its id tells apart runs that differ only in settings."""
+    names = [label(record) for record in records]
     return [
-        f"{name} ({record.run_id[-4:]})" if words.count(name) > 1 else name
-        for record, name in zip(records, words, strict=True)
+        f"{name} ({record.run_id[-4:]})" if names.count(name) > 1 else name
+        for record, name in zip(records, names, strict=True)
     ]
 
 
@@ -236,9 +237,9 @@ def _comparison_caption(records: list[Record]) -> str:
     days = sorted({record.result["created_at"][:10] for record in records})
     made = " to ".join(dict.fromkeys((days[0], days[-1])))
     protocols = Counter(record.result["protocol"] for record in records)
-    told = "; ".join(f"{labels.counted(count, 'run')} by {protocol}" for protocol, count in protocols.items())
+    counts = "; ".join(f"{labels.counted(count, 'run')} with {protocol}" for protocol, count in protocols.items())
     differ = "Protocols differ: " if len(protocols) > 1 else ""
-    return f"{labels.counted(len(records), 'run')} measured on this machine, {made}. {differ}{told}."
+    return f"{labels.counted(len(records), 'run')} on this machine, {made}. {differ}{counts}."
 
 
 def _with_annotations(rows: pd.DataFrame, records: Records) -> pd.DataFrame:
@@ -247,17 +248,17 @@ def _with_annotations(rows: pd.DataFrame, records: Records) -> pd.DataFrame:
 
 
 def _history(recent: list[queue.Status]) -> None:
-    """Why jobs gave no runs, so that nothing disappears without a word."""
+    """Why jobs ended without runs."""
     ended = [status for status in recent if status.state in ("failed", "cancelled")]
     if not ended:
         return
     with st.expander(f"Failed and cancelled ({len(ended)})"):
         for status in ended:
-            st.markdown(f"**{_job_words(status)}**, {STATES[status.state]}. {frame.plain(status.message)}")
+            st.markdown(f"**{_job_label(status)}**, {STATES[status.state]}. {frame.plain(status.message)}")
 
 
-def _job_words(status: queue.Status) -> str:
-    """What was asked, such as: Finetuning of resnet20-pruned on Digits, 1 seed."""
+def _job_label(status: queue.Status) -> str:
+    """A job in one line, such as: Finetuning of resnet20-pruned on Digits, 1 seed."""
     spec, seeds = status.job.spec, labels.counted(len(status.job.seeds), "seed")
     if status.job.kind == "speedup":
         return f"Speedup of {spec_label(spec, {})}"

@@ -1,13 +1,15 @@
-"""Structure: what pruning left of a network, layer by layer, beside other networks, and what accuracy came of it."""
+"""Structure: what pruning left of a network by layer, compared with other networks, and the accuracy reached."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts import frame, parts, transfer_controls
+from pages.parts import choices, frame, links, progress
+from pages.parts.chart import show_chart
 from pages.parts.frame import home
+from pages.parts.store import open_store
+from pages.parts.tables import show_table
 from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -20,36 +22,36 @@ from sparse_core.views import labels, structure_tables
 from sparse_core.views.charts import captions
 from sparse_core.views.charts import structure as structure_charts
 
-TABS = ["Layers", "Mask of a layer", "Side by side", "Overlap of masks", "Against accuracy"]
+TABS = ["Layers", "Layer mask", "Side by side", "Mask overlap", "Accuracy and size"]
 LAYER_COLUMNS = ["layer", "name", "shape", "sparsity", "filters", "filters_pruned", "filters_removable"]
 LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "nonzero", "multiply_adds_sparse"]
 SIDE_COLUMNS = ["network", "measured_sparsity", *structure_tables.SHARES, "nonzero_parameters", "multiply_adds_sparse"]
 SIDE_COLUMNS += ["file_size"]
 ACCURACY_COLUMNS = ["method", "sparsity", "nonzero_parameters", "multiply_adds", "file_size", "accuracy_mean"]
 ACCURACY_COLUMNS += ["accuracy_std", "runs"]
-AT_FIRST = 6
+COMPARED_AT_FIRST = 6
 
-CONSTANTS = (
-    "A filter or channel can be removed when the network computes the same without it: nothing depends on it, or all it "
-    "gives is 0. A filter whose weights are all 0 still gives a constant if the BatchNorm behind it has a bias. Such a "
-    "constant is followed exactly: where ReLU cuts it to 0 it counts as nothing; where the next convolution has no padding "
-    "it moves into that convolution's bias, so the filter can go; where that convolution pads its input with zeros no "
-    "bias can stand for it, so the filter stays."
+REMOVABLE = (
+    "A filter or channel is removable if the network computes the same without it: nothing depends on it, or its output "
+    "is always 0. A filter whose weights are all 0 still outputs a constant if the BatchNorm after it has a bias. Such a "
+    "constant is traced exactly: if ReLU sets it to 0, it has no effect; if the next convolution has no padding, it moves "
+    "into that convolution's bias and the filter is removable; if that convolution pads its input with zeros, no bias can "
+    "replace it and the filter stays."
 )
 
 
 def main() -> None:
-    """One backbone in depth; below it its layers, a mask, other backbones, and measured accuracy."""
-    store = parts.store()
+    """One backbone; below, its layers, a mask, other backbones, and measured accuracy."""
+    store = open_store()
     cards = {card.name: card for card in library.available(home())}
-    name = parts.selectbox(
+    name = choices.selectbox(
         "Backbone",
         list(cards),
         format_func=lambda name: labels.backbone_label(cards[name]),
         key="backbone",
         persist_state="session",
         width=420,
-        help="Networks of yours come in on the Library page.",
+        help="Import networks of your own on the Library page.",
     )
     card = cards[name]
     found = _structure(card)
@@ -61,9 +63,7 @@ def main() -> None:
     if layers.open:
         with layers:
             table = structure_tables.layer_table(found)
-            parts.show_table(
-                table, key="layer_table", name=f"structure-{name}", columns=LAYER_COLUMNS, column_config=_counts(table)
-            )
+            show_table(table, key="layer_table", name=f"structure-{name}", shown_columns=LAYER_COLUMNS)
     if image.open:
         with image:
             _mask(card, found)
@@ -75,91 +75,91 @@ def main() -> None:
             _overlap(card, found, cards)
     if accuracy.open:
         with accuracy:
-            _against_accuracy(store, card)
+            _accuracy_and_size(store, card)
 
 
 def _structure(card: BackboneCard) -> Structure | None:
-    """The structure of a backbone; None while it is computed, waits for a click or failed, which is said."""
+    """The structure of a backbone; None, with a message, while it is computed, waits for a click, or if it failed."""
     known = structure.recall_card(home(), card)
     if known:
         return known
-    asked = st.session_state.setdefault("structure_jobs", {})
-    if card not in asked:
+    submitted = st.session_state.setdefault("structure_jobs", {})
+    if card not in submitted:
         if not card.ready and not _wants_download(card):
             return None
-        asked[card] = queue.submit(home(), Job("structure", StructureSpec(card.name)))
-    status = queue.status(home(), asked[card])
+        submitted[card] = queue.submit(home(), Job("structure", StructureSpec(card.name)))
+    status = queue.status(home(), submitted[card])
     if not status.ended:
-        st.caption(f"Looking into {labels.backbone_label(card)}. This is done once for each network.")
-        transfer_controls.wait_for(status.job_id)
+        st.caption(f"Analysing {labels.backbone_label(card)}. This is done once per network.")
+        progress.wait_for(status.job_id)
         return None
     known = structure.recall_card(home(), card)
     if known is None:
-        st.error(frame.plain(status.message or "What was found of this network is no longer there."))
+        st.error(frame.plain(status.message or "The analysis of this network was deleted."))
         if st.button("Try again", key=f"again_{card.name}", icon=":material/refresh:"):
-            del asked[card]
+            del submitted[card]
             st.rerun()
     return known
 
 
 def _wants_download(card: BackboneCard) -> bool:
     st.info(f"The weights of {architecture_label(card.architecture)} are not on this machine yet.")
-    return st.button("Download them and look inside", key=f"fetch_{card.name}", icon=":material/download:")
+    return st.button("Download and analyse", key=f"fetch_{card.name}", icon=":material/download:")
 
 
 def _totals(found: Structure) -> None:
     metrics = (
-        ("Sparsity", f"{labels.percent(found.sparsity)} %", "Share of the convolutions' weights that are 0."),
+        ("Sparsity", f"{labels.percent(found.sparsity)} %", "Share of zero weights over the convolutions."),
         (
             "Nonzero parameters",
             labels.part_of(found.nonzero, found.parameters),
-            "Of all that train, BatchNorm's and biases included; without the classifier.",
+            "Of all trainable parameters, including BatchNorm and biases; without the classifier.",
         ),
         (
             "Multiply-adds",
             labels.part_of(found.multiply_adds_sparse, found.multiply_adds),
-            f"For one image of {found.input_size} × {found.input_size}: those of nonzero weights, of those of all.",
+            f"For one image of {found.input_size} × {found.input_size} pixels: those of nonzero weights, of all.",
         ),
         (
             "File size",
             f"{found.bytes_sparse / 1e6:.3g} of {found.bytes_dense / 1e6:.3g} MB",
-            f"Stored sparse, of stored dense: {structure.FILE_SIZE_FORMULA}.",
+            f"Stored sparse, compared with stored dense: {structure.FILE_SIZE_FORMULA}.",
         ),
         (
-            "Filters pruned",
+            "Fully pruned filters",
             f"{labels.percent(found.filters_pruned_share)} %",
-            f"Of all filters: those with every weight 0. Averaged over layers, as the study's table 4 does: "
+            f"Share of filters whose weights are all 0. Averaged over layers, as in table 4 of the paper: "
             f"{labels.percent(found.mean_layer_filters_pruned_share)} %.",
         ),
-        ("Filters that can be removed", f"{labels.percent(found.filters_dead_share)} %", CONSTANTS),
+        ("Removable filters", f"{labels.percent(found.filters_dead_share)} %", REMOVABLE),
     )
     with st.container(horizontal=True):
-        for label, value, words in metrics:
-            st.metric(label, value, help=words, width="content")
+        for label, value, help_text in metrics:
+            st.metric(label, value, help=help_text, width="content")
     st.caption(
-        "Removing the filters and channels that can go would save "
+        "Removing the removable filters and channels would save "
         f"{labels.percent(found.parameters_removable / found.parameters)} % of all parameters and "
-        f"{labels.percent(found.multiply_adds_removable / found.multiply_adds)} % of all multiply-adds, and change nothing "
-        "that the network computes. The other zeros save time only with software that makes use of them."
+        f"{labels.percent(found.multiply_adds_removable / found.multiply_adds)} % of all multiply-adds without changing "
+        "the network's output. The other zeros save time only with software that skips them."
     )
 
 
 def _bars(card: BackboneCard, found: Structure) -> None:
     table = structure_tables.layer_table(found)
-    parts.show_chart(
+    show_chart(
         captions.with_caption(
             structure_charts.layer_sparsity(table),
-            "Where is it sparse?",
-            f"{labels.backbone_label(card)} · {labels.counted(len(table), 'convolution')} from the input on · "
-            f"filters pruned: {labels.percent(found.mean_layer_filters_pruned_share)} % on average over layers, "
+            "Sparsity by layer",
+            f"{labels.backbone_label(card)} · {labels.counted(len(table), 'convolution')} from input to output · "
+            f"fully pruned filters: {labels.percent(found.mean_layer_filters_pruned_share)} % on average over layers, "
             f"{labels.percent(found.filters_pruned_share)} % of all",
-            "Wide bars: weights that are 0. Narrow bars: filters whose weights are all 0. Measured on its weights.",
+            "Wide bars: zero weights. Narrow bars: fully pruned filters, whose weights are all 0. Measured on the weights.",
         ),
         key="layers",
         name=f"layers-{card.name}",
-        alt="Share of zero weights and of wholly pruned filters in each layer",
+        alt="Share of zero weights and of fully pruned filters in each layer",
         table=table[["layer", "name", "shape", "sparsity", "filters", "filters_pruned"]],
-        beside=parts.share,
+        beside=links.share,
     )
 
 
@@ -174,7 +174,7 @@ def _mask(card: BackboneCard, found: Structure) -> None:
         key="layer",
         bind="query-params",
         width=420,
-        help="At first the one with the most filters pruned.",
+        help="At first the layer with the most fully pruned filters.",
     )
     layer = found.layers[names.index(chosen)]
     packed, shapes = packed_masks.load_packed(structure.mask_file(home(), found.hash))
@@ -184,66 +184,68 @@ def _mask(card: BackboneCard, found: Structure) -> None:
     cells = structure.image(kept, structure_charts.IMAGE_HEIGHT, structure_charts.IMAGE_WIDTH)
     places = layer.shape[2] * layer.shape[3]
     stripe = "A dark column" if places == 1 else f"A dark stripe of {places} columns"
-    unused = f" {stripe} is an input channel that nothing looks at." if layer.groups == 1 else ""
+    unused = f" {stripe} is an unused input channel." if layer.groups == 1 else ""
     pruned, zero = labels.percent(1 - kept.mean()), labels.percent(layer.sparsity)
-    zeros = f", {zero} % are 0" if zero != pruned else ""  # a mask that its file states may keep weights that are 0
+    zeros = f", {zero} % are 0" if zero != pruned else ""  # a mask stated in the file may keep weights that are 0
     coarse = "" if cells.shape == (len(kept), width) else " Each cell stands for several weights."
-    parts.show_chart(
+    show_chart(
         captions.with_caption(
             structure_charts.mask(cells, len(kept), width),
-            "Which of its weights are kept?",
+            "Mask of a layer",
             f"{labels.backbone_label(card)} · {chosen}, {' × '.join(map(str, layer.shape))} · "
             f"{pruned} % of the weights are pruned{zeros}",
-            "A row is a filter. Its weights go from left to right: input channel by input channel, each row by row. "
+            "Each row is a filter. Its weights run from left to right: by input channel, then by kernel row. "
             f"A dark row is a pruned filter.{unused}{coarse}",
         ),
         key="mask",
         name=f"mask-{card.name}-{chosen}",
-        alt=f"The mask of {chosen}: a row a filter, a column a weight, light where kept",
+        alt=f"The mask of {chosen}: one row per filter, one column per weight, light where kept",
     )
     st.caption(
         f"{layer.filters_pruned:,} of {layer.filters:,} filters and {layer.channels_pruned:,} of {layer.channels:,} input "
-        f"channels are pruned; {layer.filters_dead:,} filters and {layer.channels_dead:,} input channels can be removed."
+        f"channels are fully pruned; {layer.filters_dead:,} filters and {layer.channels_dead:,} input channels are removable."
     )
 
 
 def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
-    alike = [other for other in cards.values() if other.architecture == card.architecture and other.ready]
+    same_architecture = [other for other in cards.values() if other.architecture == card.architecture and other.ready]
     chosen = st.multiselect(
         "Backbones",
         list(cards),
-        placeholder=f"Those of {architecture_label(card.architecture)}: choose others here",
+        placeholder=f"All {architecture_label(card.architecture)} backbones: choose others here",
         format_func=lambda name: labels.backbone_label(cards[name]),
         key="side",
         bind="query-params",
-        help="Share of filters wholly pruned, as in the study's table 4, for the networks on this machine. "
-        f"Left empty: those of the backbone's architecture, {AT_FIRST} at most.",
+        help="Share of fully pruned filters, as in table 4 of the paper, for the networks on this machine. "
+        f"Left empty: those of the backbone's architecture, at most {COMPARED_AT_FIRST}.",
     )
-    wanted = [cards[name] for name in chosen] or [card, *(other for other in alike if other != card)][:AT_FIRST]
+    wanted = [cards[name] for name in chosen] or [card, *(other for other in same_architecture if other != card)][
+        :COMPARED_AT_FIRST
+    ]
     found = _structures(wanted)
     if found is None:
         return
     table = structure_tables.comparison_table(found)
-    left_out = len(alike) - len(wanted)
+    left_out = len(same_architecture) - len(wanted)
     more = f" {left_out} more on this machine: choose them above." if not chosen and left_out > 0 else ""
-    parts.show_chart(
+    show_chart(
         captions.with_caption(
             structure_charts.filters_pruned(table),
-            "How many whole filters did pruning remove?",
-            f"{labels.counted(len(table), 'network')} · share of filters with every weight 0 · more filters pruned, "
-            "easier to speed up without a special engine",
-            "Mean over layers: each convolution counts alike, as in the study's table 4. Of all: each filter counts "
-            f"alike. Can be removed: without any change to what the network computes.{more}",
+            "Fully pruned filters by network",
+            f"{labels.counted(len(table), 'network')} · share of filters whose weights are all 0 · more fully pruned "
+            "filters are easier to speed up without a special engine",
+            "Mean over layers: each convolution has the same weight, as in table 4 of the paper. Of all: each filter has the "
+            f"same weight. Removable: without changing the network's output.{more}",
         ),
         key="side_chart",
         name="filters-pruned",
-        alt="Share of wholly pruned filters of each network",
+        alt="Share of fully pruned filters of each network",
     )
-    parts.show_table(table, key="side_table", name="structure", columns=SIDE_COLUMNS, column_config=_counts(table))
+    show_table(table, key="side_table", name="structure", shown_columns=SIDE_COLUMNS)
 
 
 def _structures(cards: Sequence[BackboneCard]) -> list[tuple[BackboneCard, Structure]] | None:
-    """The structures of several backbones; None at the first that is not there yet, which is said."""
+    """The structures of several backbones; None, with a message, at the first that is not available yet."""
     found = []
     for card in cards:
         known = _structure(card)
@@ -257,8 +259,8 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
     others = [name for name, other in cards.items() if other.architecture == card.architecture and name != card.name]
     if not others:
         st.info(
-            f"There is no other {architecture_label(card.architecture)} here to compare it with. "
-            "Bring one in on the Library page, or choose another backbone above."
+            f"There is no other {architecture_label(card.architecture)} here to compare with. "
+            "Import one on the Library page, or choose another backbone above."
         )
         return
     sparse = (number for number, name in enumerate(others) if cards[name].sparsity)
@@ -279,68 +281,60 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
         packed_masks.load_packed(structure.mask_file(home(), each.hash)) for each in (found, other)
     )
     if shapes != other_shapes:
-        st.info("The layers of these two networks differ, so their masks do not compare. Choose another.")
+        st.info("The layers of these two networks differ, so their masks cannot be compared. Choose another.")
         return
     table = structure_tables.overlap_table(first, second, shapes)
     total = packed_masks.iou(zip(table["kept_in_both"], table["kept_in_either"], strict=True))
-    parts.show_chart(
+    show_chart(
         captions.with_caption(
             structure_charts.overlap(table),
-            "Do they keep the same weights?",
-            f"{labels.backbone_label(card)} and {labels.backbone_label(cards[name])} · {labels.percent(total)} % in common "
+            "Mask overlap (IoU) by layer",
+            f"{labels.backbone_label(card)} and {labels.backbone_label(cards[name])} · IoU {labels.percent(total)} % "
             "over all layers · 100 %: the same weights",
-            "In common: weights kept in both, of those kept in either (intersection over union). By chance: what two "
-            "masks as dense as these would have in common if each chose its weights of a layer at random.",
+            "IoU (intersection over union): weights kept in both masks, of those kept in either. IoU expected at random: that of "
+            "two masks of these layer densities that keep random weights.",
         ),
         key="overlap_chart",
         name=f"overlap-{card.name}-{name}",
-        alt="How much the masks of two networks have in common in each layer",
+        alt="Mask overlap (IoU) of two networks in each layer",
         table=table,
     )
 
 
-def _against_accuracy(store: Store, card: BackboneCard) -> None:
+def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
     runs = store.results(source="measured", architecture=card.architecture)
     runs = runs.dropna(subset=["accuracy_best", *labels.SIZES])
     if runs.empty:
         st.info(
-            f"No {architecture_label(card.architecture)} was transferred on this machine yet, and the study's rows do not "
-            "come with its networks, so their sizes are unknown. Measure one:"
+            f"No {architecture_label(card.architecture)} was transferred on this machine yet. The paper's networks are not "
+            "published with its results, so their sizes are unknown. Measure one:"
         )
-        parts.backbone_links(card.name)
+        links.backbone_links(card.name)
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        picked, chosen = parts.measured_task(runs)
-        size = parts.choice(
-            "Against",
+        picked, chosen = choices.measured_task(runs)
+        size = choices.choice(
+            "X axis",
             "size",
             {name: size.label for name, size in labels.SIZES.items()},
-            "Each counts what is not 0: parameters, multiply-adds for one image, and a file that stores sparse.",
+            "Each counts nonzero weights only: parameters, multiply-adds for one image, and the size of a sparse file.",
         )
     table = structure_tables.accuracy_table(picked)
-    single = " n = 1 where no interval is drawn." if (table["runs"] == 1).any() else ""
+    single = " n = 1 where there is no error bar." if (table["runs"] == 1).any() else ""
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
-    parts.show_chart(
+    show_chart(
         captions.with_caption(
             structure_charts.accuracy(table, size),
-            "What accuracy came of which size?",
+            "Accuracy against size",
             f"{architecture_label(card.architecture)} on {chosen} · {metric}, mean ± standard deviation over "
             f"{labels.counted(int(table['runs'].sum()), 'run')} · up and to the left is better",
-            f"Measured on this machine. Best over a run's epochs on test data (optimistic). {_protocols(table)}{single}",
+            f"Your runs on this machine. Best epoch (selected on test data: optimistic). {_protocols(table)}{single}",
         ),
         key="accuracy_chart",
         name=f"accuracy-{card.architecture}",
         alt="Accuracy of each measured network against its size",
     )
-    parts.show_table(
-        table, key="accuracy_table", name="structure-accuracy", columns=ACCURACY_COLUMNS, column_config=_counts(table)
-    )
-
-
-def _counts(table: pd.DataFrame) -> dict[str, Any]:
-    """How whole numbers are shown: with their thousands apart."""
-    names = table.select_dtypes("integer").columns
-    return {name: st.column_config.NumberColumn(parts.heading(name), format="localized") for name in names}
+    show_table(table, key="accuracy_table", name="structure-accuracy", shown_columns=ACCURACY_COLUMNS)
 
 
 def _protocols(table: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Tasks: every network on every task, as a heat map and as the study's tables C.1 and C.2."""
+"""Tasks: every network on every task, as a heat map and as in tables C.1 and C.2 of the paper."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -7,7 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import parts
+from pages.parts import choices, links
+from pages.parts.chart import show_chart
+from pages.parts.run_details import run_table
+from pages.parts.store import open_store
+from pages.parts.tables import show_table
 from sparse_core.catalog import TRANSFERS, architecture_label
 from sparse_core.results import comparisons, measures
 from sparse_core.results.store import Store
@@ -16,8 +20,8 @@ from sparse_core.views.charts import captions
 from sparse_core.views.charts import tasks as task_charts
 
 VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
-SATURATION = {"accuracy_mean": [], "difference": ["Colours are full beyond the ends of the scale"]}
-LAYOUTS = ["One row a network", "One row a task"]
+SATURATION = {"accuracy_mean": [], "difference": ["Values beyond the ends of the scale have the colour of its end"]}
+LAYOUTS = ["By network", "By task"]
 UNFILTERED: dict[str, Any] = {"source": "all", "accuracy": "best", "level": None, "cells": []}
 CELL_COLUMNS = ["row", "task", "accuracy_mean", "accuracy_std", "runs", "difference"]
 LONG_COLUMNS = ["source", "method", "sparsity", "task", "accuracy_mean", "accuracy_std", "runs"]
@@ -39,7 +43,7 @@ class Controls:
 
 def main() -> None:
     """Controls, the heat map, the runs behind its cells, and the full table."""
-    store = parts.store()
+    store = open_store()
     controls = _controls(store)
     rows = store.results(source=controls.source, architecture=controls.architecture, transfer=controls.transfer).dropna(
         subset=[measures.ACCURACIES[controls.accuracy]]
@@ -49,43 +53,46 @@ def main() -> None:
     if rows.empty:
         _say_empty(store, controls)
         return
-    table = task_tables.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, controls.order))
+    tasks = choices.ordered_tasks(store, controls.architecture, controls.order)
+    table = task_tables.task_table(rows, controls.accuracy, tasks)
     _heat_map(controls, rows, table)
-    _runs_behind(rows, table)
+    _underlying_runs(rows, table)
     _full_table(controls, table)
 
 
 def _controls(store: Store) -> Controls:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        architecture = parts.architecture_choice(store)
+        architecture = choices.architecture_choice(store)
         levels = _levels(store, store.version, architecture)
-        transfer = parts.choice(
+        transfer = choices.choice(
             "Transfer",
             "task_transfer",
             labels.TRANSFER_NAMES,
-            "Linear: the network is frozen and only a new classifier is trained. "
-            "Full: every weight that was not pruned is trained, too.",
+            choices.TRANSFER_HELP,
         )
-        value = parts.choice(
-            "Show", "value", VALUES, "Accuracy in percent, or by how many points it differs from the dense network's."
+        value = choices.choice(
+            "Value",
+            "value",
+            VALUES,
+            "Accuracy in percent, or the difference to the dense network in percentage points.",
         )
-        source = parts.source_choice()
-        accuracy = parts.accuracy_choice()
-        level = parts.selectbox(
+        source = choices.source_choice()
+        accuracy = choices.accuracy_choice()
+        level = choices.selectbox(
             "Sparsity",
             [None, *levels],
             format_func=lambda level: "All" if level is None else labels.sparsity_label(level),
             key="level",
             width=110,
-            help="The share of a network's weights that are zero.",
+            help="The share of zero weights in a network.",
         )
-        order = parts.task_order()
+        order = choices.task_order()
     return Controls(architecture, transfer, source, accuracy, value, level, order)
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
 def _levels(_store: Store, version: tuple[int, ...], architecture: str) -> list[float]:
-    """The sparsities there are for this architecture; ``version`` makes a new run count at once."""
+    """The sparsities of this architecture's results; ``version`` includes new runs at once."""
     rows = _store.results(architecture=architecture)
     return sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
 
@@ -97,7 +104,7 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
     if shown.empty:
         st.warning(
             "No baseline: there is no dense run of the same backbone, data and protocol to compare with. Run the dense "
-            "backbone on the Probe page with the same settings, or show the accuracy."
+            "backbone on the Probe page with the same settings, or choose Accuracy as the value."
         )
         return
     name = architecture_label(controls.architecture)
@@ -105,7 +112,7 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
     better = "in percent · higher is better" if accuracy else "in points · above 0 beats the dense network (blue)"
     figure = captions.with_caption(
         task_charts.heat_map(shown, controls.value, labels.distinct(shown["row"]), labels.distinct(shown["task"])),
-        "How well does each network do on each task?" if accuracy else "On which tasks does pruning cost accuracy?",
+        "Accuracy of each network on each task" if accuracy else "Difference to the dense network on each task",
         f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, {better}"
         + (" · tasks from easy to difficult" if controls.order == "difficulty" else ""),
         footnotes.caption(
@@ -116,34 +123,34 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
             date.today(),
         ),
     )
-    parts.show_chart(
+    show_chart(
         figure,
         key="heat_map",
         name=f"tasks-{controls.architecture}-{controls.transfer}",
         alt=f"{VALUES[controls.value]} of each network on each task, {name}",
         on_select=_take_selection,
         table=shown[CELL_COLUMNS],
-        beside=lambda: parts.share(_command(controls)),
+        beside=lambda: links.share(_command(controls)),
     )
 
 
 def _take_selection() -> None:
-    """The cells marked in the heat map become the choice whose runs are listed, which the link carries."""
-    marked = st.session_state["heat_map"]["selection"]["points"]
-    st.session_state["cells"] = list(dict.fromkeys(cell["customdata"] for cell in marked if cell.get("customdata")))
+    """Copy the cells selected in the heat map to the control below it, which is part of the link."""
+    selected = st.session_state["heat_map"]["selection"]["points"]
+    st.session_state["cells"] = list(dict.fromkeys(cell["customdata"] for cell in selected if cell.get("customdata")))
 
 
-def _runs_behind(rows: pd.DataFrame, table: pd.DataFrame) -> None:
-    cells = parts.multiselect(
-        "Runs behind",
+def _underlying_runs(rows: pd.DataFrame, table: pd.DataFrame) -> None:
+    """The control that selects cells, and the table of their runs."""
+    cells = choices.multiselect(
+        "Underlying runs",
         table["point"].tolist(),
-        placeholder="Click a number in the heat map, or choose here, to see its runs",
+        placeholder="Click a number in the heat map, or choose one here, to see its runs",
         key="cells",
-        help="Lists the runs behind these numbers and the dense runs that they are compared with.",
+        help="Lists the runs of these numbers and the dense runs that they are compared with.",
     )
     if cells:
-        behind = comparisons.underlying_runs(rows, table[table["point"].isin(cells)])
-        parts.show_runs(behind, key="behind")
+        run_table(comparisons.underlying_runs(rows, table[table["point"].isin(cells)]), key="behind")
 
 
 def _full_table(controls: Controls, table: pd.DataFrame) -> None:
@@ -153,10 +160,10 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
     if wide.open:
         with wide:
             st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
-            parts.show_table(task_tables.paper_layout(table), key="wide", name=name, title=str)
+            show_table(task_tables.paper_layout(table), key="wide", name=name, title=str)
     if long.open:
         with long:
-            parts.show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, columns=LONG_COLUMNS)
+            show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, shown_columns=LONG_COLUMNS)
 
 
 def _command(controls: Controls) -> str:
@@ -171,14 +178,16 @@ def _command(controls: Controls) -> str:
 def _say_empty(store: Store, controls: Controls) -> None:
     name = architecture_label(controls.architecture)
     if controls.accuracy == "final" and controls.source != "measured":
-        st.info("The published runs have no last-epoch accuracy, and no measured run fits. Choose the best epoch.")
+        st.info("The paper's results have no last-epoch accuracy, and none of your runs matches. Choose Best epoch.")
     elif controls.source == "measured":
-        st.info(f"No {name} was measured like this yet. Measure one on the Probe page, or show the published runs.")
+        st.info(
+            f"None of your runs of {name} matches these choices. Start one on the Probe page, or show the paper's results."
+        )
     elif controls.architecture not in store.results(source="published")["architecture"].unique():
-        st.info(f"No published rows for {name}: the study's public tables have none, and none was measured here.")
+        st.info(f"{name} is not in the paper's published results, and you have no runs of it.")
     else:
-        st.info(f"There is no run of {name} under {TRANSFERS[controls.transfer].lower()} that fits these choices.")
-    parts.show_everything(store, controls.architecture, UNFILTERED)
+        st.info(f"No run of {name} under {TRANSFERS[controls.transfer].lower()} matches these choices.")
+    choices.reset_button(store, controls.architecture, UNFILTERED)
 
 
 main()

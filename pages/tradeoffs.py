@@ -1,4 +1,4 @@
-"""Tradeoffs: how much accuracy each way of pruning costs on a new task, against sparsity or the network's size."""
+"""Tradeoffs: how much accuracy each pruning method costs on a new task, against sparsity or the network's size."""
 
 import shlex
 from dataclasses import dataclass
@@ -8,7 +8,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.parts import parts
+from pages.parts import choices, links
+from pages.parts.chart import show_chart
+from pages.parts.run_details import run_table
+from pages.parts.store import open_store
+from pages.parts.tables import show_table
 from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
 from sparse_core.results import comparisons, measures
 from sparse_core.results.store import Store
@@ -57,20 +61,20 @@ class Controls:
     @property
     def command(self) -> str:
         """The command line that gives the chart's figures."""
-        words = ["python", "-m", "sparse_core", "summary", "--architecture", self.architecture]
-        words += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
-        words += ["--source", self.source if self.axis == "sparsity" else "measured"]  # only those have sizes
-        words += ["--accuracy", self.accuracy] if self.accuracy != "best" else []
-        words += ["--methods", *self.methods] if self.methods else []
-        words += ["--tasks", *self.tasks] if self.tasks else []
-        words += ["--sparsity", *map(str, self.sparsity)] if self.sparsity != (0.0, 1.0) else []
-        words += ["--without-lottery"] if "linear" in self.transfers and not self.lottery else []
-        return shlex.join([*words, "--json"])
+        arguments = ["python", "-m", "sparse_core", "summary", "--architecture", self.architecture]
+        arguments += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
+        arguments += ["--source", self.source if self.axis == "sparsity" else "measured"]  # only those have sizes
+        arguments += ["--accuracy", self.accuracy] if self.accuracy != "best" else []
+        arguments += ["--methods", *self.methods] if self.methods else []
+        arguments += ["--tasks", *self.tasks] if self.tasks else []
+        arguments += ["--sparsity", *map(str, self.sparsity)] if self.sparsity != (0.0, 1.0) else []
+        arguments += ["--without-lottery"] if "linear" in self.transfers and not self.lottery else []
+        return shlex.join([*arguments, "--json"])
 
 
 @dataclass(frozen=True)
 class View:
-    """The runs that the controls leave, their averages with named points, and what has to be said of them."""
+    """The runs that match the controls, their averages with named points, and the filters and notes of the caption."""
 
     rows: pd.DataFrame
     summary: pd.DataFrame
@@ -78,7 +82,7 @@ class View:
     notes: list[str]
 
     def only(self, points: list[str]) -> "View":
-        """The view narrowed to some points; all of it where none is given."""
+        """The view of some points only; the whole view if ``points`` is empty."""
         if not points:
             return self
         summary = self.summary[self.summary["point"].isin(points)]
@@ -88,24 +92,24 @@ class View:
 
 
 def main() -> None:
-    """Controls, the chart, and what stands behind it."""
-    store = parts.store()
+    """Controls, the chart, and the tabs with more."""
+    store = open_store()
     controls = _controls(store)
     view = _view(store, store.version, controls)
     if view.summary.empty:
-        _say_empty(store, controls)
+        _explain_empty(store, controls)
         return
-    above = st.container()  # the choice of points stands below the chart that shows it
+    above = st.container()  # the control for points is below the chart that they select from
     points = _points(view)
     with above:
         _chart(store, controls, view, points)
-        _say_without_baseline(view.summary)
-    _behind(controls, view.only(points), points)
+        _warn_without_baseline(view.summary)
+    _tabs(store, controls, view.only(points), points)
 
 
 @st.cache_resource(show_spinner=False, max_entries=50)
 def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
-    """What the controls leave; kept, and never changed, so that a click below the chart computes nothing twice."""
+    """The view for these controls; cached so that a click below the chart computes nothing twice. Never change it."""
     rows = _store.results(
         source=controls.source,
         architecture=controls.architecture,
@@ -123,7 +127,7 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
         means, rows = means[~hidden], rows[~comparisons.is_hidden_lottery_ticket(rows)]
     notes += footnotes.single_task_notes(means)
     if (rows["source"] == "measured").any():
-        notes.append("Measured lines are dashed, their markers open")
+        notes.append("Your runs are dashed, with open markers")
     filters = footnotes.filter_notes(controls.methods, controls.tasks, controls.sparsity)
     filters += footnotes.size_notes(controls.axis, left_out)
     means = labels.name_points(comparisons.with_sizes(means, rows))
@@ -132,35 +136,12 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
 
 def _controls(store: Store) -> Controls:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        architecture = parts.architecture_choice(store)
-        transfer = parts.choice(
-            "Transfer",
-            "transfer",
-            TRANSFER_CHOICES,
-            "Linear: the network is frozen and only a new classifier is trained. "
-            "Full: every weight that was not pruned is trained, too.",
-        )
-        source = parts.source_choice()
-        accuracy = parts.accuracy_choice()
-    there = _there(store, store.version, architecture)
+        architecture = choices.architecture_choice(store)
+        transfer = choices.choice("Transfer", "transfer", TRANSFER_CHOICES, choices.TRANSFER_HELP)
+        source = choices.source_choice()
+        accuracy = choices.accuracy_choice()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        methods = parts.multiselect(
-            "Methods",
-            [method for method in METHODS if method != "Dense"],
-            placeholder="All methods",
-            key="methods",
-            width=280,
-            help="\n".join(f"- **{method.name}** {method.summary}" for method in METHODS.values()),
-        )
-        tasks = parts.multiselect(
-            "Tasks",
-            labels.task_choices({*TASKS, *there["dataset"]}),
-            placeholder="All tasks",
-            format_func=task_label,
-            key="tasks",
-            width=280,
-            help="The data sets that the networks are moved to; averages are over these.",
-        )
+        methods, tasks = _methods_and_tasks(store, architecture)
         low, high = st.slider(
             "Sparsity (%)",
             0,
@@ -169,31 +150,52 @@ def _controls(store: Store) -> Controls:
             key="sparsity",
             bind="query-params",
             width=200,
-            help="The share of a network's weights that are zero.",
+            help="The share of zero weights in a network.",
         )
         lottery = st.toggle(
             "LTH-T, linear",
             key="lottery",
             bind="query-params",
-            help="Lottery tickets under linear transfer make up to five times the errors of dense, so that nothing "
-            "else could be read: the study leaves them out, and so does this page unless you ask.",
+            help="Lottery tickets under linear transfer make up to five times the errors of the dense network, which "
+            "hides all other differences. The paper leaves them out, and so does this page by default.",
         )
-        axis = parts.selectbox(
-            "Against",
+        axis = choices.selectbox(
+            "X axis",
             list(AXES),
             format_func=AXES.__getitem__,
             key="axis",
             width=290,
-            help="What the charts hold the accuracy against. Sizes count what is not 0. They are known of the networks "
-            "measured on this machine; the study's rows come without its networks.",
+            help="Sizes count nonzero weights only. They are known for your runs; the paper's networks are not published "
+            "with its results.",
         )
     transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
     return Controls(architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery, axis)
 
 
+def _methods_and_tasks(store: Store, architecture: str) -> tuple[list[str], list[str]]:
+    methods = choices.multiselect(
+        "Methods",
+        [method for method in METHODS if method != "Dense"],
+        placeholder="All methods",
+        key="methods",
+        width=280,
+        help="\n".join(f"- **{method.name}** {method.summary}" for method in METHODS.values()),
+    )
+    tasks = choices.multiselect(
+        "Tasks",
+        labels.task_choices({*TASKS, *_available(store, store.version, architecture)["dataset"]}),
+        placeholder="All tasks",
+        format_func=task_label,
+        key="tasks",
+        width=280,
+        help="The downstream datasets. Averages are over these.",
+    )
+    return methods, tasks
+
+
 @st.cache_data(show_spinner=False, max_entries=20)
-def _there(_store: Store, version: tuple[int, ...], architecture: str) -> pd.DataFrame:
-    """Which results there are at all for this architecture; ``version`` makes a new run count at once."""
+def _available(_store: Store, version: tuple[int, ...], architecture: str) -> pd.DataFrame:
+    """Which results exist for this architecture; ``version`` includes new runs at once."""
     rows = _store.results(architecture=architecture)
     return rows[["source", "method", "sparsity", "transfer", "dataset"]].drop_duplicates()
 
@@ -203,14 +205,14 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
     if placed.empty:
         return
     name = architecture_label(controls.architecture)
-    parts.show_chart(
+    show_chart(
         _tradeoff(store, store.version, controls, points, date.today()),
         key="tradeoff",
         name=f"tradeoffs-{controls.architecture}",
         alt=f"Mean relative error increase over dense against {AXES[controls.axis].lower()}, {name}. Lower is better.",
         on_select=_take_selection,
         table=placed[_with_size(SUMMARY_COLUMNS, controls)],
-        beside=lambda: parts.share(controls.command),
+        beside=lambda: links.share(controls.command),
     )
 
 
@@ -219,20 +221,20 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     view = _view(_store, version, controls)
     placed = view.summary.dropna(subset=["mean_relative_error_increase"])
     transfers = comparisons.present(controls.transfers, placed)
-    there = _there(_store, version, controls.architecture)
-    published = there.loc[there["source"] == "published", "method"]
+    available = _available(_store, version, controls.architecture)
+    published = available.loc[available["source"] == "published", "method"]
     methods = controls.methods or [method for method in METHODS if method != "Dense"]
-    looked_for = len(published) and controls.source != "measured" and controls.axis == "sparsity"
-    absent = footnotes.absent_methods(methods, published) if looked_for else {}
+    shows_paper = len(published) and controls.source != "measured" and controls.axis == "sparsity"
+    absent = footnotes.absent_methods(methods, published) if shows_paper else {}
     name = architecture_label(controls.architecture)
     notes = [
-        f"{TRANSFERS[other]}: no rows with a dense baseline here" for other in set(controls.transfers) - {*transfers}
+        f"{TRANSFERS[other]}: no results with a dense baseline" for other in set(controls.transfers) - {*transfers}
     ]
     if published.empty:
-        notes.append(f"No published rows for {name}")
+        notes.append(f"{name} is not in the paper's published results")
     return captions.with_caption(
         tradeoffs.tradeoff(placed, transfers, absent, points, controls.axis),
-        "How many more errors does a sparse network make on a new task?",
+        "Relative error increase over dense",
         f"{name} · mean ± standard error over {footnotes.task_count(placed)} · "
         "lower is better, below 0 beats the dense network",
         footnotes.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
@@ -240,44 +242,46 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
 
 
 def _take_selection() -> None:
-    """The points marked in the chart become the choice that the tables below follow and the link carries."""
-    marked = st.session_state["tradeoff"]["selection"]["points"]
-    st.session_state["points"] = list(dict.fromkeys(point["customdata"] for point in marked if point.get("customdata")))
-
-
-def _points(view: View) -> list[str]:
-    return parts.multiselect(
-        "Showing only",
-        view.summary["point"].tolist(),
-        placeholder="Everything: select points in the chart (click, box or lasso) or choose here",
-        key="points",
-        help="The tables below show only the runs behind these points. Clear it to see all.",
+    """Copy the points selected in the chart to the control below it, which filters the tables and is part of the link."""
+    selected = st.session_state["tradeoff"]["selection"]["points"]
+    st.session_state["points"] = list(
+        dict.fromkeys(point["customdata"] for point in selected if point.get("customdata"))
     )
 
 
-def _behind(controls: Controls, view: View, points: list[str]) -> None:
+def _points(view: View) -> list[str]:
+    return choices.multiselect(
+        "Selected points",
+        view.summary["point"].tolist(),
+        placeholder="All points. Select some in the chart (click, box or lasso) or choose here",
+        key="points",
+        help="The tabs below show only these points and their runs. Clear the selection to see all.",
+    )
+
+
+def _tabs(store: Store, controls: Controls, view: View, points: list[str]) -> None:
     averages, per_task, front, runs = st.tabs(TABS, key="view", on_change="rerun", bind="query-params")
     if averages.open:
         with averages:
             table = view.summary.drop(columns="point")
             columns = _with_size(SUMMARY_COLUMNS, controls)
-            parts.show_table(table, key="averages", name="tradeoffs", columns=columns)
+            show_table(table, key="averages", name="tradeoffs", shown_columns=columns)
     if per_task.open:
         with per_task:
-            _per_task(controls, view)
+            _per_task(store, controls, view)
     if front.open:
         with front:
             _pareto(controls, view, points)
     if runs.open:
         with runs:
-            parts.show_runs(view.rows, key="behind")
+            run_table(view.rows, key="behind")
 
 
-def _per_task(controls: Controls, view: View) -> None:
+def _per_task(store: Store, controls: Controls, view: View) -> None:
     rows = view.rows
     levels = sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        level = parts.selectbox(
+        level = choices.selectbox(
             "At sparsity",
             levels,
             index=levels.index(0.9) if 0.9 in levels else len(levels) // 2,
@@ -285,125 +289,127 @@ def _per_task(controls: Controls, view: View) -> None:
             key="level",
             persist_state="page",
             width=140,
-            help="The chart shows one sparsity, give or take a point; the table has all.",
+            help="The chart shows one sparsity, ± 1 percentage point; the table has all.",
         )
-        order = parts.task_order()
-    table = task_tables.task_table(rows, controls.accuracy, parts.tasks(controls.architecture, order))
+        order = choices.task_order()
+    table = task_tables.task_table(rows, controls.accuracy, choices.ordered_tasks(store, controls.architecture, order))
     at_level, shown = (_near(frame, level) for frame in (table, rows))
     figure = captions.with_caption(
         task_charts.accuracy_per_task(
             at_level, comparisons.present(controls.transfers, at_level), labels.distinct(at_level["task"])
         ),
-        "How accurate is each network on each task?",
+        "Accuracy of each network on each task",
         f"{architecture_label(controls.architecture)} at {labels.sparsity_label(level)} sparsity (± 1) · mean ± "
-        "standard deviation over seeds (none for a single run) · higher is better, the upright line is dense",
+        "standard deviation over seeds (none for a single run) · higher is better, the vertical line is dense",
         footnotes.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"tasks-{controls.architecture}"
-    parts.show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
-    parts.show_table(table.drop(columns=["row", "point", "hover"]), key="per_task", name=name, columns=TASK_COLUMNS)
+    show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
+    show_table(table.drop(columns=["row", "point", "hover"]), key="per_task", name=name, shown_columns=TASK_COLUMNS)
 
 
 def _near(frame: pd.DataFrame, level: float) -> pd.DataFrame:
-    """The rows at this sparsity, give or take a point, and the dense ones."""
+    """The rows at this sparsity ± 1 percentage point, and the dense ones."""
     return frame[((frame["sparsity"] - level).abs() < NEAR) | (frame["method"] == "Dense")]
 
 
 def _pareto(controls: Controls, view: View, points: list[str]) -> None:
     rows = view.rows
     tasks = labels.task_choices(rows["dataset"].unique())
-    task = parts.selectbox(
+    task = choices.selectbox(
         "Accuracy on",
         [None, *tasks],
         format_func=lambda name: "All tasks, averaged" if name is None else task_label(name),
         key="pareto_task",
         persist_state="page",
         width=260,
-        help="Averages are over the tasks that all networks of a line have, so that they compare.",
+        help="Averages are over the tasks for which all networks of a line have results, so that they are comparable.",
     )
     chosen = rows if task is None else rows[rows["dataset"] == task]
     table = comparisons.over_same_tasks(measures.per_configuration(chosen, controls.accuracy))
     if table.empty:
-        st.info("No task was run with all of these networks, so their averages do not compare. Choose one task.")
+        st.info("No task has results of all these networks, so their averages are not comparable. Choose one task.")
         return
     table = comparisons.with_front(comparisons.with_sizes(table, chosen), controls.axis)
     table = labels.name_points(table)
     saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
     figure = captions.with_caption(
         tradeoffs.pareto(table, comparisons.present(controls.transfers, table), points, controls.axis),
-        f"Which networks give the most accuracy for their {saving}?",
+        f"Accuracy against {saving}",
         f"{architecture_label(controls.architecture)} · "
         f"{f'mean over {footnotes.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
-        f"up and to the {side} is better, nothing beats the networks on the grey line in both",
+        f"up and to the {side} is better, networks on the grey line are Pareto-optimal",
         footnotes.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
     )
     name = f"pareto-{controls.architecture}"
     alt = f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front"
-    parts.show_chart(figure, key="pareto_chart", name=name, alt=alt)
+    show_chart(figure, key="pareto_chart", name=name, alt=alt)
     columns = _with_size(PARETO_COLUMNS, controls)
-    parts.show_table(table.drop(columns="point"), key="pareto", name=name, columns=columns)
+    show_table(table.drop(columns="point"), key="pareto", name=name, shown_columns=columns)
 
 
 def _with_size(columns: list[str], controls: Controls) -> list[str]:
-    """The columns with that of the charts' axis, which is after the sparsity where it is another."""
+    """The columns and, after the sparsity, that of the charts' x axis if it is another."""
     after = columns.index("sparsity") + 1
     return columns if controls.axis == "sparsity" else [*columns[:after], controls.axis, *columns[after:]]
 
 
-def _say_empty(store: Store, controls: Controls) -> None:
+def _explain_empty(store: Store, controls: Controls) -> None:
     if controls.axis != "sparsity":
-        _say_without_size(store, controls)
+        _explain_missing_sizes(store, controls)
         return
     if controls.methods == ["LTH-T"] and controls.transfers == ["linear"] and not controls.lottery:
-        st.info("LTH-T under linear transfer is left out unless asked for, as in the study.")
-        st.button("Show LTH-T, linear", on_click=parts.set_controls, args=({"lottery": True},), type="primary")
+        st.info("LTH-T under linear transfer is left out by default, as in the paper.")
+        st.button("Show LTH-T, linear", on_click=choices.set_controls, args=({"lottery": True},), type="primary")
         return
     unpublished = _unpublished(store, controls)
     if unpublished:
         st.info(
-            f"No published rows for {unpublished}: the study's public tables have none, and none was measured here. "
-            "Bring such a network in on the Library page and measure it on the Probe page."
+            f"{unpublished} not in the paper's published results, and you have no runs of it. Import such a network on the "
+            "Library page and start a probe on the Probe page."
         )
     elif controls.accuracy == "final" and controls.source != "measured":
-        st.info("The published runs have no last-epoch accuracy, and no measured run fits. Choose the best epoch.")
+        st.info("The paper's results have no last-epoch accuracy, and none of your runs matches. Choose Best epoch.")
     elif controls.source == "measured":
         st.info(
-            f"No measured run of a sparse {architecture_label(controls.architecture)} fits these choices yet. "
-            "Measure one on the Probe page, or show the published runs."
+            f"None of your runs of a sparse {architecture_label(controls.architecture)} matches these choices. "
+            "Start one on the Probe page, or show the paper's results."
         )
     else:
-        st.info("No run fits these choices. Widen the filters, or start again from the whole study.")
-    parts.show_everything(store, controls.architecture, UNFILTERED)
+        st.info("No run matches these choices. Widen or reset the filters.")
+    choices.reset_button(store, controls.architecture, UNFILTERED)
 
 
 def _unpublished(store: Store, controls: Controls) -> str:
-    """What was asked for that the study published nothing of, in words; empty where it did or was not asked for."""
+    """The architecture or methods asked for that the paper has no results of, with the verb; empty if there are any."""
     if controls.source == "measured":
         return ""
     published = store.results(source="published", architecture=controls.architecture)
     if published.empty:
-        return architecture_label(controls.architecture)
+        return f"{architecture_label(controls.architecture)} is"
     absent = footnotes.absent_methods(controls.methods, published["method"])
-    return " and ".join(absent) if len(absent) == len(controls.methods) else ""
+    if len(absent) < len(controls.methods):
+        return ""
+    return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'}" if absent else ""
 
 
-def _say_without_size(store: Store, controls: Controls) -> None:
+def _explain_missing_sizes(store: Store, controls: Controls) -> None:
     known = store.results(source="measured").dropna(subset=[controls.axis])["architecture"].unique()
     others = [architecture_label(name) for name in known if name != controls.architecture]
     st.info(
-        f"No run that fits these choices tells the network's {AXES[controls.axis].lower()}: the study's rows come without "
-        "its networks, so only runs measured on this machine do. "
-        + (f"There are some of {', '.join(others)}: choose it above. " if others else "Measure one on the Probe page. ")
+        f"No matching run has a known {AXES[controls.axis].lower()}: the paper's networks are not published with its "
+        "results, so only your own runs have sizes. "
+        + (f"There are some of {', '.join(others)}: choose one above." if others else "Start one on the Probe page.")
     )
-    st.button("Back to sparsity", on_click=parts.set_controls, args=({"axis": "sparsity"},), type="primary")
+    st.button("Back to sparsity", on_click=choices.set_controls, args=({"axis": "sparsity"},), type="primary")
 
 
-def _say_without_baseline(summary: pd.DataFrame) -> None:
-    lonely = summary[summary["tasks"] == 0]
-    if len(lonely):
-        pages = [MEASURED_ON[transfer] for transfer in comparisons.present(TRANSFERS, lonely)]
+def _warn_without_baseline(summary: pd.DataFrame) -> None:
+    uncompared = summary[summary["tasks"] == 0]
+    if len(uncompared):
+        pages = [MEASURED_ON[transfer] for transfer in comparisons.present(TRANSFERS, uncompared)]
         st.warning(
-            f"No baseline for {'; '.join(lonely['point'])}: there is no dense run of the same backbone, data and "
+            f"No baseline for {'; '.join(uncompared['point'])}: there is no dense run of the same backbone, data and "
             f"protocol to compare with. Run the dense backbone on the {' and the '.join(pages)} page with the same settings. "
             "The accuracies are in the tables below."
         )

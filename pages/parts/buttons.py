@@ -1,4 +1,4 @@
-"""Buttons that work in the browser: a chart's downloads and the field with the link to a view."""
+"""Buttons that run in the browser: a chart's downloads, and the field with the link to a view."""
 
 import shutil
 from datetime import date
@@ -15,8 +15,8 @@ DOWNLOAD_WIDTH = 1000
 _CHART_BUTTONS = """
 <div role="group" aria-label="Download this chart">
   <button type="button" data-format="png" title="Image for slides, 2,000 pixels wide">PNG</button>
-  <button type="button" data-format="svg" title="Drawing for print, scales without loss">SVG</button>
-  <button type="button" data-format="html" title="Interactive page that needs nothing else">HTML</button>
+  <button type="button" data-format="svg" title="Vector image for print">SVG</button>
+  <button type="button" data-format="html" title="Stand-alone interactive page">HTML</button>
   <span role="status"></span>
 </div>
 """
@@ -38,7 +38,7 @@ input {
 span { font-size: .875rem; color: var(--st-text-color); }
 """
 
-# Plotly is loaded on the first click only, from this server: the page's own copy is not reachable from here.
+# Plotly is loaded on the first click, from this server: a component cannot reach the copy that the page uses.
 _CHART_SCRIPT = """
 function plotly(address) {
   window.sparseTransferPlotly ??= new Promise((resolve, reject) => {
@@ -135,7 +135,7 @@ _link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIEL
 
 
 def chart_downloads(figure: go.Figure, *, key: str, name: str, alt: str) -> None:
-    """The buttons that save a chart as PNG, SVG and stand-alone HTML; ``name`` and ``alt`` as in ``parts.show_chart``."""
+    """The buttons that save a chart as PNG, SVG and stand-alone HTML; ``name`` and ``alt`` as in ``chart.show_chart``."""
     _chart_buttons(
         key=key,
         width="content",
@@ -151,12 +151,12 @@ def chart_downloads(figure: go.Figure, *, key: str, name: str, alt: str) -> None
 
 
 def link_field(*, key: str) -> None:
-    """The link to this view as it changes, with a button that copies it."""
+    """The link to the current view, with a button that copies it."""
     _link_field(key=key)
 
 
 def provide_plotly() -> None:
-    """Put Plotly's own script where this server can hand it out; charts are drawn for download with it."""
+    """Copy Plotly's script to where this server can serve it; charts for download are drawn with it."""
     source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     target = STATIC / "plotly.min.js"
     if not target.exists() or target.stat().st_size != source.stat().st_size:

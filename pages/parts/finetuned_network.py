@@ -1,10 +1,11 @@
-"""What Finetune and Runs show of a finetuned network: whether its mask held, its files, and its way into the library."""
+"""What Finetune and Runs show of a finetuned network: whether its mask held, its files, and the import into the library."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import streamlit as st
 
-from pages.parts import frame, parts, transfer_controls
+from pages.parts import frame, links, progress
 from pages.parts.frame import home
 from sparse_core.catalog import task_label
 from sparse_core.jobs import queue
@@ -16,10 +17,8 @@ from sparse_core.views import labels
 
 
 def mask_metrics(records: Sequence[Record]) -> None:
-    """Sparsity before and after, and how many pruned weights are not 0, as metrics."""
-    before, after = (
-        sum(record.result[f"sparsity_{when}"] for record in records) / len(records) for when in ("before", "after")
-    )
+    """Sparsity before and after, and the number of pruned weights that are not 0, as metrics."""
+    before, after = (fmean(record.result[f"sparsity_{when}"] for record in records) for when in ("before", "after"))
     st.metric(
         "Sparsity before → after",
         f"{labels.percent(before)} → {labels.percent(after)} %",
@@ -28,14 +27,16 @@ def mask_metrics(records: Sequence[Record]) -> None:
     st.metric(
         "Mask violations",
         f"{sum(record.result['mask_violations'] for record in records):,}",
-        help="Pruned weights that are not exactly 0, counted after each epoch and in the saved network. It must be 0.",
+        help="Pruned weights that are not exactly 0, counted after each epoch and in the saved network. Must be 0.",
     )
 
 
 def notes(records: Sequence[Record]) -> None:
-    """What has to be said beside the figures: broken masks, accuracy in another precision, the dataset's own notes."""
+    """Notes on the figures: a broken mask, accuracy in another precision, the dataset's own notes."""
     if any(record.result["mask_violations"] for record in records):
-        st.error("Pruned weights came back during training: a fault of ours. Don't use this network as a sparse one.")
+        st.error(
+            "Pruned weights became nonzero during training. This is an internal error: don't use this network as a sparse one."
+        )
     for record in records:
         exact = record.result["top1_final_fp32"]
         if exact is not None:
@@ -46,16 +47,16 @@ def notes(records: Sequence[Record]) -> None:
 
 
 def offer(record: Record) -> None:
-    """The network's files to download, and the way into the library."""
+    """The network's files to download, and the button that imports it into the library."""
     weights = finetuned.file(home(), record.run_id)
     if not weights.is_file():
-        st.caption("The finetuned network's file is not here any more. Rerun on the Runs page to make it again.")
+        st.caption("The finetuned network's file was deleted. Rerun on the Runs page to make it again.")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         _download(record, "safetensors", "Weights (safetensors)")
         _onnx(record)
-        _use(record)
-    _importing(record)
+        _import_form(record)
+    _import_result(record)
 
 
 def _download(record: Record, ending: str, label: str) -> None:
@@ -70,34 +71,34 @@ def _download(record: Record, ending: str, label: str) -> None:
         key=f"{ending}_{record.run_id}",
         on_click="ignore",
         icon=":material/download:",
-        help="The finetuned network with its classifier, class names and how images are prepared.",
+        help="The finetuned network with its classifier, class names and image preprocessing.",
     )
 
 
 def _onnx(record: Record) -> None:
-    """ONNX is made once it is asked for, then it can be downloaded."""
+    """The ONNX file is made on request, then it can be downloaded."""
     if finetuned.file(home(), record.run_id, "onnx").is_file():
         _download(record, "onnx", "ONNX")
         return
     key = f"export_{record.run_id}"
-    if st.button("Make ONNX", icon=":material/deployed_code:", help="One file that other runtimes take, images in."):
+    if st.button("Make ONNX", icon=":material/deployed_code:", help="One file that other runtimes can load."):
         st.session_state[key] = queue.submit(home(), Job("export", ExportSpec(record.run_id)))
     job_id = st.session_state.get(key)
     if job_id is None:
         return
     status = queue.status(home(), job_id)
     if not status.ended:
-        transfer_controls.wait_for(job_id)
+        progress.wait_for(job_id)
     elif status.state == "failed":
         st.error(frame.plain(status.message))
 
 
-def _use(record: Record) -> None:
-    place = st.popover("Use it as a backbone", icon=":material/inventory_2:", help="Put it into the library")
-    with place, st.form(f"use_{record.run_id}", border=False):
+def _import_form(record: Record) -> None:
+    form = st.popover("Use as a backbone", icon=":material/inventory_2:", help="Import into the library")
+    with form, st.form(f"use_{record.run_id}", border=False):
         suggested = library.free_name(home(), f"{record.spec['backbone']}-{record.result['dataset_name']}")
         name = st.text_input("Name in the library", suggested)
-        if st.form_submit_button("Put it into the library", type="primary"):
+        if st.form_submit_button("Import", type="primary"):
             result = record.result
             spec = ImportSpec(
                 str(finetuned.file(home(), record.run_id)),
@@ -112,16 +113,16 @@ def _use(record: Record) -> None:
             st.rerun()
 
 
-def _importing(record: Record) -> None:
-    """How the way into the library went, and where the backbone can be used."""
+def _import_result(record: Record) -> None:
+    """How the import went, and where the backbone can be used."""
     job_id = st.session_state.get(f"import_{record.run_id}")
     if job_id is None:
         return
     status = queue.status(home(), job_id)
     if not status.ended:
-        transfer_controls.wait_for(job_id)
+        progress.wait_for(job_id)
     elif status.state == "done":
         st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
-        parts.backbone_links(status.result["name"])
+        links.backbone_links(status.result["name"])
     else:
         st.error(frame.plain(status.message))

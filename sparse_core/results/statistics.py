@@ -1,9 +1,15 @@
 """Statistics of results: intervals and Pareto optimality. Pure functions on arrays and frames."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n − 1); the latter is NaN for a single value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def wilson_interval(successes: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

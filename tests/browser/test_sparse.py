@@ -46,10 +46,10 @@ def test_a_checkpoint_comes_into_the_library(page: Page, address: str, checkpoin
     open_page(page, f"{address}/library")
     page.locator("input[type=file]").set_input_files(checkpoint[0])
     expect(page.get_by_text("Format: nested, DataParallel, CIFAR ResNet; variant A.")).to_be_visible(timeout=MINUTE)
-    expect(page.locator(".js-plotly-plot").first).to_contain_text("Where is it sparse?", timeout=MINUTE)
+    expect(page.locator(".js-plotly-plot").first).to_contain_text("Sparsity by layer", timeout=MINUTE)
     page.get_by_label("Name", exact=True).fill("mine")
-    choose(page, "Pruned by", "GMP")
-    page.get_by_role("button", name="Put it into the library").click()
+    choose(page, "Pruning method", "GMP")
+    page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("“mine” is in the library.")).to_be_visible(timeout=MINUTE)
     no_fault(page)
 
@@ -67,7 +67,7 @@ def test_it_is_deleted_only_after_a_question_and_brought_back(page: Page, addres
 
 def test_its_structure_is_laid_open(page: Page, address: str):
     open_page(page, f"{address}/library")
-    page.get_by_role("link", name="See its structure").click()
+    page.get_by_role("link", name="Show its structure").click()
     expect(page.get_by_test_id("stMetricValue").first).to_have_text("80.0 %", timeout=MINUTE)
     expect(page.locator(".js-plotly-plot").first).to_contain_text("mine: ResNet20, GMP 80 %", timeout=MINUTE)
     no_fault(page)
@@ -75,8 +75,8 @@ def test_its_structure_is_laid_open(page: Page, address: str):
 
 def test_two_epochs_of_finetuning_keep_its_mask(page: Page, address: str, checkpoint, tmp_path):
     open_page(page, f"{address}/finetune?backbone=mine:+ResNet20,+GMP+80+%25&epochs=2&training_precision=fp32")
-    page.get_by_role("button", name="Run the finetuning").click()
-    expect(page.get_by_role("link", name="See it on Tradeoffs")).to_be_visible(timeout=2 * MINUTE)
+    page.get_by_role("button", name="Start finetuning").click()
+    expect(page.get_by_role("link", name="Show on Tradeoffs")).to_be_visible(timeout=2 * MINUTE)
     violations = page.get_by_test_id("stMetric").filter(has_text="Mask violations")
     expect(violations.get_by_test_id("stMetricValue")).to_have_text("0")
     with page.expect_download(timeout=MINUTE) as download:
@@ -93,7 +93,7 @@ def test_two_epochs_of_finetuning_keep_its_mask(page: Page, address: str, checkp
 def test_the_run_is_among_the_runs_and_on_tradeoffs(page: Page, address: str):
     open_page(page, f"{address}/runs")
     expect(page.get_by_text("1 of 1 rows")).to_be_visible(timeout=MINUTE)
-    page.get_by_role("combobox", name="Look at").click()
+    page.get_by_role("combobox", name="Selected runs").click()
     page.get_by_role("option").first.click()
     page.keyboard.press("Escape")
     violations = page.get_by_test_id("stMetric").filter(has_text="Mask violations")

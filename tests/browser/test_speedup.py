@@ -4,7 +4,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.served import MINUTE, no_fault, open_page
 
-QUICK = "measure=true&what=An+architecture%2C+timing+only&of_architecture=ResNet18&to_sparsity=90&engines=ONNX+Runtime&rounds=3"
+QUICK = "measure=true&what=Random+weights+%28timing+only%29&of_architecture=ResNet18&to_sparsity=90&engines=ONNX+Runtime&rounds=3"
 
 
 def press_measure(page: Page, address: str, sizes: str) -> None:
@@ -13,18 +13,18 @@ def press_measure(page: Page, address: str, sizes: str) -> None:
 
 
 def measured(page: Page) -> None:
-    expect(page.get_by_text("Load, in waiting processes a core")).to_be_visible(timeout=4 * MINUTE)
+    expect(page.get_by_text("Measured on")).to_be_visible(timeout=4 * MINUTE)
 
 
 def test_measuring_from_the_button_to_chart_row_and_link(page: Page, browser: Browser, address: str):
     open_page(page, f"{address}/speedup")
-    expect(page.get_by_text("Nothing was measured yet")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("No measurements yet")).to_be_visible(timeout=MINUTE)
     press_measure(page, address, "1")
     expect(page.get_by_role("progressbar")).to_be_visible(timeout=MINUTE)
     measured(page)
-    expect(page.get_by_text("Timing only: the mask was put into a network")).to_be_visible()
+    expect(page.get_by_text("Timing only: a mask on random weights")).to_be_visible()
     chart = page.locator(".js-plotly-plot").first
-    expect(chart).to_contain_text("How much faster, at which sparsity?", timeout=MINUTE)
+    expect(chart).to_contain_text("Speedup over dense by sparsity", timeout=MINUTE)
     expect(chart).to_contain_text("ONNX Runtime, uniform mask (timing only)")
     page.get_by_role("tab", name="All measurements").click()
     expect(page.get_by_text("1 of 1 rows")).to_be_visible(timeout=MINUTE)
@@ -41,14 +41,14 @@ def test_measuring_from_the_button_to_chart_row_and_link(page: Page, browser: Br
 
 def test_a_measurement_is_deleted_and_brought_back(page: Page, address: str):
     open_page(page, f"{address}/speedup?part=All+measurements")
-    look = page.get_by_role("combobox", name="Look at")
+    look = page.get_by_role("combobox", name="Selected measurement")
     look.scroll_into_view_if_needed(timeout=MINUTE)
     page.wait_for_timeout(1000)  # scrolling shuts what a click opened
     look.click()
     page.get_by_role("option").first.click()
     page.get_by_role("button", name="Delete …").click(timeout=MINUTE)
     page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
-    expect(page.get_by_text("Nothing was measured yet")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("No measurements yet")).to_be_visible(timeout=MINUTE)
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("1 of 1 rows")).to_be_visible(timeout=MINUTE)
     no_fault(page)
@@ -57,5 +57,5 @@ def test_a_measurement_is_deleted_and_brought_back(page: Page, address: str):
 def test_a_measurement_can_be_cancelled(page: Page, address: str):
     press_measure(page, address, "256")
     page.get_by_role("button", name="Cancel").click(timeout=MINUTE)
-    expect(page.get_by_text("Press Measure to start again")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("Press “Measure” to start again")).to_be_visible(timeout=MINUTE)
     no_fault(page)

@@ -44,17 +44,17 @@ def run_probe(page: Page, address: str, backbone: str | None = None) -> None:
         page.get_by_role("combobox", name="Backbone").first.click()
         page.get_by_role("option", name=backbone).click()
         page.wait_for_timeout(1000)
-    page.get_by_role("button", name="Run the probe").click()
-    expect(page.get_by_role("link", name="See it on Tradeoffs")).to_be_visible(timeout=4 * MINUTE)
+    page.get_by_role("button", name="Start probe").click()
+    expect(page.get_by_role("link", name="Show on Tradeoffs")).to_be_visible(timeout=4 * MINUTE)
 
 
 def test_a_probe_from_the_button_to_the_plots(page: Page, address: str):
     run_probe(page, address)
     expect(page.get_by_text("Final top-1 accuracy")).to_be_visible()
-    for title in ("How did the accuracy grow?", "Which classes are hard?", "What is taken for what?"):
+    for title in ("Test accuracy per epoch", "Per-class accuracy", "Confusion matrix"):
         expect(page.get_by_text(title).first).to_be_attached(timeout=MINUTE)
     run_probe(page, address, "EfficientNet-Lite0, magnitude 50 %")
-    page.get_by_role("link", name="See it on Tradeoffs").click()
+    page.get_by_role("link", name="Show on Tradeoffs").click()
     expect(page.locator(".js-plotly-plot").first).to_contain_text("Magnitude", timeout=MINUTE)
     page.wait_for_timeout(1000)
     page.get_by_role("link", name="Tasks").click()
@@ -66,7 +66,7 @@ def test_a_probe_from_the_button_to_the_plots(page: Page, address: str):
 
 def test_a_run_in_depth_deleted_and_brought_back(page: Page, address: str):
     open_page(page, f"{address}/runs")
-    page.get_by_role("combobox", name="Look at").click()
+    page.get_by_role("combobox", name="Selected runs").click()
     page.get_by_role("option", name="Dense, Digits").first.click()
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Rerun")).to_be_visible(timeout=MINUTE)
@@ -83,9 +83,9 @@ def test_a_probe_can_be_cancelled(page: Page, address: str):
     page.get_by_role("combobox", name="Backbone").first.click()
     page.get_by_role("option", name="EfficientNet-Lite0, magnitude 70 %").click()
     page.wait_for_timeout(1000)
-    page.get_by_role("button", name="Run the probe").click()
+    page.get_by_role("button", name="Start probe").click()
     page.get_by_role("button", name="Cancel").click(timeout=MINUTE)
-    expect(page.get_by_text("Press Run to start again")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("Press “Start probe” to start again")).to_be_visible(timeout=MINUTE)
 
 
 def test_a_wrong_path_is_one_sentence(page: Page, address: str):

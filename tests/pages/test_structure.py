@@ -1,42 +1,22 @@
-"""The Structure page without a browser, and its tables and charts: hand-computed shares, states, refusals, no torch."""
+"""Structure in Streamlit's test harness, and its tables and charts: shares computed by hand, states, refusals."""
 
-import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from streamlit.testing.v1 import AppTest
 from torch import nn
 
 from sparse_core.jobs import queue
 from sparse_core.networks import backbones, library, masks, packed_masks, structure, structure_analysis
-from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
 from sparse_core.views import labels, structure_tables
 from sparse_core.views.charts import structure as structure_charts
+from tests.pages.support import chart_text, figure, metrics, open_page, submitted
 from tests.support.records import record
 
 DENSE, SPARSE = "efficientnet_lite0", "efficientnet_lite0_magnitude_50"
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
-    monkeypatch.setattr("streamlit.page_link", lambda *_, **__: None)  # a page alone has no others; see tests/browser
-
-
-def open_page(**query) -> AppTest:
-    app = AppTest.from_file(str(REPOSITORY / "pages" / "structure.py"), default_timeout=60)
-    app.session_state["framed"] = True
-    for key, value in query.items():
-        app.query_params[key] = value
-    app.run()
-    assert not app.exception, app.exception
-    return app
 
 
 def network(pruned: int) -> nn.Module:
@@ -68,87 +48,71 @@ def label(home, name: str) -> str:
     return labels.backbone_label(card(home, name))
 
 
-def figure(app: AppTest, number: int) -> dict:
-    return json.loads(app.get("plotly_chart")[number].proto.spec)
-
-
-def words(app: AppTest, number: int) -> str:
-    return " ".join(entry["text"].replace("<br>", " ") for entry in figure(app, number)["layout"]["annotations"])
-
-
-def metrics(app: AppTest) -> dict[str, str]:
-    return {metric.label: metric.value for metric in app.metric}
-
-
-def asked(home) -> list[queue.Job]:
-    return [queue.status(home, job_id).job for job_id in queue.queued(home)]
-
-
 def test_a_backbone_that_is_not_known_yet_is_looked_into_once(home):
-    app = open_page()
+    app = open_page("structure")
     app.run()
-    assert [(job.kind, job.spec.backbone) for job in asked(home)] == [("structure", DENSE)]
+    assert [(job.kind, job.spec.backbone) for job in submitted(home)] == [("structure", DENSE)]
     assert not app.metric
 
 
 def test_a_download_waits_for_a_click(home):
-    app = open_page()
+    app = open_page("structure")
     queue.end(home, queue.queued(home)[0], "failed", "Stopped.")
     app.selectbox(key="backbone").set_value("resnet18").run()
     assert "not on this machine yet" in app.info[0].value
-    assert not asked(home)
+    assert not submitted(home)
     app.button(key="fetch_resnet18").click().run()
-    assert [job.spec.backbone for job in asked(home)] == ["resnet18"]
+    assert [job.spec.backbone for job in submitted(home)] == ["resnet18"]
 
 
 def test_a_failure_is_told_and_can_be_tried_again(home):
-    app = open_page()
+    app = open_page("structure")
     queue.end(home, queue.queued(home)[0], "failed", "The disk is full.")
     app.run()
     assert app.error[0].value == "The disk is full."
     app.button(key=f"again_{DENSE}").click().run()
     assert not app.error
-    assert len(asked(home)) == 1
+    assert len(submitted(home)) == 1
 
 
 def test_totals_of_a_small_network(home):
     # 108 + 8 weights of which 27 are 0; 6 × 6 places for either convolution; one of 6 filters is pruned, and can go.
     keep(home, DENSE, 1)
-    app = open_page()
+    app = open_page("structure")
     shown = metrics(app)
     assert shown["Sparsity"] == "23.3 %"
     assert shown["Nonzero parameters"] == "89 of 116"
     assert shown["Multiply-adds"] == "3.2 of 4.18 thousand"
-    assert shown["Filters pruned"] == "16.7 %"
-    assert shown["Filters that can be removed"] == "16.7 %"
+    assert shown["Fully pruned filters"] == "16.7 %"
+    assert shown["Removable filters"] == "16.7 %"
     # With the filter its 27 weights go, and the 2 of the next convolution that look at it.
     assert "would save 25.0 % of all parameters and 25.0 % of all multiply-adds" in app.caption[0].value
-    assert not asked(home)
+    assert not submitted(home)
 
 
 def test_constants_are_explained(home):
     keep(home, DENSE, 1)
-    helps = " ".join(metric.help for metric in open_page().metric)
-    assert "a constant if the BatchNorm behind it has a bias" in helps
-    assert "table 4 does: 12.5 %" in helps
+    helps = " ".join(metric.help for metric in open_page("structure").metric)
+    assert "a constant if the BatchNorm after it has a bias" in helps
+    assert "table 4 of the paper: 12.5 %" in helps
 
 
 def test_the_bars_name_layers_and_shares(home):
     keep(home, DENSE, 1)
-    app = open_page()
+    app = open_page("structure")
     sparse, pruned = figure(app, 0)["data"]
     assert (sparse["y"], pruned["y"]) == ([25.0, 0.0], [25.0, 0.0])
-    assert "12.5 % on average over layers, 16.7 % of all" in words(app, 0)
+    assert "12.5 % on average over layers, 16.7 % of all" in chart_text(app, 0)
 
 
 def test_the_mask_of_a_layer(home):
     keep(home, DENSE, 1)
-    app = open_page(part="Mask of a layer")
+    app = open_page("structure", part="Layer mask")
     assert app.selectbox(key="layer").value == "0"
-    assert "4 × 3 × 3 × 3" in words(app, 1)
+    assert "4 × 3 × 3 × 3" in chart_text(app, 1)
     app.selectbox(key="layer").set_value("2").run()
     assert not app.exception
-    assert "2 × 4 × 1 × 1" in words(app, 1)
+    assert "2 × 4 × 1 × 1" in chart_text(app, 1)
 
 
 def whole_mask(kept: bool) -> masks.Mask:
@@ -159,14 +123,14 @@ def whole_mask(kept: bool) -> masks.Mask:
 
 def test_a_stated_mask_is_shown_as_it_is_where_it_keeps_zeros(home):
     keep(home, DENSE, 1, mask=whole_mask(True))
-    app = open_page(part="Mask of a layer")
-    assert "0 % of the weights are pruned, 25.0 % are 0" in words(app, 1)
+    app = open_page("structure", part="Layer mask")
+    assert "0 % of the weights are pruned, 25.0 % are 0" in chart_text(app, 1)
 
 
 def test_the_chosen_layer_gives_way_to_one_the_next_backbone_has(home):
     keep(home, DENSE, 1)
     keep(home, SPARSE, 2, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
-    app = open_page(part="Mask of a layer", layer="2. 2")
+    app = open_page("structure", part="Layer mask", layer="2. 2")
     app.selectbox(key="backbone").set_value(SPARSE).run()
     assert not app.exception
     assert app.selectbox(key="layer").value == "0"
@@ -175,46 +139,46 @@ def test_the_chosen_layer_gives_way_to_one_the_next_backbone_has(home):
 def test_several_side_by_side(home):
     keep(home, DENSE, 0)
     keep(home, SPARSE, 2)
-    app = open_page(part="Side by side", side=[label(home, DENSE), label(home, SPARSE)])
+    app = open_page("structure", part="Side by side", side=[label(home, DENSE), label(home, SPARSE)])
     mean, total, removable = figure(app, 1)["data"]
     assert (mean["x"], removable["x"]) == ([0.0, 25.0], [0.0, pytest.approx(100 / 3)])
     assert total["x"] == [0.0, pytest.approx(100 / 3)]
-    assert not asked(home)
+    assert not submitted(home)
 
 
 def test_side_by_side_looks_into_those_of_the_architecture_one_by_one(home):
     keep(home, DENSE, 0)
-    open_page(part="Side by side")
-    assert [job.spec.backbone for job in asked(home)] == ["efficientnet_lite0_magnitude_30"]
+    open_page("structure", part="Side by side")
+    assert [job.spec.backbone for job in submitted(home)] == ["efficientnet_lite0_magnitude_30"]
 
 
 def test_overlap_of_two_masks(home):
     keep(home, DENSE, 1)
     keep(home, SPARSE, 3)
-    app = open_page(part="Overlap of masks", other=label(home, SPARSE))
+    app = open_page("structure", part="Mask overlap", other=label(home, SPARSE))
     bars, chance = figure(app, 1)["data"]
     # 27 weights in both of 81 in either, and all 8 of the second layer; by chance 81 · 27 / 108 in common.
     assert bars["y"] == [pytest.approx(100 / 3), 100.0]
     assert chance["y"] == [pytest.approx(100 * 20.25 / (81 + 27 - 20.25)), 100.0]
-    assert "39.3 % in common" in words(app, 1)
+    assert "IoU 39.3 %" in chart_text(app, 1)
 
 
 def test_masks_that_keep_nothing_are_the_same(home):
     for name in (DENSE, SPARSE):
         keep(home, name, 4, mask=whole_mask(False))
-    assert "100 % in common" in words(open_page(part="Overlap of masks", other=label(home, SPARSE)), 1)
+    assert "IoU 100 %" in chart_text(open_page("structure", part="Mask overlap", other=label(home, SPARSE)), 1)
 
 
 def test_overlap_refuses_other_layers(home):
     keep(home, DENSE, 0)
     keep(home, SPARSE, 0, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
-    app = open_page(part="Overlap of masks", other=label(home, SPARSE))
-    assert "do not compare" in app.info[0].value
+    app = open_page("structure", part="Mask overlap", other=label(home, SPARSE))
+    assert "cannot be compared" in app.info[0].value
 
 
 def test_accuracy_has_an_empty_state(home):
     keep(home, DENSE, 0)
-    assert "Measure one" in open_page(part="Against accuracy").info[0].value
+    assert "Measure one" in open_page("structure", part="Accuracy and size").info[0].value
 
 
 def test_accuracy_against_each_size(home):
@@ -222,11 +186,11 @@ def test_accuracy_against_each_size(home):
     for seed in (0, 1):
         Records(home).write(record(seed=seed, best=0.9 - 0.1 * seed))
     Records(home).write(record(sparsity=0.5, best=0.7))
-    app = open_page(part="Against accuracy")
+    app = open_page("structure", part="Accuracy and size")
     dense, sparse = figure(app, 1)["data"]
     assert (dense["x"], dense["y"]) == ([4.0], [pytest.approx(85.0)])
     assert (sparse["x"], sparse["y"], sparse["text"][0].strip()) == ([2.0], [70.0], "50 %")
-    assert "n = 1" in words(app, 1)
+    assert "n = 1" in chart_text(app, 1)
     app.segmented_control(key="size").set_value("multiply_adds").run()
     assert figure(app, 1)["data"][0]["x"] == [400.0]
 
@@ -278,14 +242,3 @@ def test_mask_image_keeps_shares_and_scale():
 )
 def test_amounts_are_said_in_one_unit(part, whole, said):
     assert labels.part_of(part, whole) == said
-
-
-def test_the_page_imports_no_torch():
-    script = (
-        "import sys; from streamlit.testing.v1 import AppTest; from sparse_core.jobs import queue;"
-        "queue.ensure_worker = lambda *_: 0;"
-        "app = AppTest.from_file('pages/structure.py', default_timeout=60); app.session_state['framed'] = True; app.run();"
-        "assert not app.exception; print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

@@ -1,0 +1,167 @@
+"""Controls that several pages have; what is chosen is kept in the link."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import frame
+from sparse_core.catalog import METRICS, PAPER_ARCHITECTURES, TRANSFERS, architecture_label, task_label
+from sparse_core.errors import unknown_name
+from sparse_core.results import comparisons
+from sparse_core.results.store import Store
+from sparse_core.views import labels
+
+TRANSFER_HELP = (
+    "Linear: the backbone is frozen and only a new classifier is trained. Full: every weight that was not pruned is "
+    "trained as well."
+)
+MEASURED_TASK_KEY = ["dataset", "dataset_hash", "transfer", "metric"]
+
+Option = TypeVar("Option")
+
+
+def selectbox(
+    label: str,
+    options: Sequence[Option],
+    *,
+    key: str,
+    format_func: Callable[[Option], str] = str,
+    **settings: Any,
+) -> Option:
+    """``st.selectbox`` kept in the link; a message says when the link names an option that does not exist."""
+    _report_unknown(label, key, map(format_func, options))
+    return st.selectbox(label, options, key=key, format_func=format_func, bind="query-params", **settings)
+
+
+def multiselect(
+    label: str,
+    options: Sequence[Option],
+    *,
+    key: str,
+    format_func: Callable[[Option], str] = str,
+    **settings: Any,
+) -> list[Option]:
+    """``st.multiselect`` kept in the link; a message says when the link names an option that does not exist."""
+    _report_unknown(label, key, map(format_func, options))
+    return st.multiselect(label, options, key=key, format_func=format_func, bind="query-params", **settings)
+
+
+def choice(label: str, key: str, options: Mapping[str, str], help_text: str) -> str:
+    """One of a few options (value to label), the first by default, kept in the link and from page to page."""
+    _report_unknown(label, key, options.values())
+    return st.segmented_control(
+        label,
+        list(options),
+        default=next(iter(options)),
+        required=True,
+        format_func=options.__getitem__,
+        key=key,
+        bind="query-params",
+        persist_state="session",
+        help=help_text,
+    )
+
+
+def _report_unknown(label: str, key: str, known: Iterable[str]) -> None:
+    """Streamlit drops unknown options in silence, and would show another view than the one asked for."""
+    if key not in st.query_params:
+        return
+    names = list(known)
+    for name in st.query_params.get_all(key):
+        if name not in names:
+            unknown = unknown_name(f"choice under {label}", name, names)
+            message = frame.plain(f"The link names an option that does not exist here. {unknown}")
+            st.toast(message, icon=":material/link_off:", duration="infinite")
+
+
+def architecture_choice(store: Store) -> str:
+    """The control that chooses among the architectures of the paper and those measured here, ResNet50 first."""
+    names = {*PAPER_ARCHITECTURES, *store.values("architecture")}
+    return selectbox(
+        "Architecture",
+        sorted(names, key=lambda name: (name != "resnet50", architecture_label(name))),
+        format_func=architecture_label,
+        key="architecture",
+        persist_state="session",
+        width=190,
+        help="Sparse networks are compared with the dense network of the same architecture.",
+    )
+
+
+def source_choice() -> str:
+    """The control for ``all``, ``published`` or ``measured`` results."""
+    options = {"all": "All", "published": labels.SOURCES["published"], "measured": labels.SOURCES["measured"]}
+    return choice(
+        "Results",
+        "source",
+        options,
+        "Paper results: the runs published with the paper. Your runs: made on this machine. They are never averaged "
+        "together.",
+    )
+
+
+def accuracy_choice() -> str:
+    """The control for the accuracy that counts: ``best`` over epochs, or ``final``."""
+    return choice(
+        "Accuracy",
+        "accuracy",
+        {"best": "Best epoch", "final": "Last epoch"},
+        "Best epoch is the paper's convention. It is selected on test data, so it is optimistic. The last epoch is known "
+        "for your runs only.",
+    )
+
+
+def task_order() -> str:
+    """The control that orders tasks: ``difficulty`` or ``name``."""
+    return choice(
+        "Order of tasks",
+        "order",
+        {"difficulty": "By difficulty", "name": "By name"},
+        "A task is difficult if the dense network gains much from full over linear transfer. Easiest first.",
+    )
+
+
+def ordered_tasks(store: Store, architecture: str, order: str) -> dict[str, float]:
+    """The tasks of an architecture in that order, with their difficulty: see ``comparisons.ordered_tasks``."""
+    return _tasks(store, store.version, architecture, order)
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _tasks(_store: Store, version: tuple[int, ...], architecture: str, order: str) -> dict[str, float]:
+    return comparisons.ordered_tasks(_store.results(architecture=architecture), order)
+
+
+def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The control for one task and transfer among the user's runs, the one with most backbones first.
+
+    Returns the runs of the chosen task and its name.
+    """
+    groups = runs.groupby(MEASURED_TASK_KEY)
+    counts = groups.agg(backbones=("backbone", "nunique"), runs=("run_id", "size")).reset_index()
+    counts = counts.sort_values(["backbones", "runs"], ascending=False)
+    options = {_task_name(row, counts): tuple(row[MEASURED_TASK_KEY]) for _, row in counts.iterrows()}
+    chosen = selectbox("Task", list(options), key="task", width=330)
+    return runs[(runs[MEASURED_TASK_KEY] == list(options[chosen])).all(axis=1)], chosen
+
+
+def _task_name(row: pd.Series, rows: pd.DataFrame) -> str:
+    """A task and transfer as a label; the start of the content hash tells two tasks of one name apart."""
+    same_name = rows[(rows["dataset"] == row["dataset"]) & (rows["transfer"] == row["transfer"])]
+    name = f"{task_label(row['dataset'])}, {TRANSFERS[row['transfer']].lower()}"
+    return name if len(same_name) == 1 else f"{name} ({row['dataset_hash'][:6]}, {METRICS[row['metric']]})"
+
+
+def reset_button(store: Store, architecture: str, unfiltered: Mapping[str, Any]) -> None:
+    """The button out of an empty view: removes every filter, and leaves an architecture that has no results at all."""
+    values = dict(unfiltered)
+    if architecture not in store.values("architecture"):
+        values["architecture"] = "resnet50"
+    st.button("Reset filters", on_click=set_controls, args=(values,), type="primary")
+
+
+def set_controls(values: Mapping[str, Any]) -> None:
+    """Set several controls at once, by key; for a button's ``on_click``."""
+    for key, value in values.items():
+        st.session_state[key] = value

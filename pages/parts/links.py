@@ -1,0 +1,94 @@
+"""Links: to this view, to other pages, and those that earlier versions wrote."""
+
+from typing import Any
+
+import streamlit as st
+
+from pages.parts import buttons, frame
+from pages.parts.frame import home
+from sparse_core.catalog import architecture_label
+from sparse_core.networks import library
+from sparse_core.views import columns, labels
+
+USES = {
+    "probe": "Probe it",
+    "finetune": "Finetune it",
+    "structure": "Show its structure",
+    "speedup": "Measure its speedup",
+}
+
+# A link holds the labels of chosen options, but not of defaults. Labels of version 0.1.0 that have changed, by control:
+RENAMED_OPTIONS = {
+    "source": {"Published": labels.SOURCES["published"], "Measured": labels.SOURCES["measured"]},
+    "runs_source": {"Published": labels.SOURCES["published"]},
+    "layout": {"One row a task": "By task"},
+    "part": {
+        "Mask of a layer": "Layer mask",
+        "Overlap of masks": "Mask overlap",
+        "Against accuracy": "Accuracy and size",
+    },
+    "from": {"A path on this machine": "Path on this machine"},
+    "what": {"An architecture, timing only": "Random weights (timing only)"},
+    "speed_axis": {"Images a second": "images/s"},
+}
+
+
+def update_address() -> None:
+    """Rewrite an address of an earlier version to today's labels, then start the page again.
+
+    Streamlit sets a control from the address that a run starts with, and drops labels that it does not know.
+    """
+    arrived = {name: st.query_params.get_all(name) for name in st.query_params}
+    changed = {name: updated for name, values in arrived.items() if (updated := update_values(name, values)) != values}
+    if changed:
+        st.query_params.update(changed)
+        st.rerun()
+
+
+def update_values(name: str, values: list[str]) -> list[str]:
+    """Today's labels for the values that a link of an earlier version gives the control ``name``."""
+    if name.endswith("_columns"):
+        return [_headings().get(value, value) for value in values]
+    if name in ("points", "cells"):
+        return [labels.current_point(value) for value in values]
+    renamed = RENAMED_OPTIONS.get(name, {})
+    return [renamed.get(value, value) for value in values]
+
+
+def _headings() -> dict[str, str]:
+    """Headings of columns in earlier versions, with those of today; a heading that is in use stays."""
+    defined = columns.COLUMNS.values()
+    titles = {column.title for column in defined}
+    return {column.formerly: column.title for column in defined if column.formerly not in titles}
+
+
+def share(command: str | None = None, key: str = "share_link") -> None:
+    """A button that shows the link to exactly this view and, if there is one, the command that gives its figures."""
+    with st.popover("Share", icon=":material/share:", help="A link to exactly this view, or the same as a command"):
+        st.markdown("**Link.** It opens exactly this view: page, filters and selection.")
+        buttons.link_field(key=key)
+        if command:
+            st.markdown("**Command.** The same figures as JSON, for a script.")
+            st.code(command, language="bash", wrap_lines=True)
+
+
+def backbone_links(name: str) -> None:
+    """Links to the pages that use a backbone, with this one chosen."""
+    card = next((card for card in library.available(home()) if card.name == name), None)
+    if card is None:
+        return
+    chosen = {"backbone": labels.backbone_label(card)}
+    with st.container(horizontal=True):
+        for page, _, icon in frame.PAGES:
+            if page in USES and (page != "speedup" or card.sparsity):
+                form = {"measure": "true"} if page == "speedup" else {}
+                st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params={**chosen, **form})
+
+
+def result_links(result: dict[str, Any]) -> None:
+    """Links to the pages that show a run's result beside others."""
+    query = {"architecture": architecture_label(result["architecture"]), "source": labels.SOURCES["measured"]}
+    with st.container(horizontal=True):
+        st.page_link("pages/tradeoffs.py", label="Show on Tradeoffs", icon=":material/show_chart:", query_params=query)
+        st.page_link("pages/tasks.py", label="Show on Tasks", icon=":material/grid_on:", query_params=query)
+        st.page_link("pages/runs.py", label="All runs", icon=":material/list_alt:")

@@ -1,0 +1,107 @@
+"""The job that a link names: its progress, live curves and cancelling, and the messages when it ended without a result."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import frame, run_details
+from pages.parts.frame import home
+from sparse_core.catalog import task_label
+from sparse_core.errors import InputError
+from sparse_core.jobs import queue
+from sparse_core.networks import library
+from sparse_core.views import labels
+from sparse_core.views.charts import training
+
+
+def linked_job(kind: str) -> queue.Status | None:
+    """The job of this kind that the link names; None, with a message, if it is unknown here or of another kind."""
+    job_id = st.query_params.get("job")
+    if not job_id:
+        return None
+    try:
+        status = queue.status(home(), job_id)
+    except InputError:
+        st.info("The run that this link names was started on another machine, or its state was deleted.")
+        return None
+    if status.job.kind != kind:
+        st.info("The link names a job of another page.")
+        return None
+    return status
+
+
+def job_heading(status: queue.Status) -> None:
+    """Which backbone the job transfers to which dataset, as a heading."""
+    backbones = {card.name: labels.backbone_label(card) for card in library.available(home())}
+    spec = status.job.spec
+    dataset = task_label(Path(spec.dataset).name)  # the name of a user's folder or file
+    st.subheader(f"{backbones.get(spec.backbone, spec.backbone)} on {dataset}", divider="gray")
+
+
+def ended_without_result(status: queue.Status, button: str) -> None:
+    """Why a job failed, or that it was cancelled; ``button`` is the label of the one that starts it again."""
+    if status.state == "failed":
+        st.error(frame.plain(status.message))
+    else:
+        st.info(f"{frame.plain(status.message)} Press “{button}” to start again.")
+
+
+def show_progress(job_id: str, *, curves: bool = False) -> None:
+    """The stage, how much is done, the time left, the button that cancels and, with ``curves``, live curves."""
+    _progress_and_cancel(job_id)
+    if curves:
+        _live_curves(job_id)
+
+
+@st.fragment(run_every=0.3)
+@frame.errors_as_messages()
+def wait_for(job_id: str) -> None:
+    """The progress of a short job; the page runs again once it has ended."""
+    status = queue.status(home(), job_id)
+    if status.ended:
+        st.rerun()
+    _bar(status)
+
+
+@st.fragment(run_every=0.5)
+@frame.errors_as_messages()
+def _progress_and_cancel(job_id: str) -> None:
+    status = queue.status(home(), job_id)
+    if status.ended:
+        st.rerun()
+    _bar(status)
+    if st.button("Cancel", icon=":material/close:"):
+        queue.cancel(home(), job_id)
+        st.rerun()
+
+
+@st.fragment(run_every=3.0)  # drawing takes time from the training that it shows
+@frame.errors_as_messages()
+def _live_curves(job_id: str) -> None:
+    curves = _curves_so_far(queue.epochs(home(), job_id))
+    if curves.empty:
+        return
+    value = run_details.curve_choice("live_curve", "top1")
+    st.plotly_chart(training.learning_curves(curves, value), key="live", config={"displayModeBar": False})
+
+
+def _curves_so_far(epochs: list[dict[str, Any]]) -> pd.DataFrame:
+    """A row per run and epoch. A resumed training repeats an epoch, of which the last counts."""
+    curves = pd.DataFrame(epochs, columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
+    curves = curves.drop_duplicates(["seed", "epoch"], keep="last")
+    return curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])
+
+
+def _bar(status: queue.Status) -> None:
+    """A bar with the stage and the time left; starts the lane's worker if it has exited."""
+    if status.state == "queued":
+        lane = status.job.lane
+        queue.ensure_worker(home(), lane)
+        earlier = [queue.status(home(), name) for name in queue.queued(home(), lane) if name < status.job_id]
+        waiting = [other for other in earlier if other.job.label]
+        st.progress(0.0, f"Waiting for {labels.counted(len(waiting), 'other job')}" if waiting else "Starting …")
+        return
+    progress = status.progress
+    st.progress(progress.share, f"{progress.description or 'Starting …'}{labels.time_left(progress.seconds_left)}")

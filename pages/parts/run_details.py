@@ -1,0 +1,95 @@
+"""Runs on a page: the table of runs, and the curves, per-class accuracy and confusion matrix of a few of them."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts.chart import show_chart
+from pages.parts.tables import show_table
+from sparse_core.catalog import TRANSFERS, architecture_label, task_label
+from sparse_core.results import comparisons
+from sparse_core.results.records import Record
+from sparse_core.views import footnotes, labels, runs
+from sparse_core.views.charts import captions, training
+
+RUN_COLUMNS = [
+    "source",
+    "architecture",
+    "method",
+    "sparsity",
+    "transfer",
+    "dataset",
+    "seed",
+    "accuracy_best",
+    "accuracy_final",
+]
+CURVE_TITLES = {
+    "accuracy": ("Test accuracy per epoch", "after each epoch, higher is better"),
+    "loss": ("Training loss per epoch", "mean over the epoch, lower is better"),
+}
+
+
+def run_table(rows: pd.DataFrame, *, key: str) -> None:
+    """The table of single runs, as the store returns them, and the note on disputed rows."""
+    annotations = [name for name in ("note", "tags") if name in rows and (rows[name] != "").any()]
+    show_table(rows.drop(columns="spec"), key=key, name="runs", shown_columns=[*RUN_COLUMNS, *annotations])
+    if comparisons.has_disputed_rows(rows):
+        st.caption(footnotes.RIGL_NOTE)
+
+
+def show_run_details(records: Sequence[Record]) -> None:
+    """Learning curves, per-class accuracy and confusion matrix of the runs of one job."""
+    result = records[0].result
+    backbone = f"{result['method']} {labels.sparsity_label(result['sparsity'])}" if result["sparsity"] else "Dense"
+    transfer = TRANSFERS[records[0].spec["transfer"]].lower()
+    network = (
+        f"{architecture_label(result['architecture'])} ({backbone}) on {task_label(result['dataset_name'])}, {transfer}"
+    )
+    caption = (
+        f"{labels.counted(len(records), 'run')} on this machine, {result['created_at'][:10]}. {result['protocol']}."
+    )
+    name = f"{result['architecture']}-{result['dataset_name']}"
+    table = runs.curves(records)
+    value = curve_choice("curve", result["metric"])
+    title, better = CURVE_TITLES["loss" if value == "loss" else "accuracy"]
+    show_chart(
+        captions.with_caption(training.learning_curves(table, value), title, f"{network} · {better}", caption),
+        key="curves",
+        name=f"curves-{name}",
+        alt=f"{title}, one line per seed",
+        table=table,
+    )
+    counts = runs.confusion(records)
+    class_names = result["class_names"]
+    subtitle = f"{network} · sum over {labels.counted(len(records), 'seed')}, last epoch"
+    show_chart(
+        captions.with_caption(
+            training.per_class_accuracy(counts, class_names), "Per-class accuracy", subtitle, caption
+        ),
+        key="classes",
+        name=f"classes-{name}",
+        alt="Accuracy of each class, lowest first",
+        table=runs.per_class(counts, class_names),
+    )
+    show_chart(
+        captions.with_caption(training.confusion_matrix(counts, class_names), "Confusion matrix", subtitle, caption),
+        key="confusion",
+        name=f"confusion-{name}",
+        alt="Confusion matrix: true classes against predicted classes",
+        table=pd.DataFrame(counts, index=class_names, columns=class_names).rename_axis("true class").reset_index(),
+    )
+
+
+def curve_choice(key: str, metric: str) -> str:
+    """The control for the curve that is drawn; returns the column of ``metric`` or that of the loss."""
+    chosen = st.segmented_control(
+        "Curve",
+        ["accuracy", "loss"],
+        default="accuracy",
+        required=True,
+        format_func=str.capitalize,
+        key=key,
+        bind="query-params",
+    )
+    return "loss" if chosen == "loss" else metric

@@ -1,0 +1,42 @@
+"""Names of Streamlit's and Plotly's own that are no public interface: all of them, and why each is needed.
+
+``tests/pages/test_streamlit_internals.py`` says what stops working when a new version renames one.
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+MAIN_BLOCK = "stMainBlockContainer"
+CHART_TEXT_LAYERS = ("infolayer", "xaxislayer-above", "yaxislayer-above", "hoverlayer")
+CHART_SCRIPTS = "PlotlyChart.*.js"
+
+_EARLY = "early"  # the key of a container, which Streamlit makes the class st-key-early
+
+# Less space above the page: a narrow bar is all that stands there. Text in charts takes the page's text colour in both
+# themes: Plotly's grey is hard to read on white.
+STYLE = f"""
+<style>
+.{MAIN_BLOCK} {{ padding-top: 4.5rem; }}
+.js-plotly-plot :is({", ".join(f".{layer}" for layer in CHART_TEXT_LAYERS)}) text {{
+  fill: currentColor !important;
+}}
+.st-key-{_EARLY} {{ display: none; }}
+</style>
+"""
+
+
+def chart_scripts() -> list[str]:
+    """The file names of the scripts with which Streamlit draws Plotly charts; empty if a version names them otherwise."""
+    return [file.name for file in (Path(st.__file__).parent / "static" / "static" / "js").glob(CHART_SCRIPTS)]
+
+
+def load_charts_early() -> None:
+    """Have the browser load Streamlit's copy of Plotly while the server still imports what the page needs.
+
+    Without this the download starts when the first chart arrives, which makes a new server's first page half a second
+    slower.
+    """
+    script = "".join(f"import('./static/js/{name}');" for name in chart_scripts())
+    with st.container(key=_EARLY):
+        st.html(f"<script type='module'>{script}</script>", unsafe_allow_javascript=True)

@@ -1,0 +1,93 @@
+"""Opening pages in Streamlit's test harness, and reading what they show."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from streamlit.testing.v1 import AppTest
+
+from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
+from sparse_core.paths import REPOSITORY
+from sparse_core.results.records import Record, Records
+from tests.support.records import record
+
+PROTOCOL = "SGD lr 0.01, 150 epochs"
+
+
+def open_app(page: str = "tradeoffs", **query: str | list[str]) -> AppTest:
+    """The whole dashboard at an address."""
+    app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
+    app.switch_page(f"pages/{page}.py")
+    app.query_params.update(query)
+    return run(app)
+
+
+def open_page(page: str, **query: str | list[str]) -> AppTest:
+    """A page without the dashboard's frame."""
+    app = AppTest.from_file(str(REPOSITORY / "pages" / f"{page}.py"), default_timeout=60)
+    app.session_state["framed"] = True
+    app.query_params.update(query)
+    return run(app)
+
+
+def run(app: AppTest) -> AppTest:
+    """Run the page again; fails if it raises."""
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    """Press the button with this label."""
+    next(button for button in app.button if button.label == label).click()
+    return run(app)
+
+
+def figure(app: AppTest, number: int = 0) -> dict[str, Any]:
+    """The JSON of a chart on the page."""
+    return json.loads(app.get("plotly_chart")[number].proto.spec)
+
+
+def chart_text(app: AppTest, number: int = 0) -> str:
+    """Title, subtitle, caption and labels of a chart."""
+    return " ".join(entry["text"].replace("<br>", " ") for entry in figure(app, number)["layout"]["annotations"])
+
+
+def legend(app: AppTest, number: int = 0) -> list[str]:
+    """The names in a chart's legend."""
+    return [trace["name"] for trace in figure(app, number)["data"] if trace.get("showlegend")]
+
+
+def table(app: AppTest, number: int = -1) -> pd.DataFrame:
+    """A table on the page, the last by default."""
+    return app.dataframe[number].value
+
+
+def messages(app: AppTest) -> str:
+    """All text, captions, notes and warnings of the page."""
+    return " ".join(entry.value for kind in (app.markdown, app.caption, app.info, app.warning) for entry in kind)
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    """The metrics on the page, by label."""
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def write_runs(home: Path, method: str, sparsity: float, accuracies: list[float], **changed: str) -> None:
+    """Finished probes of a backbone, one per accuracy."""
+    changed = {"dataset": "digits", "protocol": PROTOCOL, "dataset_hash": "0a1b2c3d", **changed}
+    for seed, accuracy in enumerate(accuracies):
+        made = record(sparsity=sparsity, seed=seed, best=accuracy, final=accuracy - 0.01)
+        spec = {**made.spec, "dataset": changed["dataset"], "dataset_hash": changed["dataset_hash"]}
+        result = {**made.result, "method": method, "dataset_name": changed["dataset"], "protocol": changed["protocol"]}
+        result |= {"architecture": changed.get("architecture", "efficientnet_lite0")}
+        name = "-".join(["linear", str(seed), method, str(sparsity), *changed.values()]).replace("/", "-")
+        Records(home).write(Record(name, spec, result, []))
+
+
+def submitted(home: Path, kind: str | None = None) -> list[Job]:
+    """The jobs in the queue, of one kind if given."""
+    jobs = [queue.status(home, job_id).job for job_id in queue.queued(home)]
+    return [job for job in jobs if kind in (None, job.kind)]

@@ -1,0 +1,117 @@
+"""Runs in Streamlit's test harness: empty states, the table with states, comparing, deleting, notes."""
+
+import dataclasses
+
+from streamlit.testing.v1 import AppTest
+
+from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
+from sparse_core.results.records import Records
+from sparse_core.specs.identity import recorded
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
+from tests.pages.support import chart_text, figure, open_page, run, table
+from tests.support.records import record
+
+
+def test_runs_says_what_to_do_when_there_are_none():
+    assert "No runs yet" in open_page("runs").info[0].value
+
+
+def compare(home, *records) -> AppTest:
+    """The page with these runs selected."""
+    for entry in records:
+        Records(home).write(entry)
+    app = open_page("runs")
+    options = list(app.multiselect(key="chosen").options)
+    assert len(options) == len(records)
+    app.multiselect(key="chosen").set_value(options)
+    return run(app)
+
+
+def test_runs_compares_several(home):
+    app = compare(home, record(seed=0, final=0.7), record(seed=1, final=0.8))
+    lines = [trace for trace in figure(app)["data"] if "hovertext" in trace]
+    heights = {line["hovertext"][0].split("<br>")[0]: line["y"] for line in lines}
+    assert heights == {"Dense, Digits, linear, seed 0": [70.0], "Dense, Digits, linear, seed 1": [80.0]}
+    assert "Test accuracy per epoch" in chart_text(app)
+    assert "2 runs on this machine, 2026-01-02. 2 runs with SGD lr 0.01" in chart_text(app)
+    shares = [code.value for code in app.code]
+    assert shares == ["python -m sparse_core runs --source measured --json"] * 2
+
+
+def test_the_caption_names_protocols_that_differ(home):
+    usual, short = record(final=0.7), record(final=0.8)
+    short = dataclasses.replace(short, run_id="linear-0-short")
+    short.spec["settings"]["epochs"] = 5
+    short.result.update(protocol="SGD, 5 epochs", created_at="2026-01-05T03:04:05")
+    app = compare(home, usual, short)
+    assert sorted(trace["y"] for trace in figure(app)["data"] if "hovertext" in trace) == [[70.0], [80.0]]
+    assert "2 runs on this machine, 2026-01-02 to 2026-01-05. Protocols differ: 1 run with SGD" in chart_text(app)
+    assert "; 1 run with" in chart_text(app)
+
+
+def test_the_table_shows_state_and_settings_of_every_run(home):
+    for entry in (record(seed=0), record(sparsity=0.5)):
+        Records(home).write(entry)
+    Records(home).annotate(record(seed=0).run_id, "odd", ["a"])
+    spec = ProbeSpec("efficientnet_lite0", "digits")
+    states = {"failed": 1, "cancelled": 2, "done": 3}
+    for state, seed in states.items():
+        queue.end(
+            home, queue.submit(home, Job("probe", spec, (seed,))), state, "The disk is full.", {"runs": [], "found": []}
+        )
+    queue.submit(home, Job("finetune", FinetuneSpec("net", "digits"), (0, 1)))
+    app = open_page("runs")
+    shown = table(app)
+    assert shown["state"].tolist() == ["waiting", "waiting", "cancelled", "failed", "done", "done"]
+    assert shown["seed"].tolist() == [0, 1, 2, 1, 0, 0]
+    assert shown["protocol"].iloc[2] == protocol(spec)
+    assert shown["protocol"].str.startswith("SGD lr").all()
+    assert {"accuracy_final", "note", "tags"} <= set(shown)
+    app.segmented_control(key="runs_source").set_value("published")
+    run(app)
+    assert len(table(app)) == 2655
+    app.segmented_control(key="runs_source").set_value("measured").run()
+    assert table(app)["state"].tolist() == shown["state"].tolist()
+
+
+def test_a_run_that_was_tried_before_it_was_finished_is_there_once(home):
+    made = record(seed=4)
+    Records(home).write(made)
+    spec = recorded(made.spec)
+    for state in ("failed", "cancelled"):
+        queue.end(home, queue.submit(home, Job("probe", ProbeSpec(spec.backbone, spec.dataset), (4,))), state, "No.")
+    assert table(open_page("runs"))["state"].tolist() == ["done"]
+
+
+def test_what_was_started_shows_before_the_first_run_is_there(home):
+    queue.end(
+        home, queue.submit(home, Job("probe", ProbeSpec("net", "digits"), (0,))), "failed", "Unknown backbone 'net'."
+    )
+    app = open_page("runs")
+    assert "No runs yet" in app.info[0].value
+    assert table(app)["state"].tolist() == ["failed"]
+
+
+def test_deleting_the_only_run_can_be_undone(home):
+    entry = record()
+    Records(home).write(entry)
+    app = open_page("runs")
+    Records(home).delete(entry.run_id)  # as the dialog does, which needs a browser
+    app.session_state["deleted"] = entry.run_id
+    app.run()
+    assert "The run was deleted." in [info.value for info in app.info]
+    next(button for button in app.button if button.label == "Undo").click().run()
+    assert not app.exception
+    assert Records(home).ids() == {entry.run_id}
+    assert "The run was deleted." not in [info.value for info in app.info]
+
+
+def test_notes_are_kept(home):
+    entry = record()
+    Records(home).write(entry)
+    app = open_page("runs")
+    app.multiselect(key="chosen").set_value(list(app.multiselect(key="chosen").options)).run()
+    app.text_area[0].set_value("looks odd")
+    next(button for button in app.button if button.label == "Save").click().run()
+    assert Records(home).annotation(entry.run_id)[0] == "looks odd"

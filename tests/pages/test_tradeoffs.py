@@ -1,0 +1,250 @@
+"""Tradeoffs in Streamlit's test harness: what it shows, filters, links, empty states."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sparse_core.paths import PUBLISHED, REPOSITORY
+from tests.pages.support import PROTOCOL, chart_text, figure, legend, open_app, run, table, write_runs
+
+
+def test_tradeoffs_opens_with_the_published_study() -> None:
+    app = open_app()
+    assert legend(app)[:6] == ["WoodFisher", "STR", "AC/DC", "RigL ERK 1x", "RigL ERK 5x", "LTH-T"]
+    for method in ("GMP", "M-FAC", "Magnitude", "Structured"):
+        assert f"{method}: not in the paper" in legend(app)
+    said = chart_text(app)
+    assert "lower is better" in said and "12 tasks" in said and "CVPR 2022" in said
+    assert "RigL, full transfer" in said
+    assert "LTH-T under linear transfer is left out, as in the paper (+79 to +402 %)" in said
+    drawn = [trace for trace in figure(app)["data"] if trace.get("xaxis") == "x" and trace["name"] == "LTH-T"]
+    assert drawn == []
+
+
+def test_lottery_tickets_are_drawn_when_asked_for() -> None:
+    app = open_app()
+    app.toggle(key="lottery").set_value(True)
+    run(app)
+    (drawn,) = [trace for trace in figure(app)["data"] if trace.get("xaxis") == "x" and trace["name"] == "LTH-T"]
+    assert drawn["y"] == pytest.approx([79.4, 220.6, 401.6], abs=0.05)
+    assert "left out" not in chart_text(app)
+
+
+def test_rigl_note_stands_only_where_its_rows_do() -> None:
+    assert "RigL, full transfer" not in chart_text(open_app(transfer="Linear"))
+    assert "RigL, full transfer" not in chart_text(open_app(methods=["AC/DC"]))
+
+
+def test_filters_change_chart_caption_and_table() -> None:
+    app = open_app()
+    app.multiselect(key="methods").set_value(["AC/DC", "STR"])
+    app.multiselect(key="tasks").set_value(["cifar10", "dtd"])
+    app.slider(key="sparsity").set_value((85, 95))
+    app.segmented_control(key="transfer").set_value("full")
+    run(app)
+    assert legend(app) == ["STR", "AC/DC"]
+    assert all(trace["x"] == [90, 95] for trace in figure(app)["data"])
+    said = chart_text(app)
+    assert "over 2 tasks" in said and "Only the methods AC/DC, STR" in said
+    assert "Only the tasks CIFAR-10, Describable Textures" in said and "Only sparsity 85 % to 95 %" in said
+    assert set(table(app)["method"]) == {"AC/DC", "STR"} and len(table(app)) == 4
+
+
+def test_a_link_restores_the_view() -> None:
+    link = {"transfer": "Full", "methods": ["AC/DC"], "view": "Runs", "points": ["Full: AC/DC 90 %"]}
+    app = open_app(**link, sparsity=["80", "90"])
+    assert app.segmented_control(key="transfer").value == "full"
+    assert app.multiselect(key="points").value == ["Full: AC/DC 90 %"]
+    assert app.slider(key="sparsity").value == (80, 90)
+    runs = table(app)
+    assert set(runs["method"]) == {"AC/DC", "Dense"} and set(runs["transfer"]) == {"Full transfer"}
+    assert len(runs[runs["method"] == "AC/DC"]) == 36
+
+
+def test_chosen_points_filter_the_averages() -> None:
+    app = open_app()
+    assert len(table(app)) == 19 + 16
+    app.multiselect(key="points").set_value(["Linear: STR 98 %"])
+    run(app)
+    (line,) = [trace for trace in figure(app)["data"] if trace["name"] == "STR" and trace["xaxis"] == "x"]
+    assert line["marker"]["size"][-1] > line["marker"]["size"][0]
+    (only,) = table(app).itertuples()
+    assert (only.method, only.sparsity) == ("STR", pytest.approx(98))
+    assert only.mean_relative_error_increase == pytest.approx(38.07, abs=0.01)
+
+
+def test_accuracy_per_task_shows_one_sparsity() -> None:
+    app = open_app(view="Accuracy per task")
+    assert "at 90 % sparsity" in chart_text(app, 1)
+    assert figure(app, 1)["layout"]["yaxis"]["ticktext"][-1] == "Oxford-IIIT Pets"
+    app.selectbox(key="level").set_value(0.95)
+    run(app)
+    assert "at 95 % sparsity" in chart_text(app, 1)
+    mobile = open_app(view="Accuracy per task", architecture="MobileNetV1")
+    assert {"M-FAC", "AC/DC", "STR", "Dense"} == set(legend(mobile, 1))
+
+
+def test_figures_below_say_what_they_are_narrowed_to() -> None:
+    app = open_app(view="Pareto front", points=["Full: STR 98 %"])
+    assert "Only Full: STR 98 %" in chart_text(app, 1) and "RigL" not in chart_text(app, 1)
+    published = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
+    full = published[(published["architecture"] == "resnet50") & (published["transfer"] == "full")]
+    behind = full[(full["method"] == "Dense") | ((full["method"] == "STR") & (full["sparsity"] == 0.98))]
+    assert f"{len(behind)} runs" in chart_text(app, 1)
+
+
+def test_sizes_of_the_studys_networks_are_unknown_and_said_so() -> None:
+    app = open_app(axis="File size", view="Pareto front")
+    assert len(app.get("plotly_chart")) == 0
+    assert "No matching run has a known file size" in app.info[0].value
+    (back,) = [button for button in app.button if button.label == "Back to sparsity"]
+    back.click()
+    run(app)
+    assert app.selectbox(key="axis").value == "sparsity" and len(app.get("plotly_chart")) == 2
+
+
+def test_an_axis_of_sizes_shows_the_networks_that_have_one(home) -> None:
+    for method, sparsity, accuracy in (("Dense", 0, 0.7), ("AC/DC", 0.9, 0.6)):
+        write_runs(home, method, sparsity, [accuracy] * 2, architecture="resnet50", dataset="dtd")
+    app = open_app(axis="Nonzero parameters", view="Pareto front")
+    assert legend(app) == ["AC/DC, your runs"]
+    assert legend(app, 1) == ["Pareto front, your runs", "Dense, your runs", "AC/DC, your runs"]
+    for number, title in enumerate(("Relative error increase over dense", "Accuracy against size")):
+        said = chart_text(app, number)
+        assert title in said and "Nonzero parameters in million" in said
+        assert "1,923 paper results left out" in said and "4 runs" in said
+        assert figure(app, number)["layout"]["xaxis"]["title"]["text"] == "Nonzero parameters (million)"
+    assert figure(app)["data"][0]["x"] == pytest.approx([np.log10(0.4)])
+    assert "up and to the left is better" in chart_text(app, 1)
+    assert set(table(app)["nonzero_parameters"]) == {4_000_000, 400_000}
+    elsewhere = open_app(axis="File size", architecture="MobileNetV1")
+    assert "There are some of ResNet50: choose one above" in elsewhere.info[0].value
+
+
+def test_measured_runs_appear_at_once_and_apart(home) -> None:
+    app = open_app()
+    write_runs(home, "Dense", 0, [0.7, 0.7], architecture="resnet50", dataset="dtd")
+    write_runs(home, "AC/DC", 0.9, [0.6, 0.6], architecture="resnet50", dataset="dtd")
+    run(app)
+    (mine,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC, your runs"]
+    assert mine["y"] == pytest.approx([100 / 3]) and mine["line"]["dash"] == "dash"
+    (published,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC" and trace["xaxis"] == "x"]
+    assert published["y"] == pytest.approx([-3.19, -2.00, 1.66], abs=0.01)
+    assert "One task only, so no error bar: AC/DC" in chart_text(app)
+    app.segmented_control(key="source").set_value("published")
+    run(app)
+    assert "AC/DC, your runs" not in legend(app)
+
+
+def test_an_architecture_with_measured_rows_only(home) -> None:
+    write_runs(home, "Dense", 0, [0.98, 0.97])
+    write_runs(home, "Magnitude", 0.5, [0.96, 0.95])
+    app = open_app(architecture="EfficientNet-Lite0")
+    assert legend(app) == ["Magnitude, your runs"]
+    said = chart_text(app)
+    assert (
+        "EfficientNet-Lite0 is not in the paper's published results" in said
+        and "dense run of the same backbone" in said
+    )
+    assert PROTOCOL in said and "Full transfer: no results" in said
+
+
+def test_no_baseline_is_said_and_never_guessed(home) -> None:
+    write_runs(home, "Magnitude", 0.5, [0.96, 0.95])
+    app = open_app(architecture="EfficientNet-Lite0")
+    assert len(app.get("plotly_chart")) == 0
+    assert "No baseline for Linear: Magnitude 50 %, your runs" in app.warning[0].value
+    assert table(app)["mean_relative_error_increase"].isna().all()
+    tasks = open_app("tasks", architecture="EfficientNet-Lite0", value="Difference to dense")
+    assert tasks.warning[0].value.startswith("No baseline")
+
+
+def test_last_epoch_counts_measured_runs_only(home) -> None:
+    app = open_app(accuracy="Last epoch")
+    assert "no last-epoch accuracy" in app.info[0].value
+    write_runs(home, "Dense", 0, [0.9, 0.9], architecture="resnet50")
+    write_runs(home, "Magnitude", 0.5, [0.8, 0.8], architecture="resnet50")
+    run(app)
+    (line,) = [trace for trace in figure(app)["data"] if "y" in trace and trace["y"][0] is not None]
+    assert line["y"] == pytest.approx([100 * (0.21 - 0.11) / 0.11])
+
+
+def test_an_empty_view_offers_the_way_back() -> None:
+    app = open_app(methods=["GMP"])
+    assert len(app.get("plotly_chart")) == 0
+    assert "GMP is not in the paper's published results" in app.info[0].value
+    (again,) = [button for button in app.button if button.label == "Reset filters"]
+    again.click()
+    run(app)
+    assert len(legend(app)) == 10
+
+
+def test_an_architecture_without_rows_says_so() -> None:
+    for page in ("tradeoffs", "tasks"):
+        app = open_app(page, architecture="ResNet18")
+        assert "ResNet18 is not in the paper's published results" in app.info[0].value
+        (again,) = [button for button in app.button if button.label == "Reset filters"]
+        again.click()
+        run(app)
+        assert len(app.get("plotly_chart")) == 1
+
+
+def test_lottery_tickets_alone_are_offered_not_missing() -> None:
+    app = open_app(methods=["LTH-T"], transfer="Linear")
+    assert "left out by default" in app.info[0].value
+    (show,) = [button for button in app.button if button.label == "Show LTH-T, linear"]
+    show.click()
+    run(app)
+    assert "LTH-T" in legend(app)
+
+
+def test_a_link_with_an_unknown_name_says_so() -> None:
+    app = open_app(methods=["AC/DD", "STR"], architecture="ResNet5O", points=["Full: STR 91 %"])
+    said = [toast.value for toast in app.toast]
+    assert len(said) == 3
+    assert any("Unknown choice under Methods 'AC/DD'. Did you mean AC/DC" in words for words in said)
+    assert any("Unknown choice under Architecture 'ResNet5O'. Did you mean ResNet50" in words for words in said)
+    assert any("Unknown choice under Selected points 'Full\\: STR 91 %'" in words for words in said)
+    assert len(open_app(methods=["STR"], architecture="ResNet50").toast) == 0
+    (image,) = [toast.value for toast in open_app(methods=["![x](http://example.org/x.png)"]).toast]
+    assert "![x](" not in image  # it would be fetched
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"transfer": "Full", "source": "Paper results"},
+        {"transfer": "Linear", "methods": ["AC/DC", "WoodFisher"], "tasks": ["CIFAR-10", "Oxford-IIIT Pets"]},
+        {"transfer": "Linear", "sparsity": ["85", "95"]},
+    ],
+)
+def test_command_gives_what_the_chart_shows(query: dict) -> None:
+    app = open_app(**query)
+    (command,) = [code.value for code in app.code]
+    run = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, cwd=REPOSITORY, check=True)
+    given = {(row["method"], row["sparsity"]): row["mean_relative_error_increase"] for row in json.loads(run.stdout)}
+    shown = {
+        (line["name"], round(sparsity / 100, 4)): height / 100
+        for line in figure(app)["data"]
+        if "xaxis" in line
+        for sparsity, height in zip(line["x"], line["y"], strict=True)
+    }
+    assert shown == pytest.approx(given)
+
+
+def test_pareto_front_over_all_tasks_and_one() -> None:
+    app = open_app(view="Pareto front")
+    assert "mean over 12 tasks" in chart_text(app, 1) and legend(app, 1)[0] == "Pareto front"
+    rows = table(app)
+    front = rows[rows["front"] & (rows["transfer"] == "Full transfer")]
+    assert list(front["method"]) == ["Dense", "STR", "WoodFisher", "WoodFisher", "WoodFisher"]
+    app.selectbox(key="pareto_task").set_value("sun397")
+    run(app)
+    rows = table(app)
+    best = rows[rows["front"] & (rows["transfer"] == "Full transfer")]
+    assert set(best.loc[best["sparsity"].between(80, 95), "method"]) == {"AC/DC"}
