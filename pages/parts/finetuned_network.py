@@ -35,7 +35,7 @@ def notes(records: Sequence[Record]) -> None:
     """Notes on the figures: a broken mask, accuracy in another precision, the dataset's own notes."""
     if any(record.result["mask_violations"] for record in records):
         st.error(
-            "Pruned weights became nonzero during training. This is an internal error: don't use this network as a sparse one."
+            "Internal error: pruned weights became nonzero during training. Don't use this network as a sparse one."
         )
     for record in records:
         exact = record.result["top1_final_fp32"]

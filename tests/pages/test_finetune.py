@@ -127,7 +127,7 @@ def test_a_failed_and_a_cancelled_finetuning_say_so(home):
     queue.end(home, failed, "failed", "The disk is full.")
     queue.cancel(home, cancelled)
     assert open_page("finetune", job=failed).error[0].value == "The disk is full."
-    assert "Press Run to start again" in open_page("finetune", job=cancelled).info[0].value
+    assert "Press “Start finetuning” to start again" in open_page("finetune", job=cancelled).info[0].value
 
 
 def test_progress_shows_each_epoch_once_and_can_be_cancelled(home):

@@ -25,6 +25,7 @@ def test_pages_that_show_results_leave_torch_alone(home) -> None:
 def test_pages_import_no_torch(page):
     script = (
         "import sys; from streamlit.testing.v1 import AppTest; from sparse_core.jobs import queue;"
+        "import streamlit; streamlit.page_link = lambda *_, **__: None;"
         "queue.ensure_worker = lambda *_: 0;"
         f"app = AppTest.from_file('pages/{page}.py', default_timeout=60); app.session_state['framed'] = True; app.run();"
         "assert not app.exception; print('torch' in sys.modules)"

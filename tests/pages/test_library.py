@@ -183,5 +183,5 @@ def test_nothing_is_brought_back_over_another_of_that_name(home, file):
     library.remove(home, "mine")
     other = importing.add(home, file, "mine", method="GMP")
     app = press(open_page("library"), "Restore")
-    assert app.error[0].value == "The library has another 'mine' by now. Remove that one first."
+    assert app.error[0].value == "Another 'mine' exists by now. Remove or rename it, then restore this one."
     assert library.cards(home) == [other]

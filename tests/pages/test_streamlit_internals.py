@@ -1,0 +1,29 @@
+"""Private names of Streamlit and Plotly that the pages rely on still exist in the installed versions."""
+
+from pathlib import Path
+
+import plotly
+import pytest
+import streamlit as st
+
+from pages.parts import streamlit_internals
+
+
+def test_the_chart_script_has_its_name():
+    found = streamlit_internals.chart_scripts()
+    assert found, "Streamlit renamed its chart script: charts no longer load early, a new server's first page is slower"
+
+
+def test_the_main_block_has_its_class():
+    scripts = (Path(st.__file__).parent / "static" / "static" / "js").glob("*.js")
+    found = any(streamlit_internals.MAIN_BLOCK in script.read_text(encoding="utf-8") for script in scripts)
+    assert found, "Streamlit renamed the main block: pages get Streamlit's wide space above them again"
+
+
+@pytest.mark.parametrize("layer", streamlit_internals.CHART_TEXT_LAYERS)
+def test_text_layers_of_charts_have_their_classes(layer):
+    script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    name = layer.removesuffix("-above")  # Plotly appends it
+    assert name in script.read_text(encoding="utf-8"), (
+        f"Plotly renamed {layer}: its text is grey, hard to read on white"
+    )
