@@ -6,7 +6,7 @@ The file is a state dict of 1,000 classes as ``torch.save`` writes it (about 102
 round takes processes of their own, in turn: one that imports torch, one that imports torchvision, too, one that imports
 torch and calls ``torch.load``, and one that imports the file into a library; each reports its peak of resident memory.
 Seconds are those of the import into the library, with torch loaded here and in the process that reads torch files, as in the
-worker. The peak of that process is ``peak_megabytes_of_reader``, most of it torch itself and the file mapped from the disk.
+worker; memory is that of the importing process.
 All figures are medians over rounds; memory above each of the others is in sizes of the file. Expected: less than 3 seconds, and
 less than 3 files above ``torch.load``. Prints one JSON line.
 """
@@ -23,7 +23,6 @@ import time
 from pathlib import Path
 
 from sparse_core.engines.machine import load, machine
-from sparse_core.networks import reader_process
 
 SPARSITY = 0.9
 
@@ -102,9 +101,7 @@ def main() -> None:
     if given.work:
         seconds = WORK[given.work](given.file)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        reader_process.stop()
-        reader = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "bytes": peak, "reader_bytes": reader}))
+        print(json.dumps({"seconds": seconds, "bytes": peak}))
         return
     with tempfile.TemporaryDirectory() as folder:
         # This process stays small: what it has resident would count in the processes that it starts.
@@ -131,9 +128,6 @@ def main() -> None:
                 "peak_megabytes": {
                     name: round(statistics.median(each[name]["bytes"] for each in rounds) / 1e6) for name in WORK
                 },
-                "peak_megabytes_of_reader": round(
-                    statistics.median(each["import"]["reader_bytes"] for each in rounds) / 1e6
-                ),
                 "file_megabytes": round(size / 1e6, 1),
                 "rounds": given.rounds,
                 "load": round(load(), 2),
