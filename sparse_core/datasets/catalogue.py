@@ -1,19 +1,25 @@
-"""Datasets by name: which there are, a first look at one, and opening one."""
+"""Datasets by name or path: which there are, a first look at one, and opening one."""
 
 import dataclasses
+import functools
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from sparse_core.catalog import TASKS
-from sparse_core.datasets import digits
 from sparse_core.datasets.contents import LAYOUTS
-from sparse_core.datasets.dataset import Dataset
-from sparse_core.datasets.digits import DIGITS
-from sparse_core.datasets.local_files import look_into, open_path
+from sparse_core.datasets.dataset import Dataset, Split
+from sparse_core.datasets.local_files import look_into, open_path, without_unreadable
+from sparse_core.datasets.splits import stratified
 from sparse_core.datasets.tasks import DOWNLOADS, open_task, task_folder
-from sparse_core.datasets.unreadable import without_unreadable
 from sparse_core.errors import InputError, unknown_name
+
+DIGITS = "digits"
+DIGITS_LAYOUT = "stratified split by seed 0"
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,20 @@ class Summary:
 def available(home: Path) -> list[DatasetCard]:
     """The named datasets: digits, then the paper's twelve tasks."""
     note = "1,797 digits, 8 × 8 pixels, scikit-learn"
-    return [DatasetCard(DIGITS, "Digits", "top1", 10, "offline", note, True), *(_card(home, name) for name in TASKS)]
+    cards = [DatasetCard(DIGITS, "Digits", "top1", 10, "offline", note, True)]
+    for name, task in TASKS.items():
+        kind = "download" if name in DOWNLOADS else "folder"
+        missing = "downloaded on first use" if name in DOWNLOADS else f"put it at {task_folder(home, name)}"
+        ready = task_folder(home, name).is_dir()
+        note = "on this machine" if ready else missing
+        cards.append(DatasetCard(name, task.name, task.metric, task.classes, kind, note, ready))
+    return cards
 
 
 def describe(home: Path, name: str) -> Summary:
     """A first look at a dataset, a folder or a Parquet file, without decoding. Raises InputError if it cannot be used."""
     if name == DIGITS:
-        return Summary(digits.LAYOUT, digits.CLASS_NAMES, digits.TRAIN, digits.TEST)
+        return Summary(DIGITS_LAYOUT, [str(digit) for digit in range(10)], 1437, 360)  # without importing scikit-learn
     path = None if name in TASKS else _existing(name)
     if path:
         found = look_into(path)
@@ -69,17 +82,26 @@ def load(home: Path, name: str) -> Dataset:
     return dataclasses.replace(dataset, notes=(*dataset.notes, *_notes_on_missing_classes(dataset)))
 
 
-def _card(home: Path, name: str) -> DatasetCard:
-    task, folder = TASKS[name], task_folder(home, name)
-    kind = "download" if name in DOWNLOADS else "folder"
-    missing = "downloaded on first use" if name in DOWNLOADS else f"put it at {folder}"
-    ready = folder.is_dir()
-    return DatasetCard(name, task.name, task.metric, task.classes, kind, "on this machine" if ready else missing, ready)
+@functools.lru_cache(maxsize=1)
+def _digits() -> Dataset:
+    """scikit-learn's digits: 1,797 images of 8 × 8 pixels, split by class with seed 0."""
+    from sklearn.datasets import load_digits
+
+    loaded = load_digits()
+    pixels, labels = (loaded.images * (255 / 16)).round().astype(np.uint8), loaded.target.astype(np.int64)
+    train, test = stratified(labels)
+
+    def split(rows: np.ndarray) -> Split:
+        return Split(labels[rows], lambda row: Image.fromarray(pixels[rows[row]]))
+
+    digest = hashlib.sha256(pixels.tobytes() + loaded.target.tobytes() + test.tobytes()).hexdigest()
+    names = [str(name) for name in loaded.target_names]
+    return Dataset(DIGITS, "top1", names, split(train), split(test), digest, DIGITS_LAYOUT)
 
 
 def _open(home: Path, name: str, *, download: bool) -> Dataset:
     if name == DIGITS:
-        return digits.digits()
+        return _digits()
     if name in TASKS:
         return open_task(home, name, download=download)
     path = _existing(name)

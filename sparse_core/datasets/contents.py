@@ -1,14 +1,9 @@
 """What a folder or Parquet file holds, found without opening an image."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import numpy as np
-
-from sparse_core.datasets.splits import stratified
 from sparse_core.errors import InputError
 
 # Shown as Markdown too, so without stars.
@@ -34,26 +29,6 @@ class Contents(Generic[Place]):
             which = "images in both splits" if train or test else "any images"
             raise InputError(f"Expected {which} in {path}, found none. Lay it out as {LAYOUTS}.")
         if len(train) < 2:
-            raise InputError(
-                f"{path} has only one class; a classifier needs at least two. Add a folder for another one."
-            )
+            raise InputError(f"{path} has only one class; a classifier needs at least two. Add a folder for another.")
         if not train & test:
             raise InputError(f"No class of the test split of {path} has an image in training. Split the images again.")
-
-
-def split_by_seed(images: list[tuple[Place, int]]) -> tuple[list[tuple[Place, int]], list[tuple[Place, int]]]:
-    """The images split into training and test, stratified by class; two empty lists for none."""
-    if not images:
-        return [], []
-    train, test = stratified(np.array([label for _, label in images]))
-    return [images[row] for row in train], [images[row] for row in test]
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turns the system's error about a file or folder under ``path`` that cannot be read into an InputError."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or path
-        raise InputError(f"{where} cannot be read ({error.strerror}). Make it readable, or remove it.") from error

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sparse_core.datasets.contents import LAYOUTS, Contents, split_by_seed
+from sparse_core.datasets.contents import LAYOUTS, Contents
 from sparse_core.datasets.dataset import Split
+from sparse_core.datasets.splits import split_images
 from sparse_core.errors import InputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -22,14 +23,12 @@ def find_images(path: Path) -> Contents[Path]:
         class_names = _class_names(train)
         only_in_test = sorted(set(_class_names(test)) - set(class_names))
         if only_in_test:
-            raise InputError(
-                f"The test split has classes that the training split lacks: {', '.join(only_in_test[:5])}."
-            )
+            raise InputError(f"The test split has classes the training split lacks: {', '.join(only_in_test[:5])}.")
         splits = _class_files(train, class_names), _class_files(test, class_names)
         layout = "train and test folders"
     else:
         class_names = _class_names(path)
-        splits = split_by_seed(_class_files(path, class_names))
+        splits = split_images(_class_files(path, class_names))
         layout = "one folder per class, stratified split by seed 0"
     return Contents(class_names, *splits, layout, [file for images in splits for file, _ in images])
 

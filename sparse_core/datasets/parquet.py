@@ -2,24 +2,22 @@
 
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import reprlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
-from sparse_core.datasets.contents import LAYOUTS, Contents, split_by_seed
+from sparse_core.datasets.contents import LAYOUTS, Contents
 from sparse_core.datasets.dataset import Split
+from sparse_core.datasets.splits import split_images
 from sparse_core.errors import InputError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Row = tuple[Path, int]
 Label = int | str
-SHOWN_LENGTH = 60
 
 
 def is_parquet(path: Path) -> bool:
@@ -32,8 +30,9 @@ def find_images(path: Path) -> Contents[Row]:
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if any(file.suffix != ".parquet" for file in files):
         raise InputError(f"Expected a folder or a .parquet file, got {path.name}. Layouts: {LAYOUTS}.")
-    labels = {file: _labels(file) for file in files}
-    named = _names_in_metadata(files)
+    tables = {file: _read(file, "label") for file in files}
+    labels = {file: _labels(file, table) for file, table in tables.items()}
+    named = _names_in_metadata(list(tables.values()))
     classes: list[Any] = named or _classes_in_labels(labels)
     numbers: dict[Label, int] = {value: number for number, value in enumerate(classes)}
     if named:
@@ -45,14 +44,14 @@ def find_images(path: Path) -> Contents[Row]:
     test = [row for file in files if file.name.startswith(("test", "val")) for row in rows[file]]
     layout = "train and test Parquet files"  # part of the content hash: keep the wording of all three
     if not train or not test:
-        train, test = split_by_seed([row for file in files for row in rows[file]])
+        train, test = split_images([row for file in files for row in rows[file]])
         layout = "Parquet, stratified split by seed 0"
     if classes and isinstance(classes[-1], int) and classes[-1] >= len(classes):
         layout += ", class numbers with gaps"
     return Contents([str(name) for name in classes], train, test, layout, files)
 
 
-def open_split(rows: list[tuple[Row, int]], images: "dict[Path, pa.ChunkedArray]") -> Split:
+def open_split(rows: list[tuple[Row, int]], images: dict[Path, pa.ChunkedArray]) -> Split:
     """The split of these rows. ``images`` are the files' columns of encoded images."""
     labels = np.array([label for _, label in rows], dtype=np.int64)
 
@@ -63,14 +62,9 @@ def open_split(rows: list[tuple[Row, int]], images: "dict[Path, pa.ChunkedArray]
     return Split(labels, open_row, [f"{file.name} row {row}" for (file, row), _ in rows])
 
 
-def encoded_images(file: Path) -> "pa.ChunkedArray":
+def encoded_images(file: Path) -> pa.ChunkedArray:
     """The images' bytes, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    with _parquet_errors(file):
-        column = pq.read_table(file, columns=["image"])["image"]
+    column = _read(file, "image")["image"]
     if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
         column = pc.struct_field(column, "bytes")
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)) or column.null_count:
@@ -78,49 +72,42 @@ def encoded_images(file: Path) -> "pa.ChunkedArray":
     return column
 
 
-@contextmanager
-def _parquet_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        raise InputError(f"{file.name} is not a readable Parquet file ({type(error).__name__}).") from error
-
-
-def _labels(file: Path) -> list[Label]:
+def _read(file: Path, column: str) -> pa.Table:
+    """One column of a file, with the file's metadata."""
     import pyarrow.parquet as pq
 
-    with _parquet_errors(file):
+    try:
         columns = pq.read_schema(file).names
-    missing = {"image", "label"} - set(columns)
+        missing = sorted({"image", "label"} - set(columns))
+        table = None if missing else pq.read_table(file, columns=[column])
+    except Exception as error:
+        raise InputError(f"{file.name} is not a readable Parquet file ({type(error).__name__}).") from error
     if missing:
-        raise InputError(f"{file.name} lacks the column {' and '.join(sorted(missing))}; it has {', '.join(columns)}.")
-    with _parquet_errors(file):
-        labels = pq.read_table(file, columns=["label"])["label"].to_pylist()
+        raise InputError(f"{file.name} lacks the column {' and '.join(missing)}; it has {', '.join(columns)}.")
+    return table
+
+
+def _labels(file: Path, table: pa.Table) -> list[Label]:
+    labels = table["label"].to_pylist()
     wrong = next((row for row, label in enumerate(labels) if not isinstance(label, (int, str))), None)
     if wrong is not None:
-        value = repr(labels[wrong])
-        shown = value if len(value) <= SHOWN_LENGTH else f"{value[:SHOWN_LENGTH]} … ({len(value)} characters)"
         raise InputError(
             f"The column label must hold integers or strings and no empty values; row {wrong} of {file.name} holds "
-            f"{shown}. Correct or remove such rows."
+            f"{reprlib.repr(labels[wrong])}. Correct or remove such rows."
         )
     return labels
 
 
-def _names_in_metadata(files: list[Path]) -> list[str]:
+def _names_in_metadata(tables: list[pa.Table]) -> list[str]:
     """The class names that Hugging Face stores in the files' metadata, in the order of their numbers; often none."""
-    import pyarrow.parquet as pq
-
     found = set()
-    for file in files:
-        metadata = (pq.read_schema(file).metadata or {}).get(b"huggingface")
+    for table in tables:
+        metadata = (table.schema.metadata or {}).get(b"huggingface")
         label = json.loads(metadata).get("info", {}).get("features", {}).get("label") if metadata else None
         if isinstance(label, dict) and label.get("names"):
             found.add(tuple(label["names"]))
     if len(found) > 1:
-        raise InputError(
-            "The Parquet files have different class names in their metadata. Write them with the same names."
-        )
+        raise InputError("The Parquet files have different class names in their metadata. Write the same ones to all.")
     return list(*found)
 
 
@@ -134,13 +121,10 @@ def _classes_in_labels(labels: dict[Path, list[Label]]) -> list[Label]:
 
 def _require_known_labels(file: Path, labels: list[Label], numbers: dict[Label, int], named: list[str]) -> None:
     wrong = [row for row, label in enumerate(labels) if label not in numbers]
-    if not wrong:
-        return
-    expected = "integers from 0"
-    if named:
+    if wrong:
         some = ", ".join(named[:5]) + (" …" if len(named) > 5 else "")
-        expected = f"0 to {len(named) - 1}, or a class name from its metadata ({some})"
-    raise InputError(
-        f"{len(wrong):,} of {len(labels):,} labels in {file.name} match no class, first {labels[wrong[0]]!r} in row "
-        f"{wrong[0]}; expected {expected}. Correct or remove such rows."
-    )
+        by_name = f"0 to {len(named) - 1}, or a class name from its metadata ({some})"
+        raise InputError(
+            f"{len(wrong):,} of {len(labels):,} labels in {file.name} match no class, first {labels[wrong[0]]!r} in row "
+            f"{wrong[0]}; expected {by_name if named else 'integers from 0'}. Correct or remove such rows."
+        )

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from sparse_core.catalog import TASKS
-from sparse_core.datasets.content_hash import content_hash
 from sparse_core.datasets.dataset import Dataset, Split
-from sparse_core.datasets.local_files import open_path
+from sparse_core.datasets.local_files import content_hash, open_path
 from sparse_core.datasets.splits import per_class
 from sparse_core.errors import InputError
 
@@ -81,8 +80,6 @@ def _download(home: Path, name: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
         try:
             _torchvision_parts(home, name, Path(temporary), download=True)
-        except InputError:
-            raise
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"Could not download {TASKS[name].name} ({error}). Without a network, put the images at {folder} as "

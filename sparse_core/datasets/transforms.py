@@ -29,22 +29,13 @@ CIFAR = Transform(32, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 def prepare(image: Image.Image, transform: Transform) -> np.ndarray:
     """An image as (crop, crop, 3) uint8: shorter side resized, centre cropped, as torchvision's transforms do."""
-    short = min(image.size)
-    resized = [transform.resize * side // short for side in image.size]
-    left, top = (round((side - transform.crop) / 2) for side in resized)
-    crop = (left, top, left + transform.crop, top + transform.crop)
+    short, crop, resampling = min(image.size), transform.crop, FILTERS[transform.interpolation]
+    width, height = (transform.resize * side // short for side in image.size)
+    left, top = (round((side - crop) / 2) for side in (width, height))
     if max(image.size) > MAX_ASPECT_RATIO * short:
-        return np.asarray(_resize_within(image, resized, crop, transform))
-    width, height = resized
-    return np.asarray(image.resize((width, height), FILTERS[transform.interpolation]).crop(crop))
-
-
-def _resize_within(
-    image: Image.Image, resized: list[int], crop: tuple[int, int, int, int], transform: Transform
-) -> Image.Image:
-    """The same with only the crop resized, because the whole resized image could take gigabytes. Pillow may then resize
-    the two directions in the other order, which rounds differently, so ordinary images do not take this path."""
-    x, y = (before / after for before, after in zip(image.size, resized, strict=True))
-    left, top, right, bottom = crop
-    box = (left * x, top * y, right * x, bottom * y)
-    return image.resize((transform.crop, transform.crop), FILTERS[transform.interpolation], box=box)
+        # The whole resized image could take gigabytes. Pillow may resize the two directions in the other order here, which
+        # rounds differently, so ordinary images do not take this path.
+        x, y = image.width / width, image.height / height
+        box = (left * x, top * y, (left + crop) * x, (top + crop) * y)
+        return np.asarray(image.resize((crop, crop), resampling, box=box))
+    return np.asarray(image.resize((width, height), resampling).crop((left, top, left + crop, top + crop)))
