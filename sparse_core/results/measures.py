@@ -20,16 +20,17 @@ TASK_KEY = ["source", "architecture", "upstream", "dataset"]
 
 ACCURACIES = {"best": "accuracy_best", "final": "accuracy_final"}
 
+# favg sums by Kahan's method, so a mean does not depend on the order of its rows: the command line prints what a page shows.
 _CONFIGURATIONS = f"""
-    SELECT {", ".join(CONFIGURATION_KEY)}, avg(accuracy) AS accuracy_mean, stddev_samp(accuracy) AS accuracy_std,
-           count(*) AS runs, 1 - avg(accuracy) AS error
+    SELECT {", ".join(CONFIGURATION_KEY)}, favg(accuracy) AS accuracy_mean, stddev_samp(accuracy) AS accuracy_std,
+           count(*) AS runs, 1 - favg(accuracy) AS error
     FROM runs GROUP BY ALL"""
 
 _COMPARED = f"""
     WITH configurations AS ({_CONFIGURATIONS}),
     dense AS (
-        SELECT {", ".join(BASELINE_KEY)}, avg(accuracy) AS baseline_accuracy, count(*) AS baseline_runs,
-               CASE WHEN avg(accuracy) < 1 THEN 1 - avg(accuracy) END AS baseline_error
+        SELECT {", ".join(BASELINE_KEY)}, favg(accuracy) AS baseline_accuracy, count(*) AS baseline_runs,
+               CASE WHEN favg(accuracy) < 1 THEN 1 - favg(accuracy) END AS baseline_error
         FROM runs WHERE method = 'Dense' GROUP BY ALL)
     SELECT configurations.*, baseline_accuracy, baseline_runs,
            (error - baseline_error) / baseline_error AS relative_error_increase,

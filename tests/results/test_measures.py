@@ -103,3 +103,9 @@ def test_correlation_of_error_and_difficulty_in_the_paper(home, method, at_80, a
         chosen = table[(table["method"] == method) & (table["sparsity"] == sparsity)].merge(hard, on="dataset")
         found = stats.spearmanr(chosen["relative_error_increase"], chosen["difficulty"]).statistic
         assert found == pytest.approx(rho, abs=0.01)
+
+
+def test_means_do_not_depend_on_the_order_of_the_rows(home):
+    results = Store(Records(home)).results()
+    means = measures.per_configuration(results)["accuracy_mean"]
+    assert measures.per_configuration(results[::-1])["accuracy_mean"].equals(means)
