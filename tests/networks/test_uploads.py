@@ -1,4 +1,4 @@
-"""Uploaded files: whole or not at all, inside their folder whatever the browser calls them, gone in time."""
+"""Uploaded files: written atomically, under safe names, deleted after a day."""
 
 import io
 import os
@@ -9,16 +9,17 @@ import pytest
 
 from sparse_core.errors import InputError
 from sparse_core.networks import uploads
+from sparse_core.paths import LEFTOVER_SECONDS, remove_leftovers
 
 
-def test_a_file_is_kept_whole(home):
+def test_an_upload_is_stored(home):
     kept = uploads.keep(home, io.BytesIO(b"weights" * 1000), "net.pth", 7000)
     assert kept.name == "net.pth"
     assert kept.read_bytes() == b"weights" * 1000
 
 
 @pytest.mark.parametrize(
-    ("sent", "safe"),
+    ("name", "safe"),
     [
         ("../../etc/passwd", "passwd"),
         ("C:\\nets\\my net (1).pth", "my-net-1-.pth"),
@@ -28,9 +29,9 @@ def test_a_file_is_kept_whole(home):
         ("x" * 300 + ".safetensors", "x" * 88 + ".safetensors"),
     ],
 )
-def test_names_are_made_safe(home, sent, safe):
-    assert uploads.safe_name(sent) == safe
-    assert uploads.keep(home, io.BytesIO(b"w"), sent, 1).parent.parent == uploads.folder(home)
+def test_names_are_made_safe(home, name, safe):
+    assert uploads.safe_name(name) == safe
+    assert uploads.keep(home, io.BytesIO(b"w"), name, 1).parent.parent == uploads.folder(home)
 
 
 def test_an_interrupted_upload_leaves_nothing(home):
@@ -43,7 +44,7 @@ def test_an_interrupted_upload_leaves_nothing(home):
     assert list(uploads.folder(home).iterdir()) == []
 
 
-def test_what_does_not_fit_the_disk_is_refused(home):
+def test_a_file_larger_than_the_free_space_is_refused(home):
     free = shutil.disk_usage("/").free
     with pytest.raises(InputError, match="Not enough disk space"):
         uploads.keep(home, io.BytesIO(b"w"), "net.pth", 1000 * free)
@@ -60,9 +61,9 @@ def test_only_uploads_are_discarded(home, tmp_path):
     assert own.exists()
 
 
-def test_old_uploads_go(home):
+def test_old_uploads_are_deleted(home):
     old = uploads.keep(home, io.BytesIO(b"w"), "old.pth", 1)
-    day_ago = time.time() - uploads.KEPT_SECONDS - 1
+    day_ago = time.time() - LEFTOVER_SECONDS - 1
     os.utime(old.parent, (day_ago, day_ago))
     new = uploads.keep(home, io.BytesIO(b"w"), "new.pth", 1)
     assert not old.exists()
@@ -71,5 +72,5 @@ def test_old_uploads_go(home):
     assert not new.exists()
 
 
-def test_a_sweep_bears_another_beside_it(tmp_path):
-    uploads.remove_old([tmp_path / "gone meanwhile"])
+def test_deleting_leftovers_allows_for_another_process_doing_the_same(tmp_path):
+    remove_leftovers([tmp_path / "already deleted"])

@@ -67,7 +67,7 @@ def test_a_name_that_is_taken_is_said_and_the_file_can_be_named_anew(home, file)
     press(app, "Import")
     do_what_was_asked(home, "import")
     run(app)
-    assert app.error[0].value.startswith("There is a backbone named 'Mine' already")
+    assert app.error[0].value.startswith("A backbone named 'Mine' already exists")
     assert [field.label for field in app.text_input][:2] == ["Checkpoint path", "Name"]
 
 
