@@ -25,26 +25,14 @@ METHODS = {
     for method in (
         Method("Dense", "reference", "not pruned: the baseline of every sparse network"),
         Method("GMP", "progressive", "gradual magnitude pruning: prunes the smallest weights in steps during training"),
-        Method(
-            "WoodFisher",
-            "progressive",
-            "second-order pruning that also updates the remaining weights",
-        ),
+        Method("WoodFisher", "progressive", "second-order pruning that also updates the remaining weights"),
         Method("M-FAC", "progressive", "second-order pruning with matrix-free inverse-Hessian-vector products"),
         Method("STR", "regularisation", "learns a soft threshold per layer during training"),
         Method("AC/DC", "regularisation", "alternates dense and sparse training phases"),
-        Method(
-            "RigL ERK 1x", "regularisation", "sparse from the start: drops small weights, grows by gradient magnitude"
-        ),
+        Method("RigL ERK 1x", "regularisation", "sparse throughout: drops small weights, grows by gradient magnitude"),
         Method("RigL ERK 5x", "regularisation", "RigL trained five times longer"),
-        Method(
-            "LTH-T", "lottery ticket", "lottery ticket: a sparse mask applied to the initial weights, then transferred"
-        ),
-        Method(
-            "Magnitude",
-            "one-shot",
-            "one-shot: zeroes the smallest weights, without further training",
-        ),
+        Method("LTH-T", "lottery ticket", "lottery ticket: a mask applied to the initial weights, then transferred"),
+        Method("Magnitude", "one-shot", "one-shot: zeroes the smallest weights, without further training"),
         Method("Structured", "structured", "removes whole filters"),
     )
 }

@@ -1,8 +1,8 @@
 """The command line: ``python -m sparse_core VERB … --json``.
 
-With ``--json``, stdout holds one JSON document and words go to stderr. Exit codes: 0 done, 2 the user's input is wrong
-(one line, no traceback), 1 an internal error, 130 interrupted. The dashboard may run meanwhile: the command line never
-opens its cache.
+With ``--json``, stdout holds one JSON document; messages go to stderr. Exit codes: 0 done, 2 the user's input is wrong
+(one line, no traceback), 1 an internal error, 130 interrupted. The dashboard may run at the same time: the command line
+never opens its cache.
 """
 
 import argparse
@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from sparse_core import catalog
-from sparse_core.errors import InputError, as_input_error, unknown_name
+from sparse_core.errors import InputError, as_input_error
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
 from sparse_core.networks import finetuned, library, reader_process
@@ -28,6 +27,7 @@ from sparse_core.results import comparisons, measures
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database, rebuild
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec
+from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import first_free_replicate
 from sparse_core.specs.options import PROGRAM, Parser, add_arguments, from_arguments
 from sparse_core.specs.progress import Progress
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Interrupted. Finished runs and cached features were kept.", file=sys.stderr)
         return 130
     except Exception as error:
-        logging.getLogger(__name__).debug("fault", exc_info=True)
+        logging.getLogger(__name__).debug("traceback", exc_info=True)
         wrong = as_input_error(error)
         if wrong is not None:
             print(f"Error: {wrong}", file=sys.stderr)
@@ -59,28 +59,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
     store = Store(Records(options.home))
-    _require_known("architecture", [options.architecture] if options.architecture else None, {*catalog.ARCHITECTURES})
-    _require_known("method", options.methods, {*catalog.METHODS, *store.values("method")})
-    _require_known("task", options.tasks, {*catalog.TASKS, *store.values("dataset")})
+    for kind, names, known in (
+        ("architecture", [options.architecture] if options.architecture else [], catalog.ARCHITECTURES),
+        ("method", options.methods, {*catalog.METHODS, *store.values("method")}),
+        ("task", options.tasks, {*catalog.TASKS, *store.values("dataset")}),
+    ):
+        for name in names:
+            require_known(kind, name, known)
     rows = store.results(
         source=options.source,
         architecture=options.architecture,
         transfer=options.transfer,
-        methods=options.methods,
-        datasets=options.tasks,
+        methods=options.methods or None,
+        datasets=options.tasks or None,
         sparsity=tuple(options.sparsity),
     )
     if options.without_lottery:
         rows = rows[~comparisons.is_hidden_lottery_ticket(rows)]
     if rows.empty and options.source != "measured":
-        _say_notes(["No published rows for these choices."])
-    _say_disputed(rows)
+        _note("No paper results for these choices.")
+    _note_disputed(rows)
     measure = measures.difference_to_dense if options.per_task else measures.summary
-    return _plain(measure(rows, options.accuracy))
+    return _as_rows(measure(rows, options.accuracy))
 
 
 def _backbones(options: argparse.Namespace) -> list[dict[str, Any]]:
-
     return [dataclasses.asdict(card) for card in library.available(options.home)]
 
 
@@ -92,8 +95,8 @@ def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = Store(Records(options.home)).results(source=options.source)
-    _say_disputed(rows)
-    return _plain(rows.drop(columns="spec"))
+    _note_disputed(rows)
+    return _as_rows(rows.drop(columns="spec"))
 
 
 def _features(options: argparse.Namespace) -> dict[str, Any]:
@@ -101,11 +104,11 @@ def _features(options: argparse.Namespace) -> dict[str, Any]:
     from sparse_core.transfer.resolve import resolve
 
     spec = from_arguments(ProbeSpec, options)
-    backbone, dataset, spec = resolve(options.home, spec, _say)
+    backbone, dataset, spec = resolve(options.home, spec, _show_progress)
     extracted = features.extract(
-        options.home, backbone, dataset, precision=spec.precision, engine=spec.engine, on_progress=_say
+        options.home, backbone, dataset, precision=spec.precision, engine=spec.engine, on_progress=_show_progress
     )
-    _say_notes(extracted.notes)
+    _note(*extracted.notes)
     return {
         "train": len(extracted.train_labels),
         "test": len(extracted.test_labels),
@@ -127,7 +130,7 @@ def _finetune(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _transfer(kind: str, options: argparse.Namespace) -> list[Record]:
-    """Run the transfer's seeds, those that are there already excepted, and give all their records."""
+    """Run the transfer with each seed that has no record yet; returns the records of all seeds."""
     spec: TransferSpec = from_arguments(KINDS[kind].spec, options)
     if options.seeds < 1:
         raise InputError(f"--seeds takes the number of seeds, at least 1; got {options.seeds}.")
@@ -136,40 +139,36 @@ def _transfer(kind: str, options: argparse.Namespace) -> list[Record]:
     if options.rerun:
         from sparse_core.transfer.resolve import resolve
 
-        _, _, resolved = resolve(options.home, spec, _say)
+        _, _, resolved = resolve(options.home, spec, _show_progress)
         spec = first_free_replicate(resolved, seeds, records.ids())
-    given = kinds.run(options.home, Job(kind, spec, seeds), _say)
-    made = [records.read(name) for name in given["runs"]]
-    if given["found"]:
-        print(f"{len(given['found'])} of {len(seeds)} runs were there already; --rerun repeats them.", file=sys.stderr)
-    _say_notes(made[0].result["notes"])
-    return made
+    outcome = kinds.run(options.home, Job(kind, spec, seeds), _show_progress)
+    runs = [records.read(name) for name in outcome["runs"]]
+    if outcome["found"]:
+        print(
+            f"{len(outcome['found'])} of {len(seeds)} runs were there already; --rerun repeats them.", file=sys.stderr
+        )
+    _note(*runs[0].result["notes"])
+    return runs
 
 
 def probe_answer(records: Sequence[Record]) -> dict[str, Any]:
     """What ``probe`` prints about its runs: each seed's accuracies, then mean and standard deviation (n − 1) of the best."""
-    return {
-        **_transfer_answer(records, ()),
-        "seconds_features": records[0].result["seconds_features"],
-        "seconds_training": records[0].result["seconds_training"],
-        "protocol": records[0].result["protocol"],
-    }
+    kept = ("seconds_features", "seconds_training", "protocol")
+    return _transfer_answer(records, ()) | {name: records[0].result[name] for name in kept}
 
 
 def finetune_answer(home: Path, records: Sequence[Record]) -> dict[str, Any]:
     """What ``finetune`` prints: as ``probe``, with the sparsity of the backbone's convolutions before and after, the weights
-    that broke the mask in any run, and where each finetuned network lies (``checkpoint`` is the first's)."""
+    that violate the mask in any run, and the file of each finetuned network (``checkpoint`` is the first run's)."""
     results = [record.result for record in records]
     answer = _transfer_answer(records, ("sparsity_before", "sparsity_after", "mask_violations"))
     for run in answer["runs"]:
         run["checkpoint"] = str(finetuned.file(home, run["run_id"]))
+    kept = ("sparsity_before", "sparsity_after", "checkpoint")
     return {
         **answer,
-        "sparsity_before": results[0]["sparsity_before"],
-        "sparsity_after": results[0]["sparsity_after"],
-        "mask_violations": sum(result["mask_violations"] for result in results),
-        "checkpoint": answer["runs"][0]["checkpoint"],
-        "seconds_training": sum(result["seconds_training"] for result in results),
+        **{name: answer["runs"][0][name] for name in kept},
+        **{name: sum(result[name] for result in results) for name in ("mask_violations", "seconds_training")},
         "protocol": results[0]["protocol"],
     }
 
@@ -178,49 +177,39 @@ def _transfer_answer(records: Sequence[Record], more: Sequence[str]) -> dict[str
     """Metric, runs (with the fields ``more`` of each result) and the best accuracy's mean and standard deviation."""
     fields = ["learning_rate", *more]
     fields += [f"{name}_{when}" for name in ("accuracy", "top1", "mean_per_class") for when in ("best", "final")]
-    best = np.array([record.result["accuracy_best"] for record in records])
-    return {
-        "metric": records[0].result["metric"],
-        "runs": [
-            {
-                "seed": record.spec["seed"],
-                "run_id": record.run_id,
-                **{name: record.result[name] for name in fields},
-            }
-            for record in records
-        ],
-        "accuracy_mean": float(best.mean()),
-        "accuracy_std": float(best.std(ddof=1)) if len(best) > 1 else None,
-    }
+    best = pd.Series([record.result["accuracy_best"] for record in records])
+    runs = [
+        {"seed": record.spec["seed"], "run_id": record.run_id, **{name: record.result[name] for name in fields}}
+        for record in records
+    ]
+    metric = records[0].result["metric"]
+    return {"metric": metric, "runs": runs, "accuracy_mean": float(best.mean()), "accuracy_std": float(best.std())}
 
 
 def _inspect(options: argparse.Namespace) -> dict[str, Any]:
     reader_process.start()  # it loads torch while this process does, too
-    return kinds.run(options.home, Job("inspect", from_arguments(InspectSpec, options)), _say)
+    return kinds.run(options.home, Job("inspect", from_arguments(InspectSpec, options)), _show_progress)
 
 
 def _import(options: argparse.Namespace) -> dict[str, Any]:
     reader_process.start()
     spec = from_arguments(ImportSpec, options, origin=options.path)
-    return kinds.run(options.home, Job("import", spec), _say)
+    return kinds.run(options.home, Job("import", spec), _show_progress)
 
 
 def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
     from sparse_core.speed import measurements
 
-    record = kinds.run(options.home, Job("speedup", from_arguments(SpeedupSpec, options)), _say)
+    record = kinds.run(options.home, Job("speedup", from_arguments(SpeedupSpec, options)), _show_progress)
     kept = measurements.folder(options.home) / f"{record['id']}.json"
-    _say_notes([*record["problems"], f"All samples are kept in {kept}."])
+    _note(*record["problems"], f"All samples are kept in {kept}.")
     if record["timing_only"]:
-        _say_notes(["Random weights (timing only): this says nothing of accuracy."])
+        _note("Random weights (timing only): this says nothing about accuracy.")
     for line in record["lines"]:
         if not line["reliable"]:
-            _say_notes(
-                [f"{line['engine']}, batch {line['batch_size']}: unreliable, the machine was busy or times spread."]
-            )
-    return [
-        {name: value for name, value in line.items() if name not in ("samples", "layers")} for line in record["lines"]
-    ]
+            _note(f"{line['engine']}, batch {line['batch_size']}: unreliable, the machine was busy or times spread.")
+    hidden = ("samples", "layers")
+    return [{name: value for name, value in line.items() if name not in hidden} for line in record["lines"]]
 
 
 def _rebuild(options: argparse.Namespace) -> dict[str, Any]:
@@ -233,12 +222,12 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
         return _export_network(options.home, options.run, options.path)
     store = Store(Records(options.home))
     rows = store.export(options.path)
-    _say_disputed(store.results())
+    _note_disputed(store.results())
     return {"rows": rows, "path": str(options.path)}
 
 
 def _export_network(home: Path, run_id: str, target: Path) -> dict[str, Any]:
-    """Copy a finetuned network to ``target``, as safetensors or made into ONNX, by the target's ending."""
+    """Write a finetuned network to ``target``, as safetensors or ONNX by the file's suffix."""
     Records(home).read(run_id)
     if target.suffix not in (".safetensors", ".onnx"):
         raise InputError(f"Expected a file ending in .safetensors or .onnx, got '{target.name}'.")
@@ -255,20 +244,20 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     sources = ["published", "measured", "all"]
 
-    summary = _verb(verbs, "summary", _summary, "mean relative error increase over dense, a row a sparse backbone")
+    summary = _verb(verbs, "summary", _summary, "mean relative error increase over dense, by sparse backbone")
     summary.add_argument("--architecture", help="such as resnet50; all by default")
     summary.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
     summary.add_argument("--source", choices=sources, default="all")
     summary.add_argument("--accuracy", choices=list(measures.ACCURACIES), default="best", help="over epochs, or final")
-    summary.add_argument("--methods", nargs="+", help="such as AC/DC WoodFisher; all by default")
-    summary.add_argument("--tasks", nargs="+", help="such as cifar10 pets; all by default")
+    summary.add_argument("--methods", nargs="+", default=[], help="such as AC/DC WoodFisher; all by default")
+    summary.add_argument("--tasks", nargs="+", default=[], help="such as cifar10 pets; all by default")
     summary.add_argument(
         "--sparsity", type=float, nargs=2, default=(0.0, 1.0), metavar=("FROM", "TO"), help="in [0, 1], both included"
     )
     summary.add_argument(
-        "--without-lottery", action="store_true", help="leave LTH-T out under linear, as the paper does"
+        "--without-lottery", action="store_true", help="omit LTH-T under linear transfer, as the paper does"
     )
-    summary.add_argument("--per-task", action="store_true", help="accuracy and difference to dense, a row a task")
+    summary.add_argument("--per-task", action="store_true", help="accuracy and difference to dense, by task")
 
     _verb(verbs, "backbones", _backbones, "list the backbones")
     _verb(verbs, "datasets", _datasets, "list the datasets")
@@ -278,19 +267,19 @@ def _parser() -> argparse.ArgumentParser:
     features = _verb(verbs, "features", _features, "extract and cache a backbone's features of a dataset")
     add_arguments(features, ProbeSpec, only=("backbone", "dataset", "precision", "engine"))
     _transfer_verb(verbs, "probe", _probe, "train a linear classifier on a backbone's features")
-    _transfer_verb(verbs, "finetune", _finetune, "train every weight that was not pruned, under the fixed mask")
+    _transfer_verb(verbs, "finetune", _finetune, "train all weights that are not pruned, under the fixed mask")
 
     for name, function, spec, description in (
-        ("inspect", _inspect, InspectSpec, "say what a checkpoint file is, layer by layer"),
+        ("inspect", _inspect, InspectSpec, "describe a checkpoint file, layer by layer"),
         ("import", _import, ImportSpec, "import a checkpoint file into the library, as a backbone"),
-        ("speedup", _speedup, SpeedupSpec, "measure how much faster a sparse network is than the dense one, here"),
+        ("speedup", _speedup, SpeedupSpec, "measure the speedup of a sparse network over the dense one"),
     ):
         add_arguments(_verb(verbs, name, function, description), spec)
 
-    _verb(verbs, "rebuild", _rebuild, "make the dashboard's cache again from the published tables and the run records")
-    export = _verb(verbs, "export", _export, "write all results as one file, or one run's finetuned network")
+    _verb(verbs, "rebuild", _rebuild, "rebuild the dashboard's cache from the published tables and the run records")
+    export = _verb(verbs, "export", _export, "write all results to one file, or the finetuned network of one run")
     export.add_argument("path", type=Path, help="results: .parquet or .csv; a network: .safetensors or .onnx")
-    export.add_argument("--run", default="", help="the run whose finetuned network is written")
+    export.add_argument("--run", default="", help="the run id of the finetuned network")
     return parser
 
 
@@ -299,19 +288,19 @@ def _transfer_verb(verbs: Any, name: str, function: Any, description: str) -> No
     spec: type[TransferSpec] = KINDS[name].spec
     add_arguments(parser, spec)
     usual = spec.usual_seeds
-    parser.add_argument("--seeds", type=int, default=usual, help=f"how many seeds, from 0 up (default {usual})")
-    parser.add_argument("--rerun", action="store_true", help="train again even where the same runs are there")
+    parser.add_argument("--seeds", type=int, default=usual, help=f"number of seeds, counted from 0 (default {usual})")
+    parser.add_argument("--rerun", action="store_true", help="repeat runs that exist already")
 
 
-def _verb(verbs: Any, name: str, function: Any, words: str) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=words, description=words)
+def _verb(verbs: Any, name: str, function: Any, description: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=description, description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(verb_function=function)
     return parser
 
 
-def _say(progress: Progress) -> None:
-    """Progress on stderr, one line that is written over, where it is a terminal."""
+def _show_progress(progress: Progress) -> None:
+    """Show progress on stderr as one line that is overwritten, if stderr is a terminal."""
     if not sys.stderr.isatty():
         return
     left = f", about {progress.seconds_left:.0f} s left" if progress.seconds_left is not None else ""
@@ -319,23 +308,17 @@ def _say(progress: Progress) -> None:
     print(f"\033[K{progress.description}{left}", end=end, file=sys.stderr, flush=True)
 
 
-def _require_known(kind: str, names: Sequence[str] | None, known: set[str]) -> None:
-    for name in names or ():
-        if name not in known:
-            raise unknown_name(kind, name, known)
-
-
-def _say_disputed(rows: pd.DataFrame) -> None:
+def _note_disputed(rows: pd.DataFrame) -> None:
     if comparisons.has_disputed_rows(rows):
-        _say_notes([footnotes.RIGL_NOTE])
+        _note(footnotes.RIGL_NOTE)
 
 
-def _say_notes(notes: Sequence[str]) -> None:
+def _note(*notes: str) -> None:
     for note in notes:
         print(f"Note: {note}", file=sys.stderr)
 
 
-def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(frame.to_json(orient="records", date_format="iso", double_precision=15))
 
 
@@ -343,7 +326,7 @@ def _print(answer: Any, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(finite(answer), allow_nan=False))
     elif isinstance(answer, list):
-        print(pd.DataFrame(answer).to_string(index=False) if answer else "Nothing yet.")
+        print(pd.DataFrame(answer).to_string(index=False) if answer else "No entries.")
     else:
         print(pd.Series({name: value for name, value in answer.items() if name != "runs"}, dtype=object).to_string())
         if isinstance(answer.get("runs"), list):

@@ -1,4 +1,4 @@
-"""Errors of the user's: wrong input, a full disk, a cancelled job. Everything else is an internal error."""
+"""Errors that the user can act on: wrong input, a full disk, a cancelled job. Everything else is an internal error."""
 
 import difflib
 import errno
@@ -40,9 +40,7 @@ def as_input_error(error: Exception) -> InputError | None:
     if isinstance(error, InputError):
         return error
     number = getattr(error, "errno", None)
-    if (
-        "no space left on device" in str(error).lower()
-    ):  # DuckDB, Arrow and safetensors raise their own errors, without errno
+    if "no space left on device" in str(error).lower():  # DuckDB, Arrow and safetensors raise errors without errno
         number = errno.ENOSPC
     return InputError(_MESSAGES[number].format(place=_place(error))) if number in _MESSAGES else None
 
@@ -61,6 +59,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not among ``known``; it suggests the nearest ones."""
     choices = sorted(known)
     nearest = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
-    if nearest:
-        return InputError(f"Unknown {kind} '{name}'. Did you mean {' or '.join(nearest)}?")
-    return InputError(f"Unknown {kind} '{name}'. Known: {', '.join(choices) or 'none yet'}.")
+    hint = f"Did you mean {' or '.join(nearest)}?" if nearest else f"Known: {', '.join(choices) or 'none yet'}."
+    return InputError(f"Unknown {kind} '{name}'. {hint}")

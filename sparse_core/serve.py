@@ -27,7 +27,7 @@ def main() -> int:
 
 
 def require_free(text: str) -> int:
-    """The port number in ``text``. Raises InputError if it is none, or in use on this machine."""
+    """The port number in ``text``. Raises InputError if it is not a port, or in use on this machine."""
     port = int(text) if text.isascii() and text.isdigit() else 0
     if not 1 <= port <= 65535:
         raise InputError(f"A port is a number from 1 to 65535; got '{text}'. Choose one with PORT=…")
@@ -38,9 +38,7 @@ def require_free(text: str) -> int:
         except PermissionError as error:
             raise InputError(f"Port {port} needs administrator rights. Choose one above 1023 with PORT=…") from error
         except OSError as error:
-            raise InputError(
-                f"Port {port} is in use on this machine. Choose another: make run PORT={port + 1}"
-            ) from error
+            raise InputError(f"Port {port} is in use here. Choose another: make run PORT={port + 1}") from error
     return port
 
 

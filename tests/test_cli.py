@@ -35,11 +35,11 @@ def test_rows_without_rigl_bear_no_note(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_what_the_study_published_nothing_of_is_said(capsys: pytest.CaptureFixture) -> None:
+def test_choices_without_paper_results_are_noted(capsys: pytest.CaptureFixture) -> None:
     assert main(["summary", "--architecture", "resnet18", "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out) == []
-    assert "No published rows" in said.err
+    assert "No paper results" in said.err
 
 
 @pytest.mark.parametrize(

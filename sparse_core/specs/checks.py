@@ -1,6 +1,5 @@
 """Checks that specs share: each refuses a value in one line."""
 
-import math
 from collections.abc import Iterable
 
 from sparse_core.errors import InputError, unknown_name
@@ -10,12 +9,6 @@ def require(holds: bool, name: str, expected: str, value: object) -> None:
     """Raise InputError unless ``holds``, naming what was expected and what came."""
     if not holds:
         raise InputError(f"{name} must be {expected}; got {value}.")
-
-
-def require_rate(name: str, value: float) -> None:
-    """Raise InputError unless ``value`` is a learning rate: finite and above 0."""
-    require(value > 0, name, "above 0", value)
-    require(value < math.inf, name, "finite", value)
 
 
 def require_known(name: str, value: str, known: Iterable[str]) -> None:

@@ -68,12 +68,9 @@ def first_free_replicate(spec: AnyTransfer, seeds: Iterable[int], taken: set[str
 
 
 def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    changed: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            inner = _changed(value, defaults[name])
-            if inner:
-                changed[name] = inner
-        elif value != defaults[name]:
-            changed[name] = value
-    return changed
+    """The values that differ from their defaults, in nested dictionaries too."""
+    return {
+        name: _changed(value, defaults[name]) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value != defaults[name]
+    }

@@ -13,48 +13,41 @@ PROGRAM = ("python", "-m", "sparse_core")
 AnySpec = TypeVar("AnySpec")
 
 
-def option(
-    default: Any = dataclasses.MISSING,
-    help: str = "",
-    *,
-    choices: tuple[str, ...] = (),
-    flag: str = "",
-    metavar: str | None = None,
-    kind: type | None = None,
-    positional: bool = False,
-) -> Any:
+def option(default: Any = dataclasses.MISSING, help: str = "", *, flag: str = "", **keywords: Any) -> Any:
     """A dataclass field that the user can set: without a default it is required.
 
-    ``flag`` defaults to the field's name with dashes; ``kind`` is the type of a value where the annotation is not one.
-    Fields made without this function are no options.
+    ``flag`` defaults to the field's name with dashes; one that does not begin with a dash makes the argument positional.
+    ``keywords`` are more of those of ``add_argument``. Fields made without this function are no options.
     """
-    metadata = {
-        "help": help,
-        "choices": choices or None,
-        "flag": flag,
-        "metavar": metavar,
-        "kind": kind,
-        "positional": positional,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={"flag": flag, "keywords": {"help": help, **keywords}})
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are InputErrors of one line."""
+    """A parser that reports wrong arguments as an InputError of one line."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}. '{self.prog} --help' lists the options.")
 
 
 def add_arguments(parser: argparse.ArgumentParser, spec: type, *, only: tuple[str, ...] = ()) -> None:
-    """Give ``parser`` the options of a spec (of those named in ``only``, where there are any)."""
+    """Give ``parser`` the options of a spec, or those named in ``only``. An option that is not given is parsed as None."""
     for field in _options(spec):
         if only and field.name not in only:
             continue
-        if field.metadata["positional"]:
-            parser.add_argument(field.name, help=field.metadata["help"])
-        else:
-            parser.add_argument(_flag(field), dest=field.name, **_argument(spec, field))
+        default, keywords = field.default, dict(field.metadata["keywords"])
+        if isinstance(default, bool):
+            keywords |= {"action": "store_const", "const": not default}
+        elif default not in (dataclasses.MISSING, None, "", ()):
+            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            keywords["help"] += f" (default {shown})"
+        if isinstance(default, tuple):
+            keywords["nargs"] = "+"
+        elif type(default) in (int, float):
+            keywords["type"] = type(default)
+        flag = _flag(field)
+        if flag.startswith("-"):
+            keywords |= {"dest": field.name, "required": default is dataclasses.MISSING}
+        parser.add_argument(flag, **keywords)
 
 
 def from_arguments(spec: type[AnySpec], arguments: argparse.Namespace, **fixed: Any) -> AnySpec:
@@ -77,10 +70,10 @@ def from_arguments(spec: type[AnySpec], arguments: argparse.Namespace, **fixed: 
 
 def command(verb: str, spec: Any, *more: str) -> str:
     """The command line that asks for ``spec``: the required options, those that differ from their defaults, and ``more``."""
-    return shlex.join([*PROGRAM, verb, *_words(spec), *more, "--json"])
+    return shlex.join([*PROGRAM, verb, *_command_arguments(spec), *more, "--json"])
 
 
-def _words(spec: Any) -> Iterator[str]:
+def _command_arguments(spec: Any) -> Iterator[str]:
     usual = spec.usual_settings(spec.dataset) if hasattr(spec, "settings") else None
     for field in _options(type(spec)):
         owner = spec if hasattr(spec, field.name) else spec.settings
@@ -88,12 +81,10 @@ def _words(spec: Any) -> Iterator[str]:
         default = getattr(usual, field.name) if owner is not spec else field.default
         if value == default:
             continue
-        if field.metadata["positional"]:
-            yield str(value)
-        elif isinstance(value, bool):
+        if _flag(field).startswith("-"):
             yield _flag(field)
-        else:
-            yield from (_flag(field), *map(str, value if isinstance(value, tuple) else (value,)))
+        if not isinstance(value, bool):
+            yield from map(str, value if isinstance(value, tuple) else (value,))
 
 
 def _options(spec: type) -> list[dataclasses.Field[Any]]:
@@ -102,33 +93,13 @@ def _options(spec: type) -> list[dataclasses.Field[Any]]:
     for field in dataclasses.fields(spec):
         if field.name == "settings":
             found += _options(get_type_hints(spec)["settings"])
-        elif "help" in field.metadata:
+        elif "flag" in field.metadata:
             found.append(field)
     return found
 
 
 def _flag(field: dataclasses.Field[Any]) -> str:
     return field.metadata["flag"] or f"--{field.name.replace('_', '-')}"
-
-
-def _argument(spec: type, field: dataclasses.Field[Any]) -> dict[str, Any]:
-    """The keywords of ``add_argument``. Defaults stay with the spec: what is not given is None."""
-    required = field.default is dataclasses.MISSING
-    help = field.metadata["help"]
-    if isinstance(field.default, bool):
-        return {"action": "store_const", "const": not field.default, "help": help}
-    if isinstance(field.default, tuple):
-        return {"nargs": "+", "metavar": field.metadata["metavar"], "help": _with_default(help, field.default)}
-    kind = field.metadata["kind"] or type("" if required else field.default)
-    shared = {"type": kind, "metavar": field.metadata["metavar"], "choices": field.metadata["choices"]}
-    return {**shared, "required": required, "help": help if required else _with_default(help, field.default)}
-
-
-def _with_default(help: str, default: Any) -> str:
-    if default in (None, "", ()):
-        return help
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    return f"{help} (default {shown})"
 
 
 def _converted(spec: type, field: dataclasses.Field[Any], value: Any) -> Any:

@@ -12,7 +12,7 @@ SPEEDUP_MODES = ("inference", "training")
 
 @dataclass(frozen=True)
 class SpeedupSpec:
-    """How fast a sparse backbone runs beside the dense one of its architecture.
+    """How fast a sparse backbone runs, compared with the dense one of its architecture.
 
     Either ``backbone`` names one, or ``architecture`` asks for random weights (timing only) under a mask with ``sparsity``
     and ``distribution``, or with the layer densities of the backbone that ``densities_of`` names. No engines means every

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from sparse_core.specs.checks import require, require_rate
+from sparse_core.specs.checks import require
 from sparse_core.specs.options import option
 
 OPTIMIZERS = {"sgd": "SGD", "adamw": "AdamW"}
@@ -29,7 +29,7 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
-        require_rate("learning_rate", self.learning_rate)
+        require(0 < self.learning_rate < math.inf, "learning_rate", "finite and above 0", self.learning_rate)
         require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
         require(0 <= self.weight_decay < math.inf, "weight_decay", "finite, 0 or more", self.weight_decay)
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)

@@ -1,52 +1,51 @@
 """Specs of the two transfers: a linear probe on frozen features, and full finetuning under a fixed mask."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
 from sparse_core.catalog import ENGINES, PRECISIONS
-from sparse_core.specs.checks import require, require_known, require_rate
+from sparse_core.specs.checks import require, require_known
 from sparse_core.specs.options import option
-from sparse_core.specs.training import (
-    FULL_LEARNING_RATE,
-    OPTIMIZERS,
-    Hyperparameters,
-    full_learning_rate,
-)
+from sparse_core.specs.training import FULL_LEARNING_RATE, OPTIMIZERS, Hyperparameters, full_learning_rate
 
 FEATURE_ENGINES = ("auto", *ENGINES)
-_BACKBONE = "a name that 'backbones' lists, or ARCHITECTURE:FILE"
-_DATASET = "a name that 'datasets' lists, a folder or a Parquet file"
 
 
 @dataclass(frozen=True)
-class ProbeSpec:
+class _Transfer:
+    """What both transfers have. ``backbone`` and ``dataset`` are what the user named; the two hashes are filled in when the
+    names are resolved, so that a run's identity follows content and not names. ``replicate`` above 0 is a rerun."""
+
+    backbone: str = option(help="a name that 'backbones' lists, or ARCHITECTURE:FILE")
+    dataset: str = option(help="a name that 'datasets' lists, a folder or a Parquet file")
+    backbone_hash: str = ""
+    dataset_hash: str = ""
+    settings: Hyperparameters = field(default_factory=Hyperparameters)
+    replicate: int = 0
+
+
+@dataclass(frozen=True)
+class ProbeSpec(_Transfer):
     """A linear probe of one backbone on one dataset.
 
-    ``backbone`` and ``dataset`` are what the user named; the two hashes are filled in when the names are resolved, so
-    that a run's identity follows content and not names. ``sweep_lr`` lists learning rates to choose from on a
-    validation split of the training data; empty means ``settings.learning_rate`` is used as it is. It is kept sorted and
-    without repeats, since neither changes a result. ``engine`` computes the features; "auto" is the fastest one that is
-    exact enough. ``replicate`` above 0 marks a deliberate rerun.
+    ``sweep_lr`` lists learning rates to choose from on a validation split of the training data; empty means
+    ``settings.learning_rate`` is used as it is. It is kept sorted and without repeats, since neither changes a result.
+    ``engine`` computes the features; "auto" is the fastest one that is exact enough.
     """
 
     transfer: ClassVar[str] = "linear"
     usual_seeds: ClassVar[int] = 5
 
-    backbone: str = option(help=_BACKBONE)
-    dataset: str = option(help=_DATASET)
-    backbone_hash: str = ""
-    dataset_hash: str = ""
-    settings: Hyperparameters = field(default_factory=Hyperparameters)
     sweep_lr: tuple[float, ...] = option((), "learning-rate sweep: the best of these on validation data", metavar="LR")
     precision: str = option("fp32", "of the features", choices=PRECISIONS)
     engine: str = option("auto", "of the features; auto: the fastest that is exact enough", choices=FEATURE_ENGINES)
-    replicate: int = 0
 
     def __post_init__(self) -> None:
         require_known("precision", self.precision, PRECISIONS)
         require_known("engine", self.engine, FEATURE_ENGINES)
         for rate in self.sweep_lr:
-            require_rate("Each learning rate of the sweep", rate)
+            require(0 < rate < math.inf, "Each learning rate of the sweep", "finite and above 0", rate)
         object.__setattr__(self, "sweep_lr", tuple(sorted(set(self.sweep_lr))))
 
     @staticmethod
@@ -56,7 +55,7 @@ class ProbeSpec:
 
 
 @dataclass(frozen=True)
-class FinetuneSpec:
+class FinetuneSpec(_Transfer):
     """Full transfer of one backbone to one dataset under a fixed mask.
 
     ``from_scratch`` draws new weights and keeps the mask; ``freeze_batch_norm`` keeps the upstream running statistics and
@@ -67,10 +66,6 @@ class FinetuneSpec:
     transfer: ClassVar[str] = "full"
     usual_seeds: ClassVar[int] = 1
 
-    backbone: str = option(help=_BACKBONE)
-    dataset: str = option(help=_DATASET)
-    backbone_hash: str = ""
-    dataset_hash: str = ""
     settings: Hyperparameters = field(default_factory=lambda: Hyperparameters(learning_rate=FULL_LEARNING_RATE))
     optimizer: str = option("sgd", "sgd is the paper's", choices=tuple(OPTIMIZERS))
     from_scratch: bool = option(False, "random init, same mask")
@@ -78,7 +73,6 @@ class FinetuneSpec:
     label_smoothing: float = option(0.0, "in [0, 1)")
     augment: bool = option(True, "train on whole images, without crops and flips", flag="--no-augmentation")
     precision: str = option("auto", "of training; auto is bf16 where it is native", choices=("auto", *PRECISIONS))
-    replicate: int = 0
 
     def __post_init__(self) -> None:
         require_known("optimizer", self.optimizer, OPTIMIZERS)
@@ -114,7 +108,7 @@ def protocol(spec: TransferSpec) -> str:
 
 
 def exact(value: float) -> str:
-    """A number in few digits where they are all of it, else in full: two that read the same are the same."""
+    """A number in six digits if they are exact, else in full: different numbers never read the same."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
