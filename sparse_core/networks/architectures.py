@@ -58,8 +58,8 @@ def assemble(architecture: str, variant: str, state: Mapping[str, Tensor]) -> nn
 
 
 def content_hash(architecture: str, variant: str, module: nn.Module, mask: Mask) -> str:
-    """SHA-256 of everything that decides a backbone's features and training: transform, variant, weights, and those zero
-    weights that ``mask`` keeps."""
+    """SHA-256 of everything that determines a backbone's features and training: transform, variant, weights, and the zero
+    weights kept by ``mask``."""
     variants = ARCHITECTURES[architecture].variants
     variant = resolve_variant(architecture, variant)
     digest = hashlib.sha256(repr(variants[variant]).encode())
@@ -77,7 +77,7 @@ def content_hash(architecture: str, variant: str, module: nn.Module, mask: Mask)
 
 
 def resolve_variant(architecture: str, variant: str) -> str:
-    """The variant, or the default one for "". Raises InputError where the architecture does not have it."""
+    """The variant, or the default one for "". Raises InputError if the architecture lacks it."""
     variants = ARCHITECTURES[architecture].variants
     if not variant:
         return next(iter(variants))

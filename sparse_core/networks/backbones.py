@@ -1,7 +1,6 @@
-"""Backbones, loaded: from a package, by download, from a file or from the library.
+"""Loads backbones from a package, a download, a file or the library; never with random weights.
 
-A backbone is a network without its classifier: images (N, 3, H, W) in, features (N, D) after global average pooling
-out. Weights come from a package, by download, or from a local file; never at random.
+A backbone is a network without its classifier: images (N, 3, H, W) to features (N, D) after global average pooling.
 """
 
 import functools
@@ -20,13 +19,13 @@ from sparse_core.networks import architectures, checkpoints, guesses, library, m
 from sparse_core.networks.cards import BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
 
-DENSE_ZEROS = 0.05  # a dense network may hold some zeros; one with more was pruned
+DENSE_ZEROS = 0.05  # dense networks may contain a few zeros; one with more was pruned
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A loaded backbone. ``module`` is frozen and in evaluation mode; ``hash`` follows its weights as they are used;
-    ``sparsity`` is measured over its convolution weights; ``mask`` keeps what its file says, else what is not 0."""
+    """A loaded backbone. ``module`` is frozen and in evaluation mode; ``dimensions`` is D; ``hash`` covers weights and mask;
+    ``sparsity`` (0..1) is measured over convolution weights; ``mask`` comes from the file, else from the zeros."""
 
     card: BackboneCard
     module: nn.Module
@@ -41,8 +40,8 @@ class Backbone:
 def load(home: Path, name: str) -> Backbone:
     """Load a backbone by name, or ``resnet50:/path/to/weights.pth`` for a checkpoint file of that architecture.
 
-    The architecture may name a variant, such as ``resnet50-tensorflow``. Raises InputError for an unknown name, a file that
-    does not fit, and a download without network.
+    The architecture may include a variant, such as ``resnet50-tensorflow``. Raises InputError on an unknown name, a file
+    that does not fit, and a failed download.
     """
     architecture, _, file = name.partition(":")
     if file:
@@ -59,7 +58,7 @@ def load(home: Path, name: str) -> Backbone:
 
 
 def load_cached(home: Path, name: str) -> Backbone:
-    """``load``, kept in memory for the next time as long as the name stands for the same card and file."""
+    """``load`` with a small cache in memory; a changed card or local file is loaded again."""
     known = {card.name: card for card in library.available(home)}
     return _load_cached(home, name, known.get(name), file_stamp(home, name))
 
@@ -70,7 +69,7 @@ def _load_cached(home: Path, name: str, card: BackboneCard | None, stamp: tuple[
 
 
 def _read_library(home: Path, card: BackboneCard) -> tuple[nn.Module, Mask]:
-    """The network of a library card, in evaluation mode, and its mask. Raises InputError where the entry is damaged."""
+    """The network of a library card, in evaluation mode, and its mask. Raises InputError if damaged."""
     entry = library.folder(home) / card.name
     try:
         document = weight_files.open_file(entry / "weights.safetensors").document
@@ -82,7 +81,7 @@ def _read_library(home: Path, card: BackboneCard) -> tuple[nn.Module, Mask]:
         raise InputError(f"The library's '{card.name}' is damaged ({error}). Remove it and import it again.") from error
     if damaged:
         raise InputError(
-            f"The library's '{card.name}' is damaged: its content is not what was imported. Remove it and import it again."
+            f"The library's '{card.name}' is damaged: its content has changed since the import. Remove it and import it again."
         )
     return module, mask
 
@@ -108,8 +107,8 @@ def _load_torchvision(home: Path, card: BackboneCard) -> Backbone:
     sparsity = masks.sparsity(module).total
     if sparsity > DENSE_ZEROS:
         raise InputError(
-            f"Expected dense weights at {file}, for {card.name} is what sparse networks are held against; these are "
-            f"{100 * sparsity:.0f} % sparse. Move the file elsewhere, and import it in the Library."
+            f"Expected dense weights at {file}, because {card.name} is a baseline; these are {100 * sparsity:.0f} % sparse. "
+            "Move the file elsewhere and import it in the Library."
         )
     return _finish(card, module, checkpoint.full_mask())
 
@@ -143,8 +142,8 @@ def _download(home: Path, architecture: str) -> Path:
         torch.hub.download_url_to_file(url, str(target), hash_prefix=checksum, progress=False)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"Could not download the weights of {architecture_label(architecture)} ({error}). With no network, put a weight "
-            f"file at {target.parent / (architecture + '.pth')}, or use efficientnet_lite0, which needs none."
+            f"Could not download the weights of {architecture_label(architecture)} ({error}). Without internet, put a weight "
+            f"file at {target.parent / (architecture + '.pth')}, or use efficientnet_lite0, which needs no download."
         ) from error
     return target
 

@@ -1,4 +1,4 @@
-"""A backbone with a classifier, and its file: a safetensors with the metadata that is needed to use the network.
+"""A backbone with a classifier, and its safetensors file, whose metadata suffices to use the network.
 
 The file holds the backbone's weights under their own names and the classifier as ``fc.weight`` and ``fc.bias``. Its metadata
 holds the architecture, the class names, the image transform, and the training data: ``dataset`` is the last one,
@@ -27,7 +27,7 @@ CLASSIFIER = "fc"
 class ClassifierNetwork(nn.Module):
     """Images (N, 3, H, W) to logits (N, C): ``body`` gives features (N, D), ``classifier`` is linear.
 
-    ``weight`` (C, D) and ``bias`` (C,) become the classifier's own.
+    ``weight`` (C, D) and ``bias`` (C,) are used without copying.
     """
 
     def __init__(self, body: nn.Module, weight: Tensor, bias: Tensor) -> None:
@@ -61,7 +61,7 @@ def save(network: ClassifierNetwork, backbone: Backbone, class_names: list[str],
 
 
 def load(source: Path) -> tuple[ClassifierNetwork, dict[str, Any]]:
-    """The network that ``save`` wrote, in evaluation mode, and its metadata: ``class_names`` is a list of str,
+    """The network written by ``save``, in evaluation mode, and its metadata: ``class_names`` is a list of str,
     ``transform`` a Transform."""
     with safe_open(source, "pt") as tensors:
         metadata: dict[str, Any] = dict(tensors.metadata())
@@ -76,6 +76,6 @@ def load(source: Path) -> tuple[ClassifierNetwork, dict[str, Any]]:
 
 
 def violations(source: Path, mask: Mask) -> int:
-    """How many pruned weights are not exactly 0 in a file that ``save`` wrote."""
+    """The number of pruned weights that are not exactly 0 in a file written by ``save``."""
     with safe_open(source, "pt") as tensors:
         return sum(int(tensors.get_tensor(name)[~kept].count_nonzero()) for name, kept in mask.tensors.items())

@@ -11,7 +11,7 @@ def file(home: Path, run_id: str, ending: str = "safetensors") -> Path:
 
 
 def require(home: Path, run_id: str) -> Path:
-    """The existing file of a run's finetuned network. Raises InputError where it is missing."""
+    """The existing file of a run's finetuned network. Raises InputError if it is missing."""
     found = file(home, run_id)
     if not found.is_file():
         raise InputError(f"The finetuned network of run '{run_id}' is missing. Rerun it to create the network again.")

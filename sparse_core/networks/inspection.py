@@ -68,10 +68,7 @@ def _layer(name: str, weight: Tensor, groups: int) -> dict[str, Any]:
         "name": name,
         "shape": list(weight.shape),
         "sparsity": 1 - nonzero / weight.numel(),
-        "filters": used.shape[0],
-        "filters_pruned": int((~used.any(axis=1)).sum()),
-        "channels": used.shape[1],
-        "channels_pruned": int((~used.any(axis=0)).sum()),
+        **channels.count_pruned(used),
     }
 
 

@@ -1,10 +1,7 @@
-"""Which weights of a backbone may be pruned, and masks over them.
-
-A mask holds True where a weight is kept and False where it is pruned. Sparsity is the share of pruned weights, in [0, 1].
-"""
+"""Prunable weights and pruning masks. A mask is True for kept weights; sparsity is the share of pruned ones, in [0, 1]."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +15,9 @@ from sparse_core.networks import packed_masks
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which weights are kept: weight name (as in ``state_dict``) to a boolean tensor of the weight's own shape.
+    """Which weights are kept: weight name (as in ``state_dict``) to a boolean tensor of the weight's shape.
 
-    Two masks are equal where they name the same weights and keep the same of them.
+    Raises InputError on anything else. Masks are equal if they have the same names and tensors.
     """
 
     tensors: Mapping[str, Tensor]
@@ -30,13 +27,13 @@ class Mask:
             raise InputError("A mask needs at least one weight; got none.")
         for name, kept in self.tensors.items():
             if not isinstance(name, str) or not name:
-                raise InputError(f"A mask names each weight by a text that is not empty; got {name!r}.")
+                raise InputError(f"Expected non-empty text as a weight's name in a mask; got {name!r}.")
             if not isinstance(kept, Tensor) or kept.dtype != torch.bool:
                 kind = kept.dtype if isinstance(kept, Tensor) else type(kept).__name__
                 raise InputError(f"A mask holds boolean tensors; '{name}' is {kind}.")
             if kept.numel() == 0:
                 raise InputError(f"A mask holds tensors with elements; '{name}' has shape {tuple(kept.shape)}.")
-        object.__setattr__(self, "tensors", dict(self.tensors))  # later changes to the caller's mapping stay outside
+        object.__setattr__(self, "tensors", dict(self.tensors))  # later changes to the caller's mapping have no effect
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):
@@ -56,20 +53,20 @@ class Sparsity:
 def prunable(module: nn.Module) -> dict[str, Tensor]:
     """The weights that pruning may touch, by name, in the order of ``state_dict``: every 2-d convolution's.
 
-    The one place that decides. Biases, BatchNorm and linear layers are left alone. Tensors are the module's own,
-    of shape (filters, channels / groups, height, width).
+    Biases, BatchNorm and linear layers are never pruned. The tensors, of shape (filters, channels / groups, height,
+    width), share memory with the module.
     """
     return _weights(module, (nn.Conv2d,))
 
 
 def from_zeros(of: nn.Module | Mapping[str, Tensor]) -> Mask:
-    """The mask that keeps exactly the weights that are not 0: a network's prunable ones, or those given by name."""
+    """The mask that keeps exactly the nonzero weights, of a network or given by name."""
     weights = prunable(of) if isinstance(of, nn.Module) else of
     return Mask({name: weight != 0 for name, weight in weights.items()})
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> Mask:
-    """The mask behind tensors of 0 (pruned) and 1 (kept), of any type, by weight name. Raises InputError on other values."""
+    """The mask from tensors of 0 (pruned) and 1 (kept), of any dtype, by weight name. Raises InputError on other values."""
     for name, tensor in tensors.items():
         if not bool(((tensor == 0) | (tensor == 1)).all()):
             raise InputError(f"A mask tensor holds only 0 and 1; '{name}' holds other values.")
@@ -83,20 +80,17 @@ def top_k(
     scores: Mapping[str, Tensor] | None = None,
     dense_first: bool = False,
 ) -> Mask:
-    """Keep the weights of the highest score, which is their absolute value unless ``scores`` gives others of their shapes.
+    """Keep the weights with the highest scores: absolute values, or ``scores`` of the same names and shapes.
 
-    ``of`` is a network, of which the prunable weights count, or weights by name. With n weights in all, exactly
-    round(``sparsity`` · n) are pruned, ``sparsity`` in [0, 1), so that
+    ``of`` is a network or weights by name; ``sparsity`` is in [0, 1). Of n weights, round(``sparsity`` · n) are pruned:
 
-    - ``global``: the lowest scores of the whole network go;
-    - ``erk``: layers have the densities of ``densities``, their kept weights rounded down and the few that are
-      left over given to the largest remainders, the first layer at a tie;
-    - ``uniform``: in each layer alone round(``sparsity`` · its n) go, whatever that sums up to.
+    - ``global``: the lowest scores of the whole network;
+    - ``erk``: by layer, to the densities of ``densities``; counts are rounded by largest remainder, ties to earlier layers;
+    - ``uniform``: round(``sparsity`` · n) of each layer's n weights.
 
-    Among equal scores the lowest flat index goes first, earlier layers before later ones. ``dense_first`` keeps the first
-    layer whole: under ``uniform`` the rest stays as it is, else the rest is pruned more to reach the same total.
-    Raises InputError on a sparsity out of range or out of reach, an unknown distribution, and scores that do not fit or
-    are not finite.
+    Among equal scores, earlier layers and lower flat indices are pruned first. ``dense_first`` keeps the first layer dense;
+    except under ``uniform``, the others are pruned more to reach the same total. Raises InputError on an unknown
+    distribution, a sparsity that is out of range or cannot be reached, and scores that do not fit or are not finite.
     """
     weights = prunable(of) if isinstance(of, nn.Module) else dict(of)
     if not weights:
@@ -107,10 +101,10 @@ def top_k(
         scores = {name: weight.abs() for name, weight in weights.items()}
     flat = torch.cat([_scores(scores, name, shape) for name, shape in shapes.items()])
     sizes = [math.prod(shape) for shape in shapes.values()]
-    untouched = sizes[0] if dense_first else 0
+    skipped = sizes[0] if dense_first else 0
     if distribution == "global":
         pruned = round(sparsity * len(flat))
-        kept = torch.cat([flat.new_ones(untouched, dtype=torch.bool), _keep_highest(flat[untouched:], pruned)])
+        kept = torch.cat([flat.new_ones(skipped, dtype=torch.bool), _keep_highest(flat[skipped:], pruned)])
     else:
         counts = _kept_counts(shapes, sparsity, distribution, dense_first)
         parts = zip(flat.split(sizes), counts, strict=True)
@@ -119,43 +113,37 @@ def top_k(
 
 
 def with_densities(module: nn.Module, shares: Mapping[str, float]) -> Mask:
-    """Keep in each prunable layer the share of its weights, in [0, 1], that are largest in absolute value.
+    """Keep in each layer its share, in [0, 1], of weights: those largest in absolute value.
 
-    Raises InputError where ``shares`` names other layers than the network has.
+    Raises InputError if the names in ``shares`` are not those of the network's prunable weights.
     """
     weights = prunable(module)
     if weights.keys() != shares.keys():
         other = next(iter(weights.keys() ^ shares.keys()))
-        raise InputError(f"Expected a density for each layer of the network and for no other; {other} is only in one.")
-    return Mask(
-        {
-            name: _keep_highest(weight.detach().abs().flatten(), round((1 - shares[name]) * weight.numel())).view_as(
-                weight
-            )
-            for name, weight in weights.items()
-        }
-    )
+        raise InputError(
+            f"Expected a density for exactly the layers of the network; {other} is only in one of the two."
+        )
+    pruned = {name: round((1 - shares[name]) * weight.numel()) for name, weight in weights.items()}
+    return Mask({name: _keep_highest(w.abs().flatten(), pruned[name]).view_as(w) for name, w in weights.items()})
 
 
 def magnitude(module: nn.Module, sparsity: float) -> Mask:
-    """Prune the weights that are smallest in absolute value over the whole network, in one shot: see ``top_k``."""
+    """One-shot global magnitude pruning: see ``top_k``."""
     return top_k(module, sparsity)
 
 
 def densities(
     shapes: Mapping[str, Sequence[int]], sparsity: float, distribution: str, dense_first: bool = False
 ) -> dict[str, float]:
-    """The share of kept weights, in [0, 1], of each layer under ``uniform`` or ``erk``; ``shapes`` are weights' by name.
+    """The share of kept weights, in [0, 1], of each layer under ``uniform`` or ``erk``, from the shapes of its weight.
 
-    Erdős–Rényi-Kernel (Evci et al., Rigging the Lottery, ICML 2020, section 3): a density is proportional to the sum of
-    the weight's sizes over their product, so that small layers stay denser, with one factor for which the total is met;
-    layers that would exceed 1 are kept whole and the factor is found anew for the others. ``dense_first`` as in ``top_k``.
-    Raises InputError where the layers kept whole alone exceed the total, and for ``global``, which depends on weights.
+    Erdős–Rényi-Kernel (Evci et al., Rigging the Lottery, ICML 2020, section 3): densities are proportional to the sum of
+    a weight's dimensions over their product, scaled to meet the total; layers that would exceed 1 stay dense and the
+    factor is recomputed for the others. ``dense_first`` as in ``top_k``. Raises InputError as ``top_k`` does, and for
+    ``global``, which depends on the weights' values.
     """
     if distribution == "global":
-        raise InputError(
-            "Under 'global' the densities follow from the weights, not from shapes. Take 'uniform' or 'erk'."
-        )
+        raise InputError("Under 'global' the densities depend on the weights, not on shapes. Use 'uniform' or 'erk'.")
     _check_distribution(shapes, sparsity, distribution, dense_first)
     first = {next(iter(shapes))} if dense_first else set()
     if distribution == "uniform":
@@ -176,19 +164,19 @@ def densities(
 def apply(module: nn.Module, mask: Mask) -> None:
     """Set the pruned weights of ``module`` to exactly 0, in place.
 
-    Raises InputError, with the module untouched, where the mask names a weight the module lacks or differs in shape.
+    Raises InputError, and leaves the module unchanged, if the mask has other names or shapes.
     """
     for weight, kept in _pairs(module, mask):
         weight.masked_fill_(~kept, 0.0)
 
 
 def violations(module: nn.Module, mask: Mask) -> int:
-    """How many pruned weights of ``module`` are not exactly 0. Raises InputError where the mask does not fit it."""
+    """The number of pruned weights of ``module`` that are not exactly 0. Raises InputError if the mask does not fit."""
     return sum(int(torch.count_nonzero(weight.masked_fill(kept, 0.0))) for weight, kept in _pairs(module, mask))
 
 
 def sparsity(of: nn.Module | Mask) -> Sparsity:
-    """The sparsity of a network's prunable weights as they stand, or the one a mask prescribes."""
+    """The sparsity of a network's prunable weights, or of a mask."""
     return _sparsity(of.tensors if isinstance(of, Mask) else prunable(of))
 
 
@@ -201,12 +189,12 @@ def network_sparsity(of: nn.Module | Mapping[str, Tensor]) -> Sparsity:
 
 
 def save(mask: Mask, path: Path) -> None:
-    """Write the mask with one bit a weight: see ``sparse_core.networks.packed_masks``."""
+    """Write the mask with one bit per weight: see ``packed_masks``."""
     packed_masks.save({name: kept.cpu().numpy() for name, kept in mask.tensors.items()}, path)
 
 
 def load(path: Path) -> Mask:
-    """The mask that ``save`` wrote. Raises InputError on a file that is missing, damaged or something else."""
+    """The mask that ``save`` wrote. Raises InputError on a file that is missing, damaged or not a mask."""
     return Mask({name: torch.from_numpy(kept) for name, kept in packed_masks.load(path).items()})
 
 
@@ -219,12 +207,12 @@ def _weights(module: nn.Module, kinds: tuple[type[nn.Conv2d] | type[nn.Linear], 
 
 
 def _pairs(module: nn.Module, mask: Mask) -> list[tuple[Tensor, Tensor]]:
-    """Each masked weight of the module with its mask, on the weight's device, once all of them are seen to fit."""
+    """Each masked weight of the module with its mask on the same device. Raises InputError if any does not fit."""
     weights = prunable(module)
     unknown = [name for name in mask.tensors if name not in weights]
     if unknown:
         raise InputError(
-            f"The mask names {len(unknown)} weights that are no convolution of this network, such as '{unknown[0]}'."
+            f"The mask names {len(unknown)} weights that are not convolutions of this network, such as '{unknown[0]}'."
         )
     for name, kept in mask.tensors.items():
         if kept.shape != weights[name].shape:
@@ -235,16 +223,11 @@ def _pairs(module: nn.Module, mask: Mask) -> list[tuple[Tensor, Tensor]]:
 
 
 def _sparsity(tensors: Mapping[str, Tensor]) -> Sparsity:
-    counts = {name: (zeros, size) for name, zeros, size in _zeros(tensors)}
+    counts = {name: (tensor.numel() - int(tensor.count_nonzero()), tensor.numel()) for name, tensor in tensors.items()}
     if not counts:
         raise InputError("The network has no convolution, so it has no sparsity.")
     total = sum(zeros for zeros, _ in counts.values()) / sum(size for _, size in counts.values())
     return Sparsity(total, {name: zeros / size for name, (zeros, size) in counts.items()})
-
-
-def _zeros(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, int, int]]:
-    for name, tensor in tensors.items():
-        yield name, tensor.numel() - int(torch.count_nonzero(tensor)), tensor.numel()
 
 
 def _check_distribution(
@@ -256,8 +239,8 @@ def _check_distribution(
         raise InputError(f"sparsity must be in [0, 1); got {sparsity}.")
     sizes = [math.prod(shape) for shape in shapes.values()]
     if dense_first and distribution != "uniform" and round(sparsity * sum(sizes)) > sum(sizes[1:]):
-        reach = sum(sizes[1:]) / sum(sizes)
-        raise InputError(f"With the first layer kept dense the sparsity can be {reach:.4g} at most; got {sparsity}.")
+        highest = sum(sizes[1:]) / sum(sizes)
+        raise InputError(f"With the first layer kept dense the sparsity can be at most {highest:.4g}; got {sparsity}.")
 
 
 def _scores(scores: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
@@ -273,7 +256,7 @@ def _scores(scores: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> 
 def _kept_counts(
     shapes: Mapping[str, Sequence[int]], sparsity: float, distribution: str, dense_first: bool
 ) -> list[int]:
-    """How many weights each layer keeps; under ``erk`` they add up to the total that the sparsity asks for."""
+    """The number of weights each layer keeps; under ``erk`` they sum to exactly the requested total."""
     sizes = [math.prod(shape) for shape in shapes.values()]
     if distribution == "uniform":
         return [

@@ -1,4 +1,4 @@
-"""Write networks as ONNX: a backbone for an inference engine, or a classifier in a file that needs nothing else."""
+"""Write networks as ONNX: a backbone for an inference engine, or a self-contained classifier."""
 
 import contextlib
 import json
@@ -46,8 +46,8 @@ def finetuned_network(home: Path, run_id: str) -> Path:
 def backbone(module: nn.Module, input_size: int, path: Path, batch_size: int | None = None) -> None:
     """Write a backbone as ONNX: prepared ``images`` (N, 3, S, S) float32 to ``features`` (N, D); S is ``input_size``.
 
-    N is ``batch_size``, or variable where that is None. The file is written atomically. Raises InputError where the
-    network cannot be exported.
+    N is ``batch_size``, or variable if None. The file is written atomically. Raises InputError if the network
+    cannot be exported.
     """
     images = torch.zeros(batch_size or 2, 3, input_size, input_size)
     _export(module, images, path, ["features"], any_batch=batch_size is None)
@@ -64,8 +64,8 @@ def classifier_network(
     cropped, with variable N, to ``logits`` and ``probabilities`` (N, C).
 
     Scaling and normalisation are part of the graph. The metadata holds ``class_names`` and ``preprocessing`` (how to
-    resize and crop) as JSON, and the entries of ``provenance``. Raises InputError where the number of class names is not
-    C, and where the network cannot be exported.
+    resize and crop) as JSON, and the entries of ``provenance``. Raises InputError if the number of class names is not C
+    or the network cannot be exported.
     """
     images = torch.zeros(2, transform.crop, transform.crop, 3, dtype=torch.uint8)
     network = _Prepared(module, transform).eval()
@@ -166,7 +166,7 @@ def _no_output() -> Iterator[None]:
 
 
 def _fold_constants(traced: Path, folded: Path) -> None:
-    """Fold what does not depend on the input, such as padding sizes, into constants, because DeepSparse does not."""
+    """Fold expressions that do not depend on the input, such as padding sizes; DeepSparse does not fold them itself."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)

@@ -1,12 +1,11 @@
-"""The structure of a pruned network: zeros, filters and channels of each convolution, what can be removed, and what that saves.
+"""The structure of a pruned network: zeros, pruned and removable filters and channels, and what removing them saves.
 
-A filter is *pruned* when all its weights are 0, an input channel when no filter has a weight for it. A filter or channel is
-*dead* when it can be removed and the network computes the same as before: see ``networks.channels`` for when that is so
-and for how a constant left by a BatchNorm's bias counts. A filter that is pruned but gives such a constant to a padded
-convolution is not dead; one that is not pruned but that nothing depends on is.
+A filter or input channel is *pruned* if all its weights are 0. It is *dead* ("removable" in the user interface) if
+removing it does not change what the network computes; ``networks.channels`` gives the rules. A pruned filter can be
+alive (its BatchNorm's bias feeds a padded convolution), and a filter that is not pruned can be dead (nothing uses it).
 
 ``structure_analysis`` analyses networks. Results are stored as JSON under ``structure/`` in the user's home, by the
-backbone's hash, with the mask beside them; reading them needs no torch.
+backbone's hash, next to the mask. Reading them needs no torch.
 """
 
 import dataclasses
@@ -23,8 +22,8 @@ from sparse_core.networks.cards import BackboneCard, file_stamp
 from sparse_core.paths import write_text
 
 FILE_SIZE_FORMULA = (
-    "32 bits for each parameter and each BatchNorm statistic; in the sparse file each convolution's weights take one bit "
-    "each for the mask and 32 for each that is not 0, unless that is more"
+    "32 bits per parameter and BatchNorm statistic; in the sparse file, convolutions take 1 bit per weight for the mask "
+    "and 32 bits per nonzero weight, or the dense size if smaller"
 )
 
 
@@ -32,11 +31,10 @@ FILE_SIZE_FORMULA = (
 class Layer:
     """One convolution.
 
-    ``shape`` is (filters, channels / groups, height, width) of its weight; ``sparsity`` 0..1 is that of its weight;
-    ``filters`` and ``channels`` count outputs and inputs, with those that are pruned and those that are dead.
-    ``multiply_adds`` are those of one image, ``multiply_adds_sparse`` of the weights that are not 0 alone, both without
-    the bias; ``output`` is height and width of what it gives. ``parameters`` and ``nonzero`` include the bias, where there
-    is one. ``parameters_removable`` and ``multiply_adds_removable`` go with its dead filters and channels.
+    ``shape`` (filters, channels / groups, height, width) and ``sparsity`` (0..1) are those of the weight; ``filters`` and
+    ``channels`` count outputs and inputs; ``output`` is (height, width). ``multiply_adds`` are per image, without the
+    bias; ``multiply_adds_sparse`` count nonzero weights only. ``parameters`` and ``nonzero`` include the bias, if any.
+    ``parameters_removable`` and ``multiply_adds_removable`` belong to dead filters and channels.
     """
 
     name: str
@@ -62,12 +60,11 @@ class Layer:
 class Structure:
     """A network's convolutions in the order of computation, and totals over the whole network for one image.
 
-    ``sparsity`` is that of the convolution weights. ``parameters`` are all that train, BatchNorm's and biases included;
-    ``nonzero`` those that are not 0. ``bytes_dense`` and ``bytes_sparse`` follow ``FILE_SIZE_FORMULA``.
-    ``filters_pruned_share`` is over all filters; ``mean_layer_filters_pruned_share`` averages the layers' shares (the
-    study's table 4); ``filters_dead_share`` is over all filters. ``parameters_removable`` and ``multiply_adds_removable``
-    is what physically removing everything dead would save of the dense numbers, BatchNorm's parameters included.
-    ``hash`` is the backbone's, where it is one.
+    ``sparsity`` (0..1) is that of the convolution weights. ``parameters`` includes BatchNorm and biases. ``bytes_dense``
+    and ``bytes_sparse`` follow ``FILE_SIZE_FORMULA``. Shares are in [0, 1], over all filters; only
+    ``mean_layer_filters_pruned_share`` averages the layers' shares (table 4 of the paper). ``parameters_removable`` and
+    ``multiply_adds_removable`` are what removing everything dead saves, BatchNorm's parameters included. ``hash`` is the
+    backbone's, "" for other networks.
     """
 
     input_size: int
@@ -88,12 +85,12 @@ class Structure:
 
 
 def store(home: Path, structure: Structure) -> None:
-    """Keep the structure of a backbone, under its ``hash``."""
+    """Store the structure of a backbone under its ``hash``."""
     write_text(_folder(home) / f"{structure.hash}.json", json.dumps(dataclasses.asdict(structure)))
 
 
 def store_card(home: Path, card: BackboneCard, backbone_hash: str) -> None:
-    """Keep which structure ``card`` stands for."""
+    """Store which backbone hash ``card`` refers to."""
     write_text(_card_file(home, card), json.dumps({"hash": backbone_hash, "card": _plain(home, card)}))
 
 
@@ -107,16 +104,16 @@ def filters_pruned_shares(layers: Sequence[tuple[int, int]]) -> tuple[float, flo
 
 
 def recall(home: Path, backbone_hash: str) -> Structure | None:
-    """The structure kept for a backbone, with its mask beside; None where there is none that can be read."""
+    """The stored structure of a backbone; None if it or its mask is missing or unreadable."""
     document = _read(_folder(home) / f"{backbone_hash}.json")
     try:
         return from_document(document) if document and mask_file(home, backbone_hash).is_file() else None
-    except (TypeError, LookupError):  # kept by a version with other fields
+    except (TypeError, LookupError):  # stored by a version with other fields
         return None
 
 
 def recall_card(home: Path, card: BackboneCard) -> Structure | None:
-    """The structure kept for the backbone that a card stands for; None where the card has changed since."""
+    """The stored structure of a card's backbone; None if the card or its local file has changed."""
     document = _read(_card_file(home, card))
     if not document or {**document["card"], "note": card.note} != _plain(home, card):  # a note is only for reading
         return None
@@ -124,12 +121,12 @@ def recall_card(home: Path, card: BackboneCard) -> Structure | None:
 
 
 def mask_file(home: Path, backbone_hash: str) -> Path:
-    """Where the bit-packed mask of a backbone lies whose structure is kept: its own, which may keep weights that are 0."""
+    """The bit-packed mask file next to a stored structure. The mask may keep weights that are 0."""
     return _folder(home) / f"{backbone_hash}.safetensors"
 
 
 def from_document(document: dict[str, Any]) -> Structure:
-    """The structure that ``dataclasses.asdict`` and JSON made plain."""
+    """The inverse of ``dataclasses.asdict``, after JSON."""
     layers = (
         Layer(**{**layer, "shape": tuple(layer["shape"]), "output": tuple(layer["output"])})
         for layer in document["layers"]
@@ -138,9 +135,9 @@ def from_document(document: dict[str, Any]) -> Structure:
 
 
 def image(kept: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A mask (filters, …) as an image of at most ``height`` × ``width``: the share of kept weights in each of its cells.
+    """A mask (filters, …) as an image of at most ``height`` × ``width``: the share of kept weights per cell, in [0, 1].
 
-    A row is one filter or several, a column one weight of a filter or several; cells differ in size by one at most.
+    Rows are groups of filters and columns groups of a filter's weights; group sizes differ by one at most.
     """
     table = kept.reshape(len(kept), -1)
     rows, columns = (_edges(size, limit) for size, limit in zip(table.shape, (height, width), strict=True))
@@ -160,7 +157,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _plain(home: Path, card: BackboneCard) -> dict[str, Any]:
-    """The card, with what tells whether its local file is still the same, as it comes back from JSON."""
+    """The card with the stamp of its local file, as JSON returns it."""
     return json.loads(json.dumps({**dataclasses.asdict(card), "file": file_stamp(home, card.name)}))
 
 

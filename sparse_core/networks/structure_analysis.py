@@ -17,13 +17,13 @@ from sparse_core.specs.progress import Progress, Report
 
 
 def run_structure(home: Path, spec: StructureSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
-    """The structure of a backbone, as JSON can hold it."""
+    """The structure of a backbone as a JSON document."""
     report(Progress(f"Opening {spec.backbone}"))
     return dataclasses.asdict(analyse_cached(home, backbones.load_cached(home, spec.backbone)))
 
 
 def analyse_cached(home: Path, backbone: Backbone) -> Structure:
-    """The structure of a loaded backbone: from the store, else analysed and stored with its mask."""
+    """The structure of a loaded backbone: the stored one, else analysed and stored with its mask."""
     known = structure.recall(home, backbone.hash)
     if known is None:
         known = dataclasses.replace(analyse(backbone.module, backbone.transform.crop), hash=backbone.hash)
@@ -36,19 +36,18 @@ def analyse_cached(home: Path, backbone: Backbone) -> Structure:
 def analyse(module: nn.Module, input_size: int) -> Structure:
     """The structure of a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode.
 
-    Raises InputError where the network has no convolution or its forward pass cannot be followed.
+    Raises InputError if the network has no convolution or its forward pass cannot be traced.
     """
     analysis = channels.analyse(module, input_size)
     convolutions = [entry for entry in analysis.layers if isinstance(entry.layer, nn.Conv2d)]
-    layers = tuple(_layer(entry) for entry in convolutions)
+    everything = [_layer(entry) for entry in analysis.layers]  # linear layers count in the totals
+    layers = tuple(layer for layer in everything if len(layer.shape) == 4)
     if not layers:
-        raise InputError("The network has no convolution, so it has no structure to show.")
-    linear = [_layer(entry) for entry in analysis.layers if isinstance(entry.layer, nn.Linear)]
+        raise InputError("The network has no convolution, so its structure cannot be analysed.")
     norms = [
         len(list(module.get_submodule(name).parameters())) * int(dead.sum())
         for name, dead in analysis.norms_dead.items()
     ]
-    filters = sum(layer.filters for layer in layers)
     of_all, mean_of_layers = structure.filters_pruned_shares(
         [(layer.filters_pruned, layer.filters) for layer in layers]
     )
@@ -65,22 +64,21 @@ def analyse(module: nn.Module, input_size: int) -> Structure:
         sparsity=1 - sum(nonzero for _, nonzero in weights) / sum(size for size, _ in weights),
         parameters=sum(parameter.numel() for parameter in parameters),
         nonzero=sum(entry.nonzero for entry in analysis.layers) + sum(_nonzero(parameter) for parameter in others),
-        multiply_adds=sum(layer.multiply_adds for layer in (*layers, *linear)),
-        multiply_adds_sparse=sum(layer.multiply_adds_sparse for layer in (*layers, *linear)),
+        multiply_adds=sum(layer.multiply_adds for layer in everything),
+        multiply_adds_sparse=sum(layer.multiply_adds_sparse for layer in everything),
         bytes_dense=dense,
         bytes_sparse=dense - saved,
         filters_pruned_share=of_all,
         mean_layer_filters_pruned_share=mean_of_layers,
-        filters_dead_share=sum(layer.filters_dead for layer in layers) / filters,
-        parameters_removable=sum(norms) + sum(layer.parameters_removable for layer in (*layers, *linear)),
-        multiply_adds_removable=sum(layer.multiply_adds_removable for layer in (*layers, *linear)),
+        filters_dead_share=sum(layer.filters_dead for layer in layers) / sum(layer.filters for layer in layers),
+        parameters_removable=sum(norms) + sum(layer.parameters_removable for layer in everything),
+        multiply_adds_removable=sum(layer.multiply_adds_removable for layer in everything),
     )
 
 
 def _layer(entry: Channels) -> Layer:
     weight, bias = entry.layer.weight, entry.layer.bias
-    used = entry.used
-    places = math.prod(entry.output)
+    positions = math.prod(entry.output)
     size, nonzero, live = weight.numel(), entry.nonzero, entry.live_weights
     dead_biases = 0 if bias is None else int(entry.filters_dead.sum())
     return Layer(
@@ -88,19 +86,16 @@ def _layer(entry: Channels) -> Layer:
         shape=tuple(weight.shape),
         groups=getattr(entry.layer, "groups", 1),
         sparsity=1 - nonzero / size,
-        filters=used.shape[0],
-        filters_pruned=int((~used.any(axis=1)).sum()),
+        **channels.count_pruned(entry.used),
         filters_dead=int(entry.filters_dead.sum()),
-        channels=used.shape[1],
-        channels_pruned=int((~used.any(axis=0)).sum()),
         channels_dead=int(entry.channels_dead.sum()),
         output=entry.output,
         parameters=size + (0 if bias is None else bias.numel()),
         nonzero=nonzero + (0 if bias is None else _nonzero(bias)),
-        multiply_adds=size * places,
-        multiply_adds_sparse=nonzero * places,
+        multiply_adds=size * positions,
+        multiply_adds_sparse=nonzero * positions,
         parameters_removable=size - live + dead_biases,
-        multiply_adds_removable=(size - live) * places,
+        multiply_adds_removable=(size - live) * positions,
     )
 
 

@@ -1,4 +1,4 @@
-"""Networks against torchvision's own, and against forward passes written out here from papers and weight names alone."""
+"""Networks against torchvision's, and against forward passes written from the papers and weight names alone."""
 
 import math
 
@@ -20,7 +20,7 @@ def images():
     return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
-def made(architecture, variant=""):
+def build(architecture, variant=""):
     torch.manual_seed(0)
     return live_batch_norm(architectures.build(architecture, variant)).eval()
 
@@ -33,8 +33,8 @@ def norm(x, state, name, eps=1e-5):
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_resnets_are_torchvisions_own(name, images):
-    module = made(name)
+def test_resnets_match_torchvision(name, images):
+    module = build(name)
     theirs = getattr(torchvision.models, name)(weights=None).eval()
     theirs.load_state_dict(module.state_dict(), strict=False)
     theirs.fc = nn.Identity()
@@ -43,7 +43,7 @@ def test_resnets_are_torchvisions_own(name, images):
 
 
 def padded_max_pool(x):
-    """Windows of 3 × 3 every 2 pixels, beginning at the first, with one row and column more at the bottom and right."""
+    """3 × 3 windows with stride 2, padded by one row at the bottom and one column at the right."""
     count, channels, height, width = x.shape
     out = torch.full((count, channels, math.ceil((height - 1) / 2), math.ceil((width - 1) / 2)), -math.inf)
     for row in range(out.shape[2]):
@@ -53,8 +53,8 @@ def padded_max_pool(x):
     return out
 
 
-def test_tensorflow_pools_with_padding_right_and_bottom_only(images):
-    module = made("resnet50", "tensorflow")
+def test_the_tensorflow_variant_pads_max_pooling_right_and_bottom_only(images):
+    module = build("resnet50", "tensorflow")
     state = module.state_dict()
 
     def bottleneck(x, name, stride):
@@ -81,12 +81,12 @@ def test_tensorflow_pools_with_padding_right_and_bottom_only(images):
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B"])
-def test_cifar_resnets_as_their_paper_has_them(shortcut):
-    module = made("resnet20", shortcut)
+def test_cifar_resnets_match_their_paper(shortcut):
+    module = build("resnet20", shortcut)
     state = module.state_dict()
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
-    def shortened(x, name, out):
+    def projected(x, name, out):
         if shortcut == "B":
             y = F.conv2d(x, state[f"{name}.shortcut.0.weight"], stride=2)
             return norm(y, state, f"{name}.shortcut.1")
@@ -104,13 +104,13 @@ def test_cifar_resnets_as_their_paper_has_them(shortcut):
                 stride = 2 if layer > 1 and block == 0 else 1
                 y = F.conv2d(x, state[f"{name}.conv1.weight"], stride=stride, padding=1)
                 y = F.conv2d(norm(y, state, f"{name}.bn1").relu(), state[f"{name}.conv2.weight"], padding=1)
-                x = (norm(y, state, f"{name}.bn2") + (x if stride == 1 else shortened(x, name, out))).relu()
+                x = (norm(y, state, f"{name}.bn2") + (x if stride == 1 else projected(x, name, out))).relu()
         expected = x.mean(dim=(2, 3))
         torch.testing.assert_close(module(images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_mobilenet_as_its_paper_has_it(images):
-    module = made("mobilenet_v1")
+def test_mobilenet_matches_its_paper(images):
+    module = build("mobilenet_v1")
     state = module.state_dict()
     strides = [2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1]
     with torch.no_grad():
@@ -127,7 +127,7 @@ def test_mobilenet_as_its_paper_has_it(images):
 @pytest.mark.parametrize(
     ("architecture", "variant", "parameters"),
     [
-        # published totals less their classifiers: 0.27, 0.46, 0.66 and 0.85 million with 650 for ten classes
+        # published totals minus the classifiers: 0.27, 0.46, 0.66 and 0.85 million with 650 for ten classes
         ("resnet20", "A", 269_722 - 650),
         ("resnet32", "A", 464_154 - 650),
         ("resnet44", "A", 658_586 - 650),
@@ -143,7 +143,7 @@ def test_sizes_are_the_published_ones(architecture, variant, parameters):
 
 
 @pytest.mark.parametrize("architecture", architectures.ARCHITECTURES)
-def test_each_network_takes_the_images_its_transform_makes(architecture):
+def test_each_network_accepts_the_images_of_its_transform(architecture):
     known = architectures.ARCHITECTURES[architecture]
     for variant, transform in known.variants.items():
         module = architectures.build(architecture, variant).eval()

@@ -1,4 +1,4 @@
-"""Masks against hand-computed densities, torch's own pruning and a plain sort, on disk, and against bad input."""
+"""Masks against hand-computed densities, torch's own pruning and a plain sort; mask files; refusals."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ SHAPES = {"a": (1, 1, 3, 3), "b": (8, 1, 3, 3), "c": (16, 8, 3, 3), "d": (9, 8, 
 
 @st.composite
 def weights(draw):
-    """A few small layers whose weights are drawn from few values, so that there are many ties."""
+    """A few small layers with weights from few values, so that there are many ties."""
     names = draw(st.lists(st.sampled_from("abcde"), min_size=1, max_size=4, unique=True))
     sizes = st.tuples(*[st.integers(1, 4)] * 4)
     seed = draw(st.integers(0, 2**16))
@@ -74,10 +74,10 @@ def test_erk_prunes_the_exact_total_and_each_layer_to_within_a_weight(weights, s
 
 
 @given(weights(), sparsities, st.sampled_from(sorted(DISTRIBUTIONS)))
-def test_the_first_layer_stays_whole_when_asked(weights, sparsity, distribution):
+def test_the_first_layer_stays_dense_on_request(weights, sparsity, distribution):
     sizes = [weight.numel() for weight in weights.values()]
     if distribution != "uniform" and round(sparsity * sum(sizes)) > sum(sizes[1:]):
-        with pytest.raises(InputError, match="With the first layer kept dense the sparsity can be"):
+        with pytest.raises(InputError, match="With the first layer kept dense the sparsity can be at most"):
             masks.top_k(weights, sparsity, distribution, dense_first=True)
         return
     first, *others = masks.top_k(weights, sparsity, distribution, dense_first=True).tensors.values()
@@ -89,15 +89,15 @@ def test_the_first_layer_stays_whole_when_asked(weights, sparsity, distribution)
 
 
 def test_erk_densities_computed_by_hand():
-    # Sizes 9, 72, 1,152, 72: 1,305 weights. What remains goes by the sums of the shapes: 8, 15, 30, 19, together 72.
-    # At 96 % 52.2 remain, 0.725 a unit, and no layer exceeds its size.
+    # Sizes 9, 72, 1,152, 72: 1,305 weights. Kept weights are proportional to the sums of the shapes: 8, 15, 30, 19; total 72.
+    # At 96 % 52.2 are kept, 0.725 per unit, and no layer exceeds its size.
     expected = {"a": 5.8 / 9, "b": 10.875 / 72, "c": 21.75 / 1152, "d": 13.775 / 72}
     assert masks.densities(SHAPES, 0.96, "erk") == pytest.approx(expected)
-    # At 90 % 130.5 remain, 1.8125 a unit: 14.5 for a, which has 9 and stays whole; the others share 121.5 by 64.
+    # At 90 % 130.5 are kept, 1.8125 per unit: 14.5 for a, which has 9 and stays dense; the others share 121.5 over 64.
     unit = 121.5 / 64
     expected = {"a": 1, "b": 15 * unit / 72, "c": 30 * unit / 1152, "d": 19 * unit / 72}
     assert masks.densities(SHAPES, 0.9, "erk") == pytest.approx(expected)
-    # At 50 % 652.5 remain, 9.0625 a unit: 72.5 for a, 135.9 for b and 172.2 for d, all beyond their sizes.
+    # At 50 % 652.5 are kept, 9.0625 per unit: 72.5 for a, 135.9 for b and 172.2 for d, all above their sizes.
     assert masks.densities(SHAPES, 0.5, "erk") == pytest.approx({"a": 1, "b": 1, "c": 499.5 / 1152, "d": 1})
 
 
@@ -107,7 +107,7 @@ def test_uniform_densities():
     )
 
 
-def test_given_densities_keep_that_share_of_the_largest_weights_of_each_layer():
+def test_given_densities_keep_the_largest_weights_of_each_layer():
     network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Conv2d(2, 1, 1, bias=False))
     network[0].weight.data = torch.tensor([4.0, -1, 3, -2, 8, 7, 6, -5]).view(2, 1, 2, 2)
     mask = masks.with_densities(network, {"0.weight": 0.5, "1.weight": 1.0})
@@ -117,7 +117,7 @@ def test_given_densities_keep_that_share_of_the_largest_weights_of_each_layer():
         masks.with_densities(network, {"0.weight": 0.5})
 
 
-def test_scores_decide_in_place_of_magnitudes():
+def test_scores_replace_magnitudes():
     weights = {"w": torch.tensor([[4.0, 3.0], [2.0, 1.0]])}
     mask = masks.top_k(weights, 0.5, scores={"w": torch.tensor([[0.0, 1.0], [-2.0, 3.0]])})
     assert mask.tensors["w"].tolist() == [[False, True], [False, True]]
@@ -134,7 +134,7 @@ def test_global_magnitude_pruning_is_that_of_torch():
         assert torch.equal(kept, layer.weight_mask.bool())
 
 
-def test_ties_go_by_lowest_index():
+def test_ties_prune_the_lowest_index_first():
     module = nn.Conv2d(1, 4, 1, bias=False)
     module.weight.data.fill_(0.5)
     assert masks.magnitude(module, 0.5).tensors["weight"].flatten().tolist() == [False, False, True, True]
@@ -142,16 +142,16 @@ def test_ties_go_by_lowest_index():
 
 @given(weights(), sparsities)
 @settings(max_examples=30)
-def test_a_mask_comes_back_from_disk_as_it_was(tmp_path_factory, weights, sparsity):
+def test_a_mask_file_round_trip(tmp_path_factory, weights, sparsity):
     path = tmp_path_factory.mktemp("mask") / "mask.safetensors"
     mask = masks.top_k(weights, sparsity)
     masks.save(mask, path)
-    again = masks.load(path)
-    assert again == mask
-    assert list(again.tensors) == list(mask.tensors)
+    loaded = masks.load(path)
+    assert loaded == mask
+    assert list(loaded.tensors) == list(mask.tensors)
 
 
-def test_a_mask_on_disk_takes_a_bit_a_weight(tmp_path):
+def test_a_mask_file_takes_one_bit_per_weight(tmp_path):
     mask = masks.magnitude(torchvision.models.resnet18(weights=None), 0.5)
     masks.save(mask, tmp_path / "mask")
     weights = sum(kept.numel() for kept in mask.tensors.values())
@@ -201,13 +201,13 @@ def test_a_pruned_weight_that_is_not_a_number_is_a_violation():
     assert masks.violations(module, Mask({"weight": torch.zeros(2, 1, 1, 1, dtype=torch.bool)})) == 1
 
 
-def test_a_mask_meets_its_weights_on_their_device():
+def test_a_mask_moves_to_the_device_of_its_weights():
     module = nn.Conv2d(1, 2, 1, device="meta")
     ((weight, kept),) = masks._pairs(module, Mask({"weight": torch.ones(2, 1, 1, 1, dtype=torch.bool)}))
     assert kept.device == weight.device == torch.device("meta")
 
 
-def test_masks_are_equal_where_they_keep_the_same():
+def test_equality_of_masks():
     kept = torch.tensor([True, False])
     assert Mask({"w": kept}) == Mask({"w": kept.clone()})
     assert Mask({"w": kept}) != Mask({"w": ~kept})
@@ -222,24 +222,24 @@ def test_tensors_of_zeros_and_ones_become_a_mask():
         assert masks.from_tensors({"w": torch.tensor([1, 0], dtype=dtype)}) == expected
 
 
-def test_what_no_mask_can_be_is_refused():
-    with pytest.raises(InputError, match="at least one weight"):
-        Mask({})
-    with pytest.raises(InputError, match=r"boolean tensors; 'w' is torch\.float32"):
-        Mask({"w": torch.ones(2)})
-    with pytest.raises(InputError, match="boolean tensors; 'w' is list"):
-        Mask({"w": [True]})
-    with pytest.raises(InputError, match="with elements"):
-        Mask({"w": torch.ones(0, dtype=torch.bool)})
-    with pytest.raises(InputError, match="text that is not empty"):
-        Mask({"": torch.ones(1, dtype=torch.bool)})
-    with pytest.raises(InputError, match="only 0 and 1"):
-        masks.from_tensors({"w": torch.tensor([0.5])})
-    with pytest.raises(InputError, match="only 0 and 1"):
-        masks.from_tensors({"w": torch.tensor([float("nan")])})
+@pytest.mark.parametrize(
+    ("make", "tensors", "message"),
+    [
+        (Mask, {}, "at least one weight"),
+        (Mask, {"w": torch.ones(2)}, r"boolean tensors; 'w' is torch\.float32"),
+        (Mask, {"w": [True]}, "boolean tensors; 'w' is list"),
+        (Mask, {"w": torch.ones(0, dtype=torch.bool)}, "with elements"),
+        (Mask, {"": torch.ones(1, dtype=torch.bool)}, "non-empty text"),
+        (masks.from_tensors, {"w": torch.tensor([0.5])}, "only 0 and 1"),
+        (masks.from_tensors, {"w": torch.tensor([float("nan")])}, "only 0 and 1"),
+    ],
+)
+def test_invalid_masks_are_refused(make, tensors, message):
+    with pytest.raises(InputError, match=message):
+        make(tensors)
 
 
-def test_top_k_refuses_what_it_cannot_do():
+def test_refusals_of_top_k():
     weights = {"w": torch.ones(2, 2)}
     for sparsity in (1.0, -0.1, float("nan")):
         with pytest.raises(InputError, match="sparsity must be in"):
@@ -254,11 +254,11 @@ def test_top_k_refuses_what_it_cannot_do():
         masks.top_k(weights, 0.5, scores={})
     with pytest.raises(InputError, match=r"got \(4,\)"):
         masks.top_k(weights, 0.5, scores={"w": torch.ones(4)})
-    with pytest.raises(InputError, match="follow from the weights"):
+    with pytest.raises(InputError, match="depend on the weights"):
         masks.densities(SHAPES, 0.5, "global")
 
 
-def test_a_mask_of_another_network_is_refused_and_nothing_is_touched():
+def test_a_mask_of_another_network_is_refused_and_nothing_changes():
     module = nn.Conv2d(1, 2, 1)
     before = module.weight.clone()
     for wrong in ({"weight": torch.zeros(2, 1, dtype=torch.bool)}, {"other": torch.zeros(1, dtype=torch.bool)}):
@@ -268,45 +268,45 @@ def test_a_mask_of_another_network_is_refused_and_nothing_is_touched():
     assert torch.equal(module.weight, before)
 
 
-def test_damaged_and_other_files_are_refused(tmp_path):
+def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "mask.safetensors"
     masks.save(Mask({"w": torch.tensor([True, False, True]), "v": torch.ones(20, dtype=torch.bool)}), path)
     good = path.read_bytes()
     tensors = load_file(path)
     metadata = {"format": packed_masks.FORMAT, "shapes": json.dumps({"w": [3], "v": [20]}), "sha256": "0"}
-    with pytest.raises(InputError, match="no mask file"):
-        masks.load(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="does not exist"):
+        masks.load(tmp_path / "missing")
     with pytest.raises(InputError, match="not a mask file"):
         masks.load(tmp_path)
-    for bytes_ in (b"", b"junk", good[: len(good) // 2], good[:-1], b"\xff" * 8 + good[8:]):
-        path.write_bytes(bytes_)
+    for content in (b"", b"junk", good[: len(good) // 2], good[:-1], b"\xff" * 8 + good[8:]):
+        path.write_bytes(content)
         with pytest.raises(InputError, match="not a mask file, or it is damaged"):
             masks.load(path)
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    with pytest.raises(InputError, match="not those that were written"):
+    with pytest.raises(InputError, match="checksum does not match"):
         masks.load(path)
-    for change, words in (
+    for change, message in (
         ({"format": "other"}, "does not name the format"),
-        ({"shapes": json.dumps({"w": [3]})}, "do not fit the shapes"),
-        ({"shapes": json.dumps({"w": [300], "v": [20]})}, "do not fit the shapes"),
-        ({"shapes": json.dumps({"w": [-3], "v": [20]})}, "cannot be"),
-        ({"shapes": json.dumps({"w": [3.0], "v": [20]})}, "cannot be"),
-        ({"shapes": "[[" * 100_000}, "does not say the shapes"),
-        ({"shapes": "{}"}, "cannot be"),
-        ({}, "not those that were written"),
+        ({"shapes": json.dumps({"w": [3]})}, "do not match its shapes"),
+        ({"shapes": json.dumps({"w": [300], "v": [20]})}, "do not match its shapes"),
+        ({"shapes": json.dumps({"w": [-3], "v": [20]})}, "shapes are invalid"),
+        ({"shapes": json.dumps({"w": [3.0], "v": [20]})}, "shapes are invalid"),
+        ({"shapes": "[[" * 100_000}, "missing or unreadable"),
+        ({"shapes": "{}"}, "shapes are invalid"),
+        ({}, "checksum does not match"),
     ):
         save_file(tensors, path, {**metadata, **change})
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=message):
             masks.load(path)
     save_file({"w": np.ones(1, np.float32), "v": tensors["v"]}, path, metadata)
-    with pytest.raises(InputError, match="do not fit the shapes"):
+    with pytest.raises(InputError, match="do not match its shapes"):
         masks.load(path)
     save_file(tensors, path)
     with pytest.raises(InputError, match="does not name the format"):
         masks.load(path)
 
 
-def test_reading_masks_costs_no_torch():
+def test_reading_masks_needs_no_torch():
     script = "import sys; from sparse_core.networks import packed_masks; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

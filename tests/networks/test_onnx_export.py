@@ -1,4 +1,4 @@
-"""ONNX files run by ONNX Runtime give what torch gives: backbones of every architecture, and classifiers."""
+"""ONNX files give the same results in ONNX Runtime as in torch: backbones of every architecture, and classifiers."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Structure against numbers worked out by hand, torch's own counter, and networks from which the dead was really removed."""
+"""Structure against hand-computed numbers, torch's FLOP counter, and networks with dead channels actually removed."""
 
 import copy
 import dataclasses
@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ VARIANTS = [(name, variant) for name, known in architectures.ARCHITECTURES.items
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small networks: threads that wait for each other cost more than they gain."""
+    """Small networks run faster on one thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -50,10 +51,10 @@ class Toy(nn.Module):
 
 @pytest.fixture
 def toy():
-    """Of conv1 only filter 3 matters: 0 is cut off by ReLU, 1 is a constant before a 1×1 convolution, 2 is ignored.
+    """In conv1 only filter 3 is alive: 0 is cut off by ReLU, 1 is constant before a 1×1 convolution, 2 is unused.
 
-    Of conv2 filter 0 is a constant of 0.7 before a padded convolution, so it matters; 1 is not pruned but all it sees is
-    the dead filter 0; 2 matters.
+    In conv2 filter 0 is a constant 0.7 before a padded convolution, so alive; 1 is not pruned but its only input is the
+    dead filter 0; 2 is alive.
     """
     torch.manual_seed(0)
     module = Toy().eval()
@@ -98,8 +99,8 @@ def test_a_toy_network_without_its_dead_channels_computes_the_same(toy):
     assert structure_analysis.analyse(toy, 8).parameters_removable == gone + small.conv2.bias.numel()
 
 
-def test_a_constant_counts_as_it_says():
-    """The same filter, dead where its constant is 0 or meets a 1×1 convolution, alive where it meets a padded one."""
+def test_whether_a_constant_filter_is_dead_depends_on_the_next_convolution():
+    """Dead if its constant is 0 or the next convolution is 1×1; alive if the next convolution is padded."""
 
     def dead(shift: float, kernel: int) -> int:
         network = nn.Sequential(
@@ -114,7 +115,7 @@ def test_a_constant_counts_as_it_says():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("factor", [0.0, 1.0])
-def test_behind_a_negative_variance_nothing_is_constant(factor):
+def test_nothing_is_constant_after_a_negative_variance(factor):
     network = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1))
     network[0].weight.data[0] = 0
     network[1].running_var[0] = -1.0
@@ -122,7 +123,7 @@ def test_behind_a_negative_variance_nothing_is_constant(factor):
     assert structure_analysis.analyse(network.eval(), 8).layers[0].filters_dead == 0
 
 
-def test_a_stream_loses_a_channel_only_where_every_producer_is_zero():
+def test_a_residual_channel_is_dead_only_if_every_producer_is_zero():
     class Residual(nn.Module):
         def __init__(self):
             super().__init__()
@@ -142,12 +143,12 @@ def test_a_stream_loses_a_channel_only_where_every_producer_is_zero():
     assert [found[name].filters_pruned for name in ("stem", "a", "b")] == [2, 2, 2]
     assert [found[name].filters_dead for name in ("stem", "a", "b")] == [1, 1, 1]
     assert (found["a"].channels_dead, found["head"].channels_dead) == (1, 1)
-    network.head.weight.data[:, 1] = 0  # nobody needs channel 1 at the end now, only a and b, for each other
+    network.head.weight.data[:, 1] = 0  # now only a and b need channel 1, for each other
     network.a.weight.data[2, 1] = network.b.weight.data[1, 1] = 0
     assert structure_analysis.analyse(network, 4).layers[0].filters_dead == 2
 
 
-def test_a_collapsed_block_frees_everything_before_it():
+def test_a_block_with_zero_output_is_dead():
     network = architectures.build("resnet20", "B").eval()
     network.layer1[1].conv2.weight.data.zero_()
     found = {layer.name: layer for layer in structure_analysis.analyse(network, 32).layers}
@@ -156,7 +157,7 @@ def test_a_collapsed_block_frees_everything_before_it():
     assert conv2.parameters_removable == conv2.parameters
 
 
-def test_concatenated_and_grouped_channels_keep_their_places():
+def test_concatenated_and_grouped_channels():
     class Joined(nn.Module):
         def __init__(self):
             super().__init__()
@@ -169,7 +170,7 @@ def test_concatenated_and_grouped_channels_keep_their_places():
 
     network = Joined()
     network.head.weight.data[:, 3] = 0
-    network.grouped.weight.data[2, 1] = 0  # of the second group, whose second channel only filter 3 sees now
+    network.grouped.weight.data[2, 1] = 0  # in the second group, only filter 3 uses the second channel now
     found = {layer.name: layer for layer in structure_analysis.analyse(network, 6).layers}
     assert [found[name].filters_dead for name in ("left", "right", "grouped")] == [0, 1, 1]
     assert (found["grouped"].channels, found["grouped"].channels_dead, found["grouped"].channels_pruned) == (4, 1, 0)
@@ -177,7 +178,7 @@ def test_concatenated_and_grouped_channels_keep_their_places():
     assert found["grouped"].parameters_removable == 9 * (8 - 5) + 1
 
 
-def test_what_is_not_known_keeps_everything_alive():
+def test_unknown_operations_keep_everything_alive():
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()
@@ -213,14 +214,14 @@ def test_every_architecture_computes_the_same_without_its_dead_channels(architec
 
 @given(st.integers(0, 10_000), st.sampled_from(["A", "B"]))
 @settings(max_examples=8, deadline=None)
-def test_nothing_that_is_called_dead_matters(seed, variant):
+def test_removing_dead_channels_never_changes_the_output(seed, variant):
     module = architectures.build("resnet20", variant)
     prune_at_random(module, seed)
     assert_same_output(module, without_dead(module, 16), 16)
 
 
 @pytest.mark.parametrize(("architecture", "variant"), VARIANTS)
-def test_multiply_adds_are_those_that_torch_counts(architecture, variant):
+def test_multiply_adds_match_the_count_of_torch(architecture, variant):
     module = architectures.build(architecture, variant).eval()
     size = architectures.ARCHITECTURES[architecture].transform.crop
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
@@ -231,7 +232,7 @@ def test_multiply_adds_are_those_that_torch_counts(architecture, variant):
     assert found.multiply_adds_removable == found.parameters_removable == 0
 
 
-def test_a_whole_resnet50_has_the_figures_that_torchvision_names():
+def test_resnet50_has_the_figures_stated_by_torchvision():
     meta = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.meta
     found = structure_analysis.analyse(torchvision.models.resnet50(weights=None).eval(), 224)
     assert found.parameters == meta["num_params"]
@@ -253,24 +254,24 @@ def test_sparse_numbers_follow_the_mask():
         assert layer.channels_pruned == int((~kept.transpose(0, 1).flatten(1).any(1)).sum())
 
 
-def test_the_image_of_a_mask_is_the_share_kept_in_each_cell():
+def test_the_image_of_a_mask_shows_kept_shares():
     kept = np.array([[1, 1, 0, 0, 1, 0], [1, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1]], bool)
     np.testing.assert_array_equal(structure.image(kept.reshape(4, 2, 3, 1), 10, 10), kept)
     np.testing.assert_array_equal(structure.image(kept, 2, 3), [[0.75, 0, 0.75], [0.5, 0.5, 0.5]])
     assert structure.image(np.ones((7, 3, 3, 3), bool), 3, 5).tolist() == [[1.0] * 5] * 3
 
 
-def test_a_backbones_structure_is_kept_by_its_hash(home, monkeypatch):
+def test_structures_are_stored_by_hash(home, monkeypatch):
     backbone = make_backbone()
     found = structure_analysis.analyse_cached(home, backbone)
     assert structure.recall(home, backbone.hash) == structure.recall_card(home, backbone.card) == found
     assert found == dataclasses.replace(structure_analysis.analyse(backbone.module, 32), hash=backbone.hash)
     assert masks.load(structure.mask_file(home, backbone.hash)) == backbone.mask
-    monkeypatch.setattr(structure_analysis, "analyse", None)  # not needed again
+    monkeypatch.setattr(structure_analysis, "analyse", None)  # must not run again
     assert structure_analysis.analyse_cached(home, backbone) == found
 
 
-def test_what_is_kept_goes_stale_when_the_card_changes_or_the_file_is_damaged(home):
+def test_stored_structures_expire_if_the_card_changes_or_the_file_is_damaged(home):
     backbone = make_backbone()
     found = structure_analysis.analyse_cached(home, backbone)
     assert structure.recall_card(home, dataclasses.replace(backbone.card, sparsity=0.5)) is None
@@ -290,7 +291,7 @@ def test_what_is_kept_goes_stale_when_the_card_changes_or_the_file_is_damaged(ho
     assert structure.recall(home, backbone.hash) is None
 
 
-def test_reading_what_is_kept_costs_no_torch(home):
+def test_reading_stored_structures_needs_no_torch(home):
     structure_analysis.analyse_cached(home, make_backbone())
     script = (
         "import sys, pathlib; from sparse_core.networks import structure;"
@@ -301,8 +302,8 @@ def test_reading_what_is_kept_costs_no_torch(home):
     assert done.stdout.strip() == "False"
 
 
-def test_networks_that_cannot_be_followed_are_refused():
-    class Choosy(nn.Module):
+def test_networks_that_cannot_be_traced_are_refused():
+    class DataDependent(nn.Module):
         def __init__(self):
             super().__init__()
             self.conv = nn.Conv2d(3, 3, 1)
@@ -310,39 +311,37 @@ def test_networks_that_cannot_be_followed_are_refused():
         def forward(self, x):
             return self.conv(x) if x.sum() > 0 else x
 
-    class Twice(Choosy):
+    class Reused(DataDependent):
         def forward(self, x):
             return self.conv(self.conv(x))
 
-    with pytest.raises(InputError, match="cannot be followed"):
-        structure_analysis.analyse(Choosy(), 8)
+    with pytest.raises(InputError, match="cannot be traced"):
+        structure_analysis.analyse(DataDependent(), 8)
     with pytest.raises(InputError, match="'conv' is used in two places"):
-        structure_analysis.analyse(Twice(), 8)
+        structure_analysis.analyse(Reused(), 8)
     with pytest.raises(InputError, match="no convolution"):
         structure_analysis.analyse(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), 2)
-    with pytest.raises(InputError, match="cannot be followed"):
+    with pytest.raises(InputError, match="cannot be traced"):
         structure_analysis.analyse(nn.Sequential(nn.Conv2d(5, 3, 1)), 8)
 
 
 def make_backbone():
-    from types import SimpleNamespace
-
     card = BackboneCard("small/one", "resnet20", "CIFAR-10", "Magnitude", 0.8, "file", "", True)
     module = architectures.build("resnet20", "A").eval()
     mask = masks.top_k(module, 0.8)
     masks.apply(module, mask)
     with torch.no_grad():
-        module.conv1.weight[mask.tensors["conv1.weight"]] = 0  # kept, and 0 all the same: only the mask tells
+        module.conv1.weight[mask.tensors["conv1.weight"]] = 0  # kept although 0: only the mask shows that
     return SimpleNamespace(card=card, module=module, mask=mask, hash="abc", transform=SimpleNamespace(crop=32))
 
 
 def prune_at_random(module: nn.Module, seed: int) -> None:
-    """Zero whole filters, whole channels and single weights, and give every BatchNorm statistics of a trained one."""
+    """Zero random filters, channels and weights, and randomise BatchNorm statistics and parameters."""
     generator = torch.Generator().manual_seed(seed)
 
     def chosen(size: int, share: float) -> torch.Tensor:
         picks = torch.rand(size, generator=generator) < share
-        picks[0] = False  # something is left to compute
+        picks[0] = False  # keeps the network alive
         return picks
 
     for layer in module.modules():
@@ -361,7 +360,7 @@ def prune_at_random(module: nn.Module, seed: int) -> None:
 
 
 def without_dead(module: nn.Module, size: int) -> nn.Module:
-    """The network with its dead filters and channels cut out of the tensors, constants moved into biases."""
+    """A copy without dead filters and channels; constants move into biases."""
     analysis = channels.analyse(module, size)
     small = copy.deepcopy(module)
     for entry in analysis.layers:
@@ -388,7 +387,7 @@ def without_dead(module: nn.Module, size: int) -> nn.Module:
 
 
 def cut_shortcuts(small: nn.Module, entries: dict) -> None:
-    """Let the shortcuts of type A, which put zeros beside the channels, do so around those that are left."""
+    """Make zero-padding shortcuts (type A) work on the remaining channels."""
 
     class Around(nn.Module):
         def __init__(self, shortcut, inputs, outputs):
