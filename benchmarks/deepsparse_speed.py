@@ -18,14 +18,13 @@ from contextlib import ExitStack
 import numpy as np
 from torch import nn
 
-from sparse_core.engines import availability, compiling, exactness
+from sparse_core.engines import availability, compiling
 from sparse_core.engines.compiled import Compiled, noise
 from sparse_core.engines.machine import load, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed.pair import prepare
-from sparse_core.speed.paired_timing import paired_ratio
+from sparse_core.speed.paired_timing import paired_ratio, prepare
 
 
 def main() -> None:
@@ -95,7 +94,7 @@ def measure(batch_size: int, rounds: int) -> tuple[dict[str, list[float]], dict[
 def differences(networks: Mapping[str, Compiled], modules: Mapping[str, nn.Module]) -> dict[str, float]:
     """The difference of each network's output to PyTorch's in fp32. One that is too large ends the benchmark."""
     try:
-        return {name: exactness.require_exact(network, modules[name]) for name, network in networks.items()}
+        return {name: compiling.require_exact(network, modules[name]) for name, network in networks.items()}
     except InputError as error:
         sys.exit(str(error))
 

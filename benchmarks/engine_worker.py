@@ -23,7 +23,7 @@ from sparse_core.engines.machine import load, machine
 from sparse_core.networks import onnx_export
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed.pair import prepare
+from sparse_core.speed.paired_timing import prepare
 
 # Answers each line on stdin with the seconds of one batch, called as any program would call it.
 DIRECT = """

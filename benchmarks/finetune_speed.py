@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from sparse_core.engines.machine import machine
 from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import architectures, masks
-from sparse_core.transfer.fixed_mask import FixedMask
+from sparse_core.transfer.finetune import FixedMask
 
 
 class Masked(nn.Module):

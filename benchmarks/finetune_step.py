@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sparse_core.engines.machine import machine
 from sparse_core.networks import architectures, masks
-from sparse_core.transfer.fixed_mask import FixedMask
+from sparse_core.transfer.finetune import FixedMask
 
 
 def step(network: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, fixed: FixedMask | None) -> float:

@@ -35,7 +35,7 @@ def train(folder: Path) -> None:
     """The probe itself; prints this process's peak of resident memory in bytes."""
     from sparse_core.specs.training import Hyperparameters
     from sparse_core.transfer import linear_training
-    from sparse_core.transfer.samples import Samples
+    from sparse_core.transfer.linear_training import Samples
 
     features = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "test")]
     training, test = (Samples(rows, np.arange(len(rows)) % CLASSES) for rows in features)

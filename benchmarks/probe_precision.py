@@ -24,7 +24,7 @@ from sparse_core.networks import backbones
 from sparse_core.paths import default_home
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.transfer import features, linear_training
-from sparse_core.transfer.samples import Samples
+from sparse_core.transfer.linear_training import Samples
 
 COPIES = [(30, 50), (30, 70), (50, 70)]
 

@@ -25,7 +25,7 @@ from sparse_core.engines.machine import machine
 from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.transfer import linear_training
-from sparse_core.transfer.samples import Samples
+from sparse_core.transfer.linear_training import Samples
 
 TRAIN, TEST, DIMENSIONS, CLASSES, SEEDS = 3030, 5647, 2048, 101, 5
 

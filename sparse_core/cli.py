@@ -101,7 +101,7 @@ def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _features(options: argparse.Namespace) -> dict[str, Any]:
     from sparse_core.transfer import features
-    from sparse_core.transfer.resolve import resolve
+    from sparse_core.transfer.runs import resolve
 
     spec = from_arguments(ProbeSpec, options)
     backbone, dataset, spec = resolve(options.home, spec, _show_progress)
@@ -137,7 +137,7 @@ def _transfer(kind: str, options: argparse.Namespace) -> list[Record]:
     seeds = tuple(range(options.seeds))
     records = Records(options.home)
     if options.rerun:
-        from sparse_core.transfer.resolve import resolve
+        from sparse_core.transfer.runs import resolve
 
         _, _, resolved = resolve(options.home, spec, _show_progress)
         spec = first_free_replicate(resolved, seeds, records.ids())

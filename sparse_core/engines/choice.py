@@ -11,7 +11,7 @@ from torch import nn
 from sparse_core.catalog import ENGINES
 from sparse_core.engines import availability, compiling
 from sparse_core.engines.compiled import median_seconds, noise
-from sparse_core.engines.exactness import require_exact
+from sparse_core.engines.compiling import require_exact
 from sparse_core.engines.machine import cores, machine
 from sparse_core.errors import InputError
 from sparse_core.paths import write_json

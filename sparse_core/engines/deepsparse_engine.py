@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 from torch import nn
 
+from sparse_core.engines.compiled import CompiledFromOnnx
 from sparse_core.engines.deepsparse_client import Process
-from sparse_core.engines.from_onnx import CompiledFromOnnx
 from sparse_core.errors import InputError
 
 

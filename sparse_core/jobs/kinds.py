@@ -37,10 +37,10 @@ class Kind:
 
 
 KINDS = {
-    "probe": Kind(ProbeSpec, "sparse_core.transfer.probe_runs:run_probe", label="Probe"),
-    "estimate": Kind(ProbeSpec, "sparse_core.transfer.estimate_runs:run_estimate"),
-    "finetune": Kind(FinetuneSpec, "sparse_core.transfer.finetune_runs:run_finetune", "long", label="Finetuning"),
-    "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.estimate_runs:run_estimate", "long"),
+    "probe": Kind(ProbeSpec, "sparse_core.transfer.runs:run_probe", label="Probe"),
+    "estimate": Kind(ProbeSpec, "sparse_core.transfer.runs:run_estimate"),
+    "finetune": Kind(FinetuneSpec, "sparse_core.transfer.runs:run_finetune", "long", label="Finetuning"),
+    "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.runs:run_estimate", "long"),
     "inspect": Kind(InspectSpec, "sparse_core.networks.inspection:run_inspect"),
     "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import"),
     "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),

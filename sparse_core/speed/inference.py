@@ -12,8 +12,7 @@ from sparse_core.engines.compiled import Compiled, noise
 from sparse_core.engines.machine import BackgroundLoad
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed.pair import Pair
-from sparse_core.speed.paired_timing import compile_pair, repeat_if_restarted
+from sparse_core.speed.paired_timing import Pair, compile_pair, repeat_if_restarted
 
 ROUND_SECONDS = 0.05  # a shorter round is repeated until it takes this long
 

@@ -27,9 +27,8 @@ from sparse_core.errors import InputError
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.training import Hyperparameters
-from sparse_core.speed.pair import Pair
-from sparse_core.speed.paired_timing import compile_pair, repeat_if_restarted
-from sparse_core.transfer.seeding import initial_classifier, shuffled_rows
+from sparse_core.speed.paired_timing import Pair, compile_pair, repeat_if_restarted
+from sparse_core.transfer.training import initial_classifier, shuffled_rows
 
 BATCH_SIZE = 64
 CHUNK = 4  # batches that one network runs before the other one's turn

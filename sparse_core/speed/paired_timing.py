@@ -1,21 +1,43 @@
-"""Paired timing: dense and sparse take turns in one engine, so that whatever else the machine does affects both."""
+"""Paired timing: a sparse network and its dense counterpart take turns in one engine, so that whatever else the machine does
+affects both."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from scipy.stats import bootstrap
+from torch import nn
 
-from sparse_core.engines import compiling, exactness
+from sparse_core.datasets.transforms import Transform
+from sparse_core.engines import compiling
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
-from sparse_core.speed.pair import Pair
+from sparse_core.networks import architectures, backbones, masks
+from sparse_core.networks.backbones import Backbone
+from sparse_core.specs.speedup import SpeedupSpec
 
+MIN_SPARSITY = 0.005  # dense networks have a few zeros, too
 RESAMPLES = 10_000
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sparse network and its dense counterpart, both in evaluation mode, with the fields that describe them in a record.
+
+    The dense one has the same layers with random weights: an engine's time depends on zeros, not on values.
+    """
+
+    dense: nn.Module
+    sparse: nn.Module
+    transform: Transform
+    description: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -96,6 +118,14 @@ class CompiledPair:
         }
 
 
+def prepare(home: Path, spec: SpeedupSpec) -> Pair:
+    """The networks that a spec asks for: a backbone and its dense counterpart, or random weights with and without a mask.
+
+    Raises InputError for unknown names and for a backbone that is dense.
+    """
+    return _from_backbone(home, spec.backbone) if spec.backbone else _random_weights(home, spec)
+
+
 @contextmanager
 def compile_pair(pair: Pair, engine: str, batch_size: int, threads: int) -> Iterator[CompiledPair]:
     """Compile the dense and the sparse network in one engine, and measure the memory that the sparse one takes.
@@ -109,7 +139,7 @@ def compile_pair(pair: Pair, engine: str, batch_size: int, threads: int) -> Iter
         compiling.compile(engine, pair.sparse, side, batch_size, threads, dense.precision) as sparse,
     ):
         sparse.measure_memory()
-        difference = max(exactness.require_exact(dense, pair.dense), exactness.require_exact(sparse, pair.sparse))
+        difference = max(compiling.require_exact(dense, pair.dense), compiling.require_exact(sparse, pair.sparse))
         yield CompiledPair(dense, sparse, difference, pair.description["sparsity"])
 
 
@@ -124,8 +154,69 @@ def repeat_if_restarted(networks: Sequence[Compiled], work: Callable[[], Result]
 
 def _bf16_is_exact(pair: Pair) -> bool:
     for module in (pair.dense, pair.sparse):
-        size, batch_size = pair.transform.crop, exactness.CHECKED_IMAGES
+        size, batch_size = pair.transform.crop, compiling.CHECKED_IMAGES
         with compiling.compile("torch", module, size, batch_size, 0, "bf16") as compiled:
-            if not exactness.is_exact(compiled, exactness.difference(compiled, module)):
+            if not compiling.is_exact(compiled, compiling.difference(compiled, module)):
                 return False
     return True
+
+
+def _from_backbone(home: Path, name: str) -> Pair:
+    backbone = _sparse_backbone(home, name)
+    torch.manual_seed(0)
+    card = backbone.card
+    return Pair(
+        architectures.build(card.architecture, backbone.variant).eval(),
+        backbone.module,
+        backbone.transform,
+        {
+            "timing_only": False,
+            "backbone": name,
+            "backbone_hash": backbone.hash,
+            "architecture": card.architecture,
+            "method": card.method,
+            "sparsity": card.sparsity,
+            "distribution": "",
+            "measured_sparsity": backbone.sparsity,
+        },
+    )
+
+
+def _random_weights(home: Path, spec: SpeedupSpec) -> Pair:
+    architecture, variant = architectures.split_name(spec.architecture)
+    torch.manual_seed(0)
+    dense = architectures.build(architecture, variant).eval()
+    sparse = copy.deepcopy(dense)
+    masks.apply(sparse, _timing_mask(home, sparse, spec))
+    measured = masks.sparsity(sparse).total
+    return Pair(
+        dense,
+        sparse,
+        architectures.ARCHITECTURES[architecture].variants[architectures.resolve_variant(architecture, variant)],
+        {
+            "timing_only": True,
+            "backbone": "",
+            "backbone_hash": "",
+            "architecture": architecture,
+            "method": "",
+            "sparsity": spec.sparsity or round(measured, 4),
+            "distribution": f"as in {spec.densities_of}" if spec.densities_of else spec.distribution,
+            "measured_sparsity": measured,
+        },
+    )
+
+
+def _timing_mask(home: Path, module: nn.Module, spec: SpeedupSpec) -> masks.Mask:
+    if not spec.densities_of:
+        return masks.top_k(module, spec.sparsity, spec.distribution, dense_first=True)
+    layers = masks.sparsity(_sparse_backbone(home, spec.densities_of).mask).layers
+    return masks.with_densities(module, {name: 1 - layer for name, layer in layers.items()})
+
+
+def _sparse_backbone(home: Path, name: str) -> Backbone:
+    backbone = backbones.load_cached(home, name)
+    if backbone.sparsity < MIN_SPARSITY:
+        raise InputError(
+            f"{name} is dense, with {backbone.sparsity:.1%} of its weights 0, so there is nothing to gain. Name a sparse one."
+        )
+    return backbone

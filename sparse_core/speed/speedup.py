@@ -20,7 +20,7 @@ from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import inference, measurements, online_training
 from sparse_core.speed.measurements import BUSY, SPREAD_LIMIT
-from sparse_core.speed.pair import Pair, prepare
+from sparse_core.speed.paired_timing import Pair, prepare
 
 
 def run_speedup(home: Path, spec: SpeedupSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Estimates of how long a transfer takes on this machine, kept in files; imports no torch, as pages read them.
 
-They come from short measurements (``estimate_runs``) and are replaced by the times of real runs.
+They come from short measurements (``runs.run_estimate``) and are replaced by the times of real runs.
 """
 
 import dataclasses

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_core.transfer.samples import COPY_ROWS
+COPY_ROWS = 4096  # converted at once, so that a memory map is never loaded whole
 
 
 class EvaluationSet:

@@ -20,7 +20,7 @@ from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.datasets import loading
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.transforms import prepare
-from sparse_core.engines import choice, compiling, exactness
+from sparse_core.engines import choice, compiling
 from sparse_core.engines.compiled import Compiled
 from sparse_core.engines.torch_cpu import thread_pool
 from sparse_core.errors import InputError, unknown_name
@@ -29,7 +29,7 @@ from sparse_core.paths import require_space
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.transfer import feature_cache
 from sparse_core.transfer.feature_cache import SPLITS, Features
-from sparse_core.transfer.reporting import Reporter, no_report
+from sparse_core.transfer.training import Reporter, no_report
 
 BATCH = 4  # larger activations are mapped anew for each layer by the C library, which takes longer than the layer
 ENGINE_BATCH = 64
@@ -172,7 +172,7 @@ def _open_engine(engine: str, backbone: Backbone, precision: str) -> Iterator[tu
         return
     side = backbone.transform.crop
     with compiling.compile(engine, backbone.module, side, ENGINE_BATCH, precision=precision) as compiled:
-        exactness.require_exact(compiled, backbone.module)
+        compiling.require_exact(compiled, backbone.module)
         yield functools.partial(_extract_with_engine, backbone, compiled), compiled.version
 
 

@@ -22,13 +22,19 @@ from sparse_core.datasets.loading import ImageLoader, batches, normalised
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.classifier import ClassifierNetwork
+from sparse_core.networks.masks import Mask
 from sparse_core.specs.progress import Report
 from sparse_core.specs.transfer import FinetuneSpec
-from sparse_core.transfer.fixed_mask import FixedMask
-from sparse_core.transfer.reporting import Reporter, no_report
-from sparse_core.transfer.seeding import initial_classifier, shuffled_rows
-from sparse_core.transfer.training_result import Curves, Result
-from sparse_core.transfer.training_state import Diverged, TrainingState
+from sparse_core.transfer.training import (
+    Curves,
+    Diverged,
+    Reporter,
+    Result,
+    TrainingState,
+    initial_classifier,
+    no_report,
+    shuffled_rows,
+)
 
 TEST_BATCH = 16
 MEMORY_SHARE = 0.4  # of the free memory, for decoded images
@@ -83,6 +89,26 @@ def time_epoch(backbone: Backbone, dataset: Dataset, spec: FinetuneSpec) -> floa
     tested = training.predict(spec.precision, range(min(TEST_BATCH, len(test_labels))))
     ended = time.perf_counter()
     return (trained - started) / sample * len(train_labels) + (ended - trained) / len(tested) * len(test_labels)
+
+
+class FixedMask:
+    """Keeps the pruned weights of ``body`` at exactly 0; call ``hold`` after every optimiser step."""
+
+    def __init__(self, body: nn.Module, mask: Mask) -> None:
+        self.body, self.mask = body, mask
+        weights = dict(body.named_parameters())
+        pruned = ((weights[name].data, kept) for name, kept in mask.tensors.items() if not bool(kept.all()))
+        bits = [(weight.view(torch.int32), kept) for weight, kept in pruned]
+        self._pairs = [(weight, torch.empty_like(weight).copy_(-kept.int())) for weight, kept in bits]
+
+    def hold(self) -> None:
+        """Clear the bits of each pruned weight: a product with 0 keeps NaN, and ``masked_fill_`` takes three times as long."""
+        for weight, kept in self._pairs:
+            weight.bitwise_and_(kept)
+
+    def violations(self) -> int:
+        """The number of pruned weights that are not exactly 0."""
+        return masks.violations(self.body, self.mask)
 
 
 class _Training:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks import deepsparse_speed
-from sparse_core.engines import compiling, exactness, machine
+from sparse_core.engines import compiling, machine
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, masks
@@ -27,9 +27,9 @@ def test_engines_agree_with_torch(network, sparsity, engine):
         masks.apply(module, masks.top_k(module, sparsity, "uniform"))
     calibrated(module)
     with compiling.compile(engine, module, 32, 2, 1) as compiled:
-        difference = exactness.difference(compiled, module)
-        assert difference <= exactness.TOLERANCE["fp32"]
-        assert exactness.is_exact(compiled, difference)
+        difference = compiling.difference(compiled, module)
+        assert difference <= compiling.TOLERANCE["fp32"]
+        assert compiling.is_exact(compiled, difference)
         assert (compiled.engine, compiled.precision, compiled.batch_size, compiled.threads) == (engine, "fp32", 2, 1)
         assert compiled.seconds_to_compile > 0 and compiled.version
 
@@ -58,8 +58,8 @@ def test_images_of_another_shape_are_refused(compiled_small, engine, shape):
 def test_only_torch_computes_in_bf16(small):
     with compiling.compile("torch", small, 32, 2, precision="bf16") as compiled:
         assert compiled.precision == "bf16"
-        difference = exactness.difference(compiled, small)
-        assert 0 < difference <= exactness.TOLERANCE["bf16"]
+        difference = compiling.difference(compiled, small)
+        assert 0 < difference <= compiling.TOLERANCE["bf16"]
     with pytest.raises(InputError, match="precision bf16 needs the engine torch"):
         compiling.compile("onnxruntime", small, 32, 2, precision="bf16")
 
@@ -148,12 +148,12 @@ def test_a_difference_is_relative_to_the_largest_feature(small):
             return expected + 0.01 * np.abs(expected).max()
 
     compiled = Off("torch", 32, 2, 1)
-    difference = exactness.difference(compiled, small)
+    difference = compiling.difference(compiled, small)
     assert difference == pytest.approx(0.01, rel=1e-3)
-    assert not exactness.is_exact(compiled, difference)
+    assert not compiling.is_exact(compiled, difference)
     compiled.precision = "bf16"
-    assert exactness.is_exact(compiled, difference)
-    assert not exactness.is_exact(compiled, float("nan"))
+    assert compiling.is_exact(compiled, difference)
+    assert not compiling.is_exact(compiled, float("nan"))
 
 
 def test_features_that_are_not_finite_are_not_exact(small):
@@ -161,13 +161,13 @@ def test_features_that_are_not_finite_are_not_exact(small):
         def _run_batch(self, given):
             return np.full((len(given), 64), np.nan, np.float32)
 
-    assert exactness.difference(Broken("torch", 32, 2, 1), small) == float("inf")
+    assert compiling.difference(Broken("torch", 32, 2, 1), small) == float("inf")
 
 
 def test_the_benchmark_stops_if_an_output_differs_too_much(small):
     with compiling.compile("onnxruntime", small, 32, 2, 1) as compiled:
         networks, modules = {"dense": compiled}, {"dense": small}
-        assert 0 <= deepsparse_speed.differences(networks, modules)["dense"] <= exactness.TOLERANCE["fp32"]
+        assert 0 <= deepsparse_speed.differences(networks, modules)["dense"] <= compiling.TOLERANCE["fp32"]
         right = compiled._run_batch
         compiled._run_batch = lambda given: 1.1 * right(given)
         with pytest.raises(SystemExit) as end:

@@ -14,8 +14,8 @@ from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, masks
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed import online_training, pair, speedup
-from sparse_core.transfer.seeding import initial_classifier
+from sparse_core.speed import online_training, paired_timing, speedup
+from sparse_core.transfer.training import initial_classifier
 from tests.support.engines import AVAILABLE, calibrated
 
 CLASSES, IMAGES = 3, 40
@@ -158,12 +158,12 @@ def networks(monkeypatch):
     torch.manual_seed(0)
     sparse = architectures.build("resnet20")
     masks.apply(sparse, masks.top_k(sparse, 0.5))
-    known = pair.prepare
+    known = paired_timing.prepare
 
     def prepare(home, spec):
         made = known(home, spec)
         timing_only = spec.dataset != "digits"
-        return pair.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
+        return paired_timing.Pair(dense, calibrated(sparse), CIFAR, {**made.description, "timing_only": timing_only})
 
     monkeypatch.setattr(speedup, "prepare", prepare)
     monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)

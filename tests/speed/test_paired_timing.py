@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from sparse_core.engines import compiling, exactness
+from sparse_core.engines import compiling
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.networks import masks
 from sparse_core.speed import inference
-from sparse_core.speed.pair import prepare
-from sparse_core.speed.paired_timing import Ratio, paired_ratio
+from sparse_core.speed.paired_timing import Ratio, paired_ratio, prepare
 from tests.support.speed import ROUNDS, run, spec
 
 
@@ -83,7 +82,7 @@ def test_both_networks_run_in_one_precision_and_in_bf16_only_if_exact(home, monk
         return known(name, module, size, batch_size, threads, "bf16" if precision == "best" else precision)
 
     monkeypatch.setattr(compiling, "compile", compile)
-    monkeypatch.setitem(exactness.TOLERANCE, "bf16", 2e-2 if exact else 0.0)
+    monkeypatch.setitem(compiling.TOLERANCE, "bf16", 2e-2 if exact else 0.0)
     (line,) = run(home, spec(engines=("torch",)))["lines"]
     if exact:
         assert (asked, line["precision"]) == (["bf16", "bf16", "best", "bf16"], "bf16")

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from sparse_core.specs.training import Hyperparameters
-from sparse_core.transfer.samples import Samples
-from sparse_core.transfer.training_result import Result
+from sparse_core.transfer.linear_training import Samples
+from sparse_core.transfer.training import Result
 
 SETTINGS = Hyperparameters(epochs=7, step_epochs=3, learning_rate=0.05, batch_size=16)
 

@@ -14,14 +14,14 @@ from torchvision.transforms import v2
 
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
-from sparse_core.engines import choice, exactness
+from sparse_core.engines import choice, compiling
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.networks import backbones, masks
 from sparse_core.results.records import Records
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import ProbeSpec
-from sparse_core.transfer import durations, feature_cache, features, probe_runs, reporting
+from sparse_core.transfer import durations, feature_cache, features, runs, training
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_damage_is_noticed_and_made_good(backbone, images, home):
 
 def test_an_interruption_costs_only_the_part_under_way(backbone, images, monkeypatch, home):
     monkeypatch.setattr(features, "PART", 4)
-    monkeypatch.setattr(reporting, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN", 0.0)
     done = []
 
     def stop(progress: Progress) -> None:
@@ -140,7 +140,7 @@ def test_an_interruption_costs_only_the_part_under_way(backbone, images, monkeyp
 def run_probe(home, weights, images_folder):
     settings = Hyperparameters(epochs=2, batch_size=4)
     spec = ProbeSpec(f"resnet18:{weights[1]}", str(images_folder), settings=settings, engine="torch")
-    return spec, probe_runs.run_probe(home, spec, (0,), lambda progress: None)
+    return spec, runs.run_probe(home, spec, (0,), lambda progress: None)
 
 
 def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(home, weights, images, tmp_path, monkeypatch):
@@ -189,7 +189,7 @@ def test_other_engines_give_the_same_features_and_are_named(home, backbone, imag
 
 
 def test_an_engine_that_is_not_exact_computes_nothing(backbone, images, monkeypatch, home):
-    monkeypatch.setattr(exactness, "difference", lambda *_: 0.5)
+    monkeypatch.setattr(compiling, "difference", lambda *_: 0.5)
     with pytest.raises(InputError, match="ONNX Runtime differs from PyTorch's in fp32"):
         features.extract(home, backbone, images, engine="onnxruntime")
     assert not list((home / "features").glob("*"))

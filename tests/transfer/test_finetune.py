@@ -17,15 +17,14 @@ from sparse_core.networks.backbones import Backbone, BackboneCard
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec
-from sparse_core.transfer import finetune, reporting
-from sparse_core.transfer.fixed_mask import FixedMask
-from sparse_core.transfer.seeding import initial_classifier, shuffled_rows
-from sparse_core.transfer.training_state import Diverged
+from sparse_core.transfer import finetune, training
+from sparse_core.transfer.finetune import FixedMask
+from sparse_core.transfer.training import Diverged, initial_classifier, shuffled_rows
 
 
 @pytest.fixture(autouse=True)
 def every_report(monkeypatch):
-    monkeypatch.setattr(reporting, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN", 0.0)
 
 
 TINY = Transform(20, 16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from sparse_core.errors import InputError
-from sparse_core.transfer.learning_rate_sweep import choose_learning_rate, validation_split
-from sparse_core.transfer.linear_training import train
-from sparse_core.transfer.samples import Samples
+from sparse_core.transfer.linear_training import Samples, train
+from sparse_core.transfer.probe import choose_learning_rate, validation_split
 from tests.support.samples import SETTINGS, TRAIN
 
 

@@ -11,10 +11,8 @@ from sparse_core.errors import Cancelled, InputError
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.transfer import linear_training
-from sparse_core.transfer.linear_training import train
-from sparse_core.transfer.samples import Samples
-from sparse_core.transfer.seeding import initial_classifier, shuffled_rows
-from sparse_core.transfer.training_state import Diverged, TrainingState
+from sparse_core.transfer.linear_training import Samples, train
+from sparse_core.transfer.training import Diverged, TrainingState, initial_classifier, shuffled_rows
 from tests.support.samples import SETTINGS, TEST, TRAIN, weight_of
 
 

@@ -1,0 +1,217 @@
+"""Transfers as runs: from a spec to a record per seed, and estimates of how long that takes.
+
+The worker and the command line call the ``run_…`` functions; their ``report`` may raise Cancelled.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparse_core import __version__
+from sparse_core.datasets import catalogue
+from sparse_core.datasets.dataset import Dataset
+from sparse_core.engines.compiling import TOLERANCE
+from sparse_core.engines.torch_cpu import native_bf16
+from sparse_core.networks import backbones, classifier, finetuned, structure_analysis
+from sparse_core.networks.backbones import Backbone
+from sparse_core.results.records import Record, Records
+from sparse_core.specs.identity import record_document, run_id
+from sparse_core.specs.progress import Progress, Report
+from sparse_core.specs.training import Hyperparameters
+from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec, protocol
+from sparse_core.transfer import durations, features, finetune, linear_training, probe
+from sparse_core.transfer.linear_training import Samples
+from sparse_core.transfer.training import Result, epoch_values
+
+SAMPLE_IMAGES = 32
+SAMPLE_ROWS = 4096
+SAMPLE_STEPS = 256
+SAMPLE_EPOCHS = 3
+SAMPLE_SEEDS = 5
+
+
+def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Train the missing seeds together and write a record for each; finished runs are found, not repeated."""
+    backbone, dataset, spec = resolve(home, spec, report)
+    records = Records(home)
+    names, missing = _run_names(records, spec, seeds)
+    if missing:
+        state = home / "checkpoints" / f"{names[missing[0]]}-{len(missing)}.pt"
+        results = probe.train(backbone, dataset, spec, missing, home=home, on_progress=report, checkpoint=state)
+        shared = _shared_fields(home, backbone, dataset, spec)
+        for result in results:
+            records.write(_record(names[result.seed], spec, result, shared))
+        records.compact()
+        seconds, pace = statistics.fmean(results[0].seconds), results[0].details["images_per_second"]
+        durations.remember(home, spec, shared["train_images"] + shared["test_images"], seconds, pace)
+    return _job_result(names, missing)
+
+
+def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Finetune the missing seeds one after another; each leaves a network and a record as soon as it has ended.
+
+    ``mask_violations`` in a record counts the pruned weights that are not 0 in the saved file, or in any epoch before it if
+    there were more.
+    """
+    backbone, dataset, spec = resolve(home, spec, report)
+    records = Records(home)
+    names, missing = _run_names(records, spec, seeds)
+    for number, seed in enumerate(missing):
+        name = names[seed]
+        on_progress = _report_seed(report, seed, number, len(missing))
+        state = home / "checkpoints" / f"{name}.pt"
+        result = finetune.train(backbone, dataset, spec, seed, on_progress=on_progress, checkpoint=state)
+        saved = finetuned.file(home, name)
+        classifier.save(result.network, backbone, dataset.class_names, saved, dataset.id)
+        violations = max(*result.curves["mask_violations"], classifier.violations(saved, backbone.mask))
+        shared = _shared_fields(home, backbone, dataset, spec)
+        records.write(_record(name, spec, result, {**shared, "mask_violations": violations}))
+        images = shared["train_images"] + shared["test_images"]
+        durations.remember(home, spec, images, statistics.fmean(result.seconds))
+    records.compact()
+    return _job_result(names, missing)
+
+
+def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Time a small part of the transfer, and keep and return the estimate.
+
+    For a probe: a few images through decoding and backbone, and a few epochs on noise of the features' shape. For
+    finetuning: a few training steps and tests.
+    """
+    backbone, dataset, spec = resolve(home, spec, report)
+    rows, tested = len(dataset.train.labels), len(dataset.test.labels)
+    if isinstance(spec, FinetuneSpec):
+        estimate = durations.Estimate(rows + tested, 0.0, finetune.time_epoch(backbone, dataset, spec))
+    else:
+        seconds_per_image = features.time_sample(backbone, dataset.train, SAMPLE_IMAGES, precision=spec.precision)
+        sample = min(rows, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
+        seconds = _time_epoch(sample, backbone.dimensions, len(dataset.class_names), spec.settings)
+        estimate = durations.Estimate(rows + tested, seconds_per_image, seconds * rows / sample)
+    durations.keep(home, spec, estimate)
+    return dataclasses.asdict(estimate)
+
+
+def resolve(home: Path, spec: AnyTransfer, report: Report) -> tuple[Backbone, Dataset, AnyTransfer]:
+    """The backbone and the dataset that a spec names, and the spec with their content hashes and its precision filled in."""
+    report(Progress(f"Opening {spec.backbone}"))
+    backbone = backbones.load_cached(home, spec.backbone)
+    report(Progress(f"Opening {spec.dataset}"))
+    dataset = catalogue.load(home, spec.dataset)
+    precision = _best_precision(backbone) if spec.precision == "auto" else spec.precision
+    resolved = dataclasses.replace(spec, precision=precision, backbone_hash=backbone.hash, dataset_hash=dataset.hash)
+    return backbone, dataset, resolved
+
+
+def _best_precision(backbone: Backbone) -> str:
+    """bf16 where the processor computes it natively and the features agree with those in fp32; else fp32."""
+    if torch.cuda.is_available() or not native_bf16():
+        return "fp32"
+    side = backbone.transform.crop
+    images = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        exact = backbone.module(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            reduced = backbone.module(images).float()
+    difference = (reduced - exact).abs().max() / exact.abs().max()
+    return "bf16" if float(difference) <= TOLERANCE["bf16"] else "fp32"
+
+
+def _report_seed(report: Report, seed: int, number: int, seeds: int) -> Report:
+    """Adds to the progress of one seed which it is, and the time that the seeds after it will take."""
+    if seeds == 1:
+        return report
+    whole = 0.0
+
+    def report_seed(progress: Progress) -> None:
+        nonlocal whole
+        left = progress.seconds_left
+        if left is not None and progress.share < 1:
+            whole = left / (1 - progress.share)
+        left = None if left is None else left + whole * (seeds - number - 1)
+        stage = f"Seed {seed} ({number + 1} of {seeds}). {progress.stage}"
+        report(dataclasses.replace(progress, stage=stage, seconds_left=left))
+
+    return report_seed
+
+
+def _time_epoch(rows: int, dimensions: int, classes: int, settings: Hyperparameters) -> float:
+    """Seconds per epoch and seed on noise (rows, dimensions), with a quarter as many test samples."""
+    x = np.random.default_rng(0).standard_normal((rows, dimensions), dtype=np.float32)
+    y = np.arange(rows) % classes
+    tested = max(rows // 4, classes)
+    short = Hyperparameters(epochs=SAMPLE_EPOCHS, batch_size=settings.batch_size)
+    results = linear_training.train(Samples(x, y), Samples(x[:tested], y[:tested]), classes, range(SAMPLE_SEEDS), short)
+    return results[0].seconds[0]
+
+
+def _run_names(records: Records, spec: TransferSpec, seeds: Sequence[int]) -> tuple[dict[int, str], list[int]]:
+    """The name of each seed's run, and the seeds that have no finished run yet."""
+    names = {seed: run_id(spec, seed) for seed in seeds}
+    finished = records.ids()
+    return names, [seed for seed in seeds if names[seed] not in finished]
+
+
+def _job_result(names: dict[int, str], missing: Sequence[int]) -> dict[str, list[str]]:
+    """What a transfer's job returns: the names of all its runs, and of those that were found finished."""
+    return {
+        "runs": list(names.values()),
+        "found": [name for seed, name in names.items() if seed not in missing],
+    }
+
+
+def _shared_fields(home: Path, backbone: Backbone, dataset: Dataset, spec: TransferSpec) -> dict[str, Any]:
+    """The fields of every run's result, whatever its transfer: backbone, dataset, protocol, version and time."""
+    card, sizes = backbone.card, structure_analysis.analyse_cached(home, backbone)
+    return {
+        "architecture": card.architecture,
+        "upstream": card.upstream,
+        "method": card.method,
+        "sparsity": card.sparsity,
+        "backbone_sparsity": backbone.sparsity,
+        "nonzero_parameters": sizes.nonzero,
+        "multiply_adds": sizes.multiply_adds_sparse,
+        "file_size": sizes.bytes_sparse,
+        "dimensions": backbone.dimensions,
+        "dataset_name": dataset.id,
+        "metric": dataset.metric,
+        "class_names": list(dataset.class_names),
+        "train_images": len(dataset.train.labels),
+        "test_images": len(dataset.test.labels),
+        "protocol": protocol(spec),
+        "notes": list(dataset.notes),
+        "product_version": __version__,
+        "created_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+    }
+
+
+def _record(name: str, spec: TransferSpec, result: Result[Any], shared: dict[str, Any]) -> Record:
+    """The record of one seed: ``_shared_fields``, the result's accuracies, confusion matrix and details, and its curves."""
+    outcome = {
+        **shared,
+        "learning_rate": result.learning_rate,
+        **_accuracies(shared["metric"], result),
+        "confusion": _sparse_counts(result.confusion),
+        **result.details,
+    }
+    epochs = len(result.curves["loss"])
+    events = [epoch_values(result.curves, epoch) for epoch in range(1, epochs + 1)]
+    return Record(name, record_document(spec, result.seed), outcome, events)
+
+
+def _accuracies(metric: str, result: Result[Any]) -> dict[str, float]:
+    """Best over epochs and final, of both metrics and of the dataset's own."""
+    metrics = {"top1": "top1", "mean_per_class": "mean_per_class", "accuracy": metric}
+    best = {f"{name}_best": result.best(measured) for name, measured in metrics.items()}
+    return best | {f"{name}_final": result.final(measured) for name, measured in metrics.items()}
+
+
+def _sparse_counts(confusion: np.ndarray) -> list[list[int]]:
+    """The cells of a confusion matrix that are not 0, as [true class, predicted class, images]."""
+    rows, columns = np.nonzero(confusion)
+    return np.stack([rows, columns, confusion[rows, columns]], axis=1).tolist()
