@@ -8,19 +8,18 @@ least 3.0 at 90 %, at least 3.4 at 95 %, and at least 2.8 at 90 % over the best 
 with a message if an output differs from PyTorch's in fp32 by more than the product tolerates.
 """
 
-import argparse
-import json
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 from torch import nn
 
+from benchmarks import harness
 from sparse_core.engines import availability, compiling
 from sparse_core.engines.compiled import Compiled, noise
-from sparse_core.engines.machine import load, machine
+from sparse_core.engines.machine import load
 from sparse_core.errors import InputError
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
@@ -28,15 +27,10 @@ from sparse_core.speed.paired_timing import paired_ratio, prepare
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--batch-size", type=int, default=64)
-    options.add_argument("--rounds", type=int, default=10)
-    given = options.parse_args()
+    given = harness.parser(__doc__, batch_size=64, rounds=10).parse_args()
     missing = availability.missing("deepsparse")
     if missing:
-        print(json.dumps({"benchmark": "deepsparse_speed", "skipped": missing}))
-        return
-
+        return harness.report("deepsparse_speed", skipped=missing)
     before = load()
     samples, difference, precision = measure(given.batch_size, given.rounds)
     milliseconds = {name: float(np.median(values)) for name, values in samples.items()}
@@ -46,20 +40,18 @@ def main() -> None:
         "ratio_95": paired_ratio(samples["dense_deepsparse"], samples["sparse_95_deepsparse"]),
         "ratio_90_to_best_dense": paired_ratio(samples[best], samples["sparse_90_deepsparse"]),
     }
-    document = {
-        "benchmark": "deepsparse_speed",
+    harness.report(
+        "deepsparse_speed",
         **{name: round(found.ratio, 2) for name, found in ratios.items()},
-        "intervals": {name: [round(found.low, 2), round(found.high, 2)] for name, found in ratios.items()},
-        "best_dense": best,
-        "milliseconds_per_image": {name: round(value, 2) for name, value in milliseconds.items()},
-        "difference_to_torch_fp32": {name: float(f"{value:.1e}") for name, value in difference.items()},
-        "precision_of_torch": precision,
-        "batch_size": given.batch_size,
-        "rounds": given.rounds,
-        "load_before": round(before, 2),
-        "machine": machine(),
-    }
-    print(json.dumps(document))
+        intervals={name: [round(found.low, 2), round(found.high, 2)] for name, found in ratios.items()},
+        best_dense=best,
+        milliseconds_per_image={name: round(value, 2) for name, value in milliseconds.items()},
+        difference_to_torch_fp32={name: float(f"{value:.1e}") for name, value in difference.items()},
+        precision_of_torch=precision,
+        batch_size=given.batch_size,
+        rounds=given.rounds,
+        load_before=round(before, 2),
+    )
 
 
 def measure(batch_size: int, rounds: int) -> tuple[dict[str, list[float]], dict[str, float], str]:
@@ -85,9 +77,7 @@ def measure(batch_size: int, rounds: int) -> tuple[dict[str, list[float]], dict[
         difference = differences(networks, {name: module for name, (_, module, _) in cases.items()})
         for _ in range(rounds):
             for name, network in networks.items():
-                started = time.perf_counter()
-                network.run(images)
-                samples[name].append(1000 * (time.perf_counter() - started) / batch_size)
+                samples[name].append(1000 * harness.seconds(partial(network.run, images)) / batch_size)
         return samples, difference, networks["dense_torch"].precision
 
 

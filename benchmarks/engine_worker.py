@@ -7,19 +7,17 @@ back. In each round the worker and a process that calls DeepSparse on an array o
 the median over rounds of worker over direct call. Expected: at most 1.05. Prints one JSON line.
 """
 
-import argparse
-import json
 import os
 import statistics
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks import harness
 from sparse_core.engines import availability, compiling, deepsparse_client
-from sparse_core.engines.machine import load, machine
+from sparse_core.engines.machine import load
 from sparse_core.networks import onnx_export
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
@@ -41,15 +39,10 @@ for _ in sys.stdin:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--batch-size", type=int, default=64)
-    options.add_argument("--rounds", type=int, default=20)
-    given = options.parse_args()
+    given = harness.parser(__doc__, batch_size=64, rounds=20).parse_args()
     missing = availability.missing("deepsparse")
     if missing:
-        print(json.dumps({"benchmark": "engine_worker", "skipped": missing}))
-        return
-
+        return harness.report("engine_worker", skipped=missing)
     before = load()
     pair = prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=0.9))
     shape = (given.batch_size, 3, pair.transform.crop, pair.transform.crop)
@@ -65,26 +58,16 @@ def main() -> None:
             direct_seconds(direct)
             compiled.run(images)
             for _ in range(given.rounds):
-                started = time.perf_counter()
-                compiled.run(images)
-                seconds["worker"].append(time.perf_counter() - started)
+                seconds["worker"].append(harness.seconds(lambda: compiled.run(images)))
                 seconds["direct"].append(direct_seconds(direct))
             direct.kill()
-    ratio = statistics.median(worker / direct for worker, direct in zip(*seconds.values(), strict=True))
-    print(
-        json.dumps(
-            {
-                "benchmark": "engine_worker",
-                "ratio_to_direct_call": round(ratio, 3),
-                "milliseconds_per_batch": {
-                    name: round(1000 * statistics.median(values), 1) for name, values in seconds.items()
-                },
-                "batch_size": given.batch_size,
-                "rounds": given.rounds,
-                "load_before": round(before, 2),
-                "machine": machine(),
-            }
-        )
+    harness.report(
+        "engine_worker",
+        ratio_to_direct_call=round(statistics.median(a / b for a, b in zip(*seconds.values(), strict=True)), 3),
+        milliseconds_per_batch={name: round(1000 * statistics.median(row), 1) for name, row in seconds.items()},
+        batch_size=given.batch_size,
+        rounds=given.rounds,
+        load_before=round(before, 2),
     )
 
 

@@ -1,40 +1,36 @@
-"""Whether feature extraction keeps the machine busy: end to end against decoding and the backbone, each alone.
+"""Whether feature extraction uses all cores: end to end against decoding alone and the backbone alone.
 
-    python -m benchmarks.feature_speed [--backbone NAME] [--dataset FOLDER] [--images 256] [--rounds 3]
+    python -m benchmarks.feature_speed [--backbone NAME] [--dataset DATASET] [--images 256] [--rounds 3]
 
-Decoding and resizing alone gives an images a second, the backbone alone b, each with all cores. Nothing can be faster than
-1 / (1/a + 1/b) where both need the same cores; the ratio is the end-to-end pace over that. The three take turns; the ratio is
-the median over rounds. Without ``--dataset`` the images are made: JPEGs of 500 × 375 pixels. Prints one JSON line.
+Decoding and resizing alone runs at a images/s, the backbone alone at b, each with all cores. As both need the same cores, the
+limit is 1 / (1/a + 1/b); the ratio is the end-to-end images/s over that limit, the median over rounds. The three take turns.
+DATASET is a name, a folder or a Parquet file; by default, synthetic JPEGs of 500 × 375 pixels. Prints one JSON line.
 """
 
-import argparse
 import io
-import json
 import os
 import statistics
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks import harness
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.dataset import Split
 from sparse_core.datasets.transforms import prepare
-from sparse_core.engines.machine import machine
 from sparse_core.networks import backbones
 from sparse_core.networks.backbones import Backbone
 from sparse_core.paths import default_home
 from sparse_core.transfer import features
 
 
-def made_images(count: int) -> Split:
-    """JPEGs with detail at every scale, as photographs have it."""
+def synthetic_images(count: int) -> Split:
+    """JPEGs with detail at every scale, as in photographs."""
     generator = np.random.default_rng(0)
 
-    def made() -> bytes:
+    def jpeg() -> bytes:
         layers = [generator.integers(0, 255, (375 // scale + 1, 500 // scale + 1, 3)) for scale in (4, 16, 64)]
         enlarged = [
             np.asarray(
@@ -46,15 +42,8 @@ def made_images(count: int) -> Split:
         Image.fromarray(np.mean(enlarged, axis=0).astype(np.uint8)).save(stream, "JPEG", quality=90)
         return stream.getvalue()
 
-    images = [made() for _ in range(count)]
+    images = [jpeg() for _ in range(count)]
     return Split(np.zeros(count, dtype=np.int64), lambda row: Image.open(io.BytesIO(images[row])))
-
-
-def pace(count: int, work: Callable[[], object]) -> float:
-    """Images a second."""
-    started = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - started)
 
 
 def decode_alone(backbone: Backbone, split: Split, rows: list[int]) -> None:
@@ -64,48 +53,40 @@ def decode_alone(backbone: Backbone, split: Split, rows: list[int]) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--backbone", default="efficientnet_lite0")
-    options.add_argument("--dataset", help="a name, a folder or a Parquet file; made images by default")
-    options.add_argument("--images", type=int, default=256)
-    options.add_argument("--rounds", type=int, default=3)
+    options = harness.parser(__doc__, backbone="efficientnet_lite0", dataset="", images=256, rounds=3)
     options.add_argument("--precision", choices=features.PRECISIONS, default="fp32")
     given = options.parse_args()
-
     backbone = backbones.load(default_home(), given.backbone)
-    split = catalogue.load(default_home(), given.dataset).train if given.dataset else made_images(given.images)
+    split = catalogue.load(default_home(), given.dataset).train if given.dataset else synthetic_images(given.images)
     rows = [number % len(split.labels) for number in range(given.images)]
-    ready = np.stack([prepare(split.load(row), backbone.transform) for row in rows])
+    decoded = np.stack([prepare(split.load(row), backbone.transform) for row in rows])
 
     def backbone_alone() -> None:
-        for batch in np.split(ready, range(features.BATCH, len(ready), features.BATCH)):
+        for batch in np.split(decoded, range(features.BATCH, len(decoded), features.BATCH)):
             features.forward(backbone, batch, given.precision)
 
     def end_to_end() -> None:
         for _ in features.extract_with_torch(backbone, given.precision, split, rows):
             pass
 
-    paces: dict[str, list[float]] = {"decode_alone": [], "backbone_alone": [], "end_to_end": []}
     features.time_sample(backbone, split, 4 * features.BATCH, precision=given.precision)
-    for _ in range(given.rounds):
-        paces["decode_alone"].append(pace(len(rows), lambda: decode_alone(backbone, split, rows)))
-        paces["backbone_alone"].append(pace(len(rows), backbone_alone))
-        paces["end_to_end"].append(pace(len(rows), end_to_end))
-    ratios = [whole * (1 / a + 1 / b) for a, b, whole in zip(*paces.values(), strict=True)]
-    print(
-        json.dumps(
-            {
-                "benchmark": "feature_speed",
-                "ratio_to_both_alone": round(statistics.median(ratios), 3),
-                "images_per_second": {name: [round(value, 1) for value in values] for name, values in paces.items()},
-                "backbone": given.backbone,
-                "precision": given.precision,
-                "images": "made" if not given.dataset else "given",
-                "image_count": len(rows),
-                "threads": torch.get_num_threads(),
-                "machine": machine(),
-            }
-        )
+    works = {
+        "decode_alone": lambda: decode_alone(backbone, split, rows),
+        "backbone_alone": backbone_alone,
+        "end_to_end": end_to_end,
+    }
+    seconds = harness.seconds_in_turn(works, given.rounds)
+    ratios = [(a + b) / whole for a, b, whole in zip(*seconds.values(), strict=True)]
+    paces = {name: [len(rows) / value for value in values] for name, values in seconds.items()}
+    harness.report(
+        "feature_speed",
+        ratio_to_both_alone=round(statistics.median(ratios), 3),
+        images_per_second=harness.rounded(paces, 1),
+        backbone=given.backbone,
+        precision=given.precision,
+        images=given.dataset or "synthetic",
+        image_count=len(rows),
+        threads=torch.get_num_threads(),
     )
 
 

@@ -1,30 +1,27 @@
-"""How much faster a full-transfer step is than the plain way to train under a mask.
+"""Speedup of a full-transfer step over a plain way to train with a fixed mask.
 
-    python benchmarks/finetune_speed.py [--rounds 5] [--batch-size 16]
+    python -m benchmarks.finetune_speed [--rounds 7] [--batch-size 16]
 
 ResNet50 at 90 % sparsity, 224 pixels. Plain: fp32, default memory layout, the mask multiplied into the weights in every
-forward (torch.nn.utils.parametrize). Ours: channels last, bf16 autocast where the processor computes it natively, the mask
-held after the step. The two take turns; the ratio is the median over rounds. Prints one JSON line.
+forward pass (torch.nn.utils.parametrize). Ours, as in the product: channels last, bf16 autocast where the processor computes
+it natively, pruned weights reset after the step. The two take turns; the ratio is the median over rounds. Prints one JSON line.
 """
 
-import argparse
-import json
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from sparse_core.engines.machine import machine
+from benchmarks import harness
 from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import architectures, masks
 from sparse_core.transfer.finetune import FixedMask
 
 
 class Masked(nn.Module):
-    """A weight as the product of itself and its mask, made anew in every forward."""
+    """A weight times its mask, computed in every forward pass."""
 
     def __init__(self, kept: Tensor) -> None:
         super().__init__()
@@ -49,7 +46,7 @@ def plain_step(x: Tensor, y: Tensor) -> Callable[[], None]:
     return step
 
 
-def our_step(x: Tensor, y: Tensor) -> Callable[[], None]:
+def product_step(x: Tensor, y: Tensor) -> Callable[[], None]:
     network, body, mask = sparse_network()
     network = network.to(memory_format=torch.channels_last)
     x = x.to(memory_format=torch.channels_last)
@@ -76,39 +73,21 @@ def sparse_network() -> tuple[nn.Module, nn.Module, masks.Mask]:
     return nn.Sequential(body, nn.Linear(2048, 10)).train(), body, mask
 
 
-def seconds_of(step: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    step()
-    return time.perf_counter() - started
-
-
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--batch-size", type=int, default=16)
-    given = options.parse_args()
-
+    given = harness.parser(__doc__, rounds=7, batch_size=16).parse_args()
     torch.manual_seed(0)
     x, y = torch.randn(given.batch_size, 3, 224, 224), torch.arange(given.batch_size) % 10
-    steps = {"plain": plain_step(x, y), "ours": our_step(x, y)}
+    steps = {"plain": plain_step(x, y), "ours": product_step(x, y)}
     for step in steps.values():
         step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(given.rounds):
-        for name in sorted(steps, reverse=bool(number % 2)):
-            seconds[name].append(seconds_of(steps[name]))
-    ratio = statistics.median(plain / ours for plain, ours in zip(seconds["plain"], seconds["ours"], strict=True))
-    print(
-        json.dumps(
-            {
-                "benchmark": "finetune_speed",
-                "ratio_plain_to_ours": round(ratio, 2),
-                "seconds_per_step": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
-                "rounds": given.rounds,
-                "batch_size": given.batch_size,
-                **machine(),
-            }
-        )
+    seconds = harness.seconds_in_turn(steps, given.rounds)
+    ratio = statistics.median(plain / ours for plain, ours in zip(*seconds.values(), strict=True))
+    harness.report(
+        "finetune_speed",
+        ratio_plain_to_ours=round(ratio, 2),
+        seconds_per_step=harness.rounded(seconds, 3),
+        rounds=given.rounds,
+        batch_size=given.batch_size,
     )
 
 

@@ -8,8 +8,6 @@ same is done before, without a measurement. ``ratio_to_limit`` is the slower of 
 ``ratio_to_alone`` is it over the same without a measurement. Expected: the first below 1. Prints one JSON line.
 """
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -17,10 +15,10 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from benchmarks import stopwatch
+from benchmarks import harness, stopwatch
 from benchmarks.page_speed import CONTROLS
 from sparse_core.engines import availability
-from sparse_core.engines.machine import load, machine
+from sparse_core.engines.machine import load
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.specs.speedup import SpeedupSpec
@@ -30,11 +28,9 @@ LIMIT_SECONDS = 1.0
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rounds", type=int, default=3)
-    given = options.parse_args()
+    given = harness.parser(__doc__, rounds=3).parse_args()
     engine = "torch" if availability.missing("deepsparse") else "deepsparse"
-    asked = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=(engine,), batch_sizes=(64,), rounds=10_000)
+    spec = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=(engine,), batch_sizes=(64,), rounds=10_000)
     with (
         tempfile.TemporaryDirectory() as folder,
         served.chromium() as browser,
@@ -42,30 +38,24 @@ def main() -> None:
     ):
         home = Path(folder)
         alone = answers(browser, address, given.rounds)
-        job = queue.submit(home, Job("speedup", asked))
-        wait_until_measuring(home, job)
+        job_id = queue.submit(home, Job("speedup", spec))
+        wait_until_measuring(home, job_id)
         meanwhile = answers(browser, address, given.rounds)
         busy = load()
-        rounds_measured = queue.status(home, job).done
-        require_running(home, job)
-        queue.cancel(home, job)
+        rounds_measured = rounds_done(home, job_id)
+        queue.cancel(home, job_id)
     medians = {name: statistics.median(values) for name, values in meanwhile.items()}
     slower = max(medians, key=lambda name: medians[name])
-    print(
-        json.dumps(
-            {
-                "benchmark": "measuring_usability",
-                "ratio_to_limit": round(medians[slower] / LIMIT_SECONDS, 2),
-                "ratio_to_alone": round(medians[slower] / statistics.median(alone[slower]), 2),
-                "seconds_while_measuring": rounded(meanwhile),
-                "seconds_alone": rounded(alone),
-                "engine": engine,
-                "rounds_measured_meanwhile": rounds_measured,
-                "load_while_measuring": round(busy, 2),
-                "rounds": given.rounds,
-                "machine": machine(),
-            }
-        )
+    harness.report(
+        "measuring_usability",
+        ratio_to_limit=round(medians[slower] / LIMIT_SECONDS, 2),
+        ratio_to_alone=round(medians[slower] / statistics.median(alone[slower]), 2),
+        seconds_while_measuring=harness.rounded(meanwhile, 3),
+        seconds_alone=harness.rounded(alone, 3),
+        engine=engine,
+        rounds_measured_meanwhile=rounds_measured,
+        load_while_measuring=round(busy, 2),
+        rounds=given.rounds,
     )
 
 
@@ -80,23 +70,20 @@ def answers(browser: Browser, address: str, rounds: int) -> dict[str, list[float
     return seconds
 
 
-def wait_until_measuring(home: Path, job: str) -> None:
+def wait_until_measuring(home: Path, job_id: str) -> None:
     deadline = time.monotonic() + 300
-    while queue.status(home, job).done < 1:
-        require_running(home, job)
+    while rounds_done(home, job_id) < 1:
         if time.monotonic() > deadline:
             raise SystemExit("The measurement did not begin within five minutes.")
         time.sleep(0.2)
 
 
-def require_running(home: Path, job: str) -> None:
-    status = queue.status(home, job)
+def rounds_done(home: Path, job_id: str) -> int:
+    """The rounds that the measurement has finished; it must still be running."""
+    status = queue.status(home, job_id)
     if status.ended:
         raise SystemExit(f"The measurement ended too early: {status.message or status.state}")
-
-
-def rounded(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
-    return {name: [round(value, 3) for value in values] for name, values in seconds.items()}
+    return status.progress.done
 
 
 if __name__ == "__main__":

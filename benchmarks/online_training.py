@@ -3,15 +3,13 @@
     python -m benchmarks.online_training [--images FOLDER] [--epochs 1] [--sparsity 0.9]
 
 Section 3.6 of the paper: JPEGs are decoded, cropped at random to 224 pixels, flipped, and run in batches of 64 by DeepSparse,
-with one SGD step of the classifier each; dense and sparse take turns of four batches. FOLDER is laid out as any dataset,
-best with 256 pixels on the shorter side. Without it, 768 training images are cut from scikit-learn's two photographs, 256
-pixels on the shorter side, saved as JPEG. In ``milliseconds_per_image``, waiting for images, the backbone and the classifier
+with one SGD step of the classifier each; dense and sparse take turns of four batches. FOLDER has the layout of any dataset,
+best with 256 pixels on the shorter side. By default, 768 training images are cropped from scikit-learn's two photographs,
+with 256 pixels on the shorter side, as JPEG. In ``milliseconds_per_image``, waiting for images, the backbone and the classifier
 add up; decode is the time of decoding and augmentation alone on all cores, which overlaps the backbone. Expected on two
 cores: a ratio of at least 2.5. Prints one JSON line.
 """
 
-import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -19,29 +17,24 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from benchmarks import harness
 from sparse_core.datasets import catalogue
 from sparse_core.engines import availability
-from sparse_core.engines.machine import machine
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import speedup
 
 SHORTER, LONGER = 256, (256, 288, 341)
-TRAINED, TESTED = 384, 8  # cuts of each photograph
+TRAIN, TEST = 384, 8  # crops of each photograph
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--images")
-    options.add_argument("--epochs", type=int, default=1)
-    options.add_argument("--sparsity", type=float, default=0.9)
-    given = options.parse_args()
+    given = harness.parser(__doc__, images="", epochs=1, sparsity=0.9).parse_args()
     missing = availability.missing("deepsparse")
     if missing:
-        print(json.dumps({"benchmark": "online_training", "skipped": missing}))
-        return
+        return harness.report("online_training", skipped=missing)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        images = given.images or str(made_images(Path(folder) / "images"))
+        images = given.images or str(cropped_photographs(home / "images"))
         spec = SpeedupSpec(
             architecture="resnet50",
             sparsity=given.sparsity,
@@ -57,44 +50,39 @@ def main() -> None:
     def split(name: str) -> dict[str, float]:
         return {part: round(1000 * seconds / count, 2) for part, seconds in line[name].items()}
 
-    print(
-        json.dumps(
-            {
-                "benchmark": "online_training",
-                "ratio_to_dense": round(line["ratio"], 2),
-                "interval": [round(line["ratio_low"], 2), round(line["ratio_high"], 2)],
-                "milliseconds_per_image": {
-                    "dense": round(line["dense_milliseconds_per_image"], 2),
-                    "sparse": round(line["milliseconds_per_image"], 2),
-                    "dense_split": split("dense_split"),
-                    "sparse_split": split("split"),
-                },
-                "sparsity": given.sparsity,
-                "images": "given" if given.images else "made",
-                "image_count": count,
-                "epochs": given.epochs,
-                "reliable": line["reliable"],
-                "load_before": round(record["load_before"], 2),
-                "busy_during": line["busy_during"],
-                "machine": machine(),
-            }
-        )
+    harness.report(
+        "online_training",
+        ratio_to_dense=round(line["ratio"], 2),
+        interval=[round(line["ratio_low"], 2), round(line["ratio_high"], 2)],
+        milliseconds_per_image={
+            "dense": round(line["dense_milliseconds_per_image"], 2),
+            "sparse": round(line["milliseconds_per_image"], 2),
+            "dense_split": split("dense_split"),
+            "sparse_split": split("split"),
+        },
+        sparsity=given.sparsity,
+        images=given.images or "synthetic",
+        image_count=count,
+        epochs=given.epochs,
+        reliable=line["reliable"],
+        load_before=round(record["load_before"], 2),
+        busy_during=line["busy_during"],
     )
 
 
-def made_images(folder: Path) -> Path:
-    """JPEGs of two classes in ``folder``, split into train and test: random cuts of each photograph."""
+def cropped_photographs(folder: Path) -> Path:
+    """JPEGs of two classes in ``folder``, split into train and test: random crops of each photograph."""
     generator = np.random.default_rng(0)
     for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
         photograph = Image.fromarray(pixels)
-        for part, count in (("train", TRAINED), ("test", TESTED)):
+        for part, count in (("train", TRAIN), ("test", TEST)):
             (folder / part / name).mkdir(parents=True)
             for number in range(count):
-                cut(photograph, generator).save(folder / part / name / f"{number}.jpg", quality=90)
+                random_crop(photograph, generator).save(folder / part / name / f"{number}.jpg", quality=90)
     return folder
 
 
-def cut(photograph: Image.Image, generator: np.random.Generator) -> Image.Image:
+def random_crop(photograph: Image.Image, generator: np.random.Generator) -> Image.Image:
     """A part of the photograph, landscape or portrait, resized to 256 pixels on the shorter side."""
     size = (int(generator.choice(LONGER)), SHORTER)
     width, height = size[:: generator.choice((1, -1))]

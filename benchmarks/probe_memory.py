@@ -1,13 +1,11 @@
-"""How much memory a probe of CIFAR-10's size takes: 50,000 × 1,280 training and 10,000 test features, memory mapped.
+"""Peak memory of a probe of CIFAR-10's size: 50,000 × 1,280 training and 10,000 × 1,280 test features, memory-mapped.
 
     python -m benchmarks.probe_memory [--limit-gigabytes 1.5]
 
-A process of its own trains 5 seeds for a few epochs, which is when memory peaks, and prints its peak resident
-memory, torch and the mapped files included. Prints one JSON line.
+A new process (``--train-in`` the folder of the features) trains 5 seeds for a few epochs, which is when memory peaks; its peak
+resident memory includes torch and the mapped files. Prints one JSON line.
 """
 
-import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparse_core.engines.machine import machine
+from benchmarks import harness
 
 TRAIN, TEST, DIMENSIONS, CLASSES, SEEDS, EPOCHS = 50_000, 10_000, 1_280, 10, 5, 2
 
@@ -32,7 +30,7 @@ def write_features(folder: Path) -> None:
 
 
 def train(folder: Path) -> None:
-    """The probe itself; prints this process's peak of resident memory in bytes."""
+    """Train the probe, and print this process's peak resident memory in bytes."""
     from sparse_core.specs.training import Hyperparameters
     from sparse_core.transfer import linear_training
     from sparse_core.transfer.linear_training import Samples
@@ -44,28 +42,20 @@ def train(folder: Path) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--limit-gigabytes", type=float, default=1.5)
-    options.add_argument("--train-in", type=Path, help=argparse.SUPPRESS)
-    given = options.parse_args()
+    given = harness.parser(__doc__, limit_gigabytes=1.5, train_in="").parse_args()
     if given.train_in:
-        train(given.train_in)
+        train(Path(given.train_in))
         return
     with tempfile.TemporaryDirectory() as folder:
         write_features(Path(folder))
         command = [sys.executable, "-m", "benchmarks.probe_memory", "--train-in", folder]
         peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    print(
-        json.dumps(
-            {
-                "benchmark": "probe_memory",
-                "ratio_to_limit": round(peak / (given.limit_gigabytes * 1e9), 3),
-                "peak_resident_gigabytes": round(peak / 1e9, 3),
-                "features": {"train": [TRAIN, DIMENSIONS], "test": [TEST, DIMENSIONS]},
-                "seeds": SEEDS,
-                "machine": machine(),
-            }
-        )
+    harness.report(
+        "probe_memory",
+        ratio_to_limit=round(peak / (given.limit_gigabytes * 1e9), 3),
+        peak_resident_gigabytes=round(peak / 1e9, 3),
+        features={"train": [TRAIN, DIMENSIONS], "test": [TEST, DIMENSIONS]},
+        seeds=SEEDS,
     )
 
 

@@ -1,24 +1,23 @@
-"""Whether bf16 products in the probe's training give the accuracies of fp32 ones, over 5 seeds on real features.
+"""Whether probes trained with bf16 products reach the accuracies of fp32 ones, over 5 seeds on real features.
 
     python -m benchmarks.probe_precision [--datasets A B C] [--limit-points 0.1]
 
-The probe uses bf16 only for classifiers above ``linear_training.SMALL_CLASSIFIER`` weights. So that even a dataset of five
-classes is above it, a feature set joins those of several backbones: EfficientNet-Lite0 dense and two of its pruned copies,
-3,840 dimensions. By default three real feature sets that need no network: digits under three choices of the copies. Datasets of
-your own are names, folders or Parquet files, a feature set each. Features are fp32 and cached. Where the processor has no bf16
-products they are emulated: slowly, with the same rounding. Prints one JSON line.
+The probe uses bf16 only for classifiers above ``linear_training.SMALL_CLASSIFIER`` weights. To exceed it even with five
+classes, a feature set concatenates those of EfficientNet-Lite0 and two of its pruned copies: 3,840 dimensions. By default there
+are three sets that need no download: digits with three choices of the copies. DATASETS are names, folders or Parquet files,
+with a feature set each. Features are fp32 and cached. A processor without bf16 products emulates them, slowly, with the same
+rounding. Prints one JSON line.
 """
 
-import argparse
-import json
 import statistics
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from benchmarks import harness
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.dataset import Dataset
-from sparse_core.engines.machine import machine
 from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import backbones
 from sparse_core.paths import default_home
@@ -58,42 +57,42 @@ def accuracies(data: Data, products: str, seeds: int, epochs: int) -> dict[str, 
     }
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--datasets", nargs="+", metavar="DATASET")
-    options.add_argument("--seeds", type=int, default=5)
-    options.add_argument("--epochs", type=int, default=150)
-    options.add_argument("--limit-points", type=float, default=0.1)
-    given = options.parse_args()
+def compare(data: Data, seeds: int, epochs: int) -> dict[str, Any]:
+    """The shapes of the data, and the accuracies with products in fp32 and in bf16."""
+    fp32, bf16 = (accuracies(data, products, seeds, epochs) for products in ("fp32", "bf16"))
+    weights = data.classes * data.train.features.shape[1]
+    return {
+        "train": list(data.train.features.shape),
+        "test": list(data.test.features.shape),
+        "classes": data.classes,
+        "large_enough_for_bf16": weights > linear_training.SMALL_CLASSIFIER,
+        "fp32": {when: round(value, 3) for when, value in fp32.items()},
+        "bf16": {when: round(value, 3) for when, value in bf16.items()},
+        "difference_points": {when: round(bf16[when] - fp32[when], 3) for when in fp32},
+    }
 
-    asked = [(name, COPIES[0]) for name in given.datasets] if given.datasets else [("digits", each) for each in COPIES]
-    found = {}
-    for number, (name, copies) in enumerate(asked, start=1):
-        data = joined(catalogue.load(default_home(), name), copies)
-        fp32, bf16 = (accuracies(data, products, given.seeds, given.epochs) for products in ("fp32", "bf16"))
-        weights = data.classes * data.train.features.shape[1]
-        found[f"set {number}" if given.datasets else f"digits, dense and {copies[0]} and {copies[1]} % pruned"] = {
-            "train": list(data.train.features.shape),
-            "test": list(data.test.features.shape),
-            "classes": data.classes,
-            "large_enough_for_bf16": weights > linear_training.SMALL_CLASSIFIER,
-            "fp32": {when: round(value, 3) for when, value in fp32.items()},
-            "bf16": {when: round(value, 3) for when, value in bf16.items()},
-            "difference_points": {when: round(bf16[when] - fp32[when], 3) for when in fp32},
-        }
-    largest = max(abs(points) for entry in found.values() for points in entry["difference_points"].values())
-    print(
-        json.dumps(
-            {
-                "benchmark": "probe_precision",
-                "ratio_to_limit": round(largest / given.limit_points, 3),
-                "largest_difference_points": largest,
-                "sets": found,
-                "seeds": given.seeds,
-                "native_bf16": native_bf16(),
-                "machine": machine(),
-            }
-        )
+
+def main() -> None:
+    options = harness.parser(__doc__, seeds=5, epochs=150, limit_points=0.1)
+    options.add_argument("--datasets", nargs="+", metavar="DATASET")
+    given = options.parse_args()
+    cases = (
+        {f"set {number}": (name, COPIES[0]) for number, name in enumerate(given.datasets, start=1)}
+        if given.datasets
+        else {f"digits, dense and {a} and {b} % pruned": ("digits", (a, b)) for a, b in COPIES}
+    )
+    sets = {
+        label: compare(joined(catalogue.load(default_home(), name), copies), given.seeds, given.epochs)
+        for label, (name, copies) in cases.items()
+    }
+    largest = max(abs(points) for entry in sets.values() for points in entry["difference_points"].values())
+    harness.report(
+        "probe_precision",
+        ratio_to_limit=round(largest / given.limit_points, 3),
+        largest_difference_points=largest,
+        sets=sets,
+        seeds=given.seeds,
+        native_bf16=native_bf16(),
     )
 
 
