@@ -36,25 +36,23 @@ def test_every_kind_of_image_becomes_upright_rgb(tmp_path):
     assert upright_rgb(Image.open(tmp_path / "turned.jpg")).size == (2, 4)
 
 
-def test_unknown_names_and_paths_are_refused(home):
-    with pytest.raises(InputError, match="Did you mean digits"):
-        catalogue.load(home, "digit")
-    with pytest.raises(InputError, match="no folder or file at /nowhere/at/all"):
-        catalogue.load(home, "/nowhere/at/all")
-    with pytest.raises(InputError, match=r"Birdsnap cannot be downloaded.*train/CLASS"):
-        catalogue.load(home, "birds")
-
-
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("name", "message"),
     [
+        ("digit", "Did you mean digits"),
+        ("/nowhere/at/all", "no folder or file at /nowhere/at/all"),
         ("/" + "x" * 300, "no folder or file at /xxx"),
         ("~nobody-of-that-name/x", "no folder or file at ~nobody-of-that-name/x"),
         ("", "Expected the name or the path of a dataset"),
         (" ", "Expected the name or the path of a dataset"),
     ],
 )
-def test_impossible_paths_are_refused_in_one_line(home, path, message):
+def test_unknown_names_and_paths_are_refused(home, name, message):
     for look in (catalogue.describe, catalogue.load):
         with pytest.raises(InputError, match=message):
-            look(home, path)
+            look(home, name)
+
+
+def test_a_task_without_a_download_is_refused(home):
+    with pytest.raises(InputError, match=r"Birdsnap cannot be downloaded.*train/CLASS"):
+        catalogue.load(home, "birds")

@@ -11,6 +11,12 @@ from sparse_core.errors import InputError
 from tests.support.images import image, image_folder
 
 
+def two_folders(root: Path, train: dict[str, int], test: dict[str, int]) -> Path:
+    image_folder(root / "train", train)
+    image_folder(root / "test", test)
+    return root
+
+
 def test_one_folder_per_class_is_split_by_seed(home, tmp_path):
     root = image_folder(tmp_path / "d", {"cat": 20, "dog": 10})
     (root / "cat" / ".DS_Store").touch()
@@ -24,25 +30,20 @@ def test_one_folder_per_class_is_split_by_seed(home, tmp_path):
 
 
 def test_train_and_test_folders(home, tmp_path):
-    image_folder(tmp_path / "d" / "train", {"a": 4, "b": 4})
-    image_folder(tmp_path / "d" / "test", {"a": 2})
-    loaded = catalogue.load(home, str(tmp_path / "d"))
+    loaded = catalogue.load(home, str(two_folders(tmp_path / "d", {"a": 4, "b": 4}, {"a": 2})))
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (8, 2)
     assert loaded.notes == ("The test split has no image of 1 of the classes: b.",)
 
 
 def test_classes_without_images_are_noted(home, tmp_path):
-    image_folder(tmp_path / "d" / "train", {"a": 4, "b": 4, "c": 0, "none": 0})
-    image_folder(tmp_path / "d" / "test", {"a": 2, "c": 2})
-    assert catalogue.load(home, str(tmp_path / "d")).notes == (
+    root = two_folders(tmp_path / "d", {"a": 4, "b": 4, "c": 0, "none": 0}, {"a": 2, "c": 2})
+    assert catalogue.load(home, str(root)).notes == (
         "Neither split has an image of 1 of the classes: none.",
         "The training split has no image of 1 of the classes: c. Their test images all count as wrong.",
         "The test split has no image of 1 of the classes: b.",
     )
-    image_folder(tmp_path / "one", {"a": 4, "b": 4, "empty": 0})
-    assert catalogue.load(home, str(tmp_path / "one")).notes == (
-        "Neither split has an image of 1 of the classes: empty.",
-    )
+    root = image_folder(tmp_path / "one", {"a": 4, "b": 4, "empty": 0})
+    assert catalogue.load(home, str(root)).notes == ("Neither split has an image of 1 of the classes: empty.",)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +53,9 @@ def test_classes_without_images_are_noted(home, tmp_path):
         (lambda root: image_folder(root, {"only": 5}), "only one class"),
         (lambda root: image_folder(root, {"a": 5, "b": 1}), "single image"),
         (lambda root: image_folder(root / "train", {"a": 5, "b": 5}), "no test folder"),
+        (lambda root: two_folders(root, {"a": 5, "b": 5}, {"c": 5}), "training split lacks: c"),
         (
-            lambda root: (image_folder(root / "train", {"a": 5, "b": 5}), image_folder(root / "test", {"c": 5})),
-            "training split lacks: c",
-        ),
-        (
-            lambda root: (
-                image_folder(root / "train", {"a": 5, "b": 5, "c": 0}),
-                image_folder(root / "test", {"c": 5}),
-            ),
+            lambda root: two_folders(root, {"a": 5, "b": 5, "c": 0}, {"c": 5}),
             "No class of the test split .* in training",
         ),
     ],
@@ -75,19 +70,17 @@ def test_unusable_folders_are_refused_in_one_line(home, tmp_path, make, message)
 @pytest.mark.parametrize("unreadable", ["d", "d/b", "d/b/1.png"])
 def test_missing_permissions_are_reported_in_one_line(home, tmp_path, monkeypatch, unreadable):
     """Permissions are simulated, because they do not apply to root."""
+
+    def checked(method):
+        def call(self):
+            if self == tmp_path / unreadable:
+                raise PermissionError(errno.EACCES, "Permission denied", str(self))
+            return method(self)
+
+        return call
+
     root = image_folder(tmp_path / "d", {"a": 3, "b": 3})
-    for method in ("iterdir", "read_bytes"):
-        forbid(monkeypatch, method, tmp_path / unreadable)
+    for name in ("iterdir", "read_bytes"):
+        monkeypatch.setattr(Path, name, checked(getattr(Path, name)))
     with pytest.raises(InputError, match=f"{unreadable} cannot be read .Permission denied"):
         catalogue.load(home, str(root))
-
-
-def forbid(monkeypatch, method, path):
-    allowed = getattr(Path, method)
-
-    def refuse(self):
-        if self == path:
-            raise PermissionError(errno.EACCES, "Permission denied", str(self))
-        return allowed(self)
-
-    monkeypatch.setattr(Path, method, refuse)

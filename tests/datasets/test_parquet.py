@@ -38,10 +38,8 @@ def test_string_labels_are_matched_with_the_names_in_the_metadata(home, tmp_path
 
 
 def test_only_numbers_that_occur_are_classes(home, tmp_path):
-    gaps, whole = (
-        parquet_file(tmp_path / name, labels)
-        for name, labels in (("g.parquet", [0, 3_000_000] * 5), ("w.parquet", [0, 1] * 5))
-    )
+    gaps = parquet_file(tmp_path / "gaps.parquet", [0, 3_000_000] * 5)
+    whole = parquet_file(tmp_path / "whole.parquet", [0, 1] * 5)
     assert catalogue.describe(home, str(gaps)).class_names == ["0", "3000000"]
     assert catalogue.describe(home, str(gaps)).layout == "Parquet, stratified split by seed 0, class numbers with gaps"
     assert catalogue.describe(home, str(whole)).layout == "Parquet, stratified split by seed 0"

@@ -64,7 +64,7 @@ def test_specs_survive_json_and_keep_their_name():
     assert run_id(resolved, 0) == run_id(renamed, 0)
     with pytest.raises(InputError, match="Not a ProbeSpec"):
         identity.parse(ProbeSpec, {"backbone": "a", "dataset": "b", "colour": 1})
-    with pytest.raises(InputError, match="learning_rate must be above 0; got -1"):
+    with pytest.raises(InputError, match="learning_rate must be finite and above 0; got -1"):
         Hyperparameters(learning_rate=-1)
     with pytest.raises(InputError, match="different whole numbers"):
         Job("probe", asked, (1, 1))
