@@ -81,10 +81,8 @@ def _card(
     module = checkpoint.network()
     measured = masks.sparsity(module).total
     figure = nominal(measured) if sparsity is None else sparsity
-    note = f"imported from {checkpoint.path.name}"
-    if abs(figure - measured) > 0.05:
-        note += f"; known as {100 * figure:.0f} % sparse, measured {100 * measured:.0f} %"
-    note = "; ".join([note, *checkpoint.notes])
+    differs = abs(figure - measured) > 0.05
+    differing = [f"known as {100 * figure:.0f} % sparse, measured {100 * measured:.0f} %"] if differs else []
     return BackboneCard(
         name=name,
         architecture=checkpoint.architecture,
@@ -93,7 +91,7 @@ def _card(
         method=method or guess_method(checkpoint.method, measured),
         sparsity=figure,
         kind="library",
-        note=note,
+        note="; ".join([f"imported from {checkpoint.path.name}", *differing, *checkpoint.notes]),
         ready=True,
         variant=checkpoint.variant,
         origin=origin or checkpoint.path.name,
