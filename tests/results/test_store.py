@@ -21,80 +21,79 @@ from sparse_core.results.store import Store, default_database, rebuild
 from tests.support.records import record
 
 
+@pytest.fixture
+def records(home):
+    return Records(home)
+
+
+def finetuned(records):
+    """The id of a run in the records, and the file of its finetuned network."""
+    records.write(record())
+    (run_id,) = records.ids()
+    network = records.networks / run_id / "network.safetensors"
+    network.parent.mkdir(parents=True)
+    network.write_bytes(b"weights")
+    return run_id, network
+
+
+def measured_runs(store):
+    return store.results(source="measured")["run_id"].tolist()
+
+
 def test_all_published_rows_are_read_including_both_replicates(home):
     raw = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
     rows = Store(Records(home)).results(source="published")
     assert len(rows) == len(raw) == 2655
     assert rows["accuracy_best"].sum() == pytest.approx(raw["accuracy"].sum())
-    twice = Store(Records(home)).results(
-        architecture="mobilenet_v1", transfer="full", methods=["STR"], sparsity=(0.75, 0.75)
-    )
+    filters = {"architecture": "mobilenet_v1", "transfer": "full", "methods": ["STR"], "sparsity": (0.75, 0.75)}
+    twice = Store(Records(home)).results(**filters)
     assert (twice[twice["method"] == "STR"].groupby("dataset").size() == 2).all()
 
 
 def test_filters_keep_the_dense_baseline(home):
-    rows = Store(Records(home)).results(
-        architecture="resnet50", transfer="linear", methods=["AC/DC"], sparsity=(0.9, 0.9)
-    )
+    filters = {"architecture": "resnet50", "transfer": "linear", "methods": ["AC/DC"], "sparsity": (0.9, 0.9)}
+    rows = Store(Records(home)).results(**filters)
     assert set(rows["method"]) == {"AC/DC", "Dense"}
     assert len(rows) == 120
 
 
-def test_new_deleted_and_restored_records_show_in_the_store(home):
-    records = Records(home)
+def test_new_deleted_and_restored_records_show_in_the_store(records):
     store = Store(records)
     records.write(record())
     assert store.refresh()
-    assert len(store.results(source="measured")) == 1
     (run_id,) = records.ids()
+    assert measured_runs(store) == [run_id]
     records.delete(run_id)
     store.refresh()
-    assert store.results(source="measured").empty
+    assert measured_runs(store) == []
     records.restore(run_id)
     store.refresh()
-    assert store.results(source="measured")["run_id"].tolist() == [run_id]
+    assert measured_runs(store) == [run_id]
     with pytest.raises(InputError, match="not in the trash"):
         records.restore(run_id)
 
 
-def test_a_finetuned_network_is_deleted_and_restored_with_its_run(home):
-    records = Records(home)
-    records.write(record())
-    (run_id,) = records.ids()
-    network = home / "networks" / run_id / "network.safetensors"
-    network.parent.mkdir(parents=True)
-    network.write_bytes(b"weights")
+@pytest.mark.parametrize("newer", [False, True])
+def test_a_finetuned_network_is_deleted_and_restored_with_its_run_unless_there_is_a_newer_one(records, newer):
+    run_id, network = finetuned(records)
     records.delete(run_id)
     assert not network.parent.exists()
+    if newer:
+        network.parent.mkdir()
+        network.write_bytes(b"new")
     records.restore(run_id)
-    assert network.read_bytes() == b"weights"
+    assert network.read_bytes() == (b"new" if newer else b"weights")
 
 
-def test_restoring_keeps_a_newer_network(home):
-    records = Records(home)
-    records.write(record())
-    (run_id,) = records.ids()
-    network = home / "networks" / run_id / "network.safetensors"
-    network.parent.mkdir(parents=True)
-    network.write_bytes(b"old")
-    records.delete(run_id)
-    network.parent.mkdir()
-    network.write_bytes(b"new")
-    records.restore(run_id)
-    assert network.read_bytes() == b"new"
-
-
-def test_the_first_record_of_an_id_is_kept(home):
-    records = Records(home)
+def test_the_first_record_of_an_id_is_kept(records):
     records.write(record(best=0.9))
     records.write(record(best=0.1))
     (run_id,) = records.ids()
     assert records.read(run_id).result["accuracy_best"] == 0.9
 
 
-def test_compaction_changes_no_record(home, monkeypatch):
+def test_compaction_changes_no_record(records, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 3)
-    records = Records(home)
     for seed in range(5):
         records.write(record(seed=seed, best=0.5 + seed / 100))
     before = {run_id: records.read(run_id) for run_id in records.ids()}
@@ -142,10 +141,10 @@ def test_an_interrupted_compaction_loses_no_run(home, monkeypatch):
             records.write(record(seed=seed))
         with killed_at(step) as struck:
             records.compact()
-        assert len(Store(records).results(source="measured")) == 2
+        assert len(measured_runs(Store(records))) == 2
         assert sorted(entry.run_id for entry in records.read_many(records.ids())) == sorted(records.ids())
         records.compact()
-        assert len(Store(records).results(source="measured")) == 2
+        assert len(measured_runs(Store(records))) == 2
         gone = sorted(records.ids())[0]
         records.delete(gone)
         assert gone not in Records(home).ids()
@@ -157,11 +156,7 @@ def test_an_interrupted_compaction_loses_no_run(home, monkeypatch):
 def test_an_interrupted_deletion_keeps_the_finetuned_network(home):
     for step in itertools.count():
         records = Records(home / str(step))
-        records.write(record())
-        (run_id,) = records.ids()
-        network = records.networks / run_id / "network.safetensors"
-        network.parent.mkdir(parents=True)
-        network.write_bytes(b"weights")
+        run_id, network = finetuned(records)
         with killed_at(step) as struck:
             records.delete(run_id)
         if run_id in records.ids():
@@ -174,15 +169,14 @@ def test_an_interrupted_deletion_keeps_the_finetuned_network(home):
     assert step > 3
 
 
-def test_an_incomplete_run_is_skipped_and_named_in_the_log(home, caplog):
-    records = Records(home)
+def test_an_incomplete_run_is_skipped_and_named_in_the_log(records, caplog):
     for seed in range(3):
         records.write(record(seed=seed))
     half, broken, whole = sorted(records.ids())
     (records.runs / "lost+found").mkdir()
     (records.runs / half / "spec.json").unlink()
     (records.runs / broken / "result.json").write_text("{")
-    assert Store(records).results(source="measured")["run_id"].tolist() == [whole]
+    assert measured_runs(Store(records)) == [whole]
     assert [entry.run_id for entry in records.read_many({half, broken, whole})] == [whole]
     with pytest.raises(InputError, match=f"Unknown run '{broken}'"):
         records.read(broken)
@@ -193,9 +187,8 @@ def test_an_incomplete_run_is_skipped_and_named_in_the_log(home, caplog):
     assert records.read(half) == again
 
 
-def test_a_run_compacted_during_a_read_is_found(home, monkeypatch):
+def test_a_run_compacted_during_a_read_is_found(home, records, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 0)
-    records = Records(home)
     records.write(record())
     names = records.ids()
     listed = records._folders()
@@ -215,26 +208,22 @@ def test_old_records_without_sizes_are_read(home):
     assert row["accuracy_best"] == 0.9
 
 
-def test_a_damaged_or_old_cache_is_rebuilt(home):
-    records = Records(home)
+def test_a_damaged_or_old_cache_is_rebuilt(records):
     records.write(record())
     file = default_database(records)
-    store = Store(records, file)
-    assert len(store.results()) == 2656
-    store.close()
-    file.write_bytes(b"not a database" * 100)
-    store = Store(records, file)
-    assert len(store.results()) == 2656
-    store.close()
-    with duckdb.connect(str(file)) as connection:
-        connection.execute("UPDATE cache_version SET version = 'old'")
-    store = Store(records, file)
-    assert len(store.results()) == 2656
-    store.close()
+
+    def make_old():
+        with duckdb.connect(str(file)) as connection:
+            connection.execute("UPDATE cache_version SET version = 'old'")
+
+    for change in (lambda: None, lambda: file.write_bytes(b"not a database" * 100), make_old):
+        change()
+        store = Store(records, file)
+        assert len(store.results()) == 2656
+        store.close()
 
 
-def test_without_a_writable_cache_memory_is_used(home, caplog):
-    records = Records(home)
+def test_without_a_writable_cache_memory_is_used(records, caplog):
     records.write(record())
     file = default_database(records)
     file.mkdir()
@@ -248,8 +237,7 @@ def no_space(*_):
     raise duckdb.TransactionException("Failed to commit: Could not write file: No space left on device")
 
 
-def test_a_full_disk_hides_no_run(home, monkeypatch):
-    records = Records(home)
+def test_a_full_disk_hides_no_run(records, monkeypatch):
     store = Store(records, default_database(records))
     records.write(record())
     synchronise = store_module._synchronise
@@ -270,8 +258,7 @@ def test_a_rebuild_on_a_full_disk_leaves_no_file(home, monkeypatch):
     assert list(home.iterdir()) == []
 
 
-def test_a_running_store_opens_a_rebuilt_cache(home):
-    records = Records(home)
+def test_a_running_store_opens_a_rebuilt_cache(records):
     file = default_database(records)
     store = Store(records, file)
     records.write(record())
@@ -281,8 +268,7 @@ def test_a_running_store_opens_a_rebuilt_cache(home):
     store.close()
 
 
-def test_a_cache_held_by_another_process_is_not_an_error(home):
-    records = Records(home)
+def test_a_cache_held_by_another_process_is_not_an_error(records):
     file = default_database(records)
     script = (
         "import sys, pathlib; from sparse_core.results.store import Store; from sparse_core.results.records import Records;"
@@ -300,8 +286,7 @@ def test_a_cache_held_by_another_process_is_not_an_error(home):
         other.communicate()
 
 
-def test_concurrent_readers_and_a_writer(home):
-    records = Records(home)
+def test_concurrent_readers_and_a_writer(records):
     store = Store(records, default_database(records))
 
     def read(_):
@@ -335,8 +320,7 @@ def test_errors_for_unknown_names_suggest_the_nearest(home):
         Records(home).read("nothing")
 
 
-def test_notes_and_tags_stay_with_a_run(home):
-    records = Records(home)
+def test_notes_and_tags_stay_with_a_run(records):
     assert records.annotation("r") == ("", [])
     records.annotate("r", "odd curve", ["b", "a", "b"])
     assert records.annotation("r") == ("odd curve", ["a", "b"])

@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 
 from sparse_core.catalog import METHODS
 from sparse_core.results import comparisons, measures
+from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, task_tables
 from sparse_core.views.charts import captions, panels, style, tradeoffs, training
@@ -26,14 +27,18 @@ TODAY = date(2030, 1, 2)
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    from sparse_core.results.records import Records
-
     return Store(Records(tmp_path_factory.mktemp("home"))).results()
 
 
 @pytest.fixture(scope="module")
 def resnet50(results: pd.DataFrame) -> pd.DataFrame:
     return results[results["architecture"] == "resnet50"]
+
+
+@pytest.fixture(scope="module")
+def linear_table(resnet50: pd.DataFrame) -> pd.DataFrame:
+    rows = resnet50[resnet50["transfer"] == "linear"]
+    return task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50))
 
 
 def named_summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -49,8 +54,7 @@ def annotations_of(figure: object) -> str:
 
 
 def luminance(colour: str) -> float:
-    channels = [value / 255 for value in hex_to_rgb(colour)]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.divide(hex_to_rgb(colour), 255)]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
 
@@ -184,11 +188,9 @@ def test_a_caption_makes_the_figure_taller_and_keeps_the_plot(resnet50: pd.DataF
     assert longest <= captions.CAPTION_CHARACTERS + 10
 
 
-def test_heat_map_numbers_are_those_of_their_cells(resnet50: pd.DataFrame) -> None:
-    rows = resnet50[resnet50["transfer"] == "linear"]
-    table = task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50))
-    tasks, networks = labels.distinct(table["task"]), labels.distinct(table["row"])
-    figure = task_charts.heat_map(table, "accuracy_mean", networks, tasks)
+def test_heat_map_numbers_are_those_of_their_cells(resnet50: pd.DataFrame, linear_table: pd.DataFrame) -> None:
+    tasks, networks = labels.distinct(linear_table["task"]), labels.distinct(linear_table["row"])
+    figure = task_charts.heat_map(linear_table, "accuracy_mean", networks, tasks)
     heat, *numbers = figure.data
     grid = np.array(heat.z)
     assert grid.shape == (20, 12)
@@ -197,24 +199,21 @@ def test_heat_map_numbers_are_those_of_their_cells(resnet50: pd.DataFrame) -> No
     for (x, y), text in written.items():
         assert float(text) == pytest.approx(grid[y, x], abs=0.051)
     assert networks[0] == "Dense" and "AC/DC 80 %" in networks
-    mine = rows[(rows["method"] == "AC/DC") & (rows["sparsity"] == 0.8) & (rows["dataset"] == "aircraft")]
+    mine = resnet50.query("transfer == 'linear' and method == 'AC/DC' and sparsity == 0.8 and dataset == 'aircraft'")
     at = grid[networks.index("AC/DC 80 %"), tasks.index("FGVC-Aircraft")]
     assert at == pytest.approx(100 * mine["accuracy_best"].mean())
     assert at == pytest.approx(55.1, abs=0.05)
 
 
-def test_heat_map_of_differences_is_centred_at_zero_and_readable(resnet50: pd.DataFrame) -> None:
-    rows = resnet50[resnet50["transfer"] == "linear"]
-    table = task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50))
-    figure = task_charts.heat_map(table, "difference", labels.distinct(table["row"]), labels.distinct(table["task"]))
+def test_heat_map_of_differences_is_centred_at_zero_and_readable(linear_table: pd.DataFrame) -> None:
+    rows, tasks = labels.distinct(linear_table["row"]), labels.distinct(linear_table["task"])
+    figure = task_charts.heat_map(linear_table, "difference", rows, tasks)
     heat, *numbers = figure.data
     assert heat.zmin == -heat.zmax
     assert {trace.textfont.color for trace in numbers} == {"#000000", "#FFFFFF"}
     assert all(trace.unselected.textfont.color == trace.textfont.color for trace in numbers)
     texts = list(itertools.chain.from_iterable(trace.text for trace in numbers))
-    assert (
-        "0.0" in texts and any(text.startswith("−") for text in texts) and any(text.startswith("+") for text in texts)
-    )
+    assert "0.0" in texts and {text[0] for text in texts} >= {"−", "+"}
 
 
 def test_pareto_front_joins_the_optimal_networks() -> None:
@@ -238,14 +237,14 @@ def sized_pareto(axis: str, *levels: tuple[str, float, float, float]) -> tuple[p
     return table, tradeoffs.pareto(table, ["linear"], axis=axis)
 
 
-@pytest.mark.parametrize(
-    ("axis", "title"),
-    [
-        ("nonzero_parameters", "Nonzero parameters (million)"),
-        ("multiply_adds", "Multiply-adds of the nonzero weights (million)"),
-        ("file_size", "File size (MB)"),
-    ],
-)
+SIZE_TITLES = {
+    "nonzero_parameters": "Nonzero parameters (million)",
+    "multiply_adds": "Multiply-adds of the nonzero weights (million)",
+    "file_size": "File size (MB)",
+}
+
+
+@pytest.mark.parametrize(("axis", "title"), SIZE_TITLES.items())
 def test_pareto_against_a_size_prefers_the_smaller(axis: str, title: str) -> None:
     # STR is sparser than AC/DC, but larger: other layers, say. So it is on the front of sparsity alone.
     levels = [("Dense", 0, 0.9, 20e6), ("AC/DC", 0.8, 0.85, 2e6), ("STR", 0.9, 0.8, 4e6)]

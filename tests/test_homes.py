@@ -1,4 +1,4 @@
-"""A home folder of version 0.1.0 opens: nothing in it is lost, renamed or run again.
+"""Home folders: one of version 0.1.0 opens with nothing lost or run again; two in one process stay separate.
 
 ``data/home-0.1.0.zip`` was written by that version: a library with one backbone and one in its trash, three probes of which
 one is in the trash and the rest are compacted, a finetuning with its network, a speed measurement, jobs, a structure.
@@ -12,31 +12,48 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sparse_core.cli import main
+from sparse_core.datasets import catalogue
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones, classifier, finetuned, library, structure
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
-from sparse_core.results.store import Store
+from sparse_core.results.store import Store, default_database
 from sparse_core.specs.identity import recorded, run_id
+from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.speed import measurements
+from tests.support.images import image_folder
+from tests.support.measurements import speed_record
+from tests.support.records import record
 
+OLD_HOME = zipfile.ZipFile(Path(__file__).parent / "data" / "home-0.1.0.zip")
 PAGES = ("tradeoffs", "tasks", "probe", "finetune", "library", "structure", "speedup", "runs")
 
 
 @pytest.fixture
 def old_home(home: Path) -> Path:
-    with zipfile.ZipFile(Path(__file__).parent / "data" / "home-0.1.0.zip") as archive:
-        archive.extractall(home)
+    OLD_HOME.extractall(home)
     return home
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Path:
+    """A home with a library, runs, jobs and a measurement, which the environment does not name."""
+    OLD_HOME.extractall(tmp_path / "used")
+    return tmp_path / "used"
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    return tmp_path / "new"
 
 
 def test_runs_keep_their_names_notes_and_networks(old_home):
     records = Records(old_home)
     assert len(records.ids()) == 3
-    for record in records.read_many(records.ids()):
-        assert run_id(recorded(record.spec), record.spec["seed"]) == record.run_id
-        assert record.result["train_images"] == 1437
-        assert record.result["test_images"] == 360
+    for found in records.read_many(records.ids()):
+        assert run_id(recorded(found.spec), found.spec["seed"]) == found.run_id
+        assert (found.result["train_images"], found.result["test_images"]) == (1437, 360)
     (finetuning,) = (name for name in records.ids() if name.startswith("full-"))
     backbone = backbones.load(old_home, "made_98")
     assert classifier.violations(finetuned.file(old_home, finetuning), backbone.mask) == 0
@@ -76,3 +93,43 @@ def test_every_page_opens(old_home, monkeypatch, page):
     app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60).run()
     app.switch_page(f"pages/{page}.py").run()
     assert not app.exception and not app.error
+
+
+def test_runs_and_their_caches_are_separate(used, new):
+    stores = [Store(Records(home), default_database(Records(home))) for home in (used, new)]
+    assert [len(store.results(source="measured")) for store in stores] == [3, 0]
+    Records(new).write(record())
+    assert [store.refresh() for store in stores] == [False, True]
+    assert [len(store.results(source="measured")) for store in stores] == [3, 1]
+    for store in stores:
+        store.close()
+
+
+def test_libraries_are_separate(used, new):
+    assert [library.cards(new), library.removed(new)] == [[], []]
+    library.remove(used, "made_98")
+    assert library.cards(used) == library.cards(new) == library.removed(new) == []
+    assert library.removed(used) == ["gone", "made_98"]
+
+
+def test_caches_of_datasets_are_separate(used, new, tmp_path):
+    images = str(image_folder(tmp_path / "images", {"a": 5, "b": 5}))
+    before = sorted(used.rglob("*"))
+    assert catalogue.load(new, images).hash == catalogue.load(new, images).hash
+    assert sorted(entry.name for entry in (new / "datasets").iterdir()) == ["hashes", "unreadable"]
+    assert sorted(used.rglob("*")) == before
+
+
+def test_jobs_are_separate(used, new, monkeypatch):
+    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
+    before = [status.job_id for status in queue.recent(used)]
+    submitted = queue.submit(new, Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0,)))
+    assert [status.job_id for status in queue.recent(new)] == [submitted]
+    assert [status.job_id for status in queue.recent(used)] == before != []
+
+
+def test_measurements_of_speed_are_separate(used, new):
+    before = measurements.read_all(used)
+    measurements.write(new, speed_record("b"))
+    assert [found["id"] for found in measurements.read_all(new)] == ["b"]
+    assert measurements.read_all(used) == before != []
