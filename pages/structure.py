@@ -18,14 +18,14 @@ from sparse_core.networks.cards import BackboneCard
 from sparse_core.networks.structure import Structure
 from sparse_core.results.store import Store
 from sparse_core.specs.checkpoints import StructureSpec
-from sparse_core.views import labels, structure_tables
+from sparse_core.views import labels, tables
 from sparse_core.views.charts import captions
 from sparse_core.views.charts import structure as structure_charts
 
 TABS = ["Layers", "Layer mask", "Side by side", "Mask overlap", "Accuracy and size"]
 LAYER_COLUMNS = ["layer", "name", "shape", "sparsity", "filters", "filters_pruned", "filters_removable"]
 LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "nonzero", "multiply_adds_sparse"]
-SIDE_COLUMNS = ["network", "measured_sparsity", *structure_tables.SHARES, "nonzero_parameters", "multiply_adds_sparse"]
+SIDE_COLUMNS = ["network", "measured_sparsity", *tables.SHARES, "nonzero_parameters", "multiply_adds_sparse"]
 SIDE_COLUMNS += ["file_size"]
 ACCURACY_COLUMNS = ["method", "sparsity", "nonzero_parameters", "multiply_adds", "file_size", "accuracy_mean"]
 ACCURACY_COLUMNS += ["accuracy_std", "runs"]
@@ -62,7 +62,7 @@ def main() -> None:
     layers, image, side, overlap, accuracy = st.tabs(TABS, key="part", on_change="rerun", bind="query-params")
     if layers.open:
         with layers:
-            table = structure_tables.layer_table(found)
+            table = tables.layer_table(found)
             show_table(table, key="layer_table", name=f"structure-{name}", shown_columns=LAYER_COLUMNS)
     if image.open:
         with image:
@@ -145,7 +145,7 @@ def _totals(found: Structure) -> None:
 
 
 def _bars(card: BackboneCard, found: Structure) -> None:
-    table = structure_tables.layer_table(found)
+    table = tables.layer_table(found)
     show_chart(
         captions.with_caption(
             structure_charts.layer_sparsity(table),
@@ -225,7 +225,7 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
     found = _structures(wanted)
     if found is None:
         return
-    table = structure_tables.comparison_table(found)
+    table = tables.comparison_table(found)
     left_out = len(same_architecture) - len(wanted)
     more = f" {left_out} more on this machine: choose them above." if not chosen and left_out > 0 else ""
     show_chart(
@@ -283,7 +283,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
     if shapes != other_shapes:
         st.info("The layers of these two networks differ, so their masks cannot be compared. Choose another.")
         return
-    table = structure_tables.overlap_table(first, second, shapes)
+    table = tables.overlap_table(first, second, shapes)
     total = packed_masks.iou(zip(table["kept_in_both"], table["kept_in_either"], strict=True))
     show_chart(
         captions.with_caption(
@@ -319,7 +319,7 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
             {name: size.label for name, size in labels.SIZES.items()},
             "Each counts nonzero weights only: parameters, multiply-adds for one image, and the size of a sparse file.",
         )
-    table = structure_tables.accuracy_table(picked)
+    table = tables.accuracy_table(picked)
     single = " n = 1 where there is no error bar." if (table["runs"] == 1).any() else ""
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
     show_chart(

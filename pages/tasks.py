@@ -13,9 +13,9 @@ from pages.parts.run_details import run_table
 from pages.parts.store import open_store
 from pages.parts.tables import show_table
 from sparse_core.catalog import TRANSFERS, architecture_label
-from sparse_core.results import comparisons, measures
+from sparse_core.results import measures
 from sparse_core.results.store import Store
-from sparse_core.views import footnotes, labels, task_tables
+from sparse_core.views import footnotes, labels, tables
 from sparse_core.views.charts import captions
 from sparse_core.views.charts import tasks as task_charts
 
@@ -54,7 +54,7 @@ def main() -> None:
         _say_empty(store, controls)
         return
     tasks = choices.ordered_tasks(store, controls.architecture, controls.order)
-    table = task_tables.task_table(rows, controls.accuracy, tasks)
+    table = tables.task_table(rows, controls.accuracy, tasks)
     _heat_map(controls, rows, table)
     _underlying_runs(rows, table)
     _full_table(controls, table)
@@ -150,7 +150,7 @@ def _underlying_runs(rows: pd.DataFrame, table: pd.DataFrame) -> None:
         help="Lists the runs of these numbers and the dense runs that they are compared with.",
     )
     if cells:
-        run_table(comparisons.underlying_runs(rows, table[table["point"].isin(cells)]), key="behind")
+        run_table(measures.underlying_runs(rows, table[table["point"].isin(cells)]), key="behind")
 
 
 def _full_table(controls: Controls, table: pd.DataFrame) -> None:
@@ -160,7 +160,7 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
     if wide.open:
         with wide:
             st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
-            show_table(task_tables.paper_layout(table), key="wide", name=name, title=str)
+            show_table(tables.paper_layout(table), key="wide", name=name, title=str)
     if long.open:
         with long:
             show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, shown_columns=LONG_COLUMNS)

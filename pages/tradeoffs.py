@@ -14,9 +14,9 @@ from pages.parts.run_details import run_table
 from pages.parts.store import open_store
 from pages.parts.tables import show_table
 from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
-from sparse_core.results import comparisons, measures
+from sparse_core.results import measures
 from sparse_core.results.store import Store
-from sparse_core.views import footnotes, labels, task_tables
+from sparse_core.views import footnotes, labels, tables
 from sparse_core.views.charts import captions, tradeoffs
 from sparse_core.views.charts import tasks as task_charts
 
@@ -86,7 +86,7 @@ class View:
         if not points:
             return self
         summary = self.summary[self.summary["point"].isin(points)]
-        rows = comparisons.underlying_runs(self.rows, summary)
+        rows = measures.underlying_runs(self.rows, summary)
         notes = [*footnotes.row_notes(rows), *footnotes.single_task_notes(summary)]
         return View(rows, summary, [*self.filters, f"Only {'; '.join(points)}"], notes)
 
@@ -122,15 +122,15 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
     notes = footnotes.row_notes(rows)
     if not controls.lottery:
-        hidden = comparisons.is_hidden_lottery_ticket(means)
+        hidden = measures.is_hidden_lottery_ticket(means)
         notes += footnotes.lottery_note(means[hidden])
-        means, rows = means[~hidden], rows[~comparisons.is_hidden_lottery_ticket(rows)]
+        means, rows = means[~hidden], rows[~measures.is_hidden_lottery_ticket(rows)]
     notes += footnotes.single_task_notes(means)
     if (rows["source"] == "measured").any():
         notes.append("Your runs are dashed, with open markers")
     filters = footnotes.filter_notes(controls.methods, controls.tasks, controls.sparsity)
     filters += footnotes.size_notes(controls.axis, left_out)
-    means = labels.name_points(comparisons.with_sizes(means, rows))
+    means = labels.name_points(measures.with_sizes(means, rows))
     return View(rows, means, filters, notes)
 
 
@@ -220,7 +220,7 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
 def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, points: list[str], today: date) -> go.Figure:
     view = _view(_store, version, controls)
     placed = view.summary.dropna(subset=["mean_relative_error_increase"])
-    transfers = comparisons.present(controls.transfers, placed)
+    transfers = measures.present(controls.transfers, placed)
     available = _available(_store, version, controls.architecture)
     published = available.loc[available["source"] == "published", "method"]
     methods = controls.methods or [method for method in METHODS if method != "Dense"]
@@ -292,11 +292,11 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
             help="The chart shows one sparsity, ± 1 percentage point; the table has all.",
         )
         order = choices.task_order()
-    table = task_tables.task_table(rows, controls.accuracy, choices.ordered_tasks(store, controls.architecture, order))
+    table = tables.task_table(rows, controls.accuracy, choices.ordered_tasks(store, controls.architecture, order))
     at_level, shown = (_near(frame, level) for frame in (table, rows))
     figure = captions.with_caption(
         task_charts.accuracy_per_task(
-            at_level, comparisons.present(controls.transfers, at_level), labels.distinct(at_level["task"])
+            at_level, measures.present(controls.transfers, at_level), labels.distinct(at_level["task"])
         ),
         "Accuracy of each network on each task",
         f"{architecture_label(controls.architecture)} at {labels.sparsity_label(level)} sparsity (± 1) · mean ± "
@@ -326,15 +326,15 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
         help="Averages are over the tasks for which all networks of a line have results, so that they are comparable.",
     )
     chosen = rows if task is None else rows[rows["dataset"] == task]
-    table = comparisons.over_same_tasks(measures.per_configuration(chosen, controls.accuracy))
+    table = measures.over_same_tasks(measures.per_configuration(chosen, controls.accuracy))
     if table.empty:
         st.info("No task has results of all these networks, so their averages are not comparable. Choose one task.")
         return
-    table = comparisons.with_front(comparisons.with_sizes(table, chosen), controls.axis)
+    table = measures.with_front(measures.with_sizes(table, chosen), controls.axis)
     table = labels.name_points(table)
     saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
     figure = captions.with_caption(
-        tradeoffs.pareto(table, comparisons.present(controls.transfers, table), points, controls.axis),
+        tradeoffs.pareto(table, measures.present(controls.transfers, table), points, controls.axis),
         f"Accuracy against {saving}",
         f"{architecture_label(controls.architecture)} · "
         f"{f'mean over {footnotes.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
@@ -407,7 +407,7 @@ def _explain_missing_sizes(store: Store, controls: Controls) -> None:
 def _warn_without_baseline(summary: pd.DataFrame) -> None:
     uncompared = summary[summary["tasks"] == 0]
     if len(uncompared):
-        pages = [MEASURED_ON[transfer] for transfer in comparisons.present(TRANSFERS, uncompared)]
+        pages = [MEASURED_ON[transfer] for transfer in measures.present(TRANSFERS, uncompared)]
         st.warning(
             f"No baseline for {'; '.join(uncompared['point'])}: there is no dense run of the same backbone, data and "
             f"protocol to compare with. Run the dense backbone on the {' and the '.join(pages)} page with the same settings. "

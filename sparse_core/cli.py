@@ -23,7 +23,7 @@ from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
 from sparse_core.networks import finetuned, library, reader_process
 from sparse_core.paths import atomic_file, default_home, finite
-from sparse_core.results import comparisons, measures
+from sparse_core.results import measures
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database, rebuild
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec
@@ -75,7 +75,7 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
         sparsity=tuple(options.sparsity),
     )
     if options.without_lottery:
-        rows = rows[~comparisons.is_hidden_lottery_ticket(rows)]
+        rows = rows[~measures.is_hidden_lottery_ticket(rows)]
     if rows.empty and options.source != "measured":
         _note("No paper results for these choices.")
     _note_disputed(rows)
@@ -309,7 +309,7 @@ def _show_progress(progress: Progress) -> None:
 
 
 def _note_disputed(rows: pd.DataFrame) -> None:
-    if comparisons.has_disputed_rows(rows):
+    if measures.has_disputed_rows(rows):
         _note(footnotes.RIGL_NOTE)
 
 

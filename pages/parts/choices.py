@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts import frame
 from sparse_core.catalog import METRICS, PAPER_ARCHITECTURES, TRANSFERS, architecture_label, task_label
 from sparse_core.errors import unknown_name
-from sparse_core.results import comparisons
+from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.views import labels
 
@@ -124,13 +124,13 @@ def task_order() -> str:
 
 
 def ordered_tasks(store: Store, architecture: str, order: str) -> dict[str, float]:
-    """The tasks of an architecture in that order, with their difficulty: see ``comparisons.ordered_tasks``."""
+    """The tasks of an architecture in that order, with their difficulty: see ``measures.ordered_tasks``."""
     return _tasks(store, store.version, architecture, order)
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
 def _tasks(_store: Store, version: tuple[int, ...], architecture: str, order: str) -> dict[str, float]:
-    return comparisons.ordered_tasks(_store.results(architecture=architecture), order)
+    return measures.ordered_tasks(_store.results(architecture=architecture), order)
 
 
 def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:

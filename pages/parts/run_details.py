@@ -8,8 +8,9 @@ import streamlit as st
 from pages.parts.chart import show_chart
 from pages.parts.tables import show_table
 from sparse_core.catalog import TRANSFERS, architecture_label, task_label
-from sparse_core.results import comparisons
+from sparse_core.results import measures
 from sparse_core.results.records import Record
+from sparse_core.results.statistics import per_class
 from sparse_core.views import footnotes, labels, runs
 from sparse_core.views.charts import captions, training
 
@@ -34,7 +35,7 @@ def run_table(rows: pd.DataFrame, *, key: str) -> None:
     """The table of single runs, as the store returns them, and the note on disputed rows."""
     annotations = [name for name in ("note", "tags") if name in rows and (rows[name] != "").any()]
     show_table(rows.drop(columns="spec"), key=key, name="runs", shown_columns=[*RUN_COLUMNS, *annotations])
-    if comparisons.has_disputed_rows(rows):
+    if measures.has_disputed_rows(rows):
         st.caption(footnotes.RIGL_NOTE)
 
 
@@ -70,7 +71,7 @@ def show_run_details(records: Sequence[Record]) -> None:
         key="classes",
         name=f"classes-{name}",
         alt="Accuracy of each class, lowest first",
-        table=runs.per_class(counts, class_names),
+        table=per_class(counts, class_names),
     )
     show_chart(
         captions.with_caption(training.confusion_matrix(counts, class_names), "Confusion matrix", subtitle, caption),

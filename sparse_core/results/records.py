@@ -113,8 +113,10 @@ class Records:
         if len(folders) <= COMPACT_ABOVE:
             return 0
         records = [record for run_id in sorted(folders) if (record := _read_folder(self.runs / run_id))]
-        rows = [{"run_id": record.run_id, **_documents(record)} for record in records]
-        _write_parquet(self.runs / f"compacted-{uuid.uuid4().hex[:12]}.parquet", pd.DataFrame(rows))
+        columns = ["run_id", *(Path(name).stem for name in DOCUMENTS)]
+        rows = [[record.run_id, *_documents(record).values()] for record in records]
+        target = self.runs / f"compacted-{uuid.uuid4().hex[:12]}.parquet"
+        _write_parquet(target, pd.DataFrame(rows, columns=columns))
         for record in records:
             remove(self.runs / record.run_id)
         return len(records)
@@ -152,18 +154,15 @@ class Records:
 
 
 def _documents(record: Record) -> dict[str, str]:
-    return {
-        "spec": json.dumps(record.spec, sort_keys=True),
-        "result": json.dumps(record.result, sort_keys=True),
-        "events": "".join(json.dumps(event) + "\n" for event in record.events),
-    }
+    """The texts of a run's files, by file name."""
+    events = "".join(json.dumps(event) + "\n" for event in record.events)
+    texts = (json.dumps(record.spec, sort_keys=True), events, json.dumps(record.result, sort_keys=True))
+    return dict(zip(DOCUMENTS, texts, strict=True))
 
 
 def _write_documents(folder: Path, record: Record) -> None:
-    documents = _documents(record)
-    (folder / "spec.json").write_text(documents["spec"], encoding="utf-8")
-    (folder / "events.jsonl").write_text(documents["events"], encoding="utf-8")
-    (folder / "result.json").write_text(documents["result"], encoding="utf-8")
+    for name, text in _documents(record).items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _is_complete(folder: Path) -> bool:

@@ -22,6 +22,23 @@ def wilson_interval(successes: np.ndarray, totals: np.ndarray) -> tuple[np.ndarr
     return low, high
 
 
+def per_class(counts: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
+    """One row for each class that occurs, lowest first: ``accuracy`` and its 95 % interval (Wilson's), from counts (C, C)."""
+    totals, hits = counts.sum(axis=1), np.diag(counts)
+    present = totals > 0
+    low, high = wilson_interval(hits[present], totals[present])
+    table = pd.DataFrame(
+        {
+            "class": np.array(class_names, dtype=object)[present],
+            "accuracy": hits[present] / totals[present],
+            "lowest": low,
+            "highest": high,
+            "images": totals[present],
+        }
+    )
+    return table.sort_values("accuracy", kind="stable", ignore_index=True)
+
+
 @functools.cache  # SciPy takes half a millisecond, and classes of the same size share most of their counts
 def _wilson_interval(successes: int, total: int) -> tuple[float, float]:
     from scipy.stats import binomtest

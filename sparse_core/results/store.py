@@ -121,23 +121,17 @@ class Store:
         """
         if source not in ("all", *SOURCES):
             raise unknown_name("source", source, ("all", *SOURCES))
-        conditions: list[tuple[str, list[Any]]] = [("(? = 'all' OR source = ?)", [source, source])]
-        if architecture is not None:
-            conditions.append(("architecture = ?", [architecture]))
-        if transfer is not None:
-            conditions.append(("transfer = ?", [transfer]))
-        if methods is not None:
-            conditions.append(("(method = 'Dense' OR list_contains(?, method))", [list(methods)]))
-        if datasets is not None:
-            conditions.append(("list_contains(?, dataset)", [list(datasets)]))
-        conditions.append(("(method = 'Dense' OR sparsity BETWEEN ? AND ?)", list(sparsity)))
-        where = " AND ".join(clause for clause, _ in conditions)
-        values = [value for _, group in conditions for value in group]
-        return self._frame(
-            f"SELECT * FROM results WHERE {where} "
-            "ORDER BY source DESC, architecture, transfer, method, sparsity, dataset, seed, run_id",
-            values,
-        )
+        query = """
+            SELECT * FROM results
+            WHERE $source IN ('all', source) AND coalesce(architecture = $architecture, true)
+                AND coalesce(transfer = $transfer, true) AND coalesce(list_contains($datasets, dataset), true)
+                AND (method = 'Dense'
+                     OR sparsity BETWEEN $low AND $high AND coalesce(list_contains($methods, method), true))
+            ORDER BY source DESC, architecture, transfer, method, sparsity, dataset, seed, run_id"""
+        values: dict[str, Any] = {"source": source, "architecture": architecture, "transfer": transfer}
+        values |= {"methods": methods and list(methods), "datasets": datasets and list(datasets)}
+        values |= {"low": sparsity[0], "high": sparsity[1]}
+        return self._frame(query, values)
 
     def values(self, column: str) -> list[str]:
         """The different values of one column, sorted."""
@@ -161,9 +155,9 @@ class Store:
         """Release the cache file."""
         self._connection.close()
 
-    def _frame(self, query: str, values: Sequence[Any] = ()) -> pd.DataFrame:
+    def _frame(self, query: str, values: dict[str, Any] | None = None) -> pd.DataFrame:
         with self._lock:
-            return self._connection.execute(query, list(values)).df()
+            return self._connection.execute(query, values or {}).df()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         if self.database is None:
@@ -210,23 +204,12 @@ def result_row(record: Record) -> dict[str, Any]:
     spec, result = record.spec, record.result
     return {
         "source": "measured",
-        "architecture": result["architecture"],
-        "upstream": result["upstream"],
-        "method": result["method"],
-        "sparsity": result["sparsity"],
-        "transfer": spec["transfer"],
+        **{name: result[name] for name in ("architecture", "upstream", "method", "sparsity", "protocol", "metric")},
+        **{name: result[name] for name in ("accuracy_best", "accuracy_final")},
+        **{name: spec[name] for name in ("transfer", "dataset_hash", "seed", "replicate", "backbone")},
+        # Records from before sizes were stored lack them.
+        **{name: result.get(name) for name in ("nonzero_parameters", "multiply_adds", "file_size")},
         "dataset": result["dataset_name"],
-        "dataset_hash": spec["dataset_hash"],
-        "protocol": result["protocol"],
-        "seed": spec["seed"],
-        "replicate": spec["replicate"],
-        "metric": result["metric"],
-        "accuracy_best": result["accuracy_best"],
-        "accuracy_final": result["accuracy_final"],
-        "backbone": spec["backbone"],
-        "nonzero_parameters": result.get("nonzero_parameters"),  # missing in records from before sizes were stored
-        "multiply_adds": result.get("multiply_adds"),
-        "file_size": result.get("file_size"),
         "run_id": record.run_id,
         "created_at": pd.Timestamp(result["created_at"]),
         "spec": json.dumps(spec, sort_keys=True),
@@ -235,10 +218,9 @@ def result_row(record: Record) -> dict[str, Any]:
 
 def published_rows() -> pd.DataFrame:
     """The paper's runs as rows of the relation. Their accuracy is the best over a run's epochs; the final one is unknown."""
-    rows = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
+    rows = pd.read_csv(PUBLISHED / "transfer_accuracy.csv").rename(columns={"accuracy": "accuracy_best"})
     replicates = rows.groupby(["architecture", "transfer", "method", "sparsity", "dataset", "seed"])
     rows["replicate"] = replicates.cumcount()
-    rows = rows.rename(columns={"accuracy": "accuracy_best"})
     rows["run_id"] = [f"published-{number}" for number in range(1, len(rows) + 1)]
     return rows.assign(**_PUBLISHED_VALUES)[list(COLUMNS)]
 

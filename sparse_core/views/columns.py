@@ -28,6 +28,7 @@ POINTS = Unit("points", 100, "%.1f")  # a difference of fractions, in percentage
 COUNT = Unit(format="localized")
 BYTES = Unit("bytes", format="localized")
 DECIMAL = Unit(format="%.2f")
+RELATIVE = Unit(format="%.2g")
 TIMES = Unit("×", format="%.2f")
 SECONDS = Unit("s", format="%.2f")
 TIMESTAMP = Unit(format="YYYY-MM-DD HH:mm")
@@ -40,10 +41,10 @@ class Column:
 
     heading: str
     unit: Unit = PLAIN
+    formerly: str = ""
     format: str | None = None
     help: str | None = None
     label: Callable[[str], str] | None = None
-    formerly: str = ""
 
     @property
     def title(self) -> str:
@@ -70,35 +71,37 @@ COLUMNS = {
     "dataset_hash": Column("Task content hash", formerly="Task's content"),
     "row": Column("Network"),
     "run_id": Column("Run"),
-    "created_at": Column("Created", TIMESTAMP, formerly="Made at"),
-    "imported_at": Column("Imported", TIMESTAMP, formerly="Imported at"),
-    "sparsity": Column("Sparsity", PERCENT, "%.4g", "Nominal: the round figure by which a checkpoint is known."),
+    "created_at": Column("Created", TIMESTAMP, "Made at"),
+    "imported_at": Column("Imported", TIMESTAMP, "Imported at"),
+    "sparsity": Column(
+        "Sparsity", PERCENT, format="%.4g", help="Nominal: the round figure by which a checkpoint is known."
+    ),
     "measured_sparsity": Column("Measured sparsity", PERCENT, help="Share of zero weights over the convolutions."),
     "sparsity_before": Column("Sparsity before", PERCENT),
     "sparsity_after": Column("Sparsity after", PERCENT),
     "mask_violations": Column("Mask violations", COUNT, help="Pruned weights that are not exactly 0 after training."),
-    "seconds_training": Column("Training time", SECONDS, formerly="Seconds training"),
+    "seconds_training": Column("Training time", SECONDS, "Seconds training"),
     # Accuracy
     "accuracy": Column("Accuracy", PERCENT),
     "accuracy_best": Column("Best accuracy", PERCENT, help="Best epoch (selected on test data: optimistic)."),
     "accuracy_final": Column("Final accuracy", PERCENT, help="After the last epoch."),
     "accuracy_mean": Column("Mean accuracy", PERCENT),
-    "accuracy_std": Column("Standard deviation", POINTS, "%.2f", "Over runs (n − 1); empty for a single run."),
-    "top1": Column("Top-1 accuracy", PERCENT, formerly="Top1"),
-    "mean_per_class": Column("Mean per-class accuracy", PERCENT, formerly="Mean per class"),
+    "accuracy_std": Column(
+        "Standard deviation", POINTS, format="%.2f", help="Over runs (n − 1); empty for a single run."
+    ),
+    "top1": Column("Top-1 accuracy", PERCENT, "Top1"),
+    "mean_per_class": Column("Mean per-class accuracy", PERCENT, "Mean per class"),
     "error": Column("Error", PERCENT),
-    "lowest": Column("95 % interval, low", PERCENT, help="Wilson's score interval.", formerly="95 % interval from (%)"),
-    "highest": Column("95 % interval, high", PERCENT, help="Wilson's score interval.", formerly="95 % interval to (%)"),
+    "lowest": Column("95 % interval, low", PERCENT, "95 % interval from (%)", help="Wilson's score interval."),
+    "highest": Column("95 % interval, high", PERCENT, "95 % interval to (%)", help="Wilson's score interval."),
     "baseline_accuracy": Column("Dense accuracy", PERCENT),
     "baseline_runs": Column("Dense runs", COUNT),
     "difference": Column("Difference to dense", POINTS),
-    "relative_error_increase": Column(
-        "Relative error increase over dense", PERCENT, formerly="Relative error increase (%)"
-    ),
+    "relative_error_increase": Column("Relative error increase over dense", PERCENT, "Relative error increase (%)"),
     "mean_relative_error_increase": Column(
-        "Mean relative error increase over dense", PERCENT, formerly="Mean relative error increase (%)"
+        "Mean relative error increase over dense", PERCENT, "Mean relative error increase (%)"
     ),
-    "standard_error": Column("Standard error", PERCENT, "%.2f"),
+    "standard_error": Column("Standard error", PERCENT, format="%.2f"),
     "difficulty": Column("Difficulty", POINTS, help="Dense accuracy of full transfer minus that of linear transfer."),
     "front": Column("Pareto-optimal", formerly="On the front"),
     "runs": Column("Runs", COUNT),
@@ -106,69 +109,66 @@ COLUMNS = {
     "images": Column("Images", COUNT),
     # Structure
     "filters": Column("Filters", COUNT),
-    "filters_pruned": Column("Fully pruned filters", COUNT, formerly="Filters pruned"),
-    "filters_removable": Column("Removable filters", COUNT, formerly="Filters that can be removed"),
-    "channels": Column("Input channels", COUNT, formerly="Channels"),
-    "channels_pruned": Column("Fully pruned input channels", COUNT, formerly="Channels pruned"),
-    "channels_removable": Column("Removable input channels", COUNT, formerly="Channels that can be removed"),
-    "filters_pruned_share": Column("Fully pruned filters, of all", PERCENT, formerly="Filters pruned, of all (%)"),
+    "filters_pruned": Column("Fully pruned filters", COUNT, "Filters pruned"),
+    "filters_removable": Column("Removable filters", COUNT, "Filters that can be removed"),
+    "channels": Column("Input channels", COUNT, "Channels"),
+    "channels_pruned": Column("Fully pruned input channels", COUNT, "Channels pruned"),
+    "channels_removable": Column("Removable input channels", COUNT, "Channels that can be removed"),
+    "filters_pruned_share": Column("Fully pruned filters, of all", PERCENT, "Filters pruned, of all (%)"),
     "mean_layer_filters_pruned_share": Column(
-        "Fully pruned filters, mean over layers", PERCENT, formerly="Filters pruned, mean over layers (%)"
+        "Fully pruned filters, mean over layers", PERCENT, "Filters pruned, mean over layers (%)"
     ),
-    "filters_dead_share": Column("Removable filters", PERCENT, formerly="Filters that can be removed (%)"),
+    "filters_dead_share": Column("Removable filters", PERCENT, "Filters that can be removed (%)"),
     "parameters": Column("Parameters", COUNT),
-    "parameters_removable": Column("Removable parameters", COUNT, formerly="Parameters that can be removed"),
+    "parameters_removable": Column("Removable parameters", COUNT, "Parameters that can be removed"),
     "nonzero": Column("Nonzero parameters", COUNT),
     "nonzero_parameters": Column("Nonzero parameters", COUNT),
     "multiply_adds": Column("Multiply-adds", COUNT),
     "multiply_adds_sparse": Column("Multiply-adds of nonzero weights", COUNT),
-    "multiply_adds_removable": Column("Removable multiply-adds", COUNT, formerly="Multiply-adds that can be removed"),
+    "multiply_adds_removable": Column("Removable multiply-adds", COUNT, "Multiply-adds that can be removed"),
     "file_size": Column("File size", BYTES, help="Stored sparse."),
     "groups": Column("Groups", COUNT),
-    "kept_first": Column("Kept in the first", COUNT, formerly="Kept first"),
-    "kept_second": Column("Kept in the second", COUNT, formerly="Kept second"),
+    "kept_first": Column("Kept in the first", COUNT, "Kept first"),
+    "kept_second": Column("Kept in the second", COUNT, "Kept second"),
     "kept_in_both": Column("Kept in both", COUNT),
     "kept_in_either": Column("Kept in either", COUNT),
-    "overlap": Column("Mask overlap (IoU)", PERCENT, formerly="In common (%)"),
-    "overlap_by_chance": Column("IoU expected at random", PERCENT, formerly="In common by chance (%)"),
+    "overlap": Column("Mask overlap (IoU)", PERCENT, "In common (%)"),
+    "overlap_by_chance": Column("IoU expected at random", PERCENT, "In common by chance (%)"),
     # Speed
     "mode": Column("Mode", label=_named(MODES), formerly="Timed"),
     "distribution": Column("Sparsity distribution", formerly="Distribution"),
     "origin": Column("Mask source", formerly="Mask of"),
     "engine": Column("Engine ID", label=_named(ENGINES), formerly="Engine"),
     "engine_words": Column("Engine"),
-    "ratio": Column("Speedup over dense", TIMES, formerly="Times as fast as dense"),
-    "ratio_low": Column("Speedup, 95 % interval, low", TIMES, formerly="95 % interval from"),
-    "ratio_high": Column("Speedup, 95 % interval, high", TIMES, formerly="95 % interval to"),
+    "ratio": Column("Speedup over dense", TIMES, "Times as fast as dense"),
+    "ratio_low": Column("Speedup, 95 % interval, low", TIMES, "95 % interval from"),
+    "ratio_high": Column("Speedup, 95 % interval, high", TIMES, "95 % interval to"),
     "gain": Column("Result", label=_named(GAINS), formerly="Verdict"),
-    "milliseconds_per_image": Column("ms/image", DECIMAL, formerly="Milliseconds an image"),
-    "dense_milliseconds_per_image": Column("Dense ms/image", DECIMAL, formerly="Milliseconds an image, dense"),
-    "quartile_low": Column("ms/image, lower quartile", DECIMAL, formerly="Milliseconds an image, lower quartile"),
-    "quartile_high": Column("ms/image, upper quartile", DECIMAL, formerly="Milliseconds an image, upper quartile"),
+    "milliseconds_per_image": Column("ms/image", DECIMAL, "Milliseconds an image"),
+    "dense_milliseconds_per_image": Column("Dense ms/image", DECIMAL, "Milliseconds an image, dense"),
+    "quartile_low": Column("ms/image, lower quartile", DECIMAL, "Milliseconds an image, lower quartile"),
+    "quartile_high": Column("ms/image, upper quartile", DECIMAL, "Milliseconds an image, upper quartile"),
     "dense_quartile_low": Column(
-        "Dense ms/image, lower quartile", DECIMAL, formerly="Milliseconds an image, dense, lower quartile"
+        "Dense ms/image, lower quartile", DECIMAL, "Milliseconds an image, dense, lower quartile"
     ),
     "dense_quartile_high": Column(
-        "Dense ms/image, upper quartile", DECIMAL, formerly="Milliseconds an image, dense, upper quartile"
+        "Dense ms/image, upper quartile", DECIMAL, "Milliseconds an image, dense, upper quartile"
     ),
-    "images_per_second": Column("images/s", DECIMAL, formerly="Images a second"),
-    "seconds_per_epoch": Column("Time per epoch", SECONDS, formerly="Seconds an epoch"),
-    "dense_seconds_per_epoch": Column("Dense time per epoch", SECONDS, formerly="Seconds an epoch, dense"),
-    "seconds_to_compile": Column("Compile time", SECONDS, formerly="Seconds to compile"),
-    "peak_memory_bytes": Column("Peak engine memory", BYTES, formerly="Memory of the engine, peak (bytes)"),
+    "images_per_second": Column("images/s", DECIMAL, "Images a second"),
+    "seconds_per_epoch": Column("Time per epoch", SECONDS, "Seconds an epoch"),
+    "dense_seconds_per_epoch": Column("Dense time per epoch", SECONDS, "Seconds an epoch, dense"),
+    "seconds_to_compile": Column("Compile time", SECONDS, "Seconds to compile"),
+    "peak_memory_bytes": Column("Peak engine memory", BYTES, "Memory of the engine, peak (bytes)"),
     "output_difference": Column(
-        "Output difference to PyTorch",
-        format="%.2g",
-        help="Largest, relative.",
-        formerly="Difference to PyTorch's output",
+        "Output difference to PyTorch", RELATIVE, "Difference to PyTorch's output", help="Largest, relative."
     ),
     "spread": Column("Spread of times", PERCENT, help="Interquartile range over median."),
-    "busy_before": Column("Background CPU load before", PERCENT, formerly="Other work before (%)"),
-    "busy_during": Column("Background CPU load", PERCENT, formerly="Other work meanwhile (%)"),
-    "load_before": Column("Load average per core before", DECIMAL, formerly="Load before"),
-    "load_after": Column("Load average per core after", DECIMAL, formerly="Load after"),
+    "busy_before": Column("Background CPU load before", PERCENT, "Other work before (%)"),
+    "busy_during": Column("Background CPU load", PERCENT, "Other work meanwhile (%)"),
+    "load_before": Column("Load average per core before", DECIMAL, "Load before"),
+    "load_after": Column("Load average per core after", DECIMAL, "Load after"),
     "share": Column("Share of time", PERCENT),
-    "rounds": Column("Timed pairs", COUNT, formerly="Pairs of times"),
+    "rounds": Column("Timed pairs", COUNT, "Pairs of times"),
 }
 
 

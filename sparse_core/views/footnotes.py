@@ -6,7 +6,7 @@ from datetime import date
 import pandas as pd
 
 from sparse_core.catalog import CITATION, task_label
-from sparse_core.results.comparisons import has_disputed_rows
+from sparse_core.results.measures import has_disputed_rows
 from sparse_core.views.labels import SIZES, SOURCES, counted, marked_series_names, method_order, sparsity_label
 
 RIGL_NOTE = (

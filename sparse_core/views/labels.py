@@ -22,33 +22,29 @@ GAINS = {"faster": "faster", "slower": "not faster", "no gain": "inconclusive"}
 
 @dataclass(frozen=True)
 class Size:
-    """A measure of a network's size: name, display unit, how much one unit is, and what is counted."""
+    """A measure of a network's size: name, display unit, what is counted, and how much one unit is."""
 
     label: str
     unit: str
-    scale: float
-    description: str
+    detail: str
+    scale: float = 1e6
 
     @property
     def title(self) -> str:
         """The name with its unit, as an axis shows it."""
         return f"{self.label} ({self.unit})"
 
+    @property
+    def description(self) -> str:
+        """What an axis of the measure counts."""
+        return f"{self.label} in {self.unit}{self.detail}, without the new classifier"
+
 
 # By column of the results store.
 SIZES = {
-    "nonzero_parameters": Size(
-        "Nonzero parameters", "million", 1e6, "Nonzero parameters in million, without the new classifier"
-    ),
-    "multiply_adds": Size(
-        "Multiply-adds of the nonzero weights",
-        "million",
-        1e6,
-        "Multiply-adds of the nonzero weights in million, for one image, without the new classifier",
-    ),
-    "file_size": Size(
-        "File size", "MB", 1e6, "File size in MB when only nonzero weights are stored, without the new classifier"
-    ),
+    "nonzero_parameters": Size("Nonzero parameters", "million", ""),
+    "multiply_adds": Size("Multiply-adds of the nonzero weights", "million", ", for one image"),
+    "file_size": Size("File size", "MB", " when only nonzero weights are stored"),
 }
 
 
@@ -111,6 +107,11 @@ def backbone_label(card: BackboneCard) -> str:
 def method_label(method: str, sparsity: float) -> str:
     """A method with its sparsity, such as AC/DC 90 %; Dense alone."""
     return method if method == "Dense" else f"{method} {sparsity_label(sparsity)}"
+
+
+def level_labels(rows: pd.DataFrame) -> list[str]:
+    """The sparsity of each row, "dense" for a dense network."""
+    return ["dense" if row.method == "Dense" else sparsity_label(row.sparsity) for row in rows.itertuples()]
 
 
 def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:

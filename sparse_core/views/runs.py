@@ -14,7 +14,6 @@ from sparse_core.catalog import task_label
 from sparse_core.jobs.queue import Status
 from sparse_core.networks import library
 from sparse_core.results.records import Record
-from sparse_core.results.statistics import wilson_interval
 from sparse_core.specs import options
 from sparse_core.specs.identity import recorded, to_json
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec, protocol
@@ -113,20 +112,3 @@ def confusion(records: Sequence[Record]) -> np.ndarray:
         for true, predicted, count in record.result["confusion"]:
             counts[true, predicted] += count
     return counts
-
-
-def per_class(counts: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
-    """One row for each class that occurs, lowest first: ``accuracy`` and its 95 % interval (Wilson's), from counts (C, C)."""
-    totals, hits = counts.sum(axis=1), np.diag(counts)
-    present = totals > 0
-    low, high = wilson_interval(hits[present], totals[present])
-    table = pd.DataFrame(
-        {
-            "class": np.array(class_names, dtype=object)[present],
-            "accuracy": hits[present] / totals[present],
-            "lowest": low,
-            "highest": high,
-            "images": totals[present],
-        }
-    )
-    return table.sort_values("accuracy", kind="stable", ignore_index=True)

@@ -156,18 +156,10 @@ def training_with_accuracy(training: pd.DataFrame, runs: pd.DataFrame) -> pd.Dat
 
 def missing_accuracy(compared: pd.DataFrame) -> list[str]:
     """Why rows of ``training_with_accuracy`` cannot be drawn, a note for each backbone and task."""
-    incomplete = compared[compared["difference"].isna()]
-    return list(
-        dict.fromkeys(
-            f"{row.network} on {task_label(row.dataset)}: "
-            + (
-                "no linear probe yet"
-                if pd.isna(row.accuracy_mean)
-                else "no linear probe of the dense network to compare with"
-            )
-            for row in incomplete.itertuples()
-        )
-    )
+    reasons = {True: "no linear probe yet", False: "no linear probe of the dense network to compare with"}
+    incomplete = compared[compared["difference"].isna()].itertuples()
+    notes = [f"{row.network} on {task_label(row.dataset)}: {reasons[pd.isna(row.accuracy_mean)]}" for row in incomplete]
+    return list(dict.fromkeys(notes))
 
 
 def speed_and_accuracy(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -181,22 +173,12 @@ def speed_and_accuracy(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     grouped = with_hashes(runs).groupby(key)["accuracy_best"]
     accuracies = grouped.agg(accuracy_mean="mean", accuracy_std="std", runs="size").reset_index()
     dense = accuracies["method"] == "Dense"
-    taken = [
-        "engine_words",
-        "threads",
-        "batch_size",
-        "reliable",
-        "milliseconds_per_image",
-        "quartile_low",
-        "quartile_high",
-    ]
+    times = ["milliseconds_per_image", "quartile_low", "quartile_high"]
+    taken = ["engine_words", "threads", "batch_size", "reliable", *times]
     sparse = accuracies[~dense].merge(measured[["backbone_hash", *taken]], on="backbone_hash")
-    of_dense = {name: f"dense_{name}" for name in ("milliseconds_per_image", "quartile_low", "quartile_high")}
-    times_of_dense = measured.drop_duplicates(DENSE_KEY, keep="last")
-    times_of_dense = times_of_dense.drop(columns=list(of_dense)).rename(
-        columns={old: new for new, old in of_dense.items()}
-    )
-    parts = [sparse, accuracies[dense].merge(times_of_dense[["architecture", *taken]], on="architecture")]
+    of_dense = measured.drop_duplicates(DENSE_KEY, keep="last").drop(columns=times)
+    of_dense = of_dense.rename(columns={f"dense_{name}": name for name in times})
+    parts = [sparse, accuracies[dense].merge(of_dense[["architecture", *taken]], on="architecture")]
     found = pd.concat(parts, ignore_index=True).sort_values("milliseconds_per_image", kind="stable")
     found = found.drop_duplicates(key).sort_values(["architecture", "sparsity", "method"], ignore_index=True)
     found["images_per_second"] = 1000 / found["milliseconds_per_image"]

@@ -11,7 +11,7 @@ from torch import nn
 from sparse_core.jobs import queue
 from sparse_core.networks import backbones, library, masks, packed_masks, structure, structure_analysis
 from sparse_core.results.records import Records
-from sparse_core.views import labels, structure_tables
+from sparse_core.views import labels, tables
 from sparse_core.views.charts import structure as structure_charts
 from tests.pages.support import chart_text, figure, metrics, open_page, submitted
 from tests.support.records import record
@@ -199,7 +199,7 @@ def test_runs_of_different_protocols_are_never_averaged():
     row = {"method": "STR", "sparsity": 0.9, "source": "measured", "upstream": "ImageNet", "backbone": "b"}
     row |= dict.fromkeys(labels.SIZES, 1e6)
     runs = pd.DataFrame([{**row, "protocol": name, "accuracy_best": best} for name, best in (("A", 0.5), ("B", 0.7))])
-    table = structure_tables.accuracy_table(runs)
+    table = tables.accuracy_table(runs)
     assert sorted(table["accuracy_mean"]) == [0.5, 0.7]
     assert len(structure_charts.accuracy(table, "file_size").data) == 2
 
@@ -211,7 +211,7 @@ def test_overlap_table_agrees_with_the_masks(tmp_path):
     for number, mask in enumerate((a, b)):
         masks.save(mask, tmp_path / f"{number}")
         packed.append(packed_masks.load_packed(tmp_path / f"{number}"))
-    table = structure_tables.overlap_table(packed[0][0], packed[1][0], packed[0][1])
+    table = tables.overlap_table(packed[0][0], packed[1][0], packed[0][1])
     both, either = (
         {name: operator(kept, b.tensors[name]).sum().item() for name, kept in a.tensors.items()}
         for operator in (torch.logical_and, torch.logical_or)

@@ -14,10 +14,10 @@ from plotly.colors import hex_to_rgb
 from scipy.stats import binomtest
 
 from sparse_core.catalog import METHODS
-from sparse_core.results import comparisons, measures
+from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
-from sparse_core.views import footnotes, labels, task_tables
+from sparse_core.views import footnotes, labels, tables
 from sparse_core.views.charts import captions, panels, style, tradeoffs, training
 from sparse_core.views.charts import tasks as task_charts
 from tests.support.results import measured, row
@@ -38,7 +38,7 @@ def resnet50(results: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def linear_table(resnet50: pd.DataFrame) -> pd.DataFrame:
     rows = resnet50[resnet50["transfer"] == "linear"]
-    return task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50))
+    return tables.task_table(rows, "best", measures.ordered_tasks(resnet50))
 
 
 def named_summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -219,7 +219,7 @@ def test_heat_map_of_differences_is_centred_at_zero_and_readable(linear_table: p
 def test_pareto_front_joins_the_optimal_networks() -> None:
     levels = [("Dense", 0, 0.9), ("STR", 0.5, 0.8), ("AC/DC", 0.5, 0.85), ("AC/DC", 0.9, 0.7), ("STR", 0.95, 0.6)]
     rows = measured(*(row(*level, seed=seed) for level in levels for seed in range(3)))
-    table = comparisons.with_front(comparisons.over_same_tasks(measures.per_configuration(rows)), "sparsity")
+    table = measures.with_front(measures.over_same_tasks(measures.per_configuration(rows)), "sparsity")
     front = {(entry.method, entry.sparsity) for entry in table.itertuples() if entry.front}
     assert front == {("Dense", 0), ("AC/DC", 0.5), ("AC/DC", 0.9), ("STR", 0.95)}
     figure = tradeoffs.pareto(labels.name_points(table), ["linear"])
@@ -232,8 +232,8 @@ def test_pareto_front_joins_the_optimal_networks() -> None:
 def sized_pareto(axis: str, *levels: tuple[str, float, float, float]) -> tuple[pd.DataFrame, object]:
     """The table and the chart of networks given by method, sparsity, accuracy and size."""
     rows = measured(*(row(*level[:3], **dict.fromkeys(labels.SIZES, level[3])) for level in levels))
-    table = comparisons.with_sizes(comparisons.over_same_tasks(measures.per_configuration(rows)), rows)
-    table = labels.name_points(comparisons.with_front(table, axis))
+    table = measures.with_sizes(measures.over_same_tasks(measures.per_configuration(rows)), rows)
+    table = labels.name_points(measures.with_front(table, axis))
     return table, tradeoffs.pareto(table, ["linear"], axis=axis)
 
 
@@ -250,7 +250,7 @@ def test_pareto_against_a_size_prefers_the_smaller(axis: str, title: str) -> Non
     levels = [("Dense", 0, 0.9, 20e6), ("AC/DC", 0.8, 0.85, 2e6), ("STR", 0.9, 0.8, 4e6)]
     table, figure = sized_pareto(axis, *levels)
     assert set(table.loc[table["front"], "method"]) == {"Dense", "AC/DC"}
-    assert comparisons.with_front(table, "sparsity")["front"].all()
+    assert measures.with_front(table, "sparsity")["front"].all()
     front = figure.data[0]
     assert list(front.x) == pytest.approx([np.log10(2), np.log10(20)])
     assert list(front.y) == pytest.approx([85, 90])
@@ -271,7 +271,7 @@ def test_ticks_of_sizes_close_to_each_other_are_round_and_in_place() -> None:
 def test_tradeoff_against_a_size_labels_lines_at_their_largest() -> None:
     levels = [("Dense", 0, 0.9, 10e6), ("AC/DC", 0.5, 0.85, 5e6), ("AC/DC", 0.9, 0.8, 1e6)]
     rows = measured(*(row(*level[:3], nonzero_parameters=level[3], multiply_adds=1, file_size=1) for level in levels))
-    summary = comparisons.with_sizes(named_summary(rows), rows)
+    summary = measures.with_sizes(named_summary(rows), rows)
     figure = tradeoffs.tradeoff(summary, ["linear"], {}, axis="nonzero_parameters")
     (line,) = figure.data
     assert list(line.x) == pytest.approx([np.log10(5), 0])
@@ -284,7 +284,7 @@ def test_tradeoff_against_a_size_labels_lines_at_their_largest() -> None:
 
 def test_accuracy_per_task_has_every_method_on_every_task(resnet50: pd.DataFrame) -> None:
     rows = resnet50[resnet50["sparsity"].isin([0, 0.9])]
-    table = task_tables.task_table(rows, "best", comparisons.ordered_tasks(resnet50, "name"))
+    table = tables.task_table(rows, "best", measures.ordered_tasks(resnet50, "name"))
     tasks = labels.distinct(table["task"])
     assert tasks == sorted(tasks)
     figure = task_charts.accuracy_per_task(table, ["linear", "full"], tasks)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from sparse_core.results import measures
-from sparse_core.views import labels, task_tables
+from sparse_core.views import labels, tables
 from tests.support.results import measured, row
 
 
@@ -39,8 +39,7 @@ def test_a_point_keeps_its_name_when_other_runs_are_added() -> None:
     (kept,) = both.loc[both["point"] == name, "protocol"]
     assert kept == first["protocol"].iloc[0]
     cells, more_cells = (
-        task_tables.task_table(rows, "best", {"digits": 0.0})["point"].tolist()
-        for rows in (first, pd.concat([first, more]))
+        tables.task_table(rows, "best", {"digits": 0.0})["point"].tolist() for rows in (first, pd.concat([first, more]))
     )
     assert set(cells) < set(more_cells)
 

@@ -1,12 +1,15 @@
-"""Title, subtitle and caption written into a figure, so that a download explains itself."""
+"""The texts of a figure: title, subtitle and caption, written into it so that a download explains itself, and hover texts."""
 
 import html
+import math
 import textwrap
 from typing import Any
 
 import plotly.graph_objects as go
 
+from sparse_core.catalog import task_label
 from sparse_core.views.charts.panels import EDGE
+from sparse_core.views.labels import SIZES, counted, percent, sparsity_label
 
 TITLE_SIZE, SUBTITLE_SIZE, CAPTION_SIZE = 18, 13, 11
 TITLE_CHARACTERS, SUBTITLE_CHARACTERS, CAPTION_CHARACTERS = 64, 112, 140
@@ -34,6 +37,22 @@ def with_caption(figure: go.Figure, title: str, subtitle: str = "", caption: str
     layout["margin"].update(t=top + above, b=bottom + below)
     layout["annotations"] = [*layout.get("annotations", ()), *(text for text in texts if text["text"])]
     return go.Figure(document)
+
+
+def accuracy_hover(name: str, row: Any, *details: str) -> str:
+    """Name, sparsity, mean accuracy ± standard deviation and number of runs; then the ``details``, each on its line (HTML)."""
+    deviation = getattr(row, "accuracy_std", math.nan)
+    around = "" if math.isnan(deviation) else f" ± {percent(deviation)}"
+    at = "" if row.sparsity == 0 else f" at {sparsity_label(row.sparsity)}"
+    on = f" on {html.escape(task_label(row.dataset))}" if hasattr(row, "dataset") else ""
+    accuracy = f"{percent(row.accuracy_mean)}{around} % ({counted(row.runs, 'run')})"
+    return "<br>".join([f"<b>{html.escape(name)}</b>{at}{on}", accuracy, *details])
+
+
+def size_hover(row: Any, size: str) -> str:
+    """One of a network's sizes with its unit."""
+    measure = SIZES[size]
+    return f"{measure.label}: {getattr(row, size) / measure.scale:.3g} {measure.unit}"
 
 
 def _text(lines: list[str], size: int, xshift: float, y: int, yshift: float, opacity: float) -> dict[str, Any]:

@@ -12,30 +12,27 @@ import plotly.graph_objects as go
 
 from sparse_core.catalog import ENGINES, architecture_label, task_label
 from sparse_core.views import speed_tables
-from sparse_core.views.charts.axes import SPARSITY_TITLE, doubling_axis, layer_axis, percents, sparsity_axis
-from sparse_core.views.charts.hovers import accuracy_hover
-from sparse_core.views.charts.panels import NARROW, REFERENCE_LINE, WIDE_ENTRY, Panels
-from sparse_core.views.charts.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    error_bars,
-    marker,
-    method_style,
-    point_labels,
-    shortened,
+from sparse_core.views.charts import style
+from sparse_core.views.charts.captions import accuracy_hover
+from sparse_core.views.charts.panels import (
+    NARROW,
+    SPARSITY_TITLE,
+    WIDE_ENTRY,
+    Panels,
+    doubling_axis,
+    layer_panel,
+    percents,
+    sparsity_axis,
 )
+from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels, shortened
 from sparse_core.views.charts.tradeoffs import front_line
-from sparse_core.views.labels import counted, percent, sparsity_label
+from sparse_core.views.labels import counted, level_labels, percent, sparsity_label
 from sparse_core.views.speed_tables import EPOCH_PARTS
 
-ENGINE_COLOURS = {"deepsparse": BLUE, "onnxruntime": ORANGE, "torch": VERMILLION, "torch bf16": PURPLE}
+ENGINE_COLOURS = {"deepsparse": style.BLUE, "onnxruntime": style.ORANGE, "torch": style.VERMILLION}
+ENGINE_COLOURS["torch bf16"] = style.PURPLE
 MASK_SYMBOLS = {"uniform": "circle", "erk": "diamond"}
-PART_COLOURS = {"backbone": BLUE, "classifier": GREEN, "waiting": ORANGE}
+PART_COLOURS = {"backbone": style.BLUE, "classifier": style.GREEN, "waiting": style.ORANGE}
 SPEED_AXES = {"milliseconds_per_image": "ms/image", "images_per_second": "images/s"}
 SPEEDUP_TITLE = "Speedup over dense (×)"
 NOTE_WIDTH = 76  # pixels that "inconclusive" takes
@@ -59,7 +56,7 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
         limits = doubling_axis(panels.x(0), rows["batch_size"], FREE)
     top = 1.12 * max(rows["ratio_high"].max(), 1.0)
     panels.y(0)["range"] = [-0.06 * top, top]  # so that a note fits below an interval that reaches down to 0
-    panels.dense_line(0, *limits, height=1)
+    panels.dense_line(0, limits, (1, 1))
     for (engine, origin), line in placed.groupby(["engine_words", "origin"], sort=False):
         panels.add(0, f"{engine}, {origin}", _speedup_line(line.sort_values("x", kind="stable")))
     _note_inconclusive(panels, placed, limits)
@@ -85,7 +82,7 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
             **{"mode": "markers+text", "x": points["ratio"].tolist(), "y": percents(points["difference"])},
             "error_x": _interval_bars(points),
             "error_y": error_bars(100 * points["accuracy_std"]),
-            "marker": marker(colour, symbol, hollow=~points["reliable"].astype(bool)),
+            "marker": marker(colour, symbol, hollow=_unreliable(points)),
             **point_labels(_labels(points), "top right", colour),
             "hovertext": [_training_hover(row) for row in points.itertuples()],
         }
@@ -94,9 +91,8 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
     limits = [low - 0.08 * (high - low), high + 0.2 * (high - low)]  # labels are to the right
     height = 115 * max((compared["difference"].abs() + compared["accuracy_std"].fillna(0)).max(), 0.01)
     panels.x(0)["range"], panels.y(0)["range"] = limits, [-height, height]
-    panels.dense_line(0, *limits)
-    dense = {"type": "line", "xref": "x1", "yref": "y1", "x0": 1, "x1": 1, "y0": -height, "y1": height}
-    panels.shapes.append({**dense, "line": REFERENCE_LINE})
+    panels.dense_line(0, limits)
+    panels.dense_line(0, (1, 1), (-height, height))
     panels.note("dense", x=1, y=0, xanchor="left", yanchor="bottom", xshift=4)
     return panels.figure()
 
@@ -118,9 +114,7 @@ def accuracy_against_speed(table: pd.DataFrame, axis: str) -> go.Figure:
             **{"mode": "markers+text", "x": points[axis].tolist(), "y": percents(points["accuracy_mean"])},
             "error_x": _quartile_bars(points, axis),
             "error_y": error_bars(100 * points["accuracy_std"]),
-            "marker": marker(
-                colour, symbol, hollow=~points["reliable"].astype(bool), size=16 if method == "Dense" else 10
-            ),
+            "marker": marker(colour, symbol, hollow=_unreliable(points), size=16 if method == "Dense" else 10),
             **point_labels(_labels(points, prefix), "top right", colour),
             "hovertext": [_speed_hover(row) for row in points.itertuples()],
         }
@@ -143,7 +137,7 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
     for part, name in EPOCH_PARTS.items():
         bars = {"type": "bar", "orientation": "h", "x": table[part].tolist(), "y": rows, "width": 0.6}
         panels.add(0, name, {**bars, "marker": {"color": PART_COLOURS[part]}, "hovertext": hover})
-    marks = {"symbol": "line-ns", "size": 26, "opacity": 1, "line": {"color": PURPLE, "width": 4}}
+    marks = {"symbol": "line-ns", "size": 26, "opacity": 1, "line": {"color": style.PURPLE, "width": 4}}
     decode = {"mode": "markers", "x": table["decode"].tolist(), "y": rows, "marker": marks, "hovertext": hover}
     panels.add(0, "Decoding alone", decode)
     panels.name_rows([f"{_short_name(row)}<br>{row.which}, {row.engine_words}" for row in table.itertuples()])
@@ -153,11 +147,10 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
 
 def layer_shares(layers: pd.DataFrame) -> go.Figure:
     """A bar for each layer: its share of the network's time. ``layers`` has ``name`` and ``share`` (0..1)."""
-    panels = Panels([""], "Layer (input → output)", "Share of time (%)", plot_height=260)
+    panels = layer_panel(len(layers), "Share of time (%)")
     hover = [f"{html.escape(row.name)}<br>{percent(row.share)} % of the time" for row in layers.itertuples(index=False)]
     bars = {"type": "bar", "x": list(range(1, len(layers) + 1)), "y": percents(layers["share"]), "width": 0.8}
-    panels.add(0, "Share of time", {**bars, "marker": {"color": SKY}, "hovertext": hover})
-    layer_axis(panels.x(0), len(layers))
+    panels.add(0, "Share of time", {**bars, "marker": {"color": style.SKY}, "hovertext": hover})
     panels.y(0)["rangemode"] = "tozero"
     return panels.figure()
 
@@ -165,13 +158,13 @@ def layer_shares(layers: pd.DataFrame) -> go.Figure:
 def _speedup_line(line: pd.DataFrame) -> dict[str, Any]:
     first = line.iloc[0]
     engine = f"{first['engine']} bf16" if first["precision"] == "bf16" else first["engine"]
-    colour = ENGINE_COLOURS.get(engine, GREY)
+    colour = ENGINE_COLOURS.get(engine, style.GREY)
     symbol = MASK_SYMBOLS.get(first["distribution"]) if first["timing_only"] else method_style(first["method"])[1]
     return {
         **{"mode": "lines+markers", "x": line["x"].tolist(), "y": line["ratio"].tolist()},
         "error_y": _interval_bars(line),
         "line": {"color": colour, "width": 2.2, "dash": "dot" if first["timing_only"] else "solid"},
-        "marker": marker(colour, symbol or "circle", hollow=~line["reliable"].astype(bool)),
+        "marker": marker(colour, symbol or "circle", hollow=_unreliable(line)),
         "hovertext": [_speedup_hover(row) for row in line.itertuples()],
     }
 
@@ -192,11 +185,14 @@ def _short_name(row: Any) -> str:
     return shortened(short if row.timing_only else row.network, 36)
 
 
+def _unreliable(rows: pd.DataFrame) -> pd.Series:
+    return ~rows["reliable"].astype(bool)
+
+
 def _labels(points: pd.DataFrame, architecture: bool = False) -> list[str]:
     """The sparsity of each point, after the architecture if asked for."""
-    labels = ["dense" if row.method == "Dense" else sparsity_label(row.sparsity) for row in points.itertuples()]
     prefixes = [f"{architecture_label(name)} " if architecture else "" for name in points["architecture"]]
-    return [f" {prefix}{label}" for prefix, label in zip(prefixes, labels, strict=True)]
+    return [f" {prefix}{level}" for prefix, level in zip(prefixes, level_labels(points), strict=True)]
 
 
 def _interval_bars(rows: pd.DataFrame) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Charts of what pruning left of networks, from the tables of ``views.structure_tables``."""
+"""Charts of what pruning left of networks, from the tables of ``views.tables``."""
 
 import html
 
@@ -6,31 +6,18 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sparse_core.views.charts.axes import layer_axis, percents
-from sparse_core.views.charts.hovers import accuracy_hover, size_hover
-from sparse_core.views.charts.panels import Panels
-from sparse_core.views.charts.style import (
-    BLUE,
-    COLOUR_BAR,
-    ORANGE,
-    SEQUENTIAL,
-    SKY,
-    VERMILLION,
-    error_bars,
-    marker,
-    method_style,
-    point_labels,
-    shortened,
-)
-from sparse_core.views.labels import SERIES_KEY, SIZES, percent, series_names, sparsity_label
-from sparse_core.views.structure_tables import SHARES
+from sparse_core.views.charts import style
+from sparse_core.views.charts.captions import accuracy_hover, size_hover
+from sparse_core.views.charts.panels import Panels, layer_panel, percents
+from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels, shortened
+from sparse_core.views.labels import SERIES_KEY, SIZES, level_labels, percent, series_names
+from sparse_core.views.tables import SHARES
 
 SHARE_STYLES = {
-    "mean_layer_filters_pruned_share": (BLUE, "circle", 0),
-    "filters_pruned_share": (ORANGE, "square", 0),
-    "filters_dead_share": (VERMILLION, "diamond-open", 2),
+    "mean_layer_filters_pruned_share": (style.BLUE, "circle", 0),
+    "filters_pruned_share": (style.ORANGE, "square", 0),
+    "filters_dead_share": (style.VERMILLION, "diamond-open", 2),
 }
-LAYER_TITLE = "Layer (input → output)"
 IMAGE_HEIGHT, IMAGE_WIDTH = 256, 512  # largest image of a mask, in cells
 NAME_CHARACTERS = 34
 ENTRY = 260
@@ -41,8 +28,7 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
 
     ``layers`` has the columns ``name``, ``shape`` (text), ``sparsity`` (0..1), ``filters`` and ``filters_pruned``.
     """
-    panels = Panels([""], LAYER_TITLE, "Share (%)", plot_height=260)
-    layer_axis(panels.x(0), len(layers))
+    panels = layer_panel(len(layers), "Share (%)")
     panels.y(0).update(range=[0, 102])
     hover = [
         f"{html.escape(layer.name)}, {layer.shape}<br>{percent(layer.sparsity)} % zero weights<br>"
@@ -50,8 +36,8 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
         for layer in layers.itertuples(index=False)
     ]
     for name, shares, colour, width in (
-        ("Zero weights", layers["sparsity"], SKY, 0.8),
-        ("Fully pruned filters", layers["filters_pruned"] / layers["filters"], VERMILLION, 0.4),
+        ("Zero weights", layers["sparsity"], style.SKY, 0.8),
+        ("Fully pruned filters", layers["filters_pruned"] / layers["filters"], style.VERMILLION, 0.4),
     ):
         bars = {"type": "bar", "x": list(range(1, len(layers) + 1)), "y": percents(shares), "width": width}
         panels.add(0, name, {**bars, "marker": {"color": colour}, "hovertext": hover})
@@ -59,7 +45,7 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
 
 
 def filters_pruned(table: pd.DataFrame) -> go.Figure:
-    """The shares of filters of each backbone, a row for each; ``table`` is from ``structure_tables.comparison_table``."""
+    """The shares of filters of each backbone, a row for each; ``table`` is from ``tables.comparison_table``."""
     left = 30 + round(6.6 * min(NAME_CHARACTERS, table["network"].str.len().max()))
     panels = Panels([""], "Share of filters (%)", "", plot_height=34 * len(table) + 20, left=left, entry=ENTRY)
     offsets = np.linspace(-0.2, 0.2, len(SHARES))  # so that equal shares do not hide each other
@@ -91,8 +77,8 @@ def mask(image: np.ndarray, filters: int, weights: int) -> go.Figure:
     panels = Panels([""], "Weight of the filter", "Filter", plot_height=360)
     heat = {
         **{"type": "heatmap", "z": np.rint(100 * image).astype(np.uint8), "zmin": 0, "zmax": 100},
-        **{"x0": across / 2, "dx": across, "y0": down / 2, "dy": down, "colorscale": SEQUENTIAL},
-        "colorbar": {"title": {"text": "Weights kept (%)", "side": "right"}, **COLOUR_BAR},
+        **{"x0": across / 2, "dx": across, "y0": down / 2, "dy": down, "colorscale": style.SEQUENTIAL},
+        "colorbar": {"title": {"text": "Weights kept (%)", "side": "right"}, **style.COLOUR_BAR},
         "hovertemplate": "filter %{y:.0f}, weight %{x:.0f}: %{z} % kept<extra></extra>",
     }
     panels.add(0, "mask", heat)
@@ -104,20 +90,19 @@ def mask(image: np.ndarray, filters: int, weights: int) -> go.Figure:
 def overlap(table: pd.DataFrame) -> go.Figure:
     """A bar for each layer: the overlap of two masks, with a mark at the overlap expected at random.
 
-    ``table`` is from ``structure_tables.overlap_table``.
+    ``table`` is from ``tables.overlap_table``.
     """
-    panels = Panels([""], LAYER_TITLE, "Mask overlap (IoU, %)", plot_height=260)
+    panels = layer_panel(len(table), "Mask overlap (IoU, %)")
     hover = [
         f"{html.escape(row.name)}<br>IoU {percent(row.overlap)} %, {percent(row.overlap_by_chance)} % expected at random"
         f"<br>{row.kept_in_both:,} kept in both, {row.kept_in_either:,} in either"
         for row in table.itertuples(index=False)
     ]
-    mark = {"symbol": "line-ew", "size": 10, "opacity": 1, "line": {"color": VERMILLION, "width": 3}}
-    bars = {"type": "bar", "width": 0.8, "marker": {"color": SKY}, "y": percents(table["overlap"])}
+    mark = {"symbol": "line-ew", "size": 10, "opacity": 1, "line": {"color": style.VERMILLION, "width": 3}}
+    bars = {"type": "bar", "width": 0.8, "marker": {"color": style.SKY}, "y": percents(table["overlap"])}
     marks = {"mode": "markers", "marker": mark, "y": percents(table["overlap_by_chance"])}
     for name, trace in (("Mask overlap", bars), ("Expected at random", marks)):
         panels.add(0, name, {**trace, "x": table["layer"].tolist(), "hovertext": hover})
-    layer_axis(panels.x(0), len(table))
     panels.y(0)["range"] = [0, 102]
     return panels.figure()
 
@@ -125,7 +110,7 @@ def overlap(table: pd.DataFrame) -> go.Figure:
 def accuracy(table: pd.DataFrame, size: str) -> go.Figure:
     """Accuracy on a task against a network's size, a point for each backbone, with the standard deviation over seeds.
 
-    ``table`` is from ``structure_tables.accuracy_table``; ``size`` is one of ``labels.SIZES``.
+    ``table`` is from ``tables.accuracy_table``; ``size`` is one of ``labels.SIZES``.
     """
     names = series_names(table)
     panels = Panels([""], SIZES[size].title, "Accuracy (%)", entry=ENTRY)
@@ -133,12 +118,11 @@ def accuracy(table: pd.DataFrame, size: str) -> go.Figure:
     for (method, *series), rows in table.groupby(["method", *SERIES_KEY], sort=False):
         colour, symbol = method_style(method)
         name = f"{method}, {names[tuple(series)]}"
-        labels = [" dense" if method == "Dense" else f" {sparsity_label(level)}" for level in rows["sparsity"]]
         trace = {
             **{"mode": "markers+text", "x": sizes[rows.index].tolist(), "y": percents(rows["accuracy_mean"])},
             "error_y": {**error_bars(100 * rows["accuracy_std"]), "color": colour},
             "marker": marker(colour, symbol, hollow=True, size=16 if method == "Dense" else 10),
-            **point_labels(labels, "middle right"),
+            **point_labels([f" {level}" for level in level_labels(rows)], "middle right"),
             "hovertext": [
                 accuracy_hover(name, row, *(size_hover(row, each) for each in SIZES))
                 for row in rows.itertuples(index=False)

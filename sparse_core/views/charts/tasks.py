@@ -7,20 +7,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sparse_core.views.charts.axes import percents
-from sparse_core.views.charts.panels import Panels
-from sparse_core.views.charts.style import (
-    COLOUR_BAR,
-    DIVERGING,
-    LABEL_SIZE,
-    SEQUENTIAL,
-    by_series,
-    error_bars,
-    marker,
-    method_style,
-    readable_on,
-    shortened,
-)
+from sparse_core.views.charts import style
+from sparse_core.views.charts.panels import Panels, percents
+from sparse_core.views.charts.style import by_series, error_bars, marker, method_style, readable_on, shortened
 from sparse_core.views.labels import series_names
 
 COLOUR_TITLES = {"accuracy_mean": "Accuracy (%)", "difference": "Difference to dense (points)"}
@@ -29,7 +18,7 @@ COLOUR_TITLES = {"accuracy_mean": "Accuracy (%)", "difference": "Difference to d
 def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequence[str]) -> go.Figure:
     """Accuracy on each task, a row for each task and a marker for each method, a panel for each transfer; error bars: std.
 
-    ``table`` is from ``task_tables.task_table`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
+    ``table`` is from ``tables.task_table`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
     """
     panels = Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
     names = series_names(table)
@@ -61,7 +50,7 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
 def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequence[str]) -> go.Figure:
     """One number for each backbone (row) and task (column), written in its cell.
 
-    ``table`` is from ``task_tables.task_table``; ``value`` is ``accuracy_mean`` in a sequential scale, or ``difference`` in a
+    ``table`` is from ``tables.task_table``; ``value`` is ``accuracy_mean`` in a sequential scale, or ``difference`` in a
     diverging one that is centred at 0 and saturates at the 85th percentile of absolute values (fractions of 1). ``rows`` from
     top to bottom, ``tasks`` from left to right.
     """
@@ -70,7 +59,7 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
     diverging = value == "difference"
     limit = float(np.nanpercentile(np.abs(numbers), 85)) or 1.0
     low, high = (-limit, limit) if diverging else (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
-    scale = [list(stop) for stop in DIVERGING] if diverging else SEQUENTIAL
+    scale = [list(stop) for stop in style.DIVERGING] if diverging else style.SEQUENTIAL
     row_places = {row: number for number, row in enumerate(rows)}
     task_places = {task: number for number, task in enumerate(tasks)}
     cells = table.dropna(subset=[value]).assign(
@@ -81,7 +70,10 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
     panels = Panels([""], "", "", plot_height=28 * len(rows), left=160, bottom=92, legend_from=99)
     heat = {
         **{"type": "heatmap", "z": numbers, "zmin": low, "zmax": high, "colorscale": scale, "xgap": 1, "ygap": 1},
-        **{"hoverinfo": "skip", "colorbar": {"title": {"text": COLOUR_TITLES[value], "side": "right"}, **COLOUR_BAR}},
+        **{
+            "hoverinfo": "skip",
+            "colorbar": {"title": {"text": COLOUR_TITLES[value], "side": "right"}, **style.COLOUR_BAR},
+        },
     }
     panels.add(0, "cells", heat)
     for colour, group in cells.groupby("colour"):
@@ -98,7 +90,7 @@ def _numbers(cells: pd.DataFrame, value: str, colour: str) -> dict[str, Any]:
     return {
         **{"x": cells["x"].tolist(), "y": cells["y"].tolist(), "mode": "markers+text"},
         "text": [_cell(fraction, value == "difference") for fraction in cells[value]],
-        "textfont": {"size": LABEL_SIZE, "color": colour},
+        "textfont": {"size": style.LABEL_SIZE, "color": colour},
         "unselected": {"textfont": {"color": colour}},
         "marker": {"symbol": "square", "size": 24, "opacity": 0},
         **{"customdata": cells["point"].tolist(), "hovertext": cells["hover"].tolist()},

@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from sparse_core.views.charts.axes import (
+from sparse_core.views.charts.captions import accuracy_hover, size_hover
+from sparse_core.views.charts.panels import (
     SPARSITY_TITLE,
+    Panels,
     magnitudes,
     percents,
     reduction_axis,
@@ -18,8 +20,6 @@ from sparse_core.views.charts.axes import (
     size_ticks,
     sparsity_axis,
 )
-from sparse_core.views.charts.hovers import accuracy_hover, size_hover
-from sparse_core.views.charts.panels import Panels
 from sparse_core.views.charts.style import (
     GREY,
     Series,
@@ -30,7 +30,7 @@ from sparse_core.views.charts.style import (
     method_style,
     point_labels,
 )
-from sparse_core.views.labels import SERIES_KEY, SIZES, counted, percent, series_names, sparsity_label
+from sparse_core.views.labels import SERIES_KEY, SIZES, counted, level_labels, percent, series_names, sparsity_label
 
 
 def tradeoff(
@@ -67,7 +67,7 @@ def tradeoff(
             end = line.loc[line["place"].idxmax()]
             height = 100 * end["mean_relative_error_increase"]
             ends.append((end["place"], height, name, method_style(key[0])[0]))
-        panels.dense_line(number, limits[0], last)
+        panels.dense_line(number, (limits[0], last))
         panels.label_ends(number, ends, last + 0.05 * (limits[1] - limits[0]))
     return panels.figure(absent)
 
@@ -168,8 +168,7 @@ def _labelled(rows: pd.DataFrame, axis: str, mode: str) -> dict[str, Any]:
     """The mode of drawing, with the sparsity beside each point where the axis does not show it."""
     if axis == "sparsity":
         return {"mode": mode}
-    labels = ["dense" if row.method == "Dense" else sparsity_label(row.sparsity) for row in rows.itertuples()]
-    return {"mode": f"{mode}+text", **point_labels(labels, "top center")}
+    return {"mode": f"{mode}+text", **point_labels(level_labels(rows), "top center")}
 
 
 def _joined(method: str, series: str) -> str:

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sparse_core.results.statistics import wilson_interval
-from sparse_core.views.charts.panels import Panels
-from sparse_core.views.charts.style import BLUE, COLOUR_BAR, HUES, OWN_DASHES, shortened
+from sparse_core.results.statistics import per_class
+from sparse_core.views.charts.panels import Panels, percents
+from sparse_core.views.charts.style import BLUE, COLOUR_BAR, HUES, OWN_DASHES, error_bars, shortened
 from sparse_core.views.labels import percent
 
 NUMBERED_CLASSES, NAMED_CLASSES = 25, 40
@@ -84,31 +84,26 @@ def per_class_accuracy(confusion: np.ndarray, class_names: Sequence[str]) -> go.
     ``confusion`` holds counts, shape (classes, classes), true classes in rows; several runs may be added up. Up to 40
     classes are named on the axis; beyond that the pointer names them.
     """
-    counts = np.asarray(confusion, dtype=float)
-    present = counts.sum(axis=1) > 0
-    totals, hits = counts.sum(axis=1)[present], np.diag(counts)[present]
-    accuracy = hits / totals
-    order = np.argsort(-accuracy, kind="stable")
-    names = [str(class_names[number]) for number in np.flatnonzero(present)[order]]
-    totals, hits, accuracy = totals[order], hits[order], accuracy[order]
-    low, high = wilson_interval(hits, totals)
-    named = len(order) <= NAMED_CLASSES
-    labels = [shortened(name, 24) for name in names]
+    table = per_class(np.asarray(confusion), class_names)
+    table = table.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
+    places, accuracy = list(range(len(table))), table["accuracy"]
+    named = len(table) <= NAMED_CLASSES
+    labels = [shortened(name, 24) for name in table["class"]]
     left = 30 + (7 * max(map(len, labels), default=0) if named else 20)
-    y_title = "" if named else f"{len(order)} classes, lowest accuracy at the top"
-    height = max(160, 20 * len(order) if named else 480)
+    y_title = "" if named else f"{len(table)} classes, lowest accuracy at the top"
+    height = max(160, 20 * len(table) if named else 480)
     panels = Panels([""], "Accuracy (%)", y_title, plot_height=height, left=left)
-    bars = {"array": 100 * (high - accuracy), "arrayminus": 100 * (accuracy - low), "symmetric": False}
+    bars = error_bars(100 * (table["highest"] - accuracy), 100 * (accuracy - table["lowest"]))
     trace = {
-        **{"x": 100 * accuracy, "y": np.arange(len(order)), "error_x": {**bars, "thickness": 1, "width": 0}},
+        **{"x": percents(accuracy), "y": places, "error_x": {**bars, "thickness": 1, "width": 0}},
         **{"mode": "markers", "marker": {"color": BLUE, "size": 8 if named else 5}},
         "hovertext": [
-            f"{html.escape(name)}: {percent(share)} %<br>{hit:,.0f} of {total:,.0f} images"
-            for name, share, hit, total in zip(names, accuracy, hits, totals, strict=True)
+            f"{html.escape(name)}: {percent(share)} %<br>{share * total:,.0f} of {total:,.0f} images"
+            for name, share, total in zip(table["class"], accuracy, table["images"], strict=True)
         ],
     }
     panels.add(0, "accuracy", trace)
-    ticks = {"tickvals": list(range(len(order))), "ticktext": labels} if named else {"showticklabels": False}
+    ticks = {"tickvals": places, "ticktext": labels} if named else {"showticklabels": False}
     panels.x(0)["range"] = [-2, 102]
-    panels.y(0).update(range=[-0.7, len(order) - 0.3], showgrid=False, **ticks)
+    panels.y(0).update(range=[-0.7, len(table) - 0.3], showgrid=False, **ticks)
     return panels.figure()

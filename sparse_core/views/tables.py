@@ -1,0 +1,153 @@
+"""Tables of results by task, in the paper's layout too, and of what pruning left: layers, networks, mask overlap, sizes."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sparse_core.networks import packed_masks
+from sparse_core.networks.cards import BackboneCard
+from sparse_core.networks.packed_masks import Shapes
+from sparse_core.networks.structure import Structure
+from sparse_core.results.measures import difference_to_dense
+from sparse_core.views import labels
+from sparse_core.views.labels import SERIES_KEY, SIZES, counted, distinct, percent
+
+SHARES = {
+    "mean_layer_filters_pruned_share": "Fully pruned filters, mean over layers",
+    "filters_pruned_share": "Fully pruned filters, of all",
+    "filters_dead_share": "Removable filters",
+}
+LAYER_COLUMNS = ["layer", "name", "shape", "output", "sparsity", "filters", "filters_pruned", "filters_removable"]
+LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "parameters", "nonzero"]
+LAYER_COLUMNS += ["multiply_adds", "multiply_adds_sparse", "groups"]
+
+
+def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[str, float]) -> pd.DataFrame:
+    """``measures.difference_to_dense`` with names: backbones in the catalog's order, tasks in that of ``difficulties``.
+
+    Adds ``row`` (the backbone's name), ``task`` (with part of its content hash where several datasets have one name),
+    ``difficulty``, ``point`` (backbone and task, as links name them) and ``hover`` (a description of the cell, as HTML).
+    """
+    table = difference_to_dense(rows, accuracy)
+    task_rank = {task: number for number, task in enumerate(difficulties)}
+    method_rank = {method: number for number, method in enumerate(labels.method_order(table["method"].unique()))}
+    order = {
+        "difficulty": table["dataset"].map(difficulties),
+        "task_rank": table["dataset"].map(task_rank),
+        "own": table["source"] != "published",
+        "method_rank": table["method"].map(method_rank),
+    }
+    table = table.assign(**order).sort_values(
+        ["own", "method_rank", "sparsity", "protocol", "task_rank"], kind="stable", ignore_index=True
+    )
+    table["row"] = labels.name_backbones(table, labels.series_names(table))
+    table["task"] = labels.name_tasks(table)
+    names = zip(
+        labels.name_backbones(table, labels.marked_series_names(table)), labels.marked_task_names(table), strict=True
+    )
+    table["point"] = [f"{backbone} on {task}" for backbone, task in names]
+    table["hover"] = [_hover(cell) for cell in table.itertuples()]
+    by_rank = table.sort_values(["task_rank", "task"])["task"].unique()
+    table["task"] = pd.Categorical(table["task"], by_rank, ordered=True)
+    return table.drop(columns=["task_rank", "own", "method_rank"])
+
+
+def paper_layout(table: pd.DataFrame) -> pd.DataFrame:
+    """A ``task_table`` as the paper's tables C.1 and C.2: a row for each backbone, "mean ± std (n)" in percent for each task."""
+    deviations = ["" if np.isnan(deviation) else f" ± {100 * deviation:.1f}" for deviation in table["accuracy_std"]]
+    parts = zip(table["accuracy_mean"], deviations, table["runs"], strict=True)
+    cells = [f"{100 * mean:04.1f}{deviation} ({runs})" for mean, deviation, runs in parts]
+    wide = table.assign(cell=cells).pivot(index="row", columns="task", values="cell")
+    return wide.reindex(distinct(table["row"])).rename_axis("Network").rename_axis(columns=None).reset_index()
+
+
+def layer_table(structure: Structure) -> pd.DataFrame:
+    """A row for each convolution, input to output; shapes as text, ``sparsity`` 0..1."""
+    layers = [
+        {
+            **vars(layer),
+            "layer": number,
+            "shape": " × ".join(map(str, layer.shape)),
+            "output": " × ".join(map(str, layer.output)),
+            "filters_removable": layer.filters_dead,
+            "channels_removable": layer.channels_dead,
+        }
+        for number, layer in enumerate(structure.layers, start=1)
+    ]
+    return pd.DataFrame(layers, columns=LAYER_COLUMNS)
+
+
+def comparison_table(found: Sequence[tuple[BackboneCard, Structure]]) -> pd.DataFrame:
+    """A row for each backbone, by measured sparsity: the shares of filters of the paper's table 4, 0..1, and its sizes."""
+    return pd.DataFrame(
+        [
+            {
+                "network": labels.backbone_label(card),
+                "method": card.method,
+                "measured_sparsity": structure.sparsity,
+                **{share: getattr(structure, share) for share in SHARES},
+                "nonzero_parameters": structure.nonzero,
+                "parameters": structure.parameters,
+                "multiply_adds_sparse": structure.multiply_adds_sparse,
+                "multiply_adds": structure.multiply_adds,
+                "file_size": structure.bytes_sparse,
+                "parameters_removable": structure.parameters_removable,
+                "multiply_adds_removable": structure.multiply_adds_removable,
+            }
+            for card, structure in sorted(found, key=lambda pair: pair[1].sparsity)
+        ]
+    )
+
+
+def overlap_table(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], shapes: Shapes) -> pd.DataFrame:
+    """A row for each weight of two packed masks of these shapes: ``kept_first``, ``kept_second``, ``kept_in_both``,
+    ``kept_in_either``, ``overlap`` (IoU, 0..1) and ``overlap_by_chance``.
+
+    Two masks that keep shares p and q of a layer independently at random have an expected IoU of about pq / (p + q − pq).
+    """
+    rows = []
+    for number, (name, (intersection, union)) in enumerate(packed_masks.overlaps(a, b).items(), start=1):
+        first, second, size = packed_masks.count(a[name]), packed_masks.count(b[name]), math.prod(shapes[name])
+        chance = first * second / size
+        rows.append(
+            {
+                "layer": number,
+                "name": name.removesuffix(".weight"),
+                "kept_first": first,
+                "kept_second": second,
+                "kept_in_both": intersection,
+                "kept_in_either": union,
+                "overlap": packed_masks.iou([(intersection, union)]),
+                "overlap_by_chance": chance / (first + second - chance) if union else 1.0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def accuracy_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each measured backbone: its sizes, and mean and standard deviation (NaN for one run) of the best accuracy.
+
+    ``runs`` are the store's rows of one architecture, task, metric and transfer; those whose sizes are unknown are left
+    out. Runs of different protocols or upstream data are never averaged together.
+    """
+    known = runs.dropna(subset=list(SIZES))
+    grouped = known.groupby(["method", "sparsity", *SERIES_KEY, "backbone", *SIZES])["accuracy_best"]
+    table = grouped.agg(accuracy_mean="mean", accuracy_std="std", runs="size").reset_index()
+    return table.sort_values(["sparsity", "method"], ignore_index=True)
+
+
+def _hover(cell: Any) -> str:
+    deviation = "" if np.isnan(cell.accuracy_std) else f" ± {percent(cell.accuracy_std)}"
+    lines = [
+        f"<b>{html.escape(cell.row)}</b> on {html.escape(cell.task)}",
+        f"{100 * cell.accuracy_mean:.1f}{deviation} % ({counted(cell.runs, 'run')})",
+    ]
+    if cell.method != "Dense" and not np.isnan(cell.difference):
+        lines.append(f"dense {100 * cell.baseline_accuracy:.1f} %, difference {100 * cell.difference:+.1f} points")
+    if not np.isnan(cell.difficulty):
+        lines.append(f"difficulty: dense gains {100 * cell.difficulty:.1f} points from full over linear transfer")
+    return "<br>".join(lines)
