@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
 import streamlit as st
 
 from pages.parts.frame import home
 from sparse_core.catalog import METRICS
 from sparse_core.jobs import queue
 from sparse_core.results.records import Record, Records
-from sparse_core.results.statistics import mean_and_std
 from sparse_core.views import labels
 
 
@@ -36,5 +36,5 @@ def accuracy_metrics(records: Sequence[Record]) -> None:
 
 
 def _mean_and_std(accuracies: Sequence[float]) -> str:
-    mean, std = mean_and_std(accuracies)
-    return f"{100 * mean:.1f} % (n = 1)" if len(accuracies) == 1 else f"{100 * mean:.1f} ± {100 * std:.1f} %"
+    percent = 100 * pd.Series(accuracies)
+    return f"{percent.mean():.1f} % (n = 1)" if len(percent) == 1 else f"{percent.mean():.1f} ± {percent.std():.1f} %"

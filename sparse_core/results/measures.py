@@ -65,18 +65,13 @@ def per_configuration(results: pd.DataFrame, accuracy: str = "best") -> pd.DataF
     return _query(results, accuracy, _CONFIGURATIONS, CONFIGURATION_KEY)
 
 
-def relative_error_increase(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
+def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     """(err(D, sparse) − err(D, dense)) / err(D, dense) for each configuration, errors averaged over seeds first.
 
-    Adds to ``per_configuration``: ``baseline_accuracy``, ``baseline_runs`` and ``relative_error_increase`` (0.1 means
-    10 % more errors than dense). The dense baseline has the same ``BASELINE_KEY``; the measure is NaN if there is none or
-    it makes no error.
+    Adds to ``per_configuration``: ``baseline_accuracy``, ``baseline_runs``, ``relative_error_increase`` (0.1 means 10 % more
+    errors than dense) and ``difference`` (of the accuracies). The dense baseline has the same ``BASELINE_KEY``; the measures
+    are NaN if there is none, and the increase if it makes no error.
     """
-    return difference_to_dense(results, accuracy).drop(columns="difference")
-
-
-def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
-    """``relative_error_increase`` with ``difference``: accuracy minus the dense baseline's, NaN without one."""
     return _query(results, accuracy, _COMPARED, CONFIGURATION_KEY)
 
 

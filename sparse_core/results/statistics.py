@@ -7,11 +7,6 @@ import numpy as np
 import pandas as pd
 
 
-def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n − 1); the latter is NaN for a single value."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-
 def wilson_interval(successes: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Low and high end of the 95 % score interval of each proportion (Wilson 1927), in 0..1; fits small totals too.
 

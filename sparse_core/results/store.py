@@ -55,13 +55,9 @@ _PUBLISHED_VALUES = {
     "dataset_hash": "",
     "protocol": "the paper's protocol",
     "metric": "accuracy",
-    "accuracy_final": None,
     "backbone": "",
-    "nonzero_parameters": None,
-    "multiply_adds": None,
-    "file_size": None,
-    "created_at": None,
     "spec": "{}",
+    **dict.fromkeys(("accuracy_final", "nonzero_parameters", "multiply_adds", "file_size", "created_at")),
 }
 
 
@@ -142,13 +138,11 @@ class Store:
     def export(self, target: Path) -> int:
         """Write the whole relation as Parquet or CSV, by the target's ending; returns the number of rows."""
         rows = self.results()
-        if target.suffix not in (".parquet", ".csv"):
+        write = {".parquet": rows.to_parquet, ".csv": rows.to_csv}.get(target.suffix)
+        if write is None:
             raise InputError(f"Expected a file ending in .parquet or .csv, got '{target.name}'.")
         with atomic_file(target) as temporary:
-            if target.suffix == ".csv":
-                rows.to_csv(temporary, index=False)
-            else:
-                rows.to_parquet(temporary, index=False)
+            write(temporary, index=False)
         return len(rows)
 
     def close(self) -> None:
@@ -236,17 +230,17 @@ def _fresh(location: str) -> duckdb.DuckDBPyConnection:
 
 
 def _cache(database: Path) -> duckdb.DuckDBPyConnection:
-    """The cache file, opened or rebuilt. Raises duckdb.IOException if another process holds it."""
+    """The cache file, rebuilt if damaged or of another version. Raises duckdb.IOException if another process holds it."""
+    connection = None
     try:
-        current = _current(database)
-    except duckdb.IOException as error:
-        if "lock" in str(error).lower():
+        connection = duckdb.connect(str(database))
+        if connection.execute("SELECT version FROM cache_version").fetchone() == (_version(),):
+            return connection
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.IOException) and "lock" in str(error).lower():
             raise
-        current = None
-    return current or _remake(database)
-
-
-def _remake(database: Path) -> duckdb.DuckDBPyConnection:
+    if connection is not None:
+        connection.close()
     database.unlink(missing_ok=True)
     Path(f"{database}.wal").unlink(missing_ok=True)
     return _fresh(str(database))
@@ -270,22 +264,6 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: pd.DataFrame) -> None:
     connection.register("incoming", rows)
     connection.execute(f"INSERT INTO results SELECT {', '.join(COLUMNS)} FROM incoming")
     connection.unregister("incoming")
-
-
-def _current(database: Path) -> duckdb.DuckDBPyConnection | None:
-    """The cache as it is; None if it is damaged or of another version."""
-    connection = None
-    try:
-        connection = duckdb.connect(str(database))
-        if connection.execute("SELECT version FROM cache_version").fetchone() == (_version(),):
-            return connection
-    except duckdb.IOException:
-        raise
-    except duckdb.Error:
-        pass
-    if connection is not None:
-        connection.close()
-    return None
 
 
 def _version() -> str:

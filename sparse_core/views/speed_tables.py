@@ -210,17 +210,15 @@ def epoch_split(home: Path, records: Sequence[dict[str, Any]], backbones: Mappin
     Columns in seconds, averaged over the epochs: those of ``EPOCH_PARTS``, and ``decode``, which decoding and augmenting takes on
     its own. It runs in parallel to the rest, so it is not part of the sum.
     """
-    found = []
-    rows = table(home, records, backbones).to_dict("records")
     lines = [line for record in records for line in record["lines"]]
-    for row, line in zip(rows, lines, strict=True):
-        for which, field in (("dense", "dense_split"), ("sparse", "split")):
-            split = line.get(field)
-            if split:
-                named = {name: row[name] for name in EPOCH_KEY}
-                parts = {name: float(split.get(name) or 0) for name in (*EPOCH_PARTS, "decode")}
-                found.append({**named, "which": which, **parts})
-    return pd.DataFrame(found)
+    return pd.DataFrame(
+        [
+            {**key, "which": which, **{part: float(split.get(part) or 0) for part in (*EPOCH_PARTS, "decode")}}
+            for key, line in zip(table(home, records, backbones)[EPOCH_KEY].to_dict("records"), lines, strict=True)
+            for which, split in (("dense", line.get("dense_split")), ("sparse", line.get("split")))
+            if split
+        ]
+    )
 
 
 def layer_shares(record: dict[str, Any]) -> dict[str, pd.DataFrame]:

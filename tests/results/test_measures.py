@@ -1,4 +1,4 @@
-"""Measures by hand and against SciPy, then against the statements of the paper."""
+"""Measures by hand and against SciPy, then against the statements of the paper; comparisons of backbones."""
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,8 @@ from sparse_core.errors import InputError
 from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, Store
+from sparse_core.views import footnotes
+from tests.support.results import measured, row
 
 
 def rows(*runs: tuple[str, float, str, float]) -> pd.DataFrame:
@@ -26,7 +28,7 @@ def test_relative_error_increase_by_hand():
         ("Dense", 0, "u", 0.5),
         ("GMP", 0.9, "u", 0.6),
     )
-    table = measures.relative_error_increase(frame)
+    table = measures.difference_to_dense(frame)
     sparse = table[table["method"] == "GMP"].set_index("dataset")["relative_error_increase"]
     assert sparse["t"] == pytest.approx(1.0)  # 0.30 errors where dense makes 0.15
     assert sparse["u"] == pytest.approx(-0.2)  # 0.4 where dense makes 0.5
@@ -38,7 +40,7 @@ def test_relative_error_increase_by_hand():
 
 
 def test_without_a_baseline_the_increase_is_unknown():
-    table = measures.relative_error_increase(rows(("GMP", 0.9, "t", 0.7), ("Dense", 0, "u", 0.7)))
+    table = measures.difference_to_dense(rows(("GMP", 0.9, "t", 0.7), ("Dense", 0, "u", 0.7)))
     assert table.loc[table["method"] == "GMP", "relative_error_increase"].isna().all()
     means = measures.summary(rows(("GMP", 0.9, "t", 0.7)))
     assert means["tasks"].tolist() == [0]
@@ -97,7 +99,7 @@ def test_statements_of_the_paper(home, architecture, transfer, method, sparsity,
 @pytest.mark.parametrize(("method", "at_80", "at_90"), [("AC/DC", -0.37, -0.48), ("WoodFisher", 0.63, 0.41)])
 def test_correlation_of_error_and_difficulty_in_the_paper(home, method, at_80, at_90):
     results = Store(Records(home)).results(architecture="resnet50")
-    table = measures.relative_error_increase(results[results["transfer"] == "linear"])
+    table = measures.difference_to_dense(results[results["transfer"] == "linear"])
     hard = measures.difficulty(results)[["dataset", "difficulty"]]
     for sparsity, rho in ((0.8, at_80), (0.9, at_90)):
         chosen = table[(table["method"] == method) & (table["sparsity"] == sparsity)].merge(hard, on="dataset")
@@ -109,3 +111,25 @@ def test_means_do_not_depend_on_the_order_of_the_rows(home):
     results = Store(Records(home)).results()
     means = measures.per_configuration(results)["accuracy_mean"]
     assert measures.per_configuration(results[::-1])["accuracy_mean"].equals(means)
+
+
+def test_means_are_over_the_tasks_that_all_backbones_have():
+    rows = measured(
+        *(row("Dense", 0, accuracy, dataset=task) for task, accuracy in (("a", 0.9), ("b", 0.5))),
+        *(row("STR", 0.5, accuracy, seed, dataset="a") for seed, accuracy in enumerate((0.7, 0.8, 0.9))),
+    )
+    table = measures.over_same_tasks(measures.per_configuration(rows)).set_index("method")
+    assert table.loc["Dense", "accuracy_mean"] == pytest.approx(0.9)
+    assert np.isnan(table.loc["Dense", "standard_error"])
+    assert table.loc["STR", "standard_error"] == pytest.approx(0.1 / np.sqrt(3))
+    assert table["tasks"].tolist() == [1, 1]
+
+
+def test_paper_results_have_no_sizes(home):
+    resnet50 = Store(Records(home)).results(architecture="resnet50")
+    sized = measures.with_sizes(measures.summary(resnet50), resnet50)
+    assert len(sized) == len(measures.summary(resnet50))
+    assert sized[list(measures.SIZES)].isna().all(axis=None)
+    notes = footnotes.size_notes("file_size", len(resnet50))
+    assert "in MB" in notes[0] and notes[1].startswith("1,923 paper results left out")
+    assert footnotes.size_notes("sparsity", 0) == []

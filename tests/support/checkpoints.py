@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 import zipfile
 
 import numpy as np
@@ -122,19 +123,15 @@ def after_thresholds(module, state):
 
 
 def from_tensorflow(state):
-    names = {}
-    for name in state:
-        parts = name.split(".")
-        if parts[0] in ("conv1", "bn1"):
-            names[name] = f"initial_conv.{parts[0][:-1]}.{parts[1]}"
-        elif parts[0] == "fc":
-            names[name] = name
-        elif parts[2] == "downsample":
-            names[name] = f"{parts[0]}.block.{parts[1]}.shortcut.{('conv', 'bn')[int(parts[3])]}.{parts[4]}"
-        else:
-            kind, number = parts[2][:-1], parts[2][-1]
-            names[name] = f"{parts[0]}.block.{parts[1]}.conv{number}.{kind}.{parts[3]}"
-    return {names[name]: tensor for name, tensor in state.items()}
+    block, renamed = r"^(layer\d)\.(\d+)\.", state
+    for pattern, name in (
+        (r"^(conv|bn)1\.", r"initial_conv.\1."),
+        (rf"{block}downsample\.0\.", r"\1.block.\2.shortcut.conv."),
+        (rf"{block}downsample\.1\.", r"\1.block.\2.shortcut.bn."),
+        (rf"{block}(conv|bn)(\d)\.", r"\1.block.\2.conv\4.\3."),
+    ):
+        renamed = {re.sub(pattern, name, key): tensor for key, tensor in renamed.items()}
+    return renamed
 
 
 def as_amc(state, classifier="classifier.0.", stem="conv1."):
@@ -166,10 +163,10 @@ def features(module):
         return module(images)
 
 
-def check(path, expected, words, architecture, variant="", **others):
-    """The file holds the expected network, and its formats are told."""
+def check(path, expected, formats, architecture, variant="", **others):
+    """Assert that the file holds the expected network in these formats."""
     found = checkpoints.read(path)
-    assert set(found.formats) == set(words)
+    assert set(found.formats) == set(formats)
     assert (found.architecture, found.variant) == (architecture, variant)
     ours, theirs = features(found.network().eval()), features(expected)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * max(1.0, theirs.abs().max().item()))

@@ -22,12 +22,7 @@ def test_a_column_without_a_definition_is_headed_by_its_name():
 def test_fractions_are_shown_in_percent_and_stored_names_as_labels():
     frame = pd.DataFrame({"sparsity": [0.9], "source": ["measured"], "gain": ["no gain"], "runs": [3]})
     shown = for_display(frame)
-    assert shown.to_dict("list") == {
-        "sparsity": [90.0],
-        "source": ["Your runs"],
-        "gain": ["inconclusive"],
-        "runs": [3],
-    }
+    assert shown.iloc[0].to_dict() == {"sparsity": 90.0, "source": "Your runs", "gain": "inconclusive", "runs": 3}
     assert frame["sparsity"].tolist() == [0.9]
 
 

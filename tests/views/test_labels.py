@@ -26,17 +26,12 @@ def test_percent_has_three_significant_digits(fraction: float, signed: bool, exp
 def test_a_point_keeps_its_name_when_other_runs_are_added() -> None:
     """Links contain these names, so they must always mean the same runs."""
     first = measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8))
-    more = measured(
-        *(
-            row(method, level, 0.7, protocol=protocol)
-            for protocol in "QR"
-            for method, level in (("Dense", 0), ("AC/DC", 0.5))
-        )
-    )
-    (name,) = _named_summary(first)["point"]
-    both = _named_summary(pd.concat([first, more], ignore_index=True))
-    assert both["point"].nunique() == 3
-    (kept,) = both.loc[both["point"] == name, "protocol"]
+    levels = (("Dense", 0), ("AC/DC", 0.5))
+    more = measured(*(row(*level, 0.7, protocol=protocol) for protocol in "QR" for level in levels))
+    (name,) = labels.name_points(measures.summary(first))["point"]
+    all_points = labels.name_points(measures.summary(pd.concat([first, more], ignore_index=True)))
+    assert all_points["point"].nunique() == 3
+    (kept,) = all_points.loc[all_points["point"] == name, "protocol"]
     assert kept == first["protocol"].iloc[0]
     cells, more_cells = (
         tables.task_table(rows, "best", {"digits": 0.0})["point"].tolist() for rows in (first, pd.concat([first, more]))
@@ -46,12 +41,6 @@ def test_a_point_keeps_its_name_when_other_runs_are_added() -> None:
 
 def test_points_in_older_links_have_a_current_name() -> None:
     assert labels.current_point("Full: AC/DC 90 %, measured 3f2a") == "Full: AC/DC 90 %, your runs 3f2a"
-    assert (
-        labels.current_point("STR 80 %, measured 00ff on Digits (abc123)")
-        == "STR 80 %, your runs 00ff on Digits (abc123)"
-    )
+    cell = labels.current_point("STR 80 %, measured 00ff on Digits (abc123)")
+    assert cell == "STR 80 %, your runs 00ff on Digits (abc123)"
     assert labels.current_point("Full: AC/DC 90 %") == "Full: AC/DC 90 %"
-
-
-def _named_summary(rows: pd.DataFrame) -> pd.DataFrame:
-    return labels.name_points(measures.summary(rows))

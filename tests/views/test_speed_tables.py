@@ -55,18 +55,18 @@ def test_labels_of_networks_and_engines(home):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"ratio": 3.2}, "My net: 3.20× faster (3.10–3.30) in DeepSparse at batch 64"),
-        ({"ratio": 12.0}, "My net: 12.0× faster (11.9–12.1) in DeepSparse at batch 64"),
-        ({"ratio": 1.02}, "My net: inconclusive: 1.02× the dense speed (0.92–1.12) in DeepSparse at batch 64"),
+        ({"ratio": 3.2}, "3.20× faster (3.10–3.30) in DeepSparse at batch 64"),
+        ({"ratio": 12.0}, "12.0× faster (11.9–12.1) in DeepSparse at batch 64"),
+        ({"ratio": 1.02}, "inconclusive: 1.02× the dense speed (0.92–1.12) in DeepSparse at batch 64"),
         (
             {"ratio": 0.5, "reliable": False},
-            "My net: not faster: 0.50× the dense speed (0.40–0.60) in DeepSparse at batch 64 (unreliable)",
+            "not faster: 0.50× the dense speed (0.40–0.60) in DeepSparse at batch 64 (unreliable)",
         ),
     ],
 )
 def test_a_line_as_a_sentence(home, fields, expected):
     (row,) = table(home, backbone(lines=[line(**fields)])).itertuples()
-    assert speed_tables.sentence(row) == expected
+    assert speed_tables.sentence(row) == f"My net: {expected}"
 
 
 def test_online_training_names_its_dataset(home):
@@ -75,13 +75,12 @@ def test_online_training_names_its_dataset(home):
 
 
 def test_the_newest_of_each_setting_counts(home):
+    later = {"created_at": "2026-02-01"}
     rows = table(
         home,
         speed_record("a", lines=[line(ratio=2.0), line(ratio=1.0, threads=1), line(ratio=1.5, batch_size=1)]),
-        speed_record("b", created_at="2026-02-01", lines=[line(ratio=3.0)]),
-        speed_record(
-            "c", created_at="2026-02-01", machine={"processor": "Another", "cores": 2}, lines=[line(ratio=9.0)]
-        ),
+        speed_record("b", **later, lines=[line(ratio=3.0)]),
+        speed_record("c", **later, machine={"processor": "Another", "cores": 2}, lines=[line(ratio=9.0)]),
     )
     assert speed_tables.latest(rows)["ratio"].tolist() == [1.0, 1.5, 3.0, 9.0]
 
@@ -92,23 +91,10 @@ def test_speedup_by_sparsity_as_in_table_5(home):
         speed_record("a", sparsity=0.8, lines=[line(ratio=2.0)]),
         speed_record("b", lines=[line(ratio=3.0), line(engine="torch", ratio=1.0, reliable=False)]),
     )
+    network = {"architecture": "resnet50", "origin": "uniform mask (timing only)", "threads": 2}
     assert speed_tables.by_sparsity(rows).drop(columns="dataset").to_dict("records") == [
-        {
-            "architecture": "resnet50",
-            "origin": "uniform mask (timing only)",
-            "engine_words": "DeepSparse",
-            "threads": 2,
-            "80 %": "2.00 (1.90–2.10)",
-            "90 %": "3.00 (2.90–3.10)",
-        },
-        {
-            "architecture": "resnet50",
-            "origin": "uniform mask (timing only)",
-            "engine_words": "PyTorch",
-            "threads": 2,
-            "80 %": "",
-            "90 %": "1.00 (0.90–1.10), inconclusive, unreliable",
-        },
+        {**network, "engine_words": "DeepSparse", "80 %": "2.00 (1.90–2.10)", "90 %": "3.00 (2.90–3.10)"},
+        {**network, "engine_words": "PyTorch", "80 %": "", "90 %": "1.00 (0.90–1.10), inconclusive, unreliable"},
     ]
 
 
@@ -120,11 +106,8 @@ def test_training_speed_joins_linear_transfer_of_the_same_backbone_and_task(home
     assert compared["accuracy_std"] == pytest.approx(0.06 / 2**0.5)
     for wrong in ({"backbone_hash": "another"}, {"spec": {"dataset": "cifar10"}}):
         rows = table(home, backbone("a", mode="training", lines=[training_line()], **wrong))
-        assert (
-            speed_tables.training_with_accuracy(rows, Store(Records(home)).results(source="measured"))["difference"]
-            .isna()
-            .all()
-        )
+        stored = Store(Records(home)).results(source="measured")
+        assert speed_tables.training_with_accuracy(rows, stored)["difference"].isna().all()
 
 
 def test_tables_with_accuracy_leave_out_timing_only(home):
@@ -157,20 +140,14 @@ def test_a_slower_and_less_accurate_backbone_is_not_pareto_optimal(home):
 def test_quartiles_of_time_become_those_of_speed(home):
     rows = table(home, backbone(lines=[line(milliseconds=4.0, quartiles=[2.0, 5.0])]))
     found = speed_tables.speed_and_accuracy(rows, runs(home))
-    (sparse,) = [
-        trace
-        for trace in speed_charts.accuracy_against_speed(found, "images_per_second").data
-        if trace.name == "Magnitude"
-    ]
+    drawn = speed_charts.accuracy_against_speed(found, "images_per_second").data
+    (sparse,) = [trace for trace in drawn if trace.name == "Magnitude"]
     assert (sparse.x[0], sparse.error_x.array[0], sparse.error_x.arrayminus[0]) == (250.0, 250.0, 50.0)
 
 
 def test_inconclusive_is_written_once_where_positions_are_close(home):
-    rows = table(
-        home,
-        *[speed_record(str(level), sparsity=level, lines=[line(ratio=1.0)]) for level in (0.5, 0.9, 0.92)],
-    )
-    drawn = speed_charts.speedup(rows, "sparsity")
+    records = [speed_record(str(level), sparsity=level, lines=[line(ratio=1.0)]) for level in (0.5, 0.9, 0.92)]
+    drawn = speed_charts.speedup(table(home, *records), "sparsity")
     assert [note.x for note in drawn.layout.annotations if note.text == "inconclusive"] == [50.0, 90.0]
 
 

@@ -63,7 +63,9 @@ class Panels:
             x_axis = {"anchor": f"y{number + 1}", "domain": [low, low + width], **_axis(x_title)}
             self.axes[f"xaxis{number + 1}"] = x_axis
             self.axes[f"yaxis{number + 1}"] = {"anchor": f"x{number + 1}", **_axis("" if number else y_title)}
-            self.annotations.append(_panel_title(PANEL_TITLES.get(title, title), low + width / 2))
+            place = {"xref": "paper", "x": low + width / 2, "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 6}
+            text = {"text": PANEL_TITLES.get(title, title), "font": {"size": 14}, "showarrow": False}
+            self.annotations.append({**text, "xanchor": "center", **place})
 
     def x(self, number: int) -> dict[str, Any]:
         """The horizontal axis of a panel."""
@@ -242,8 +244,3 @@ def _ticks(levels: Sequence[float], distance: float) -> list[float]:
 
 def _axis(title: str) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 8}, "automargin": False, "zeroline": False}
-
-
-def _panel_title(text: str, x: float) -> dict[str, Any]:
-    place = {"xref": "paper", "x": x, "xanchor": "center", "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 6}
-    return {"text": text, "font": {"size": 14}, "showarrow": False, **place}

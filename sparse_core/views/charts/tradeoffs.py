@@ -114,13 +114,9 @@ def _tradeoff_line(
     colour, symbol = method_style(method)
     sizes = [14 if point in chosen else 9 for point in line["point"]]
     return {
-        "x": line["place"].tolist(),
-        "y": percents(line["mean_relative_error_increase"]),
-        "error_y": error_bars(100 * line["standard_error"]),
-        **_labelled(line, axis, "lines+markers"),
+        **_points(line, "mean_relative_error_increase", axis, "lines+markers"),
         "line": {"color": colour, "width": 2.2, "dash": style},
         "marker": marker(colour, symbol, hollow=style != "solid", size=sizes),
-        "customdata": line["point"].tolist(),
         "hovertext": [_tradeoff_hover(name, row, axis) for row in line.itertuples()],
     }
 
@@ -132,43 +128,40 @@ def _tradeoff_hover(name: str, row: Any, axis: str) -> str:
         f"<b>{html.escape(name)}</b> at {sparsity_label(row.sparsity)}",
         f"{percent(row.mean_relative_error_increase, signed=True)} % relative error increase, {error}",
         f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}",
-        *([] if axis == "sparsity" else [size_hover(row, axis)]),
+        *_size_hover(row, axis),
     ]
     return "<br>".join(lines)
 
 
 def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str], axis: str) -> dict[str, Any]:
     colour, symbol = method_style(key[0])
-    sizes = [
-        18 if point in chosen else 13 if front else 8
-        for point, front in zip(points["point"], points["front"], strict=True)
-    ]
-    hover = [
-        accuracy_hover(
-            name,
-            row,
-            *([] if axis == "sparsity" else [size_hover(row, axis)]),
-            "Pareto-optimal" if row.front else "not Pareto-optimal",
-        )
-        for row in points.itertuples()
-    ]
+    sizes = [18 if row.point in chosen else 13 if row.front else 8 for row in points.itertuples()]
+    optimal = {True: "Pareto-optimal", False: "not Pareto-optimal"}
     horizontal = symbol.replace("line-ns", "line-ew")  # dense: its place on the vertical axis is what matters here
     return {
-        "x": points["place"].tolist(),
-        "y": percents(points["accuracy_mean"]),
-        "error_y": error_bars(100 * points["standard_error"]),
-        **_labelled(points, axis, "markers"),
+        **_points(points, "accuracy_mean", axis, "markers"),
         "marker": marker(colour, horizontal, hollow=key[1] == "measured", size=sizes),
-        "customdata": points["point"].tolist(),
-        "hovertext": hover,
+        "hovertext": [
+            accuracy_hover(name, row, *_size_hover(row, axis), optimal[row.front]) for row in points.itertuples()
+        ],
     }
 
 
-def _labelled(rows: pd.DataFrame, axis: str, mode: str) -> dict[str, Any]:
-    """The mode of drawing, with the sparsity beside each point where the axis does not show it."""
-    if axis == "sparsity":
-        return {"mode": mode}
-    return {"mode": f"{mode}+text", **point_labels(level_labels(rows), "top center")}
+def _points(rows: pd.DataFrame, value: str, axis: str, mode: str) -> dict[str, Any]:
+    """Points at ``place`` with error bars; with the sparsity beside each where the axis does not show it."""
+    labels = {} if axis == "sparsity" else point_labels(level_labels(rows), "top center")
+    return {
+        **{
+            "x": rows["place"].tolist(),
+            "y": percents(rows[value]),
+            "error_y": error_bars(100 * rows["standard_error"]),
+        },
+        **{"mode": f"{mode}+text" if labels else mode, **labels, "customdata": rows["point"].tolist()},
+    }
+
+
+def _size_hover(row: Any, axis: str) -> list[str]:
+    return [] if axis == "sparsity" else [size_hover(row, axis)]
 
 
 def _joined(method: str, series: str) -> str:
