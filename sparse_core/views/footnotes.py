@@ -17,7 +17,7 @@ ORIGINS = {"published": CITATION, "measured": "measured on the user's own machin
 
 
 def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], accuracy: str, today: date) -> str:
-    """What makes a figure understandable without its link: sources, filters, number of runs, notes, date."""
+    """The caption that explains a figure on its own: sources, filters, number of runs, notes, date."""
     which = "of the best epoch (selected on test data: optimistic)" if accuracy == "best" else "of the last epoch"
     parts = [
         *(f"{SOURCES[source]}: {origin}" for source, origin in ORIGINS.items() if (rows["source"] == source).any()),
@@ -50,7 +50,7 @@ def size_notes(axis: str, left_out: int) -> list[str]:
 
 
 def row_notes(rows: pd.DataFrame) -> list[str]:
-    """What must be said wherever these rows are shown."""
+    """The notes that must accompany these rows wherever they are shown."""
     notes = [RIGL_NOTE] if has_disputed_rows(rows) else []
     for (source, upstream, protocol), name in marked_series_names(rows).items():
         if source == "measured":
@@ -60,7 +60,7 @@ def row_notes(rows: pd.DataFrame) -> list[str]:
 
 
 def absent_methods(methods: Iterable[str], published: Iterable[str]) -> dict[str, str]:
-    """What the legend says of each of ``methods`` that the paper has no results of."""
+    """The legend's note for each of ``methods`` without results in the paper."""
     known = set(published)
     return {method: "not in the paper" for method in methods if method not in known}
 

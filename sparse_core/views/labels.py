@@ -115,7 +115,7 @@ def level_labels(rows: pd.DataFrame) -> list[str]:
 
 
 def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """What to call each (source, upstream, protocol) of the rows beside the method: nothing for the paper's results.
+    """A name for each (source, upstream, protocol) of the rows, to follow the method: empty for the paper's results.
 
     The user's are "your runs", with a mark where there are several upstreams or protocols, which are never averaged together.
     """

@@ -31,7 +31,7 @@ LABEL_GAP = 15
 
 
 class Panels:
-    """A figure in the making. Each line has one entry in the legend, which appears from ``legend_from`` lines on.
+    """Builds a figure. Each line has one entry in the legend, which appears from ``legend_from`` lines on.
 
     The parts are collected as dictionaries and checked by Plotly once, at the end: checking each of them on its own takes
     several times as long.
