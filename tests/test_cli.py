@@ -1,15 +1,36 @@
-"""The command line's verbs on results: what they print, what goes to stderr, their exit codes."""
+"""The command line: what its verbs print, what goes to stderr, their exit codes."""
 
 import json
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from sparse_core.cli import main
+from sparse_core.networks import finetuned
+from sparse_core.paths import REPOSITORY
 from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes
+from tests.support.images import image_folder
+from tests.support.networks import pruned_file
+
+
+@pytest.fixture
+def images(tmp_path):
+    return str(image_folder(tmp_path / "p", {"dark": 10, "light": 10}))
+
+
+@pytest.fixture
+def sparse_backbone(tmp_path):
+    """A pruned network as a user names it, ARCHITECTURE:PATH."""
+    return f"resnet20:{pruned_file(tmp_path / 'net.pth', 0.5)}"
 
 
 @pytest.fixture
@@ -72,3 +93,138 @@ def test_summary_per_task_is_the_difference_to_dense(home, summary):
     expected = measures.difference_to_dense(Store(Records(home)).results(architecture="resnet50", datasets=["pets"]))
     assert given["difference"].tolist() == pytest.approx(expected["difference"].tolist())
     assert len(given) == len(expected) > 30
+
+
+def test_summary_prints_one_document():
+    command = [
+        sys.executable,
+        "-m",
+        "sparse_core",
+        "summary",
+        "--architecture",
+        "resnet50",
+        "--transfer",
+        "linear",
+        "--json",
+    ]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    found = {(row["method"], row["sparsity"]): row for row in json.loads(done.stdout)}
+    assert round(100 * found["AC/DC", 0.8]["mean_relative_error_increase"], 1) == -3.2
+    assert {"architecture", "transfer", "method", "sparsity", "standard_error", "tasks"} <= set(found["AC/DC", 0.8])
+
+
+def test_probe_and_features_give_the_promised_fields(images, capsys):
+    arguments = ["--backbone", "efficientnet_lite0", "--dataset", images, "--json"]
+    assert main(["features", *arguments]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["train"], printed["test"], printed["dimensions"], printed["cached"]) == (16, 4, 1280, False)
+    assert main(["probe", *arguments, "--seeds", "3", "--epochs", "4"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    best = [run["accuracy_best"] for run in printed["runs"]]
+    assert printed["metric"] == "top1"
+    assert printed["accuracy_mean"] == pytest.approx(np.mean(best))
+    assert printed["accuracy_std"] == pytest.approx(np.std(best, ddof=1))
+    assert {"top1_best", "top1_final", "mean_per_class_best", "mean_per_class_final"} <= set(printed["runs"][0])
+    assert main(["probe", *arguments, "--seeds", "3", "--epochs", "4", "--rerun"]) == 0
+    capsys.readouterr()
+    assert main(["runs", "--json"]) == 0
+    assert sorted(row["replicate"] for row in json.loads(capsys.readouterr().out)) == [0, 0, 0, 1, 1, 1]
+    assert main(["probe", *arguments, "--seeds", "2", "--epochs", "4", "--sweep-lr", "0.001", "0.1"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["learning_rate"] in (0.001, 0.1)
+
+
+def test_finetune_gives_the_promised_fields_and_a_network_to_export(home, sparse_backbone, images, tmp_path, capsys):
+    arguments = ["finetune", "--backbone", sparse_backbone, "--dataset", images, "--epochs", "1"]
+    assert main([*arguments, "--batch-size", "8", "--learning-rate", "0.02", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    name = printed["runs"][0]["run_id"]
+    assert printed["mask_violations"] == 0
+    assert printed["sparsity_before"] == printed["sparsity_after"] == pytest.approx(0.5, abs=1e-5)
+    assert printed["checkpoint"] == str(finetuned.file(home, name))
+    assert printed["runs"][0]["learning_rate"] == 0.02
+    assert {"metric", "accuracy_mean", "accuracy_std"} <= set(printed)
+    assert main(["export", str(tmp_path / "net.onnx"), "--run", name, "--json"]) == 0
+    assert main(["export", str(tmp_path / "net.safetensors"), "--run", name, "--json"]) == 0
+    capsys.readouterr()
+    assert (tmp_path / "net.safetensors").read_bytes() == finetuned.file(home, name).read_bytes()
+    assert main(["export", str(tmp_path / "net.txt"), "--run", name]) == 2
+    assert "ending in .safetensors or .onnx" in capsys.readouterr().err
+
+
+def test_a_killed_finetuning_resumes_to_the_same_network(sparse_backbone, images, home, monkeypatch):
+    """Killed after an epoch and started again, it ends in the bits of a run that was not killed."""
+    arguments = ["finetune", "--backbone", sparse_backbone, "--dataset", images, "--epochs", "20"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more gain nothing on a network this small
+    command = [sys.executable, "-m", "sparse_core", *arguments, "--batch-size", "8", "--precision", "fp32", "--json"]
+    killed = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list((home / "checkpoints").glob("full-*.pt")) and killed.poll() is None:
+        assert time.monotonic() < deadline, "No checkpoint was written."
+        time.sleep(0.05)
+    assert killed.poll() is None, "It ended before it could be killed."
+    killed.kill()
+    killed.wait()
+    assert Records(home).ids() == set()
+    resumed = json.loads(subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout)
+    assert not list((home / "checkpoints").iterdir())
+    monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
+    whole = json.loads(subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout)
+    assert resumed["checkpoint"] != whole["checkpoint"]
+    first, second = (load_file(answer["checkpoint"]) for answer in (resumed, whole))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["summary", "--architecture", "resnet5"], "Did you mean resnet56 or resnet50"),
+        (["probe", "--backbone", "resnet", "--dataset", "digits"], "Unknown backbone 'resnet'"),
+        (["probe", "--backbone", "efficientnet_lite0", "--dataset", "digit"], "Did you mean digits"),
+        (["probe", "--backbone", "efficientnet_lite0", "--dataset", "digits", "--seeds", "0"], "at least 1; got 0"),
+        (["probe", "--backbone", "efficientnet_lite0", "--dataset", "digits", "--epochs", "0"], "epochs must be"),
+        (["nothing"], "invalid choice"),
+        (["export", "x.xlsx"], "ending in .parquet or .csv"),
+    ],
+)
+def test_bad_input_is_exit_code_2_and_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["runs", "--json"], ["datasets"], ["rebuild"], ["summary"]])
+def test_a_home_that_is_a_file_is_refused(arguments, home, capsys):
+    home.write_text("")
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == (
+        "",
+        f"Error: SPARSE_TRANSFER_HOME takes a folder; got the file {home}. Give a folder, existing or new.\n",
+    )
+
+
+def test_files_that_cannot_be_written_are_refused_and_leave_nothing(tmp_path, capsys):
+    (tmp_path / "a.csv").mkdir()
+    (tmp_path / "file").touch()
+    for target, message in [
+        ("a.csv", "Expected a file, but {}/a.csv is a folder"),
+        ("file/b.csv", "Expected a folder, but {}/file is a file"),
+        ("file/deep/b.csv", "Expected a folder, but part of the path {}/file/deep is a file"),
+        (f"{'long' * 70}.csv", "Expected file names that the disk allows, but one in {} is too long"),
+    ]:
+        assert main(["export", str(tmp_path / target)]) == 2
+        assert f"Error: {message.format(tmp_path)}" in capsys.readouterr().err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.csv", "file", "home"]
+
+
+def test_lists_rebuild_and_export(tmp_path, capsys):
+    for verb in ("backbones", "datasets", "runs"):
+        assert main([verb, "--json"]) == 0
+    capsys.readouterr()
+    assert main(["rebuild", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 2655
+    assert main(["export", str(tmp_path / "x.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 2655

@@ -1,11 +1,11 @@
 """Short measurements, and networks and engines to measure."""
 
 import pytest
-import torch
 
 from sparse_core.engines import availability, compiling
-from sparse_core.networks import architectures, importing, masks
+from sparse_core.networks import importing, masks
 from sparse_core.speed import inference
+from tests.support.networks import pruned_file
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +17,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def sparse_backbone(home, tmp_path):
     """A pruned network in the library."""
-    torch.manual_seed(0)
-    module = architectures.build("resnet20")
-    masks.apply(module, masks.top_k(module, 0.8))
-    state = {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
-    torch.save(state, tmp_path / "net.pth")
-    return importing.add(home, tmp_path / "net.pth", "pruned", method="Magnitude").name
+    return importing.add(home, pruned_file(tmp_path / "net.pth", 0.8), "pruned", method="Magnitude").name
 
 
 @pytest.fixture

@@ -1,7 +1,21 @@
-"""Networks for tests whose BatchNorm does something: with statistics and scales drawn at random."""
+"""Networks for tests."""
+
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from sparse_core.networks import architectures, masks
+
+
+def pruned_file(file: Path, sparsity: float) -> Path:
+    """A ResNet20 with a classifier of ten classes, pruned by magnitude, as a file of weights."""
+    torch.manual_seed(0)
+    module = architectures.build("resnet20")
+    masks.apply(module, masks.top_k(module, sparsity))
+    state = {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
+    torch.save(state, file)
+    return file
 
 
 def live_batch_norm(module):
