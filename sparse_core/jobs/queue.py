@@ -65,7 +65,7 @@ def status(home: Path, job_id: str) -> Status:
     """The state of the job. Raises InputError for an unknown id."""
     folder = _folder(home, job_id)
     if not (folder / "job.json").is_file():
-        raise unknown_name("job", job_id, (entry.name for entry in _jobs(home).glob("*")))
+        raise unknown_name("job", job_id, (entry.name for entry in (home / "jobs").glob("*")))
     job = job_from_json(json.loads((folder / "job.json").read_text(encoding="utf-8")))
     outcome = _outcome(folder)
     if outcome:
@@ -100,7 +100,7 @@ def cancel(home: Path, job_id: str) -> None:
 
 def recent(home: Path, limit: int = 50) -> list[Status]:
     """The newest jobs that users started, newest first; jobs that pages submit by themselves are left out."""
-    names = sorted((entry.name for entry in _jobs(home).glob("[0-9]*")), reverse=True)
+    names = sorted((entry.name for entry in (home / "jobs").glob("[0-9]*")), reverse=True)
     found = (status(home, name) for name in names[: 4 * limit])
     return [entry for entry in found if entry.job.label][:limit]
 
@@ -196,12 +196,8 @@ def _is_starting(home: Path, lane: str) -> bool:
         return False
 
 
-def _jobs(home: Path) -> Path:
-    return home / "jobs"
-
-
 def _folder(home: Path, job_id: str) -> Path:
-    return _jobs(home) / Path(job_id).name
+    return home / "jobs" / Path(job_id).name
 
 
 def _queue(home: Path, lane: str) -> Path:

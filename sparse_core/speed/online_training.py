@@ -168,14 +168,16 @@ def _train_in_turn(
         left = (time.perf_counter() - began) / number * (len(chunks) - number) if number else None
         report(Progress("Training online", number, len(chunks), left))
         order = sorted(pipelines, reverse=bool(number % 2))
-        seconds = _train_both(pipelines, order, chunk, epoch)
+        seconds = _train_chunk(pipelines, order, chunk, epoch)
         if len(chunk) == size:
             for name in pipelines:
                 samples[name].append(1000 * seconds[name] / size)
     return samples
 
 
-def _train_both(pipelines: dict[str, Pipeline], order: Sequence[str], chunk: list[int], epoch: int) -> dict[str, float]:
+def _train_chunk(
+    pipelines: dict[str, Pipeline], order: Sequence[str], chunk: list[int], epoch: int
+) -> dict[str, float]:
     """Seconds of each pipeline. If an engine restarts meanwhile, both train on the chunk again and only that is counted."""
     before = {name: dict(pipeline.seconds) for name, pipeline in pipelines.items()}
 

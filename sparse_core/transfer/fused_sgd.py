@@ -31,10 +31,9 @@ def _sgd_epoch(
 ) -> Tensor:
     """SGD steps over the rows in ``order`` (N,), with mini-batches as large as ``gathered`` (B, D); returns the summed loss.
 
-    The gradient of the mean cross entropy is known in closed form, (softmax − one-hot)ᵀ · X / B, so a step needs no autograd.
-    ``parameters``, ``velocities`` and ``gradients`` are lists of weight (C, D) and bias (C, 1): TorchScript removes the
-    fused update, which returns nothing, for other containers. ``product_weight`` is the weight in the precision of the
-    matrix products; ``product_gradient`` (of the same kind) and ``gathered`` are working memory.
+    The gradient of the mean cross entropy is (softmax − one-hot)ᵀ · X / B, so a step needs no autograd. ``parameters``,
+    ``velocities`` and ``gradients`` are lists of weight (C, D) and bias (C, 1): for other containers TorchScript removes the
+    fused update. ``product_weight`` is the weight in the products' precision; ``product_gradient`` and ``gathered`` are buffers.
     """
     weight, bias = parameters[0], parameters[1]
     reduced = product_weight.dtype != weight.dtype

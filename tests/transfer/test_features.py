@@ -50,11 +50,11 @@ def backbone(home, weights):
     return backbones.load(home, f"resnet18:{weights[1]}")
 
 
-def test_features_are_torchvisions_own(home, weights, backbone, images):
+def test_features_equal_torchvisions(home, weights, backbone, images):
     network, _ = weights
     extracted = features.extract(home, backbone, images)
     body = torch.nn.Sequential(*list(network.children())[:-1], torch.nn.Flatten())
-    # resize on PIL images, as the study's own pipeline does
+    # resize on PIL images, as the paper's own pipeline does
     steps = v2.Compose(
         [
             v2.Resize(256),
@@ -85,7 +85,7 @@ def test_images_of_any_shape_are_resized_and_cropped_as_torchvision_does(transfo
     assert difference.max() <= (2 if max(size) > 16 * min(size) else 0)  # both passes round
 
 
-def test_a_strip_is_prepared_in_little_memory():
+def test_a_narrow_strip_is_resized_in_little_memory():
     """Resized whole, it would take 1.3 billion pixels."""
     strip = Image.linear_gradient("L").resize((1, 20_000)).convert("RGB")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -93,7 +93,7 @@ def test_a_strip_is_prepared_in_little_memory():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
-def test_the_second_time_they_come_from_the_cache(home, backbone, images):
+def test_features_are_read_from_the_cache_the_second_time(home, backbone, images):
     first = features.extract(home, backbone, images)
     again = features.extract(home, backbone, images)
     assert (first.cached, again.cached) == (False, True)
@@ -101,7 +101,7 @@ def test_the_second_time_they_come_from_the_cache(home, backbone, images):
     assert isinstance(again.train, np.memmap)
 
 
-def test_damage_is_noticed_and_made_good(backbone, images, home):
+def test_damaged_features_are_extracted_again(backbone, images, home):
     first = np.array(features.extract(home, backbone, images).train)
     (file,) = (home / "features").glob("*/train.npy")
     data = bytearray(file.read_bytes())
@@ -115,7 +115,7 @@ def test_damage_is_noticed_and_made_good(backbone, images, home):
     assert not features.extract(home, backbone, images).cached
 
 
-def test_an_interruption_costs_only_the_part_under_way(backbone, images, monkeypatch, home):
+def test_an_interrupted_extraction_resumes_after_its_last_part(backbone, images, monkeypatch, home):
     monkeypatch.setattr(features, "PART", 4)
     monkeypatch.setattr(training, "SECONDS_BETWEEN", 0.0)
     done = []
@@ -143,8 +143,10 @@ def run_probe(home, weights, images_folder):
     return spec, runs.run_probe(home, spec, (0,), lambda progress: None)
 
 
-def test_a_probe_after_an_extraction_killed_at_its_end_keeps_its_result(home, weights, images, tmp_path, monkeypatch):
-    """All parts were there, so that nothing was left to extract; the time they took was known all the same."""
+def test_a_probe_after_an_extraction_killed_at_its_end_knows_the_time_it_took(
+    home, weights, images, tmp_path, monkeypatch
+):
+    """All parts are finished, so nothing is left to extract; the time they took was saved with them."""
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
         patched.setattr(feature_cache, "atomic_folder", killed)
         run_probe(home, weights, tmp_path / "d")
@@ -168,7 +170,7 @@ def test_a_result_is_written_before_the_estimate(home, weights, images, tmp_path
     assert len(Records(home).ids()) == 1
 
 
-def test_reduced_precision_is_kept_apart(home, backbone, images):
+def test_reduced_precision_has_a_cache_of_its_own(home, backbone, images):
     full = features.extract(home, backbone, images)
     reduced = features.extract(home, backbone, images, precision="bf16")
     assert not reduced.cached
@@ -178,7 +180,7 @@ def test_reduced_precision_is_kept_apart(home, backbone, images):
         features.extract(home, backbone, images, precision="int4")
 
 
-def test_other_engines_give_the_same_features_and_are_named(home, backbone, images):
+def test_other_engines_give_the_same_features_and_are_recorded(home, backbone, images):
     by_torch = features.extract(home, backbone, images)
     by_other = features.extract(home, backbone, images, engine="onnxruntime")
     assert not by_other.cached
@@ -188,7 +190,7 @@ def test_other_engines_give_the_same_features_and_are_named(home, backbone, imag
     assert features.extract(home, backbone, images, engine="onnxruntime").cached
 
 
-def test_an_engine_that_is_not_exact_computes_nothing(backbone, images, monkeypatch, home):
+def test_an_engine_that_is_not_exact_is_refused(backbone, images, monkeypatch, home):
     monkeypatch.setattr(compiling, "difference", lambda *_: 0.5)
     with pytest.raises(InputError, match="ONNX Runtime differs from PyTorch's in fp32"):
         features.extract(home, backbone, images, engine="onnxruntime")
@@ -197,7 +199,7 @@ def test_an_engine_that_is_not_exact_computes_nothing(backbone, images, monkeypa
 
 def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(backbone, images, monkeypatch, home):
     asked = []
-    monkeypatch.setattr(choice, "fastest", lambda *words: asked.append(words) or "onnxruntime")
+    monkeypatch.setattr(choice, "fastest", lambda *arguments: asked.append(arguments) or "onnxruntime")
     spec = ProbeSpec("resnet18", "images")
 
     def engine(spec):
@@ -219,7 +221,7 @@ def test_features_that_are_not_finite_are_refused(backbone, images, home):
     assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
 
 
-def test_a_full_disk_is_one_line(home, backbone, images, monkeypatch):
+def test_a_full_disk_is_refused_before_the_extraction(home, backbone, images, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(InputError, match="Not enough disk space"):
         features.extract(home, backbone, images)
@@ -235,8 +237,8 @@ def test_magnitude_copies_have_the_sparsity_in_their_name(home, percent):
     assert pruned.dimensions == 1280
 
 
-def test_the_offline_backbone_knows_real_images(home):
-    """Real weights tell the two images that scikit-learn ships from each other's flipped copies."""
+def test_the_offline_backbone_has_real_weights(home):
+    """An image resembles its flipped copy more than another image."""
     from sklearn.datasets import load_sample_images
 
     backbone = backbones.load(home, "efficientnet_lite0")
@@ -245,9 +247,9 @@ def test_the_offline_backbone_knows_real_images(home):
     batch = np.stack([features.prepare(image, backbone.transform) for image in shown])
     vectors = features.forward(backbone, batch, "fp32")
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    likeness = vectors @ vectors.T
-    assert likeness[0, 2] > 0.8 > likeness[0, 1]
-    assert likeness[1, 3] > 0.8 > likeness[1, 2]
+    similarity = vectors @ vectors.T
+    assert similarity[0, 2] > 0.8 > similarity[0, 1]
+    assert similarity[1, 3] > 0.8 > similarity[1, 2]
 
 
 def test_weight_files_that_do_not_fit_are_refused(home, weights, tmp_path):
@@ -263,8 +265,8 @@ def test_weight_files_that_do_not_fit_are_refused(home, weights, tmp_path):
         backbones.load(home, "eficientnet_lite0")
 
 
-def put(state, file, *, sparsity=0.0):
-    """Weights where a torchvision architecture's own are looked for, pruned to ``sparsity``."""
+def save_weights(state, file, *, sparsity=0.0):
+    """Save the weights of a ResNet18, pruned to ``sparsity``."""
     network = torchvision.models.resnet18(weights=None)
     network.load_state_dict(state)
     if sparsity:
@@ -276,29 +278,29 @@ def put(state, file, *, sparsity=0.0):
 def test_a_pruned_file_does_not_pass_for_the_dense_baseline(weights, home):
     state = weights[0].state_dict()
     file = home / "backbones" / "resnet18.pth"
-    put(state, file, sparsity=0.9)
+    save_weights(state, file, sparsity=0.9)
     with pytest.raises(
         InputError, match=r"Expected dense weights at .*resnet18.pth, .* 90 % sparse. .*import it in the Library"
     ):
         backbones.load(home, "resnet18")
-    put(state, file, sparsity=0.03)
+    save_weights(state, file, sparsity=0.03)
     assert backbones.load(home, "resnet18").sparsity == pytest.approx(0.03, abs=1e-4)
 
 
-def test_a_replaced_weight_file_is_loaded_anew(weights, home):
+def test_a_replaced_weight_file_is_loaded_again(weights, home):
     state = {name: tensor.clone() for name, tensor in weights[0].state_dict().items()}
     file = home / "backbones" / "resnet18.pth"
-    put(state, file)
+    save_weights(state, file)
     names = ("resnet18", f"resnet18:{file}")
     before = [backbones.load_cached(home, name) for name in names]
     assert [backbones.load_cached(home, name) for name in names] == before
     state["conv1.weight"] += 1
-    put(state, file)
+    save_weights(state, file)
     after = [backbones.load_cached(home, name) for name in names]
     assert all(new.hash != old.hash for new, old in zip(after, before, strict=True))
 
 
-def test_no_network_gives_no_random_network(home, monkeypatch):
+def test_a_failed_download_is_refused(home, monkeypatch):
     enum = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
     monkeypatch.setattr(enum.value, "url", "http://127.0.0.1:9/resnet18-00000000.pth", raising=False) if not hasattr(
         enum.value, "__dataclass_fields__"

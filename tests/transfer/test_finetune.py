@@ -31,7 +31,7 @@ TINY = Transform(20, 16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
 
 class Body(nn.Module):
-    """A small backbone with what matters: convolutions, BatchNorm, features after pooling."""
+    """A small backbone: convolutions, BatchNorm, pooled features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,8 +75,18 @@ def spec(**options) -> FinetuneSpec:
     return FinetuneSpec("tiny", "p", settings=settings, **{"precision": "fp32", **options})
 
 
+def stop_at(done: int, error: type[BaseException]):
+    """A report that raises ``error``. KeyboardInterrupt acts as a kill: it leaves the checkpoint."""
+
+    def report(progress: Progress) -> None:
+        if progress.done == done:
+            raise error
+
+    return report
+
+
 def reference(backbone, dataset, seed: int, epochs: int, *, label_smoothing: float = 0.0):
-    """The same training written plainly: torch.optim.SGD, the mask multiplied in after each step."""
+    """The same training as a plain loop: torch.optim.SGD, the weights times the mask after each step."""
     body = copy.deepcopy(backbone.module).requires_grad_(True)
     classifier = nn.Linear(12, 3)
     for parameter, value in zip(classifier.parameters(), initial_classifier(seed, 3, 12), strict=True):
@@ -110,7 +120,7 @@ def reference(backbone, dataset, seed: int, epochs: int, *, label_smoothing: flo
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_it_is_the_plain_masked_loop(backbone, dataset, label_smoothing):
+def test_training_equals_a_plain_loop_with_a_mask(backbone, dataset, label_smoothing):
     asked = spec(augment=False, label_smoothing=label_smoothing)
     result = finetune.train(backbone, dataset, asked, seed=4)
     expected = reference(backbone, dataset, 4, 3, label_smoothing=label_smoothing)
@@ -143,14 +153,14 @@ def test_pruned_weights_stay_exactly_zero(backbone, dataset, options):
     assert (result.details["top1_final_fp32"] is None) == (options.get("precision") != "bf16")
 
 
-def test_a_broken_mask_ends_the_training(backbone, dataset, monkeypatch):
+def test_a_pruned_weight_that_is_not_zero_stops_the_training(backbone, dataset, monkeypatch):
     monkeypatch.setattr(FixedMask, "hold", lambda self: None)
     with pytest.raises(RuntimeError, match=r"pruned weights of seed 0 are not 0 in epoch 1\."):
         finetune.train(backbone, dataset, spec(), seed=0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e-30])
-def test_a_pruned_weight_becomes_zero_whatever_it_was(backbone, value):
+def test_pruned_weights_are_reset_to_zero_from_any_value(backbone, value):
     for memory_format in (torch.contiguous_format, torch.channels_last):
         body = copy.deepcopy(backbone.module).to(memory_format=memory_format)
         before = {name: weight.clone() for name, weight in masks.prunable(body).items()}
@@ -170,7 +180,7 @@ def test_frozen_batch_norm_does_not_change(backbone, dataset):
         assert torch.equal(result.network.body.bn1.state_dict()[name], value)
 
 
-def test_from_scratch_keeps_the_mask_and_not_the_weights(backbone):
+def test_random_initial_weights_replace_the_upstream_ones(backbone):
     body = copy.deepcopy(backbone.module)
     finetune.draw_weights(body, 0)
     again = copy.deepcopy(backbone.module)
@@ -180,29 +190,22 @@ def test_from_scratch_keeps_the_mask_and_not_the_weights(backbone):
     assert body.conv2.weight.std().item() == pytest.approx((2 / (12 * 9)) ** 0.5, rel=0.1)
 
 
-def test_the_upstream_backbone_is_left_as_it_was(backbone, dataset):
+def test_the_upstream_backbone_is_unchanged(backbone, dataset):
     before = copy.deepcopy(backbone.module.state_dict())
     finetune.train(backbone, dataset, spec(), seed=0)
     for name, value in backbone.module.state_dict().items():
         assert torch.equal(value, before[name])
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_bits(backbone, dataset, tmp_path):
+def test_an_interrupted_training_resumes_to_the_same_bits(backbone, dataset, tmp_path):
     whole = finetune.train(backbone, dataset, spec(), seed=1)
     file = tmp_path / "state.pt"
-
-    def stop(progress: Progress) -> None:
-        if progress.done == 3:
-            raise KeyboardInterrupt  # as a kill would: nothing is put in order
-
     with pytest.raises(KeyboardInterrupt):
-        finetune.train(backbone, dataset, spec(), seed=1, on_progress=stop, checkpoint=file)
+        finetune.train(backbone, dataset, spec(), seed=1, on_progress=stop_at(3, KeyboardInterrupt), checkpoint=file)
     seconds = torch.load(file)["seconds"]
-    epochs = []
-    resumed = finetune.train(
-        backbone, dataset, spec(), seed=1, on_progress=lambda progress: epochs.append(progress.done), checkpoint=file
-    )
-    assert set(epochs) == {3}
+    events = []
+    resumed = finetune.train(backbone, dataset, spec(), seed=1, on_progress=events.append, checkpoint=file)
+    assert {event.done for event in events} == {3}
     assert len(resumed.seconds) == 3
     assert resumed.seconds[:2] == seconds
     assert not file.exists()
@@ -211,31 +214,21 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(backbone, dataset,
         assert torch.equal(resumed.network.state_dict()[name], value)
 
 
-def test_the_checkpoint_of_another_training_is_not_taken(backbone, dataset, tmp_path):
+def test_the_checkpoint_of_another_training_is_ignored(backbone, dataset, tmp_path):
     file = tmp_path / "state.pt"
-
-    def stop(progress: Progress) -> None:
-        if progress.done == 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        finetune.train(backbone, dataset, spec(), seed=1, on_progress=stop, checkpoint=file)
-    epochs = []
-    finetune.train(
-        backbone, dataset, spec(), seed=2, on_progress=lambda step: epochs.append(step.done), checkpoint=file
-    )
-    assert set(epochs) == {1, 2, 3}
+        finetune.train(backbone, dataset, spec(), seed=1, on_progress=stop_at(2, KeyboardInterrupt), checkpoint=file)
+    events = []
+    finetune.train(backbone, dataset, spec(), seed=2, on_progress=events.append, checkpoint=file)
+    assert {event.done for event in events} == {1, 2, 3}
     file.write_bytes(b"damaged")
     finetune.train(backbone, dataset, spec(), seed=2, checkpoint=file)
 
 
-def test_cancelling_leaves_nothing(backbone, dataset, tmp_path):
-    def cancel(progress: Progress) -> None:
-        if progress.done == 2:
-            raise Cancelled
-
+def test_a_cancelled_training_leaves_no_checkpoint(backbone, dataset, tmp_path):
+    file = tmp_path / "state.pt"
     with pytest.raises(Cancelled):
-        finetune.train(backbone, dataset, spec(), seed=0, on_progress=cancel, checkpoint=tmp_path / "state.pt")
+        finetune.train(backbone, dataset, spec(), seed=0, on_progress=stop_at(2, Cancelled), checkpoint=file)
     assert not list(tmp_path.glob("state*"))
 
 
@@ -248,12 +241,12 @@ def test_cancelling_leaves_nothing(backbone, dataset, tmp_path):
     ],
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_training_that_diverges_is_one_line(backbone, dataset, options, part, optimizer):
+def test_divergence_is_reported_in_one_line(backbone, dataset, options, part, optimizer):
     with pytest.raises(InputError, match=f"Training diverged: {part} .* in epoch 1 at .* Lower the learning rate"):
         finetune.train(backbone, dataset, spec(settings=options, optimizer=optimizer), seed=0)
 
 
-def test_a_training_that_diverges_later_leaves_nothing(backbone, dataset, tmp_path, monkeypatch):
+def test_divergence_in_a_later_epoch_leaves_no_checkpoint(backbone, dataset, tmp_path, monkeypatch):
     file = tmp_path / "state.pt"
 
     def spoil(progress: Progress) -> None:
@@ -266,14 +259,14 @@ def test_a_training_that_diverges_later_leaves_nothing(backbone, dataset, tmp_pa
     assert not list(tmp_path.glob("state*"))
 
 
-def test_a_negative_variance_gives_no_accuracy(backbone, dataset):
+def test_a_negative_variance_counts_as_divergence(backbone, dataset):
     backbone.module.bn2.running_var.fill_(-1.0)
     with pytest.raises(Diverged, match="if that does not help, the backbone is damaged"):
         finetune.train(backbone, dataset, spec(freeze_batch_norm=True), seed=0)
 
 
 def test_crops_are_drawn_as_torchvision_draws_them():
-    """The same distribution: shares of the area and ratios agree in their quartiles, and crops lie within the image."""
+    """Heights and widths have the same quartiles, and crops lie within the image."""
     generator = np.random.default_rng(0)
     ours = np.array([loading.random_crop(120, 90, generator) for _ in range(4000)])
     assert (ours[:, 0] + ours[:, 2] <= 120).all()
@@ -288,7 +281,7 @@ def test_crops_are_drawn_as_torchvision_draws_them():
         )
 
 
-def test_augmented_images_are_decided_by_seed_epoch_and_row(dataset):
+def test_augmented_images_depend_on_seed_epoch_and_row_only(dataset):
     first = loading.ImageLoader(dataset.train, TINY, 10**6)
     again = loading.ImageLoader(dataset.train, TINY, 0)
     np.testing.assert_array_equal(first.augmented(3, 0, 1), again.augmented(3, 0, 1))

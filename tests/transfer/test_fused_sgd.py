@@ -18,7 +18,7 @@ def test_the_epoch_is_compiled():
     assert "_fused_sgd_" in str(sgd_epoch.graph), f"TorchScript removed the update; {MOVED}"
 
 
-def test_a_step_is_the_public_optimisers():
+def test_an_epoch_equals_the_public_optimisers():
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(6, 5, generator=generator), torch.arange(6) % 3
     weight, bias = torch.randn(3, 5, generator=generator), torch.randn(3, 1, generator=generator)

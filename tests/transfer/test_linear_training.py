@@ -47,7 +47,7 @@ def test_equals_torchs_own_loop():
         np.testing.assert_allclose(result.network.bias.detach().numpy(), model.bias.detach().numpy(), atol=2e-6)
 
 
-def test_the_result_names_the_precision_of_the_products(monkeypatch):
+def test_the_result_records_the_precision_of_the_products(monkeypatch):
     def products(**asked):
         return train(TRAIN, TEST, 4, [0], dataclasses.replace(SETTINGS, epochs=1), **asked)[0].details["products"]
 
@@ -60,14 +60,14 @@ def test_the_result_names_the_precision_of_the_products(monkeypatch):
         assert products() == ("bf16" if native else "fp32")
 
 
-def test_initial_weights_are_those_of_torchs_linear_layer():
+def test_initial_weights_have_the_distribution_of_torchs_linear_layer():
     weight, bias = initial_classifier(0, 50, 400)
     assert float(weight.abs().max()) <= 1 / 20  # uniform within 1/√D, as Kaiming-uniform with a = √5 gives
     assert float(weight.std()) == pytest.approx(1 / 20 / 3**0.5, rel=0.03)
     assert float(bias.abs().max()) <= 1 / 20
 
 
-def test_accuracies_are_scikit_learns():
+def test_accuracies_equal_scikit_learns():
     (result,) = train(TRAIN, TEST, 4, [0], SETTINGS, products="fp32")
     guess = (TEST.features @ weight_of(result).T + result.network.bias.detach().numpy()).argmax(1)
     np.testing.assert_array_equal(result.confusion, confusion_matrix(TEST[1], guess, labels=range(4)))
@@ -84,7 +84,7 @@ def test_a_class_absent_from_the_test_data_does_not_count():
 
 
 @pytest.mark.parametrize("products", ["fp32", "auto"])
-def test_a_seed_gives_the_same_whatever_trains_beside_it(products):
+def test_a_seed_gives_the_same_result_whichever_seeds_train_beside_it(products):
     alone = train(TRAIN, TEST, 4, [5], SETTINGS, products=products)[0]
     beside = train(TRAIN, TEST, 4, [1, 5, 2], SETTINGS, products=products)[1]
     assert alone.curves["top1"] == beside.curves["top1"]
@@ -111,32 +111,28 @@ def test_different_seeds_differ():
     assert not np.array_equal(weight_of(first), weight_of(second))
 
 
-def test_resumes_bitwise_from_a_checkpoint(tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(linear_training, "CHECKPOINT_SECONDS", 0.0)
     whole = train(TRAIN, TEST, 4, [0, 1], SETTINGS)
-    seen = []
 
-    def die(progress: Progress) -> None:
-        seen.append(progress.done)
+    def kill(progress: Progress) -> None:
         if progress.done == 5:
             raise RuntimeError("killed")
 
     file = tmp_path / "state.pt"
     with pytest.raises(RuntimeError):
-        train(TRAIN, TEST, 4, [0, 1], SETTINGS, on_progress=die, checkpoint=file)
+        train(TRAIN, TEST, 4, [0, 1], SETTINGS, on_progress=kill, checkpoint=file)
     assert file.exists()
-    resumed_epochs = []
-    resumed = train(
-        TRAIN, TEST, 4, [0, 1], SETTINGS, on_progress=lambda p: resumed_epochs.append(p.done), checkpoint=file
-    )
-    assert resumed_epochs[0] > 1
+    events = []
+    resumed = train(TRAIN, TEST, 4, [0, 1], SETTINGS, on_progress=events.append, checkpoint=file)
+    assert events[0].done > 1
     for ours, theirs in zip(resumed, whole, strict=True):
         assert ours.curves["top1"] == theirs.curves["top1"]
         np.testing.assert_array_equal(weight_of(ours), weight_of(theirs))
     assert not file.exists()
 
 
-def test_resumes_from_a_checkpoint_of_the_last_epoch(tmp_path, monkeypatch):
+def test_a_checkpoint_of_the_last_epoch_gives_the_same_result(tmp_path, monkeypatch):
     monkeypatch.setattr(linear_training, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(TrainingState, "__exit__", lambda *_: None)
     whole = train(TRAIN, TEST, 4, [0], SETTINGS, checkpoint=tmp_path / "state.pt")
@@ -145,7 +141,7 @@ def test_resumes_from_a_checkpoint_of_the_last_epoch(tmp_path, monkeypatch):
     np.testing.assert_array_equal(again[0].confusion, whole[0].confusion)
 
 
-def test_cancel_leaves_nothing(tmp_path, monkeypatch):
+def test_a_cancelled_training_leaves_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(linear_training, "CHECKPOINT_SECONDS", 0.0)
     file = tmp_path / "state.pt"
 
@@ -159,7 +155,7 @@ def test_cancel_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_refusals_are_one_line():
+def test_unusable_samples_are_refused():
     x, y = TRAIN
     broken = x.copy()
     broken[3, 2] = np.nan
@@ -175,7 +171,7 @@ def test_refusals_are_one_line():
         train(Samples(x[:, :5], y), TEST, 4, [0], SETTINGS)
 
 
-def test_a_training_that_diverges_is_one_line_and_leaves_nothing(tmp_path):
+def test_divergence_is_reported_and_leaves_no_checkpoint(tmp_path):
     settings = dataclasses.replace(SETTINGS, learning_rate=1e25)
     large = (Samples(1e18 * features, labels) for features, labels in (TRAIN, TEST))
     with pytest.raises(Diverged, match="learning rate"):

@@ -1,4 +1,4 @@
-"""The sweep against a training on the same validation split."""
+"""The learning-rate sweep of a probe against a training on the same validation split."""
 
 import dataclasses
 
