@@ -211,7 +211,7 @@ def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(ba
     assert engine(dataclasses.replace(spec, precision="bf16", engine="torch")) == "torch"
     shutil.rmtree(home / "features")
     assert engine(spec) == "onnxruntime"
-    assert asked == [(backbone.module, backbone.hash, 224, features.ENGINE_BATCH, "fp32", 12)]
+    assert asked == [(home, backbone.module, backbone.hash, 224, features.ENGINE_BATCH, "fp32", 12)]
 
 
 def test_features_that_are_not_finite_are_refused(backbone, images, home):
