@@ -184,10 +184,10 @@ def test_an_estimate_of_finetuning(home, sparse_backbone, images, no_worker):
     assert queue.status(home, job_id).result["seconds_per_epoch"] > 0
 
 
-def wait_for(what, seconds: float = 90.0):
+def wait_for(what, seconds: float = 300.0):
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, "waited too long"
+        assert time.monotonic() < deadline, "Waited too long."
         time.sleep(0.05)
 
 
