@@ -22,7 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from sparse_core.engines.machine import load, machine
+from benchmarks import harness
+from sparse_core.engines.machine import load
 
 SPARSITY = 0.9
 
@@ -116,24 +117,17 @@ def main() -> None:
         name: statistics.median((each["import"]["bytes"] - each[name]["bytes"]) / size for each in rounds)
         for name in OTHERS
     }
-    print(
-        json.dumps(
-            {
-                "benchmark": "checkpoint_import",
-                "ratio_of_seconds_to_limit": round(seconds / given.limit_seconds, 3),
-                "ratio_of_memory_to_limit": round(over["torch_load"] / given.limit_files, 3),
-                "files_of_memory_above": {name: round(files, 2) for name, files in over.items()},
-                "seconds": [round(each["import"]["seconds"], 3) for each in rounds],
-                "seconds_of_torch_load": [round(each["torch_load"]["seconds"], 3) for each in rounds],
-                "peak_megabytes": {
-                    name: round(statistics.median(each[name]["bytes"] for each in rounds) / 1e6) for name in WORK
-                },
-                "file_megabytes": round(size / 1e6, 1),
-                "rounds": given.rounds,
-                "load": round(load(), 2),
-                "machine": machine(),
-            }
-        )
+    harness.report(
+        "checkpoint_import",
+        ratio_of_seconds_to_limit=round(seconds / given.limit_seconds, 3),
+        ratio_of_memory_to_limit=round(over["torch_load"] / given.limit_files, 3),
+        files_of_memory_above={name: round(files, 2) for name, files in over.items()},
+        seconds=[round(each["import"]["seconds"], 3) for each in rounds],
+        seconds_of_torch_load=[round(each["torch_load"]["seconds"], 3) for each in rounds],
+        peak_megabytes={name: round(statistics.median(each[name]["bytes"] for each in rounds) / 1e6) for name in WORK},
+        file_megabytes=round(size / 1e6, 1),
+        rounds=given.rounds,
+        load=round(load(), 2),
     )
 
 

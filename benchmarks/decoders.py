@@ -12,7 +12,6 @@ Expected: the product's method is at least as fast as torchvision's, within the 
 
 import argparse
 import io
-import json
 import os
 import tempfile
 import time
@@ -26,11 +25,12 @@ from PIL import Image
 from torchvision import io as torchvision_io
 from torchvision.transforms import v2
 
-from benchmarks.online_training import made_images
+from benchmarks import harness
+from benchmarks.online_training import cropped_photographs
 from sparse_core.datasets.dataset import Split
 from sparse_core.datasets.loading import ImageLoader, random_crop
 from sparse_core.datasets.transforms import IMAGENET
-from sparse_core.engines.machine import load, machine
+from sparse_core.engines.machine import load
 
 SIDE = IMAGENET.crop
 FROM_TENSOR = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])
@@ -62,35 +62,25 @@ def main() -> None:
             if round_:  # the first warms up
                 samples[name, threads].append(1000 * seconds / len(files))
     milliseconds = {variant: float(np.median(values)) for variant, values in samples.items()}
-    print(
-        json.dumps(
-            {
-                "benchmark": "decoders",
-                **{
-                    f"ratio_{name}": round(milliseconds["pillow", cores] / milliseconds[name, cores], 2)
-                    for name in methods
-                },
-                "gain_of_threads": {
-                    name: round(milliseconds[name, 1] / milliseconds[name, cores], 2) for name in methods
-                },
-                "milliseconds_per_image": {
-                    f"{name}, {threads} thread{'s' * (threads > 1)}": round(value, 2)
-                    for (name, threads), value in milliseconds.items()
-                },
-                "images": "given" if given.images else "made",
-                "image_count": len(files),
-                "rounds": given.rounds,
-                "load_before": round(before, 2),
-                "machine": machine(),
-            }
-        )
+    harness.report(
+        "decoders",
+        **{f"ratio_{name}": round(milliseconds["pillow", cores] / milliseconds[name, cores], 2) for name in methods},
+        gain_of_threads={name: round(milliseconds[name, 1] / milliseconds[name, cores], 2) for name in methods},
+        milliseconds_per_image={
+            f"{name}, {threads} thread{'s' * (threads > 1)}": round(value, 2)
+            for (name, threads), value in milliseconds.items()
+        },
+        images="given" if given.images else "made",
+        image_count=len(files),
+        rounds=given.rounds,
+        load_before=round(before, 2),
     )
 
 
 def contents(folder: str | None, count: int) -> list[bytes]:
     """The content of up to ``count`` JPEGs in a folder and those below it, or of generated ones, evenly spaced."""
     with tempfile.TemporaryDirectory() as temporary:
-        files = sorted(Path(folder or made_images(Path(temporary))).rglob("*.jp*g"))
+        files = sorted(Path(folder or cropped_photographs(Path(temporary))).rglob("*.jp*g"))
         return [file.read_bytes() for file in files[:: max(1, len(files) // count)][:count]]
 
 

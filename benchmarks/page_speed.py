@@ -8,15 +8,12 @@ for some changes of a control, each seen for the first time, what the server tak
 for it to the one that says it has ended. The ratio is the median over rounds of dashboard over bare page. Prints one JSON line.
 """
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import stopwatch
-from sparse_core.engines.machine import machine
+from benchmarks import harness, stopwatch
 from tests.browser import served
 
 BARE = """import plotly.graph_objects as go
@@ -28,9 +25,7 @@ CONTROLS = ("Full", "Linear", "Both", "Paper results", "All")
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rounds", type=int, default=5)
-    given = options.parse_args()
+    given = harness.parser(__doc__, rounds=5).parse_args()
     seconds: dict[str, list[float]] = {"bare": [], "bare_reload": [], "dashboard": [], "reload": [], "rerun": []}
     with tempfile.TemporaryDirectory() as folder, served.chromium() as browser:
         bare = Path(folder) / "bare.py"
@@ -53,18 +48,13 @@ def main() -> None:
                 seconds["reload"].append(again)
                 seconds["rerun"] += stopwatch.reruns(address, clicks)
     ratios = [ours / bare for ours, bare in zip(seconds["dashboard"], seconds["bare"], strict=True)]
-    print(
-        json.dumps(
-            {
-                "benchmark": "page_speed",
-                "ratio_to_bare_page": round(statistics.median(ratios), 2),
-                "ratio_of_reload_to_one_second": round(statistics.median(seconds["reload"]), 2),
-                "ratio_of_rerun_to_limit": round(statistics.median(seconds["rerun"]) / 0.15, 2),
-                "seconds": {name: [round(value, 3) for value in values] for name, values in seconds.items()},
-                "rounds": given.rounds,
-                "machine": machine(),
-            }
-        )
+    harness.report(
+        "page_speed",
+        ratio_to_bare_page=round(statistics.median(ratios), 2),
+        ratio_of_reload_to_one_second=round(statistics.median(seconds["reload"]), 2),
+        ratio_of_rerun_to_limit=round(statistics.median(seconds["rerun"]) / 0.15, 2),
+        seconds={name: [round(value, 3) for value in values] for name, values in seconds.items()},
+        rounds=given.rounds,
     )
 
 

@@ -7,15 +7,14 @@ analysis and one forward pass; both are run once before. ``ratio_to_forward`` is
 below 1. Prints one JSON line.
 """
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
-from sparse_core.engines.machine import load, machine
+from benchmarks import harness
+from sparse_core.engines.machine import load
 from sparse_core.networks import architectures, masks, structure_analysis
 
 
@@ -26,9 +25,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rounds", type=int, default=5)
-    given = options.parse_args()
+    given = harness.parser(__doc__, rounds=5).parse_args()
 
     torch.manual_seed(0)
     module = architectures.build("resnet50").eval()
@@ -42,20 +39,15 @@ def main() -> None:
             analyses.append(seconds(lambda: structure_analysis.analyse(module, 224)))
             passes.append(seconds(lambda: module(image)))
     ratio = statistics.median(analysis / forward for analysis, forward in zip(analyses, passes, strict=True))
-    print(
-        json.dumps(
-            {
-                "benchmark": "structure_speed",
-                "seconds_first": round(first, 3),
-                "seconds": round(statistics.median(analyses), 3),
-                "seconds_of_a_forward_pass": round(statistics.median(passes), 3),
-                "ratio_to_forward": round(ratio, 2),
-                "rounds": given.rounds,
-                "threads": torch.get_num_threads(),
-                "load": round(load(), 2),
-                "machine": machine(),
-            }
-        )
+    harness.report(
+        "structure_speed",
+        seconds_first=round(first, 3),
+        seconds=round(statistics.median(analyses), 3),
+        seconds_of_a_forward_pass=round(statistics.median(passes), 3),
+        ratio_to_forward=round(ratio, 2),
+        rounds=given.rounds,
+        threads=torch.get_num_threads(),
+        load=round(load(), 2),
     )
 
 
