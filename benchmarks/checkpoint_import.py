@@ -1,14 +1,13 @@
-"""How long the import of a ResNet50's checkpoint takes, and how much memory beyond what torch itself does.
+"""The time and memory that importing a ResNet50 checkpoint takes, compared with torch itself.
 
     python -m benchmarks.checkpoint_import [--rounds 5] [--limit-seconds 3] [--limit-files 3]
 
-The file is a state dict of 1,000 classes as ``torch.save`` writes it (about 102 MB), 90 % of its convolution weights zero. Each
-round takes processes of their own, in turn: one that imports torch, one that imports torchvision, too, one that imports
-torch and calls ``torch.load``, and one that imports the file into a library; each reports its peak of resident memory.
-Seconds are those of the import into the library, with torch loaded here and in the process that reads torch files, as in the
-worker; memory is that of the importing process.
-All figures are medians over rounds; memory above each of the others is in sizes of the file. Expected: less than 3 seconds, and
-less than 3 files above ``torch.load``. Prints one JSON line.
+The file is a state dict with 1,000 classes, written by ``torch.save`` (about 102 MB), 90 % of its convolution weights zero.
+Each round starts four processes in turn: one imports torch, one imports torchvision too, one calls ``torch.load``, and one
+imports the file into a library; each reports its peak of resident memory. Seconds are those of the import into the library, with
+torch loaded in this process and in the one that reads torch files, as in the worker; memory is that of the importing process.
+All figures are medians over rounds; ``files_of_memory_above`` is in sizes of the file. Expected: less than 3 seconds, and less
+than 3 files above ``torch.load``. Prints one JSON line.
 """
 
 import argparse
@@ -19,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks import harness
@@ -41,90 +39,77 @@ def write_checkpoint(file: Path) -> None:
     torch.save(network.state_dict(), file)
 
 
-def imported(module: str) -> float:
-    """Seconds of importing a module and nothing else."""
-    started = time.perf_counter()
-    importlib.import_module(module)
-    return time.perf_counter() - started
-
-
 def torch_load(file: Path) -> float:
     """Seconds of ``torch.load``."""
     import torch
 
-    started = time.perf_counter()
-    torch.load(file, weights_only=True)
-    return time.perf_counter() - started
+    return harness.seconds(lambda: torch.load(file, weights_only=True))
 
 
 def into_library(file: Path) -> float:
     """Seconds of the import into a library beside the file."""
     import torch
 
-    importing = importlib.import_module(
-        "sparse_core.networks.importing"
-    )  # and all networks, which the worker keeps loaded
+    importing = importlib.import_module("sparse_core.networks.importing")  # loads all that the worker keeps loaded
     weight_files = importlib.import_module("sparse_core.networks.weight_files")
     torch.save({}, file.with_suffix(".tiny"))
     weight_files.open_file(file.with_suffix(".tiny"))  # starts the process that reads torch files, as the worker does
     home = Path(tempfile.mkdtemp(dir=file.parent))
-    started = time.perf_counter()
-    importing.add(home, file, "resnet50-pruned")
-    return time.perf_counter() - started
+    return harness.seconds(lambda: importing.add(home, file, "resnet50-pruned"))
 
 
 WORK = {
-    "torch": lambda _: imported("torch"),
-    "torchvision": lambda _: imported("torchvision"),
+    "torch": lambda _: harness.seconds(lambda: importlib.import_module("torch")),
+    "torchvision": lambda _: harness.seconds(lambda: importlib.import_module("torchvision")),
     "torch_load": torch_load,
     "import": into_library,
 }
-OTHERS = [name for name in WORK if name != "import"]
+COMMAND = (sys.executable, "-m", "benchmarks.checkpoint_import", "--work")
+
+
+def work(name: str, file: Path) -> None:
+    """Write the file, or do one kind of work and print its ``seconds`` and its peak of resident memory in ``bytes``."""
+    if name == "write":
+        write_checkpoint(file)
+        return
+    seconds = WORK[name](file)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "bytes": peak}))
 
 
 def measure(name: str, file: Path) -> dict[str, float]:
-    """That work in a process of its own: its ``seconds`` and its peak of resident memory in ``bytes``."""
-    command = [sys.executable, "-m", "benchmarks.checkpoint_import", "--work", name, "--file", str(file)]
+    """What ``work`` prints in a process of its own."""
+    command = [*COMMAND, name, "--file", str(file)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--limit-seconds", type=float, default=3.0)
-    options.add_argument("--limit-files", type=float, default=3.0)
+    options = harness.parser(__doc__, rounds=5, limit_seconds=3.0, limit_files=3.0)
     options.add_argument("--work", choices=["write", *WORK], help=argparse.SUPPRESS)
     options.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     given = options.parse_args()
-    if given.work == "write":
-        write_checkpoint(given.file)
-        return
     if given.work:
-        seconds = WORK[given.work](given.file)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "bytes": peak}))
+        work(given.work, given.file)
         return
     with tempfile.TemporaryDirectory() as folder:
-        # This process stays small: what it has resident would count in the processes that it starts.
+        # This process stays small: the processes that it starts would count what it has resident.
         file = Path(folder) / "resnet50.pt"
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.checkpoint_import", "--work", "write", "--file", file], check=True
-        )
+        subprocess.run([*COMMAND, "write", "--file", file], check=True)
         size = file.stat().st_size
         rounds = [{name: measure(name, file) for name in WORK} for _ in range(given.rounds)]
-    seconds = statistics.median(each["import"]["seconds"] for each in rounds)
-    over = {
-        name: statistics.median((each["import"]["bytes"] - each[name]["bytes"]) / size for each in rounds)
-        for name in OTHERS
-    }
+
+    def median(name: str, field: str, less: str = "") -> float:
+        return statistics.median(each[name][field] - (each[less][field] if less else 0) for each in rounds)
+
+    above = {name: median("import", "bytes", less=name) / size for name in WORK if name != "import"}
     harness.report(
         "checkpoint_import",
-        ratio_of_seconds_to_limit=round(seconds / given.limit_seconds, 3),
-        ratio_of_memory_to_limit=round(over["torch_load"] / given.limit_files, 3),
-        files_of_memory_above={name: round(files, 2) for name, files in over.items()},
+        ratio_of_seconds_to_limit=round(median("import", "seconds") / given.limit_seconds, 3),
+        ratio_of_memory_to_limit=round(above["torch_load"] / given.limit_files, 3),
+        files_of_memory_above={name: round(files, 2) for name, files in above.items()},
         seconds=[round(each["import"]["seconds"], 3) for each in rounds],
         seconds_of_torch_load=[round(each["torch_load"]["seconds"], 3) for each in rounds],
-        peak_megabytes={name: round(statistics.median(each[name]["bytes"] for each in rounds) / 1e6) for name in WORK},
+        peak_megabytes={name: round(median(name, "bytes") / 1e6) for name in WORK},
         file_megabytes=round(size / 1e6, 1),
         rounds=given.rounds,
         load=round(load(), 2),

@@ -10,11 +10,11 @@ cores, processes could not be faster. FOLDER holds JPEGs, best with 256 pixels o
 Expected: the product's method is at least as fast as torchvision's, within the noise of a run. Prints one JSON line.
 """
 
-import argparse
+import functools
 import io
 import os
 import tempfile
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,11 +38,7 @@ Method = Callable[[bytes, int, int], object]  # a file's content, its row and th
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--images")
-    options.add_argument("--count", type=int, default=256)
-    options.add_argument("--rounds", type=int, default=7)
-    given = options.parse_args()
+    given = harness.parser(__doc__, images="", count=256, rounds=7).parse_args()
     before, cores = load(), os.cpu_count() or 1
     files = contents(given.images, given.count)
     loader = ImageLoader(
@@ -50,7 +46,7 @@ def main() -> None:
     )
     methods: dict[str, Method] = {
         "pillow": pillow,
-        "pillow_draft": pillow_draft,
+        "pillow_draft": functools.partial(pillow, draft=True),
         "torchvision_v2": torchvision_v2,
         "product": lambda _, row, round_: loader.augmented(row, 0, round_),
     }
@@ -77,7 +73,7 @@ def main() -> None:
     )
 
 
-def contents(folder: str | None, count: int) -> list[bytes]:
+def contents(folder: str, count: int) -> list[bytes]:
     """The content of up to ``count`` JPEGs in a folder and those below it, or of generated ones, evenly spaced."""
     with tempfile.TemporaryDirectory() as temporary:
         files = sorted(Path(folder or cropped_photographs(Path(temporary))).rglob("*.jp*g"))
@@ -86,10 +82,9 @@ def contents(folder: str | None, count: int) -> list[bytes]:
 
 def seconds_for(method: Method, files: Sequence[bytes], threads: int, round_: int) -> float:
     with ThreadPoolExecutor(threads) as pool:
-        started = time.perf_counter()
-        for _ in pool.map(method, files, range(len(files)), [round_] * len(files)):
-            pass
-        return time.perf_counter() - started
+        return harness.seconds(
+            lambda: deque(pool.map(method, files, range(len(files)), [round_] * len(files)), maxlen=0)
+        )
 
 
 def pillow(content: bytes, row: int, round_: int, *, draft: bool = False) -> np.ndarray:
@@ -105,10 +100,6 @@ def pillow(content: bytes, row: int, round_: int, *, draft: bool = False) -> np.
     box = (left * x, top * y, (left + width) * x, (top + height) * y)
     resized = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
     return resized[:, ::-1] if generator.random() < 0.5 else resized
-
-
-def pillow_draft(content: bytes, row: int, round_: int) -> np.ndarray:
-    return pillow(content, row, round_, draft=True)
 
 
 def torchvision_v2(content: bytes, row: int, round_: int) -> torch.Tensor:

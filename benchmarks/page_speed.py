@@ -35,25 +35,25 @@ def main() -> None:
             clicks = stopwatch.requests_of_clicks(browser, address, CONTROLS)
         for _ in range(given.rounds):
             port = served.free_port()
-            words = ["-m", "streamlit", "run", str(bare), "--server.port", str(port), "--server.address", "127.0.0.1"]
+            address = ["--server.port", str(port), "--server.address", "127.0.0.1"]
             started = time.time()
-            with served.server(words, port, home) as address:
-                first, again = stopwatch.to_chart_and_again(browser, address, started)
+            with served.server(["-m", "streamlit", "run", str(bare), *address], port, home) as url:
+                first, again = stopwatch.to_chart_and_again(browser, url, started)
                 seconds["bare"].append(first)
                 seconds["bare_reload"].append(again)
             started = time.time()
-            with served.dashboard(home) as address:
-                first, again = stopwatch.to_chart_and_again(browser, address, started)
+            with served.dashboard(home) as url:
+                first, again = stopwatch.to_chart_and_again(browser, url, started)
                 seconds["dashboard"].append(first)
                 seconds["reload"].append(again)
-                seconds["rerun"] += stopwatch.reruns(address, clicks)
+                seconds["rerun"] += stopwatch.reruns(url, clicks)
     ratios = [ours / bare for ours, bare in zip(seconds["dashboard"], seconds["bare"], strict=True)]
     harness.report(
         "page_speed",
         ratio_to_bare_page=round(statistics.median(ratios), 2),
         ratio_of_reload_to_one_second=round(statistics.median(seconds["reload"]), 2),
         ratio_of_rerun_to_limit=round(statistics.median(seconds["rerun"]) / 0.15, 2),
-        seconds={name: [round(value, 3) for value in values] for name, values in seconds.items()},
+        seconds=harness.rounded(seconds, 3),
         rounds=given.rounds,
     )
 

@@ -1,4 +1,4 @@
-"""How long the structure of a ResNet50 takes, in seconds and beside one forward pass of one image.
+"""The time to analyse the structure of a ResNet50, in seconds and relative to a forward pass of one image.
 
     python -m benchmarks.structure_speed [--rounds 5]
 
@@ -8,8 +8,6 @@ below 1. Prints one JSON line.
 """
 
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 
@@ -18,26 +16,19 @@ from sparse_core.engines.machine import load
 from sparse_core.networks import architectures, masks, structure_analysis
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def main() -> None:
     given = harness.parser(__doc__, rounds=5).parse_args()
-
     torch.manual_seed(0)
     module = architectures.build("resnet50").eval()
     masks.apply(module, masks.top_k(module, 0.9))
     image = torch.randn(1, 3, 224, 224)
-    first = seconds(lambda: structure_analysis.analyse(module, 224))
+    first = harness.seconds(lambda: structure_analysis.analyse(module, 224))
     analyses, passes = [], []
     with torch.no_grad():
         module(image)
         for _ in range(given.rounds):
-            analyses.append(seconds(lambda: structure_analysis.analyse(module, 224)))
-            passes.append(seconds(lambda: module(image)))
+            analyses.append(harness.seconds(lambda: structure_analysis.analyse(module, 224)))
+            passes.append(harness.seconds(lambda: module(image)))
     ratio = statistics.median(analysis / forward for analysis, forward in zip(analyses, passes, strict=True))
     harness.report(
         "structure_speed",
