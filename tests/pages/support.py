@@ -11,9 +11,11 @@ from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Record, Records
+from tests.support.measurements import speed_record, training_line
 from tests.support.records import record
 
 PROTOCOL = "SGD lr 0.01, 150 epochs"
+MAGNITUDE_50 = "efficientnet_lite0_magnitude_50"
 
 
 def open_app(page: str = "tradeoffs", **query: str | list[str]) -> AppTest:
@@ -85,6 +87,18 @@ def write_runs(home: Path, method: str, sparsity: float, accuracies: list[float]
         result |= {"architecture": changed.get("architecture", "efficientnet_lite0")}
         name = "-".join(["linear", str(seed), method, str(sparsity), *changed.values()]).replace("/", "-")
         Records(home).write(Record(name, spec, result, []))
+
+
+def backbone_record(measurement: str, **fields) -> dict:
+    """A measurement of the backbone that ``tests.records.record(sparsity=0.5)`` was made with."""
+    named = {"backbone": MAGNITUDE_50, "backbone_hash": "net0.5", "method": "Magnitude", "distribution": ""}
+    kept = {"timing_only": False, "architecture": "efficientnet_lite0", "sparsity": 0.5, "measured_sparsity": 0.5}
+    return speed_record(measurement, **{**named, **kept, "spec": {"dataset": ""}, **fields})
+
+
+def training_record(measurement: str, **fields) -> dict:
+    usual = {"mode": "training", "spec": {"dataset": "digits"}, "lines": [training_line()]}
+    return backbone_record(measurement, **{**usual, **fields})
 
 
 def submitted(home: Path, kind: str | None = None) -> list[Job]:

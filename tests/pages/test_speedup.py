@@ -12,23 +12,19 @@ from sparse_core.results.records import Records
 from sparse_core.specs import options
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
-from tests.pages.support import chart_text, figure, messages, open_page, press, submitted
+from tests.pages.support import (
+    MAGNITUDE_50,
+    backbone_record,
+    chart_text,
+    figure,
+    messages,
+    open_page,
+    press,
+    submitted,
+    training_record,
+)
 from tests.support.measurements import line, speed_record, training_line
 from tests.support.records import record
-
-SPARSE = "efficientnet_lite0_magnitude_50"
-
-
-def backbone_record(measurement: str, **fields) -> dict:
-    """A measurement of the backbone that ``tests.records.record(sparsity=0.5)`` was made with."""
-    named = {"backbone": SPARSE, "backbone_hash": "net0.5", "method": "Magnitude", "distribution": ""}
-    kept = {"timing_only": False, "architecture": "efficientnet_lite0", "sparsity": 0.5, "measured_sparsity": 0.5}
-    return speed_record(measurement, **{**named, **kept, "spec": {"dataset": ""}, **fields})
-
-
-def training_record(measurement: str, **fields) -> dict:
-    usual = {"mode": "training", "spec": {"dataset": "digits"}, "lines": [training_line()]}
-    return backbone_record(measurement, **{**usual, **fields})
 
 
 def probes(home) -> None:
@@ -178,7 +174,7 @@ def test_the_sparsest_backbone_is_offered_first(home):
 
 def test_a_link_names_the_backbone(home):
     press(open_page("speedup", measure="true", backbone="EfficientNet-Lite0, magnitude 50 %"), "Measure")
-    assert [job.spec.backbone for job in submitted(home)] == [SPARSE]
+    assert [job.spec.backbone for job in submitted(home)] == [MAGNITUDE_50]
 
 
 def test_a_dense_backbone_chosen_elsewhere_gives_way(home):
@@ -204,8 +200,12 @@ def test_the_layer_densities_of_a_backbone_can_be_taken(home):
     chosen = {"what": "Random weights (timing only)", "of_architecture": "EfficientNet-Lite0"}
     press(open_page("speedup", **chosen, distribution="As in EfficientNet-Lite0, magnitude 50 %"), "Measure")
     (job,) = submitted(home)
-    assert (job.spec.architecture, job.spec.densities_of, job.spec.sparsity) == ("efficientnet_lite0", SPARSE, 0.0)
-    assert f"--densities-of {SPARSE}" in options.command("speedup", job.spec)
+    assert (job.spec.architecture, job.spec.densities_of, job.spec.sparsity) == (
+        "efficientnet_lite0",
+        MAGNITUDE_50,
+        0.0,
+    )
+    assert f"--densities-of {MAGNITUDE_50}" in options.command("speedup", job.spec)
     words = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
     assert open_page("speedup", job=queue.queued(home)[0]).subheader[0].value == words
 
