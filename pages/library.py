@@ -2,17 +2,16 @@
 
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, links, progress
-from pages.parts.chart import show_chart
-from pages.parts.frame import errors_as_messages, home, plain
-from pages.parts.store import open_store
-from pages.parts.tables import show_table
+from pages.parts import choices, deletion, links, progress
+from pages.parts.frame import home, plain
+from pages.parts.results import open_store, show_chart, show_table
 from sparse_core.catalog import ARCHITECTURES, METHODS, UNKNOWN, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
@@ -21,20 +20,11 @@ from sparse_core.networks import guesses, library, uploads
 from sparse_core.networks.cards import BackboneCard
 from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
 from sparse_core.views import labels
-from sparse_core.views.charts import captions
 from sparse_core.views.charts import structure as structure_charts
 
 SOURCES = {"upload": "Upload", "path": "Path on this machine"}
-COLUMNS = [
-    "name",
-    "architecture",
-    "method",
-    "sparsity",
-    "measured_sparsity",
-    "upstream",
-    "imported_from",
-    "imported_at",
-]
+COLUMNS = ["name", "architecture", "method", "sparsity", "measured_sparsity", "upstream"]
+COLUMNS += ["imported_from", "imported_at"]
 
 
 def main() -> None:
@@ -47,12 +37,14 @@ def main() -> None:
     )
     queue.ensure_worker(home())  # loads torch before a file has been uploaded
     _choose_file()
-    inspection = _linked_job("job", "inspect")
-    imported = _linked_job("import", "import")
+    inspection = progress.linked_job("inspect", advice="Inspect the file again.")
+    imported = progress.linked_job("import", "import", advice="Inspect the file again.")
     if inspection and not (imported and imported.state == "done"):
         _inspection(inspection)
     if imported:
-        _import_result(imported)
+        progress.import_result(imported)
+        if imported.state == "done":
+            uploads.discard(home(), Path(imported.job.spec.path))
     _backbones()
 
 
@@ -86,21 +78,6 @@ def _choose_file() -> None:
 def _inspect(spec: InspectSpec) -> None:
     st.query_params.pop("import", None)
     st.query_params["job"] = queue.submit(home(), Job("inspect", spec))
-
-
-def _linked_job(parameter: str, kind: str) -> queue.Status | None:
-    """The job of that kind that the link names, None if it names none that exists here."""
-    job_id = st.query_params.get(parameter)
-    if not job_id:
-        return None
-    try:
-        status = queue.status(home(), job_id)
-    except InputError:
-        st.info(
-            "The job that this link names was started on another machine, or its state was deleted. Inspect the file again."
-        )
-        return None
-    return status if status.job.kind == kind else None
 
 
 def _inspection(status: queue.Status) -> None:
@@ -173,14 +150,12 @@ def _summary(file: str, seen: dict[str, Any]) -> None:
     layers = pd.DataFrame(seen["layers"])
     layers["shape"] = [" × ".join(map(str, shape)) for shape in layers["shape"]]
     show_chart(
-        captions.with_caption(
-            structure_charts.layer_sparsity(layers),
-            "Sparsity by layer",
-            f"{architecture_label(seen['architecture'])} · layers from input to output · share of zero weights and of fully "
-            "pruned filters",
-            f"{file}, with its masks and thresholds applied; the classifier, if any, comes last. "
-            f"Sparse Transfer Lab, {date.today():%Y-%m-%d}.",
-        ),
+        structure_charts.layer_sparsity(layers),
+        "Sparsity by layer",
+        f"{architecture_label(seen['architecture'])} · layers from input to output · share of zero weights and of fully "
+        "pruned filters",
+        f"{file}, with its masks and thresholds applied; the classifier, if any, comes last. "
+        f"Sparse Transfer Lab, {date.today():%Y-%m-%d}.",
         key="layers",
         name=f"layers-{seen['architecture']}",
         alt="Share of zero weights and of fully pruned filters in each layer",
@@ -229,21 +204,12 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
             st.rerun()
 
 
-def _import_result(status: queue.Status) -> None:
-    if not status.ended:
-        progress.wait_for(status.job_id)
-    elif status.state == "done":
-        uploads.discard(home(), Path(status.job.spec.path))
-        st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
-        links.backbone_links(status.result["name"])
-    else:
-        st.error(plain(status.message))
-
-
 def _backbones() -> None:
     """The backbones of the library, with links to where each can be used, and what was deleted."""
     st.subheader("In the library", divider="gray")
-    _offer_undo()
+    deletion.offer_undo(
+        "removed", f"“{st.session_state.get('removed')}” was deleted.", partial(library.restore, home())
+    )
     cards = {card.name: card for card in library.cards(home())}
     if cards:
         _backbone_table(cards)
@@ -265,7 +231,8 @@ def _backbone_table(cards: dict[str, BackboneCard]) -> None:
             width=420,
         )
         if st.button("Delete …", icon=":material/delete:"):
-            _confirm_delete(name)
+            text = f"“{name}” will be removed from the library. Its runs are kept. You can undo this afterwards."
+            deletion.confirm("Delete this backbone?", text, lambda: _remove(name))
         links.backbone_links(name)
     frame = pd.DataFrame([asdict(card) for card in cards.values()])
     frame = frame.rename(columns={"origin": "imported_from"})
@@ -274,25 +241,10 @@ def _backbone_table(cards: dict[str, BackboneCard]) -> None:
     show_table(frame.drop(columns=["kind", "ready"]), key="library_table", name="library", shown_columns=COLUMNS)
 
 
-@st.dialog("Delete this backbone?")
-@errors_as_messages()
-def _confirm_delete(name: str) -> None:
-    st.write(f"“{name}” will be removed from the library. Its runs are kept. You can undo this afterwards.")
-    if st.button("Delete", type="primary"):
-        library.remove(home(), name)
-        st.session_state["removed"] = name
-        st.query_params.pop("import", None)
-        st.rerun()
-
-
-def _offer_undo() -> None:
-    name = st.session_state.get("removed")
-    if not name:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.info(f"“{name}” was deleted.")
-        if st.button("Undo", icon=":material/undo:"):
-            _restore(name)
+def _remove(name: str) -> None:
+    library.remove(home(), name)
+    st.session_state["removed"] = name
+    st.query_params.pop("import", None)
 
 
 def _deleted() -> None:
@@ -303,29 +255,15 @@ def _deleted() -> None:
     with st.expander(f"Deleted ({len(names)})"), st.container(horizontal=True, vertical_alignment="center"):
         name = st.selectbox("Deleted backbone", names, key="deleted", label_visibility="collapsed", width=420)
         if st.button("Restore", icon=":material/undo:"):
-            _restore(name)
+            deletion.undo("removed", name, partial(library.restore, home()))
         if st.button("Delete all permanently …", icon=":material/delete_forever:"):
-            _confirm_empty(names)
+            text = f"{labels.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone."
+            deletion.confirm("Delete permanently?", text, _empty, "Delete permanently")
 
 
-@st.dialog("Delete permanently?")
-@errors_as_messages()
-def _confirm_empty(names: list[str]) -> None:
-    st.write(f"{labels.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone.")
-    if st.button("Delete permanently", type="primary"):
-        library.trash(home()).empty()
-        st.session_state.pop("removed", None)
-        st.rerun()
-
-
-def _restore(name: str) -> None:
-    try:
-        library.restore(home(), name)
-    except InputError as error:
-        st.error(plain(str(error)))
-        return
+def _empty() -> None:
+    library.trash(home()).empty()
     st.session_state.pop("removed", None)
-    st.rerun()
 
 
 def _stem(path: str) -> str:

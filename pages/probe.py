@@ -2,58 +2,35 @@
 
 import streamlit as st
 
-from pages.parts import links, progress, transfer_form, transfer_results
-from pages.parts.frame import home
-from pages.parts.run_details import show_run_details
-from pages.parts.store import open_store
+from pages.parts import links, transfer
 from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.engines import availability
-from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
+from sparse_core.results.records import Record
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FEATURE_ENGINES, ProbeSpec
 from sparse_core.views import labels
-from sparse_core.views.runs import command
-
-SEEDS = 5
-BUTTON = "Start probe"
 
 
 def main() -> None:
-    """Controls, the button and a time estimate; then progress, then the result."""
-    open_store()
-    st.markdown(
+    """The controls of a probe, its progress and its result."""
+    transfer.transfer_page(
+        "probe",
         "**How accurate is a sparse backbone on your task?** The backbone stays frozen; only a linear classifier on its "
-        "features is trained, once per seed."
+        "features is trained, once per seed.",
+        "Start probe",
+        _controls,
+        _result,
     )
-    queue.ensure_worker(home())  # loads torch before the button is pressed
-    job = _controls()
-    if job is None:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(BUTTON, type="primary", icon=":material/play_arrow:"):
-            st.query_params["job"] = queue.submit(home(), job)
-        links.share(command(job.spec, len(job.seeds)))
-        transfer_form.time_estimate(job)
-    status = progress.linked_job("probe")
-    if status is None:
-        return
-    progress.job_heading(status)
-    if not status.ended:
-        progress.show_progress(status.job_id, curves=True)
-    elif status.state == "done":
-        _result(status)
-    else:
-        progress.ended_without_result(status, BUTTON)
 
 
 def _controls() -> Job | None:
-    chosen = transfer_form.backbone_and_dataset(SEEDS, "All seeds train together.")
+    chosen = transfer.backbone_and_dataset(5, "All seeds train together.")
     if chosen is None:
         return None
     backbone, dataset, seeds = chosen
     with st.expander("Training settings (default: the paper's protocol)"):
-        settings = transfer_form.schedule(Hyperparameters())
+        settings = transfer.schedule(Hyperparameters())
         left, middle, right = st.columns([2, 1, 1])
         sweep = left.text_input(
             "Learning-rate sweep (optional)",
@@ -87,13 +64,10 @@ def _controls() -> Job | None:
     return Job("probe", spec, tuple(range(seeds)))
 
 
-def _result(status: queue.Status) -> None:
-    records = transfer_results.records_of(status)
-    if not records:
-        return
+def _result(records: list[Record]) -> None:
     result = records[0].result
     with st.container(horizontal=True):
-        transfer_results.accuracy_metrics(records)
+        transfer.accuracy_metrics(records)
         st.metric("Training", labels.duration(result["seconds_training"]))
         st.metric(
             "Features",
@@ -103,7 +77,6 @@ def _result(status: queue.Status) -> None:
     for note in result["notes"]:
         st.warning(note)
     links.result_links(result)
-    show_run_details(records)
 
 
 main()

@@ -5,12 +5,10 @@ from collections import Counter
 import pandas as pd
 import streamlit as st
 
-from pages.parts import finetuned_network, frame, links
-from pages.parts.chart import show_chart
+from pages.parts import choices, deletion, finetuned_network, frame, links
 from pages.parts.frame import home
+from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import RUN_COLUMNS, run_table, show_run_details
-from pages.parts.store import open_store
-from pages.parts.tables import show_table
 from sparse_core.catalog import METRICS, task_label
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -18,11 +16,13 @@ from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store
 from sparse_core.specs.identity import first_free_replicate, recorded
 from sparse_core.views import labels
-from sparse_core.views.charts import captions, training
+from sparse_core.views.charts import training
 from sparse_core.views.runs import STATES, command, curves, label, with_states
 from sparse_core.views.speed_tables import spec_label
 
 USUAL_SEEDS = {"linear": 5, "full": 1}
+COMPARED_COLUMNS = ["run", "transfer", "accuracy_final", "accuracy_best", "learning_rate", "sparsity_before"]
+COMPARED_COLUMNS += ["sparsity_after", "mask_violations", "protocol", "seconds_training"]
 COMMAND = "python -m sparse_core runs --source {source} --json"
 
 
@@ -30,17 +30,14 @@ def main() -> None:
     """Running jobs, the selected runs, and the table of runs."""
     store = open_store()
     _running_jobs()
-    source = st.segmented_control(
+    source = choices.choice(
         "Show",
-        ["measured", "published"],
-        default="measured",
-        required=True,
-        format_func=labels.SOURCES.__getitem__,
-        key="runs_source",
-        bind="query-params",
-        help="Your runs: made on this machine. Paper results: the runs published with the paper.",
+        "runs_source",
+        {name: labels.SOURCES[name] for name in ("measured", "published")},
+        "Your runs: made on this machine. Paper results: the runs published with the paper.",
+        persist=None,
     )
-    _offer_undo(store.records)
+    deletion.offer_undo("deleted", "The run was deleted.", store.records.restore)
     recent = queue.recent(home())
     if source == "measured":
         _measured(store, recent)
@@ -145,7 +142,8 @@ def _details(record: Record, records: Records) -> None:
                 job_id = queue.submit(home(), Job(kind, again, (record.spec["seed"],)))
                 st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
             if st.button("Delete …", icon=":material/delete:"):
-                _confirm_delete(record, records)
+                text = f"{label(record)} will be removed from all pages. You can undo this afterwards."
+                deletion.confirm("Delete this run?", text, lambda: _delete(record.run_id, records))
             links.share(command(spec, max(record.spec["seed"] + 1, USUAL_SEEDS[spec.transfer])))
             with st.popover("Settings", help="The stored specification of this run"):
                 st.json(record.spec)
@@ -163,58 +161,32 @@ def _annotate(run_id: str, records: Records) -> None:
             st.toast("Saved.")
 
 
-@st.dialog("Delete this run?")
-@frame.errors_as_messages()
-def _confirm_delete(record: Record, records: Records) -> None:
-    st.write(f"{label(record)} will be removed from all pages. You can undo this afterwards.")
-    if st.button("Delete", type="primary"):
-        records.delete(record.run_id)
-        st.session_state["deleted"] = record.run_id
-        st.session_state["chosen"] = []
-        st.rerun()
-
-
-def _offer_undo(records: Records) -> None:
-    run_id = st.session_state.get("deleted")
-    if not run_id:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.info("The run was deleted.")
-        if st.button("Undo", icon=":material/undo:"):
-            records.restore(run_id)
-            del st.session_state["deleted"]
-            st.rerun()
+def _delete(run_id: str, records: Records) -> None:
+    records.delete(run_id)
+    st.session_state["deleted"] = run_id
+    st.session_state["chosen"] = []
 
 
 def _compare(records: list[Record]) -> None:
     names = _labels(records)
-    table = pd.DataFrame(
+    rows = [
         {
-            "run": names,
-            "transfer": [record.spec["transfer"] for record in records],
-            "accuracy_final": [record.result["accuracy_final"] for record in records],
-            "accuracy_best": [record.result["accuracy_best"] for record in records],
-            "learning_rate": [record.result["learning_rate"] for record in records],
-            "sparsity_before": [
-                record.result.get("sparsity_before", record.result["backbone_sparsity"]) for record in records
-            ],
-            "sparsity_after": [
-                record.result.get("sparsity_after", record.result["backbone_sparsity"]) for record in records
-            ],
-            "mask_violations": [record.result.get("mask_violations") for record in records],
-            "protocol": [record.result["protocol"] for record in records],
-            "seconds_training": [record.result["seconds_training"] for record in records],
+            "run": name,
+            "transfer": record.spec["transfer"],
+            "sparsity_before": record.result["backbone_sparsity"],
+            "sparsity_after": record.result["backbone_sparsity"],
+            **record.result,
         }
-    )
+        for record, name in zip(records, names, strict=True)
+    ]
+    table = pd.DataFrame(rows).reindex(columns=COMPARED_COLUMNS)
     lines = pd.concat([curves([record]).assign(run=name) for record, name in zip(records, names, strict=True)])
     metrics = {record.result["metric"] for record in records}
     show_chart(
-        captions.with_caption(
-            training.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
-            "Test accuracy per epoch",
-            f"{labels.counted(len(records), 'run')} · higher is better",
-            _comparison_caption(records),
-        ),
+        training.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
+        "Test accuracy per epoch",
+        f"{labels.counted(len(records), 'run')} · higher is better",
+        _comparison_caption(records),
         key="compare",
         name="compared-runs",
         alt="Test accuracy per epoch, one line per run",

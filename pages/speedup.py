@@ -1,22 +1,23 @@
 """Speedup: how much faster sparse backbones run on this machine, in which engine, and how accurate they are."""
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts import progress, speedup_charts, speedup_form, speedup_measurement
+from pages.parts import choices, deletion, progress, speedup_charts, speedup_form
 from pages.parts.frame import home
+from pages.parts.results import open_store, show_table
 from pages.parts.speedup_filters import choose_filters
-from pages.parts.store import open_store
-from pages.parts.tables import show_table
 from sparse_core.jobs import queue
 from sparse_core.networks import library
 from sparse_core.speed import measurements
 from sparse_core.views import labels, speed_tables
 
-TABS = ["By batch size", "Accuracy and speed", "Online training", "Time by layer", "All measurements"]
+ICONS = {"faster": ":material/speed:", "no gain": ":material/remove:", "slower": ":material/trending_down:"}
 COLUMNS = ["created_at", "network", "mode", "engine_words", "batch_size", "threads", "ratio", "ratio_low", "ratio_high"]
 COLUMNS += ["gain", "reliable", "milliseconds_per_image", "dense_milliseconds_per_image", "timing_only"]
 
@@ -34,7 +35,7 @@ def main() -> None:
     for message in damaged:
         st.warning(message)
     _measure(rows, backbone_labels)
-    speedup_measurement.offer_undo()
+    deletion.offer_undo("deleted_speed", "The measurement was deleted.", partial(measurements.restore, home()))
     if rows.empty:
         st.info(
             "No measurements yet. Press Measure above. Random weights (timing only) need neither a network nor data; a "
@@ -44,24 +45,16 @@ def main() -> None:
         return
     filters = choose_filters(rows)
     speedup_charts.speedup_by_sparsity(filters, rows)
-    batch, accuracy, training, layers, all_measurements = st.tabs(
-        TABS, key="part", on_change="rerun", bind="query-params"
+    choices.tabs(
+        "part",
+        {
+            "By batch size": lambda: speedup_charts.speedup_by_batch_size(filters, rows),
+            "Accuracy and speed": lambda: speedup_charts.accuracy_and_speed(store, filters, rows),
+            "Online training": lambda: speedup_charts.online_training(store, filters, records, rows, backbone_labels),
+            "Time by layer": lambda: speedup_charts.time_by_layer(filters, records, rows),
+            "All measurements": lambda: _all_measurements(records, rows),
+        },
     )
-    if batch.open:
-        with batch:
-            speedup_charts.speedup_by_batch_size(filters, rows)
-    if accuracy.open:
-        with accuracy:
-            speedup_charts.accuracy_and_speed(store, filters, rows)
-    if training.open:
-        with training:
-            speedup_charts.online_training(store, filters, records, rows, backbone_labels)
-    if layers.open:
-        with layers:
-            speedup_charts.time_by_layer(filters, records, rows)
-    if all_measurements.open:
-        with all_measurements:
-            _all_measurements(records, rows)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -83,7 +76,7 @@ def _measure(rows: pd.DataFrame, backbone_labels: dict[str, str]) -> None:
     if not status.ended:
         progress.show_progress(status.job_id)
     elif status.state == "done":
-        speedup_measurement.show_result(status.result, backbone_labels)
+        _show_result(status.result, backbone_labels)
     else:
         progress.ended_without_result(status, "Measure")
 
@@ -109,7 +102,52 @@ def _all_measurements(records: list[dict[str, Any]], rows: pd.DataFrame) -> None
     )
     if chosen is not None:
         record = next(record for record in records if record["id"] == names[chosen])
-        speedup_measurement.show_measurement(record, chosen, rows[rows["measurement"] == record["id"]])
+        _show_measurement(record, chosen, rows[rows["measurement"] == record["id"]])
+
+
+def _show_result(record: dict[str, Any], backbone_labels: dict[str, str]) -> None:
+    """What a finished measurement found."""
+    _show_lines(record, speed_tables.table(home(), [record], backbone_labels))
+    if record["timing_only"]:
+        st.caption("Timing only: a mask on random weights. It has no accuracy.")
+
+
+def _show_measurement(record: dict[str, Any], label: str, lines: pd.DataFrame) -> None:
+    """One measurement as sentences, its record to download, and the button that deletes it."""
+    with st.container(border=True):
+        _show_lines(record, lines)
+        with st.container(horizontal=True):
+            st.download_button(
+                "Record (JSON)",
+                json.dumps(record, indent=1),
+                f"speed-{record['id']}.json",
+                "application/json",
+                on_click="ignore",
+                icon=":material/download:",
+                help="All samples, machine, versions and settings.",
+            )
+            if st.button("Delete …", icon=":material/delete:"):
+                text = f"{label} will be removed from this page. You can undo this afterwards."
+                deletion.confirm("Delete this measurement?", text, lambda: _delete(record["id"]))
+
+
+def _show_lines(record: dict[str, Any], rows: pd.DataFrame) -> None:
+    """Each line of a measurement as a sentence, what could not be measured, why results are unreliable, and the machine."""
+    st.markdown("\n".join(f"- {ICONS[row.gain]} {speed_tables.sentence(row)}" for row in rows.itertuples()))
+    for row in rows.dropna(subset=["accuracy"]).itertuples():
+        st.caption(f"Top-1 accuracy on the test images after this training: {labels.percent(row.accuracy)} %.")
+    for problem in record.get("problems") or ():
+        st.warning(problem)
+    reasons = speed_tables.reliability_warnings(rows)
+    if reasons:
+        st.warning(f"Unreliable. {' '.join(reasons)} Measure again when the machine is idle.")
+    st.caption(f"Measured on {speed_tables.machine_description(record)}")
+
+
+def _delete(measurement: str) -> None:
+    measurements.delete(home(), measurement)
+    st.session_state["deleted_speed"] = measurement
+    st.session_state["look"] = None
 
 
 main()

@@ -6,10 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import choices, frame, links, progress
-from pages.parts.chart import show_chart
 from pages.parts.frame import home
-from pages.parts.store import open_store
-from pages.parts.tables import show_table
+from pages.parts.results import open_store, show_chart, show_table
 from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -19,10 +17,8 @@ from sparse_core.networks.structure import Structure
 from sparse_core.results.store import Store
 from sparse_core.specs.checkpoints import StructureSpec
 from sparse_core.views import labels, tables
-from sparse_core.views.charts import captions
 from sparse_core.views.charts import structure as structure_charts
 
-TABS = ["Layers", "Layer mask", "Side by side", "Mask overlap", "Accuracy and size"]
 LAYER_COLUMNS = ["layer", "name", "shape", "sparsity", "filters", "filters_pruned", "filters_removable"]
 LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "nonzero", "multiply_adds_sparse"]
 SIDE_COLUMNS = ["network", "measured_sparsity", *tables.SHARES, "nonzero_parameters", "multiply_adds_sparse"]
@@ -44,38 +40,22 @@ def main() -> None:
     """One backbone; below, its layers, a mask, other backbones, and measured accuracy."""
     store = open_store()
     cards = {card.name: card for card in library.available(home())}
-    name = choices.selectbox(
-        "Backbone",
-        list(cards),
-        format_func=lambda name: labels.backbone_label(cards[name]),
-        key="backbone",
-        persist_state="session",
-        width=420,
-        help="Import networks of your own on the Library page.",
-    )
-    card = cards[name]
+    card = choices.backbone_choice(cards.values(), persist_state="session", width=420, help=choices.IMPORT_HELP)
     found = _structure(card)
     if found is None:
         return
     _totals(found)
     _bars(card, found)
-    layers, image, side, overlap, accuracy = st.tabs(TABS, key="part", on_change="rerun", bind="query-params")
-    if layers.open:
-        with layers:
-            table = tables.layer_table(found)
-            show_table(table, key="layer_table", name=f"structure-{name}", shown_columns=LAYER_COLUMNS)
-    if image.open:
-        with image:
-            _mask(card, found)
-    if side.open:
-        with side:
-            _side_by_side(card, cards)
-    if overlap.open:
-        with overlap:
-            _overlap(card, found, cards)
-    if accuracy.open:
-        with accuracy:
-            _accuracy_and_size(store, card)
+    choices.tabs(
+        "part",
+        {
+            "Layers": lambda: _layers(card, found),
+            "Layer mask": lambda: _mask(card, found),
+            "Side by side": lambda: _side_by_side(card, cards),
+            "Mask overlap": lambda: _overlap(card, found, cards),
+            "Accuracy and size": lambda: _accuracy_and_size(store, card),
+        },
+    )
 
 
 def _structure(card: BackboneCard) -> Structure | None:
@@ -147,20 +127,23 @@ def _totals(found: Structure) -> None:
 def _bars(card: BackboneCard, found: Structure) -> None:
     table = tables.layer_table(found)
     show_chart(
-        captions.with_caption(
-            structure_charts.layer_sparsity(table),
-            "Sparsity by layer",
-            f"{labels.backbone_label(card)} · {labels.counted(len(table), 'convolution')} from input to output · "
-            f"fully pruned filters: {labels.percent(found.mean_layer_filters_pruned_share)} % on average over layers, "
-            f"{labels.percent(found.filters_pruned_share)} % of all",
-            "Wide bars: zero weights. Narrow bars: fully pruned filters, whose weights are all 0. Measured on the weights.",
-        ),
+        structure_charts.layer_sparsity(table),
+        "Sparsity by layer",
+        f"{labels.backbone_label(card)} · {labels.counted(len(table), 'convolution')} from input to output · "
+        f"fully pruned filters: {labels.percent(found.mean_layer_filters_pruned_share)} % on average over layers, "
+        f"{labels.percent(found.filters_pruned_share)} % of all",
+        "Wide bars: zero weights. Narrow bars: fully pruned filters, whose weights are all 0. Measured on the weights.",
         key="layers",
         name=f"layers-{card.name}",
         alt="Share of zero weights and of fully pruned filters in each layer",
         table=table[["layer", "name", "shape", "sparsity", "filters", "filters_pruned"]],
         beside=links.share,
     )
+
+
+def _layers(card: BackboneCard, found: Structure) -> None:
+    table = tables.layer_table(found)
+    show_table(table, key="layer_table", name=f"structure-{card.name}", shown_columns=LAYER_COLUMNS)
 
 
 def _mask(card: BackboneCard, found: Structure) -> None:
@@ -189,14 +172,12 @@ def _mask(card: BackboneCard, found: Structure) -> None:
     zeros = f", {zero} % are 0" if zero != pruned else ""  # a mask stated in the file may keep weights that are 0
     coarse = "" if cells.shape == (len(kept), width) else " Each cell stands for several weights."
     show_chart(
-        captions.with_caption(
-            structure_charts.mask(cells, len(kept), width),
-            "Mask of a layer",
-            f"{labels.backbone_label(card)} · {chosen}, {' × '.join(map(str, layer.shape))} · "
-            f"{pruned} % of the weights are pruned{zeros}",
-            "Each row is a filter. Its weights run from left to right: by input channel, then by kernel row. "
-            f"A dark row is a pruned filter.{unused}{coarse}",
-        ),
+        structure_charts.mask(cells, len(kept), width),
+        "Mask of a layer",
+        f"{labels.backbone_label(card)} · {chosen}, {' × '.join(map(str, layer.shape))} · "
+        f"{pruned} % of the weights are pruned{zeros}",
+        "Each row is a filter. Its weights run from left to right: by input channel, then by kernel row. "
+        f"A dark row is a pruned filter.{unused}{coarse}",
         key="mask",
         name=f"mask-{card.name}-{chosen}",
         alt=f"The mask of {chosen}: one row per filter, one column per weight, light where kept",
@@ -229,14 +210,12 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
     left_out = len(same_architecture) - len(wanted)
     more = f" {left_out} more on this machine: choose them above." if not chosen and left_out > 0 else ""
     show_chart(
-        captions.with_caption(
-            structure_charts.filters_pruned(table),
-            "Fully pruned filters by network",
-            f"{labels.counted(len(table), 'network')} · share of filters whose weights are all 0 · more fully pruned "
-            "filters are easier to speed up without a special engine",
-            "Mean over layers: each convolution has the same weight, as in table 4 of the paper. Of all: each filter has the "
-            f"same weight. Removable: without changing the network's output.{more}",
-        ),
+        structure_charts.filters_pruned(table),
+        "Fully pruned filters by network",
+        f"{labels.counted(len(table), 'network')} · share of filters whose weights are all 0 · more fully pruned "
+        "filters are easier to speed up without a special engine",
+        "Mean over layers: each convolution has the same weight, as in table 4 of the paper. Of all: each filter has the "
+        f"same weight. Removable: without changing the network's output.{more}",
         key="side_chart",
         name="filters-pruned",
         alt="Share of fully pruned filters of each network",
@@ -286,14 +265,12 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
     table = tables.overlap_table(first, second, shapes)
     total = packed_masks.iou(zip(table["kept_in_both"], table["kept_in_either"], strict=True))
     show_chart(
-        captions.with_caption(
-            structure_charts.overlap(table),
-            "Mask overlap (IoU) by layer",
-            f"{labels.backbone_label(card)} and {labels.backbone_label(cards[name])} · IoU {labels.percent(total)} % "
-            "over all layers · 100 %: the same weights",
-            "IoU (intersection over union): weights kept in both masks, of those kept in either. IoU expected at random: that of "
-            "two masks of these layer densities that keep random weights.",
-        ),
+        structure_charts.overlap(table),
+        "Mask overlap (IoU) by layer",
+        f"{labels.backbone_label(card)} and {labels.backbone_label(cards[name])} · IoU {labels.percent(total)} % "
+        "over all layers · 100 %: the same weights",
+        "IoU (intersection over union): weights kept in both masks, of those kept in either. IoU expected at random: that of "
+        "two masks of these layer densities that keep random weights.",
         key="overlap_chart",
         name=f"overlap-{card.name}-{name}",
         alt="Mask overlap (IoU) of two networks in each layer",
@@ -323,13 +300,11 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
     single = " n = 1 where there is no error bar." if (table["runs"] == 1).any() else ""
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
     show_chart(
-        captions.with_caption(
-            structure_charts.accuracy(table, size),
-            "Accuracy against size",
-            f"{architecture_label(card.architecture)} on {chosen} · {metric}, mean ± standard deviation over "
-            f"{labels.counted(int(table['runs'].sum()), 'run')} · up and to the left is better",
-            f"Your runs on this machine. Best epoch (selected on test data: optimistic). {_protocols(table)}{single}",
-        ),
+        structure_charts.accuracy(table, size),
+        "Accuracy against size",
+        f"{architecture_label(card.architecture)} on {chosen} · {metric}, mean ± standard deviation over "
+        f"{labels.counted(int(table['runs'].sum()), 'run')} · up and to the left is better",
+        f"Your runs on this machine. Best epoch (selected on test data: optimistic). {_protocols(table)}{single}",
         key="accuracy_chart",
         name=f"accuracy-{card.architecture}",
         alt="Accuracy of each measured network against its size",

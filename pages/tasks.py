@@ -8,20 +8,16 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import choices, links
-from pages.parts.chart import show_chart
+from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
-from pages.parts.store import open_store
-from pages.parts.tables import show_table
 from sparse_core.catalog import TRANSFERS, architecture_label
 from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, tables
-from sparse_core.views.charts import captions
 from sparse_core.views.charts import tasks as task_charts
 
 VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
 SATURATION = {"accuracy_mean": [], "difference": ["Values beyond the ends of the scale have the colour of its end"]}
-LAYOUTS = ["By network", "By task"]
 UNFILTERED: dict[str, Any] = {"source": "all", "accuracy": "best", "level": None, "cells": []}
 CELL_COLUMNS = ["row", "task", "accuracy_mean", "accuracy_std", "runs", "difference"]
 LONG_COLUMNS = ["source", "method", "sparsity", "task", "accuracy_mean", "accuracy_std", "runs"]
@@ -110,7 +106,7 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
     name = architecture_label(controls.architecture)
     accuracy = controls.value == "accuracy_mean"
     better = "in percent · higher is better" if accuracy else "in points · above 0 beats the dense network (blue)"
-    figure = captions.with_caption(
+    show_chart(
         task_charts.heat_map(shown, controls.value, labels.distinct(shown["row"]), labels.distinct(shown["task"])),
         "Accuracy of each network on each task" if accuracy else "Difference to the dense network on each task",
         f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, {better}"
@@ -122,9 +118,6 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
             controls.accuracy,
             date.today(),
         ),
-    )
-    show_chart(
-        figure,
         key="heat_map",
         name=f"tasks-{controls.architecture}-{controls.transfer}",
         alt=f"{VALUES[controls.value]} of each network on each task, {name}",
@@ -155,15 +148,16 @@ def _underlying_runs(rows: pd.DataFrame, table: pd.DataFrame) -> None:
 
 def _full_table(controls: Controls, table: pd.DataFrame) -> None:
     st.subheader("All numbers", anchor=False)
-    wide, long = st.tabs(LAYOUTS, key="layout", on_change="rerun", bind="query-params")
     name = f"table-{controls.architecture}-{controls.transfer}"
-    if wide.open:
-        with wide:
-            st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
-            show_table(tables.paper_layout(table), key="wide", name=name, title=str)
-    if long.open:
-        with long:
-            show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, shown_columns=LONG_COLUMNS)
+
+    def by_network() -> None:
+        st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
+        show_table(tables.paper_layout(table), key="wide", name=name, title=str)
+
+    def by_task() -> None:
+        show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, shown_columns=LONG_COLUMNS)
+
+    choices.tabs("layout", {"By network": by_network, "By task": by_task})
 
 
 def _command(controls: Controls) -> str:

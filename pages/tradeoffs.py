@@ -3,16 +3,15 @@
 import shlex
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from pages.parts import choices, links
-from pages.parts.chart import show_chart
+from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
-from pages.parts.store import open_store
-from pages.parts.tables import show_table
 from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
 from sparse_core.results import measures
 from sparse_core.results.store import Store
@@ -25,17 +24,8 @@ TRANSFER_CHOICES = {BOTH: "Both", **labels.TRANSFER_NAMES}
 MEASURED_ON = {"linear": "Probe", "full": "Finetune"}
 NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
 AXES = {"sparsity": "Sparsity", **{name: size.label for name, size in labels.SIZES.items()}}
-TABS = ["Averages", "Accuracy per task", "Pareto front", "Runs"]
-UNFILTERED = {
-    "transfer": BOTH,
-    "source": "all",
-    "accuracy": "best",
-    "axis": "sparsity",
-    "methods": [],
-    "tasks": [],
-    "sparsity": (0, 100),
-    "points": [],
-}
+UNFILTERED: dict[str, Any] = {"transfer": BOTH, "source": "all", "accuracy": "best", "axis": "sparsity"}
+UNFILTERED |= {"methods": [], "tasks": [], "sparsity": (0, 100), "points": []}
 
 SUMMARY_COLUMNS = ["source", "transfer", "method", "sparsity", "mean_relative_error_increase", "standard_error"]
 SUMMARY_COLUMNS += ["tasks", "runs"]
@@ -104,7 +94,16 @@ def main() -> None:
     with above:
         _chart(store, controls, view, points)
         _warn_without_baseline(view.summary)
-    _tabs(store, controls, view.only(points), points)
+    only = view.only(points)
+    choices.tabs(
+        "view",
+        {
+            "Averages": lambda: _averages(controls, only),
+            "Accuracy per task": lambda: _per_task(store, controls, only),
+            "Pareto front": lambda: _pareto(controls, only, points),
+            "Runs": lambda: run_table(only.rows, key="behind"),
+        },
+    )
 
 
 @st.cache_resource(show_spinner=False, max_entries=50)
@@ -259,22 +258,9 @@ def _points(view: View) -> list[str]:
     )
 
 
-def _tabs(store: Store, controls: Controls, view: View, points: list[str]) -> None:
-    averages, per_task, front, runs = st.tabs(TABS, key="view", on_change="rerun", bind="query-params")
-    if averages.open:
-        with averages:
-            table = view.summary.drop(columns="point")
-            columns = _with_size(SUMMARY_COLUMNS, controls)
-            show_table(table, key="averages", name="tradeoffs", shown_columns=columns)
-    if per_task.open:
-        with per_task:
-            _per_task(store, controls, view)
-    if front.open:
-        with front:
-            _pareto(controls, view, points)
-    if runs.open:
-        with runs:
-            run_table(view.rows, key="behind")
+def _averages(controls: Controls, view: View) -> None:
+    columns = _with_size(SUMMARY_COLUMNS, controls)
+    show_table(view.summary.drop(columns="point"), key="averages", name="tradeoffs", shown_columns=columns)
 
 
 def _per_task(store: Store, controls: Controls, view: View) -> None:
@@ -294,7 +280,8 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
         order = choices.task_order()
     table = tables.task_table(rows, controls.accuracy, choices.ordered_tasks(store, controls.architecture, order))
     at_level, shown = (_near(frame, level) for frame in (table, rows))
-    figure = captions.with_caption(
+    name = f"tasks-{controls.architecture}"
+    show_chart(
         task_charts.accuracy_per_task(
             at_level, measures.present(controls.transfers, at_level), labels.distinct(at_level["task"])
         ),
@@ -302,9 +289,10 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
         f"{architecture_label(controls.architecture)} at {labels.sparsity_label(level)} sparsity (± 1) · mean ± "
         "standard deviation over seeds (none for a single run) · higher is better, the vertical line is dense",
         footnotes.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
+        key="per_task_chart",
+        name=name,
+        alt="Accuracy of each method on each task",
     )
-    name = f"tasks-{controls.architecture}"
-    show_chart(figure, key="per_task_chart", name=name, alt="Accuracy of each method on each task")
     show_table(table.drop(columns=["row", "point", "hover"]), key="per_task", name=name, shown_columns=TASK_COLUMNS)
 
 
@@ -333,17 +321,18 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
     table = measures.with_front(measures.with_sizes(table, chosen), controls.axis)
     table = labels.name_points(table)
     saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
-    figure = captions.with_caption(
+    name = f"pareto-{controls.architecture}"
+    show_chart(
         tradeoffs.pareto(table, measures.present(controls.transfers, table), points, controls.axis),
         f"Accuracy against {saving}",
         f"{architecture_label(controls.architecture)} · "
         f"{f'mean over {footnotes.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
         f"up and to the {side} is better, networks on the grey line are Pareto-optimal",
         footnotes.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
+        key="pareto_chart",
+        name=name,
+        alt=f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front",
     )
-    name = f"pareto-{controls.architecture}"
-    alt = f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front"
-    show_chart(figure, key="pareto_chart", name=name, alt=alt)
     columns = _with_size(PARETO_COLUMNS, controls)
     show_table(table.drop(columns="point"), key="pareto", name=name, shown_columns=columns)
 

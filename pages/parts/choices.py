@@ -1,14 +1,17 @@
 """Controls that several pages have; what is chosen is kept in the link."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 import streamlit as st
 
 from pages.parts import frame
+from pages.parts.frame import home
 from sparse_core.catalog import METRICS, PAPER_ARCHITECTURES, TRANSFERS, architecture_label, task_label
-from sparse_core.errors import unknown_name
+from sparse_core.datasets import catalogue
+from sparse_core.errors import InputError, unknown_name
+from sparse_core.networks.cards import BackboneCard
 from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.views import labels
@@ -17,18 +20,15 @@ TRANSFER_HELP = (
     "Linear: the backbone is frozen and only a new classifier is trained. Full: every weight that was not pruned is "
     "trained as well."
 )
+IMPORT_HELP = "Import networks of your own on the Library page."
+OWN_DATASET = "My own folder or Parquet file"
 MEASURED_TASK_KEY = ["dataset", "dataset_hash", "transfer", "metric"]
 
 Option = TypeVar("Option")
 
 
 def selectbox(
-    label: str,
-    options: Sequence[Option],
-    *,
-    key: str,
-    format_func: Callable[[Option], str] = str,
-    **settings: Any,
+    label: str, options: Sequence[Option], *, key: str, format_func: Callable[[Option], str] = str, **settings: Any
 ) -> Option:
     """``st.selectbox`` kept in the link; a message says when the link names an option that does not exist."""
     _report_unknown(label, key, map(format_func, options))
@@ -36,20 +36,22 @@ def selectbox(
 
 
 def multiselect(
-    label: str,
-    options: Sequence[Option],
-    *,
-    key: str,
-    format_func: Callable[[Option], str] = str,
-    **settings: Any,
+    label: str, options: Sequence[Option], *, key: str, format_func: Callable[[Option], str] = str, **settings: Any
 ) -> list[Option]:
     """``st.multiselect`` kept in the link; a message says when the link names an option that does not exist."""
     _report_unknown(label, key, map(format_func, options))
     return st.multiselect(label, options, key=key, format_func=format_func, bind="query-params", **settings)
 
 
-def choice(label: str, key: str, options: Mapping[str, str], help_text: str) -> str:
-    """One of a few options (value to label), the first by default, kept in the link and from page to page."""
+def choice(
+    label: str,
+    key: str,
+    options: Mapping[str, str],
+    help_text: str | None = None,
+    persist: Literal["session"] | None = "session",
+) -> str:
+    """One of a few options (value to label), the first by default, kept in the link and, unless ``persist`` is None, from page
+    to page."""
     _report_unknown(label, key, options.values())
     return st.segmented_control(
         label,
@@ -59,9 +61,18 @@ def choice(label: str, key: str, options: Mapping[str, str], help_text: str) -> 
         format_func=options.__getitem__,
         key=key,
         bind="query-params",
-        persist_state="session",
+        persist_state=persist,
         help=help_text,
     )
+
+
+def tabs(key: str, contents: Mapping[str, Callable[[], None]]) -> None:
+    """Tabs kept in the link, with the function that draws each; only the open one is drawn."""
+    headed = st.tabs(list(contents), key=key, on_change="rerun", bind="query-params")
+    for tab, draw in zip(headed, contents.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw()
 
 
 def _report_unknown(label: str, key: str, known: Iterable[str]) -> None:
@@ -74,6 +85,66 @@ def _report_unknown(label: str, key: str, known: Iterable[str]) -> None:
             unknown = unknown_name(f"choice under {label}", name, names)
             message = frame.plain(f"The link names an option that does not exist here. {unknown}")
             st.toast(message, icon=":material/link_off:", duration="infinite")
+
+
+def backbone_choice(cards: Iterable[BackboneCard], **settings: Any) -> BackboneCard:
+    """The control that chooses a backbone."""
+    by_name = {card.name: card for card in cards}
+    name = selectbox(
+        "Backbone",
+        list(by_name),
+        format_func=lambda name: labels.backbone_label(by_name[name]),
+        key="backbone",
+        **settings,
+    )
+    return by_name[name]
+
+
+def dataset_choice() -> str:
+    """The control for the dataset: the id of an available one, or ``OWN_DATASET``."""
+    tasks = {card.id: card for card in catalogue.available(home())}
+    return selectbox(
+        "Dataset",
+        [*tasks, OWN_DATASET],
+        format_func=lambda name: f"{tasks[name].name}, {tasks[name].classes} classes" if name in tasks else OWN_DATASET,
+        key="dataset",
+        persist_state="session",
+        width=330,
+        help="Digits needs no network connection. Your own images: one folder per class, or Parquet.",
+    )
+
+
+def resolve_dataset(chosen: str) -> str | None:
+    """The dataset that ``dataset_choice`` returned; asks for the path of the user's own, None while that is missing."""
+    if chosen == OWN_DATASET:
+        return _own_dataset()
+    card = next(card for card in catalogue.available(home()) if card.id == chosen)
+    if not card.ready:
+        st.caption(f"{card.name}: {frame.plain(card.note)}.")
+    return chosen
+
+
+def _own_dataset() -> str | None:
+    dataset = st.text_input(
+        "Path on this machine",
+        key="path",
+        bind="query-params",
+        persist_state="session",
+        placeholder="/home/me/images",
+        help=f"Laid out as {catalogue.LAYOUTS}.",
+    )
+    if not dataset:
+        st.info("Enter the path of a folder with one folder per class, or of a Parquet file.")
+        return None
+    try:
+        seen = catalogue.describe(home(), dataset)
+    except InputError as error:
+        st.error(frame.plain(str(error)))
+        return None
+    st.caption(
+        f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test images: {seen.layout}."
+    )
+    return dataset
 
 
 def architecture_choice(store: Store) -> str:

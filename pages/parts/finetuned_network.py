@@ -5,7 +5,7 @@ from statistics import fmean
 
 import streamlit as st
 
-from pages.parts import frame, links, progress
+from pages.parts import frame, progress
 from pages.parts.frame import home
 from sparse_core.catalog import task_label
 from sparse_core.jobs import queue
@@ -56,7 +56,9 @@ def offer(record: Record) -> None:
         _download(record, "safetensors", "Weights (safetensors)")
         _onnx(record)
         _import_form(record)
-    _import_result(record)
+    job_id = st.session_state.get(f"import_{record.run_id}")
+    if job_id:
+        progress.import_result(queue.status(home(), job_id))
 
 
 def _download(record: Record, ending: str, label: str) -> None:
@@ -111,18 +113,3 @@ def _import_form(record: Record) -> None:
             )
             st.session_state[f"import_{record.run_id}"] = queue.submit(home(), Job("import", spec))
             st.rerun()
-
-
-def _import_result(record: Record) -> None:
-    """How the import went, and where the backbone can be used."""
-    job_id = st.session_state.get(f"import_{record.run_id}")
-    if job_id is None:
-        return
-    status = queue.status(home(), job_id)
-    if not status.ended:
-        progress.wait_for(job_id)
-    elif status.state == "done":
-        st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
-        links.backbone_links(status.result["name"])
-    else:
-        st.error(frame.plain(status.message))

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import frame, run_details
+from pages.parts import frame, links, run_details
 from pages.parts.frame import home
 from sparse_core.catalog import task_label
 from sparse_core.errors import InputError
@@ -16,15 +16,15 @@ from sparse_core.views import labels
 from sparse_core.views.charts import training
 
 
-def linked_job(kind: str) -> queue.Status | None:
-    """The job of this kind that the link names; None, with a message, if it is unknown here or of another kind."""
-    job_id = st.query_params.get("job")
+def linked_job(kind: str, parameter: str = "job", advice: str = "") -> queue.Status | None:
+    """The job of this kind that the link names; None, with a message and ``advice``, if it is unknown here or of another kind."""
+    job_id = st.query_params.get(parameter)
     if not job_id:
         return None
     try:
         status = queue.status(home(), job_id)
     except InputError:
-        st.info("The run that this link names was started on another machine, or its state was deleted.")
+        st.info(f"The job that this link names was started on another machine, or its state was deleted. {advice}")
         return None
     if status.job.kind != kind:
         st.info("The link names a job of another page.")
@@ -46,6 +46,17 @@ def ended_without_result(status: queue.Status, button: str) -> None:
         st.error(frame.plain(status.message))
     else:
         st.info(f"{frame.plain(status.message)} Press “{button}” to start again.")
+
+
+def import_result(status: queue.Status) -> None:
+    """The progress of an import into the library; then where the backbone can be used, or why the import failed."""
+    if not status.ended:
+        wait_for(status.job_id)
+    elif status.state == "done":
+        st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
+        links.backbone_links(status.result["name"])
+    else:
+        st.error(frame.plain(status.message))
 
 
 def show_progress(job_id: str, *, curves: bool = False) -> None:

@@ -5,26 +5,17 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from pages.parts.chart import show_chart
-from pages.parts.tables import show_table
+from pages.parts import choices
+from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import TRANSFERS, architecture_label, task_label
 from sparse_core.results import measures
 from sparse_core.results.records import Record
 from sparse_core.results.statistics import per_class
 from sparse_core.views import footnotes, labels, runs
-from sparse_core.views.charts import captions, training
+from sparse_core.views.charts import training
 
-RUN_COLUMNS = [
-    "source",
-    "architecture",
-    "method",
-    "sparsity",
-    "transfer",
-    "dataset",
-    "seed",
-    "accuracy_best",
-    "accuracy_final",
-]
+RUN_COLUMNS = ["source", "architecture", "method", "sparsity", "transfer", "dataset", "seed"]
+RUN_COLUMNS += ["accuracy_best", "accuracy_final"]
 CURVE_TITLES = {
     "accuracy": ("Test accuracy per epoch", "after each epoch, higher is better"),
     "loss": ("Training loss per epoch", "mean over the epoch, lower is better"),
@@ -55,7 +46,10 @@ def show_run_details(records: Sequence[Record]) -> None:
     value = curve_choice("curve", result["metric"])
     title, better = CURVE_TITLES["loss" if value == "loss" else "accuracy"]
     show_chart(
-        captions.with_caption(training.learning_curves(table, value), title, f"{network} · {better}", caption),
+        training.learning_curves(table, value),
+        title,
+        f"{network} · {better}",
+        caption,
         key="curves",
         name=f"curves-{name}",
         alt=f"{title}, one line per seed",
@@ -65,16 +59,20 @@ def show_run_details(records: Sequence[Record]) -> None:
     class_names = result["class_names"]
     subtitle = f"{network} · sum over {labels.counted(len(records), 'seed')}, last epoch"
     show_chart(
-        captions.with_caption(
-            training.per_class_accuracy(counts, class_names), "Per-class accuracy", subtitle, caption
-        ),
+        training.per_class_accuracy(counts, class_names),
+        "Per-class accuracy",
+        subtitle,
+        caption,
         key="classes",
         name=f"classes-{name}",
         alt="Accuracy of each class, lowest first",
         table=per_class(counts, class_names),
     )
     show_chart(
-        captions.with_caption(training.confusion_matrix(counts, class_names), "Confusion matrix", subtitle, caption),
+        training.confusion_matrix(counts, class_names),
+        "Confusion matrix",
+        subtitle,
+        caption,
         key="confusion",
         name=f"confusion-{name}",
         alt="Confusion matrix: true classes against predicted classes",
@@ -84,13 +82,5 @@ def show_run_details(records: Sequence[Record]) -> None:
 
 def curve_choice(key: str, metric: str) -> str:
     """The control for the curve that is drawn; returns the column of ``metric`` or that of the loss."""
-    chosen = st.segmented_control(
-        "Curve",
-        ["accuracy", "loss"],
-        default="accuracy",
-        required=True,
-        format_func=str.capitalize,
-        key=key,
-        bind="query-params",
-    )
+    chosen = choices.choice("Curve", key, {"accuracy": "Accuracy", "loss": "Loss"}, persist=None)
     return "loss" if chosen == "loss" else metric

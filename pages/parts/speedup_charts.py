@@ -6,14 +6,12 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import choices, links
-from pages.parts.chart import show_chart
 from pages.parts.frame import home
+from pages.parts.results import show_chart, show_table
 from pages.parts.speedup_filters import Filters, most_measured
-from pages.parts.tables import show_table
 from sparse_core.catalog import ENGINES, METRICS, architecture_label, task_label
 from sparse_core.results.store import Store
 from sparse_core.views import labels, speed_tables
-from sparse_core.views.charts import captions
 from sparse_core.views.charts import speed as speed_charts
 
 PARETO_COLUMNS = ["architecture", "method", "sparsity", "accuracy_mean", "accuracy_std", "runs", "engine_words"]
@@ -44,12 +42,10 @@ def speedup_by_sparsity(filters: Filters, rows: pd.DataFrame) -> None:
     mode = labels.MODES[filters.mode].lower()
     batch = f"batch {filters.batch_size or 64}, {labels.counted(filters.threads, 'thread')}"
     show_chart(
-        captions.with_caption(
-            speed_charts.speedup(shown, "sparsity"),
-            "Speedup over dense by sparsity",
-            f"{architecture_label(filters.architecture)} · {mode}, {batch} · {SPEEDUP_SUBTITLE}",
-            filters.caption(shown),
-        ),
+        speed_charts.speedup(shown, "sparsity"),
+        "Speedup over dense by sparsity",
+        f"{architecture_label(filters.architecture)} · {mode}, {batch} · {SPEEDUP_SUBTITLE}",
+        filters.caption(shown),
         key="speedup",
         name=f"speedup-{filters.architecture}",
         alt="Speedup over dense against sparsity, one line per engine",
@@ -82,12 +78,10 @@ def speedup_by_batch_size(filters: Filters, rows: pd.DataFrame) -> None:
     network = choices.selectbox("Network", list(sizes.index), index=int(sizes.argmax()), key="network", width=420)
     shown = shown[shown["network"] == network]
     show_chart(
-        captions.with_caption(
-            speed_charts.speedup(shown, "batch_size"),
-            "Speedup over dense by batch size",
-            f"{network} · inference, {labels.counted(filters.threads, 'thread')} · {SPEEDUP_SUBTITLE}",
-            filters.caption(shown),
-        ),
+        speed_charts.speedup(shown, "batch_size"),
+        "Speedup over dense by batch size",
+        f"{network} · inference, {labels.counted(filters.threads, 'thread')} · {SPEEDUP_SUBTITLE}",
+        filters.caption(shown),
         key="batches",
         name=f"speedup-batch-{filters.architecture}",
         alt="Speedup over dense against batch size, one line per engine",
@@ -149,15 +143,13 @@ def _accuracy_and_speed_chart(
     setting = f"batch {timed['batch_size'].iloc[0]:.0f}, {labels.counted(int(timed['threads'].iloc[0]), 'thread')}"
     single = " n = 1 where there is no vertical error bar." if (table["runs"] == 1).any() else ""
     show_chart(
-        captions.with_caption(
-            speed_charts.accuracy_against_speed(table, axis),
-            "Accuracy against speed",
-            f"{metric}, mean ± standard deviation over {labels.counted(int(table['runs'].sum()), 'run')}; median "
-            f"time with quartiles, {setting} · up and to the {better} is better, backbones on the grey line are "
-            "Pareto-optimal",
-            f"{filters.caption(timed)} Best epoch of each run (selected on test data: optimistic). Dense: timed together "
-            f"with the sparse networks.{single}",
-        ),
+        speed_charts.accuracy_against_speed(table, axis),
+        "Accuracy against speed",
+        f"{metric}, mean ± standard deviation over {labels.counted(int(table['runs'].sum()), 'run')}; median "
+        f"time with quartiles, {setting} · up and to the {better} is better, backbones on the grey line are "
+        "Pareto-optimal",
+        f"{filters.caption(timed)} Best epoch of each run (selected on test data: optimistic). Dense: timed together "
+        f"with the sparse networks.{single}",
         key="front",
         name="accuracy-speed",
         alt="Accuracy against speed of each backbone, with the Pareto front",
@@ -198,15 +190,13 @@ def _training_against_accuracy(store: Store, filters: Filters, training: pd.Data
         st.page_link("pages/probe.py", label="Start a probe", icon=":material/science:")
         return
     show_chart(
-        captions.with_caption(
-            speed_charts.training_against_accuracy(known),
-            "Training speedup against accuracy",
-            "Speedup of online linear training over dense, with its 95 % interval · accuracy of linear transfer minus "
-            "dense, ± standard deviation over seeds · up and to the right is better",
-            f"{filters.caption(training[~training['timing_only'].astype(bool)])} Accuracy: best epoch (selected on test "
-            "data: optimistic) of linear probes of the same backbones on the same tasks. "
-            f"{'; '.join(known['protocol'].unique())}.",
-        ),
+        speed_charts.training_against_accuracy(known),
+        "Training speedup against accuracy",
+        "Speedup of online linear training over dense, with its 95 % interval · accuracy of linear transfer minus "
+        "dense, ± standard deviation over seeds · up and to the right is better",
+        f"{filters.caption(training[~training['timing_only'].astype(bool)])} Accuracy: best epoch (selected on test "
+        "data: optimistic) of linear probes of the same backbones on the same tasks. "
+        f"{'; '.join(known['protocol'].unique())}.",
         key="training",
         name="training-accuracy",
         alt="Accuracy difference to dense against the speedup of online training",
@@ -227,14 +217,12 @@ def _epoch_split(
     more = f" The newest {MOST_SPLITS} of {len(newest)} are shown." if len(newest) > MOST_SPLITS else ""
     datasets = ", ".join(dict.fromkeys(map(task_label, table["dataset"])))
     show_chart(
-        captions.with_caption(
-            speed_charts.epoch_split(table),
-            "Time of an epoch by part",
-            f"Online training on {datasets} · mean seconds per epoch, dense and sparse in the same pipeline · shorter is "
-            "better",
-            "Images are decoded and augmented in parallel, so decoding is not part of a bar: the mark shows how long it "
-            f"takes alone, and the bar contains the time spent waiting for it.{more} {filters.caption(training)}",
-        ),
+        speed_charts.epoch_split(table),
+        "Time of an epoch by part",
+        f"Online training on {datasets} · mean seconds per epoch, dense and sparse in the same pipeline · shorter is "
+        "better",
+        "Images are decoded and augmented in parallel, so decoding is not part of a bar: the mark shows how long it "
+        f"takes alone, and the bar contains the time spent waiting for it.{more} {filters.caption(training)}",
         key="split",
         name="training-split",
         alt="Seconds of an epoch by part, dense and sparse",
@@ -258,12 +246,10 @@ def time_by_layer(filters: Filters, records: list[dict[str, Any]], rows: pd.Data
     chosen = st.selectbox("Measurement", list(measured), key="layers_of", bind="query-params", width=520)
     layers = measured[chosen]
     show_chart(
-        captions.with_caption(
-            speed_charts.layer_shares(layers),
-            "Time by layer",
-            f"{chosen} · share of the sparse network's time, {labels.counted(len(layers), 'layer')} as the engine counts them",
-            f"Measured separately from the speedup, on {filters.machine}. “other” is time that belongs to no layer.",
-        ),
+        speed_charts.layer_shares(layers),
+        "Time by layer",
+        f"{chosen} · share of the sparse network's time, {labels.counted(len(layers), 'layer')} as the engine counts them",
+        f"Measured separately from the speedup, on {filters.machine}. “other” is time that belongs to no layer.",
         key="layers",
         name=f"time-by-layer-{filters.architecture}",
         alt="Share of the time that each layer takes",

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, frame, links, transfer_form
+from pages.parts import choices, frame, links
 from pages.parts.frame import home
 from sparse_core.catalog import ARCHITECTURES, ENGINES, architecture_label
 from sparse_core.engines import availability, machine
@@ -63,16 +63,13 @@ def _spec() -> SpeedupSpec | None:
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         network = _backbone() if network_kind == "backbone" else _random_weights()
-        mode = st.segmented_control(
+        mode = choices.choice(
             "Mode",
-            list(labels.MODES),
-            default="inference",
-            required=True,
-            format_func=labels.MODES.__getitem__,
-            key="time",
-            bind="query-params",
-            help="Inference: the backbone alone. Online training (section 3.6 of the paper): images are decoded and "
+            "time",
+            labels.MODES,
+            "Inference: the backbone alone. Online training (section 3.6 of the paper): images are decoded and "
             "augmented, pass through the backbone, and train a linear classifier, in batches of 64.",
+            persist=None,
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = _engines(mode)
@@ -94,17 +91,10 @@ def _spec() -> SpeedupSpec | None:
 
 
 def _backbone() -> dict[str, Any]:
-    cards = {card.name: card for card in library.available(home()) if card.sparsity and card.ready}
-    name = choices.selectbox(
-        "Backbone",
-        list(cards),
-        index=list(cards).index(max(cards, key=lambda name: cards[name].sparsity)),
-        format_func=lambda name: labels.backbone_label(cards[name]),
-        key="backbone",
-        width=400,
-        help="The sparse backbones on this machine. Import networks of your own on the Library page.",
-    )
-    return {"backbone": name}
+    cards = [card for card in library.available(home()) if card.sparsity and card.ready]
+    sparsest = cards.index(max(cards, key=lambda card: card.sparsity))
+    help_text = f"The sparse backbones on this machine. {choices.IMPORT_HELP}"
+    return {"backbone": choices.backbone_choice(cards, index=sparsest, width=400, help=help_text).name}
 
 
 def _random_weights() -> dict[str, Any]:
@@ -183,9 +173,9 @@ def _inference_settings() -> dict[str, Any] | None:
 
 
 def _training_settings() -> dict[str, Any] | None:
-    chosen = transfer_form.dataset_choice()
+    chosen = choices.dataset_choice()
     epochs = st.number_input("Epochs", 1, 100, 1, key="times_epochs", bind="query-params", width=110)
-    dataset = transfer_form.resolve_dataset(chosen)
+    dataset = choices.resolve_dataset(chosen)
     return {"dataset": dataset, "epochs": int(epochs)} if dataset else None
 
 

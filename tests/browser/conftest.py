@@ -1,4 +1,4 @@
-"""What every test in the browser starts from: a Chromium, a dashboard with a home of its own, and an empty page."""
+"""Fixtures of the browser tests: a Chromium, a dashboard with its own home folder, and an empty page."""
 
 import os
 
@@ -31,8 +31,8 @@ def address(tmp_path_factory):
 def page(browser: Browser):
     context = browser.new_context(viewport={"width": 1440, "height": 1000}, accept_downloads=True)
     opened = context.new_page()
-    elsewhere: list[str] = []
-    opened.on("request", lambda request: elsewhere.append(request.url) if not served.is_local(request.url) else None)
+    requested: list[str] = []
+    opened.on("request", lambda request: requested.append(request.url))
     yield opened
     context.close()
-    assert elsewhere == [], "the dashboard says that nothing leaves this machine"
+    assert all(map(served.is_local, requested)), "the dashboard says that nothing leaves this machine"

@@ -1,4 +1,4 @@
-"""A server of its own for tests and benchmarks, and a Chromium to drive it with."""
+"""A dashboard server for tests and benchmarks, a Chromium to drive it, and what browser tests do on several pages."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium, or the one that Playwright installed."""
+    """The system's Chromium, or else the one that Playwright installed."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
@@ -32,7 +32,7 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def dashboard(home: Path) -> Iterator[str]:
-    """The dashboard on a free port with ``home`` for its state; yields its address. Its workers end with it."""
+    """The dashboard on a free port with the home folder ``home``; yields its address. Its workers end with it."""
     port = free_port()
     try:
         with server(["-m", "sparse_core.serve", "--port", str(port)], port, home) as address:
@@ -43,10 +43,10 @@ def dashboard(home: Path) -> Iterator[str]:
 
 
 @contextmanager
-def server(words: Sequence[str], port: int, home: Path) -> Iterator[str]:
+def server(arguments: Sequence[str], port: int, home: Path) -> Iterator[str]:
     """A Python process that serves Streamlit at ``port``; yields its address once it answers."""
     environment = {**os.environ, "SPARSE_TRANSFER_HOME": str(home)}
-    process = subprocess.Popen([sys.executable, *words], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *arguments], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_until_up(f"{address}/_stcore/health")
@@ -57,24 +57,42 @@ def server(words: Sequence[str], port: int, home: Path) -> Iterator[str]:
 
 
 def open_page(page: Page, address: str) -> None:
-    """Go to a page of the dashboard and wait until it is drawn to its foot."""
+    """Go to a page of the dashboard and wait until it is complete."""
     page.goto(address)
     expect(page.get_by_text("nothing leaves it")).to_be_visible(timeout=MINUTE)
 
 
-def no_fault(page: Page) -> None:
-    """Fail where the page tells of a fault of ours."""
+def choose(page: Page, control: str, option: str) -> None:
+    """Choose by keyboard: a long list holds only those options that are in view."""
+    page.get_by_role("combobox", name=control).first.click()
+    page.keyboard.type(option)
+    page.keyboard.press("Enter")
+
+
+def delete_and_undo(page: Page, restored: str, *deleted: str) -> None:
+    """Delete, confirm in the dialog, and undo. The page then shows ``restored``, and before that the texts ``deleted``."""
+    page.get_by_role("button", name="Delete …").click(timeout=MINUTE)
+    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    for text in deleted:
+        expect(page.get_by_text(text)).to_be_visible(timeout=MINUTE)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text(restored)).to_be_visible(timeout=MINUTE)
+    assert_no_error(page)
+
+
+def assert_no_error(page: Page) -> None:
+    """Fail if the page shows an internal error."""
     assert page.get_by_text("could not be drawn").count() == 0
     assert page.get_by_text("Traceback").count() == 0
 
 
 def is_local(address: str) -> bool:
-    """Whether the browser stays on this machine for it."""
+    """True if the browser contacts no other machine for this address."""
     return address.startswith(("http://127.0.0.1:", "blob:", "data:"))
 
 
 def free_port() -> int:
-    """A port that nothing listens on just now."""
+    """A port that is not in use."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

@@ -3,10 +3,10 @@
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.served import MINUTE, no_fault, open_page
+from tests.browser.served import MINUTE, assert_no_error, delete_and_undo, open_page
 
 
-def test_the_first_page_shows_the_study_and_its_link_restores_it(page: Page, browser: Browser, address: str):
+def test_the_first_page_shows_the_paper_and_its_link_restores_it(page: Page, browser: Browser, address: str):
     open_page(page, address)
     chart = page.locator(".js-plotly-plot").first
     expect(chart).to_contain_text("WoodFisher", timeout=MINUTE)
@@ -21,7 +21,23 @@ def test_the_first_page_shows_the_study_and_its_link_restores_it(page: Page, bro
         restored = second.locator(".js-plotly-plot").first
         expect(restored).to_contain_text("Full transfer", timeout=MINUTE)
         expect(restored).not_to_contain_text("Linear transfer")
-    no_fault(page)
+    assert_no_error(page)
+
+
+def test_going_back_to_a_link_of_an_earlier_version_opens_its_view_again(page: Page, address: str):
+    open_page(
+        page, f"{address}/?architecture=MobileNetV1&source=Published&view=Pareto+front&pareto_columns=On+the+front"
+    )
+    chart = page.locator(".js-plotly-plot").first
+    expect(chart).to_contain_text("MobileNetV1", timeout=MINUTE)
+    page.get_by_role("link", name="Tasks").click()
+    expect(page.get_by_text("All numbers")).to_be_visible(timeout=MINUTE)
+    page.go_back()
+    expect(chart).to_contain_text("Relative error increase over dense", timeout=MINUTE)
+    expect(page.get_by_role("radio", name="Paper results")).to_be_checked()
+    page.go_forward()
+    expect(page.get_by_text("All numbers")).to_be_visible(timeout=MINUTE)
+    assert_no_error(page)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "SVG", "HTML"])
@@ -48,7 +64,7 @@ def run_probe(page: Page, address: str, backbone: str | None = None) -> None:
     expect(page.get_by_role("link", name="Show on Tradeoffs")).to_be_visible(timeout=4 * MINUTE)
 
 
-def test_a_probe_from_the_button_to_the_plots(page: Page, address: str):
+def test_a_probe_from_the_button_to_the_charts(page: Page, address: str):
     run_probe(page, address)
     expect(page.get_by_text("Final top-1 accuracy")).to_be_visible()
     for title in ("Test accuracy per epoch", "Per-class accuracy", "Confusion matrix"):
@@ -61,21 +77,16 @@ def test_a_probe_from_the_button_to_the_plots(page: Page, address: str):
     expect(page.locator(".js-plotly-plot").first).to_contain_text("Digits", timeout=MINUTE)
     page.get_by_role("link", name="Runs").click()
     expect(page.get_by_text("10 of 10 rows")).to_be_visible(timeout=MINUTE)
-    no_fault(page)
+    assert_no_error(page)
 
 
-def test_a_run_in_depth_deleted_and_brought_back(page: Page, address: str):
+def test_a_run_is_shown_in_detail_deleted_and_restored(page: Page, address: str):
     open_page(page, f"{address}/runs")
     page.get_by_role("combobox", name="Selected runs").click()
     page.get_by_role("option", name="Dense, Digits").first.click()
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Rerun")).to_be_visible(timeout=MINUTE)
-    page.get_by_role("button", name="Delete …").click()
-    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
-    expect(page.get_by_text("9 of 9 rows")).to_be_visible(timeout=MINUTE)
-    page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_text("10 of 10 rows")).to_be_visible(timeout=MINUTE)
-    no_fault(page)
+    delete_and_undo(page, "10 of 10 rows", "9 of 9 rows")
 
 
 def test_a_probe_can_be_cancelled(page: Page, address: str):
@@ -94,4 +105,4 @@ def test_a_wrong_path_is_one_sentence(page: Page, address: str):
     field.fill("/nowhere/at/all")
     field.press("Enter")
     expect(page.get_by_text("There is no folder or file at /nowhere/at/all")).to_be_visible(timeout=MINUTE)
-    no_fault(page)
+    assert_no_error(page)

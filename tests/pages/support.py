@@ -1,6 +1,9 @@
 """Opening pages in Streamlit's test harness, and reading what they show."""
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +45,14 @@ def run(app: AppTest) -> AppTest:
 
 
 def press(app: AppTest, label: str) -> AppTest:
-    """Press the button with this label."""
+    """Press the first button with this label."""
     next(button for button in app.button if button.label == label).click()
     return run(app)
+
+
+def buttons(app: AppTest) -> list[str]:
+    """The labels of the page's buttons."""
+    return [button.label for button in app.button]
 
 
 def figure(app: AppTest, number: int = 0) -> dict[str, Any]:
@@ -75,6 +83,13 @@ def messages(app: AppTest) -> str:
 def metrics(app: AppTest) -> dict[str, str]:
     """The metrics on the page, by label."""
     return {metric.label: metric.value for metric in app.metric}
+
+
+def command_output(app: AppTest) -> Any:
+    """Run the page's "copy as command" and return the JSON that it prints."""
+    (command,) = [code.value for code in app.code]
+    arguments = [sys.executable, *shlex.split(command)[1:]]
+    return json.loads(subprocess.run(arguments, capture_output=True, cwd=REPOSITORY, check=True).stdout)
 
 
 def write_runs(home: Path, method: str, sparsity: float, accuracies: list[float], **changed: str) -> None:

@@ -12,7 +12,7 @@ from sparse_core.networks import finetuned, importing
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
 from sparse_core.specs.transfer import FinetuneSpec, protocol
-from tests.pages.support import metrics, open_page, press, run
+from tests.pages.support import metrics, open_page, press, run, submitted
 from tests.support.records import record
 
 ASKED = FinetuneSpec("efficientnet_lite0", "digits")
@@ -36,12 +36,7 @@ def ended(home, *records: Record) -> AppTest:
     return open_page("finetune", job=job_id)
 
 
-def started(home, app: AppTest) -> Job:
-    (job,) = [job for job in (queue.status(home, name).job for name in queue.queued(home)) if job.kind == "finetune"]
-    return job
-
-
-def test_finetuning_asks_for_what_was_chosen(home, file):
+def test_what_was_chosen_is_submitted(home, file):
     importing.add(home, file, "mine")
     app = open_page("finetune")
     app.selectbox(key="backbone").set_value("mine")
@@ -53,18 +48,19 @@ def test_finetuning_asks_for_what_was_chosen(home, file):
     app.toggle(key="frozen").set_value(True)
     app.toggle(key="scratch").set_value(True)
     press(app, "Start finetuning")
-    job = started(home, app)
+    (job,) = submitted(home, "finetune")
     assert (job.spec.backbone, job.spec.dataset, job.seeds) == ("mine", "digits", (0, 1))
     assert (job.spec.optimizer, job.spec.label_smoothing, job.spec.settings.epochs) == ("adamw", 0.1, 3)
     assert (job.spec.augment, job.spec.freeze_batch_norm, job.spec.from_scratch) == (False, True, True)
 
 
 @pytest.mark.parametrize(("dataset", "rate"), [("cars", 0.01), ("pets", 0.001)])
-def test_the_learning_rate_left_empty_is_the_studys(home, dataset, rate):
+def test_an_empty_learning_rate_is_the_papers(home, dataset, rate):
     app = open_page("finetune")
     app.selectbox(key="dataset").set_value(dataset)
     press(run(app), "Start finetuning")
-    assert started(home, app).spec.settings.learning_rate == rate
+    (job,) = submitted(home, "finetune")
+    assert job.spec.settings.learning_rate == rate
 
 
 def test_the_link_restores_the_settings():
@@ -72,11 +68,11 @@ def test_the_link_restores_the_settings():
     assert (app.number_input(key="epochs").value, app.toggle(key="augment").value) == (7, False)
     assert (app.selectbox(key="optimizer").value, app.number_input(key="smoothing").value) == ("adamw", 0.2)
     (command,) = [code.value for code in app.code]
-    words = ("finetune", "--epochs 7", "--optimizer adamw", "--label-smoothing 0.2", "--no-augment")
-    assert all(each in command for each in words), command
+    arguments = ("finetune", "--epochs 7", "--optimizer adamw", "--label-smoothing 0.2", "--no-augment")
+    assert all(each in command for each in arguments), command
 
 
-def test_a_finished_finetuning_shows_that_the_mask_held(home):
+def test_a_finished_finetuning_shows_that_its_mask_was_kept(home):
     app = ended(home, finetuned_run(home))
     shown = metrics(app)
     assert shown["Mask violations"] == "0"
@@ -86,43 +82,39 @@ def test_a_finished_finetuning_shows_that_the_mask_held(home):
     assert "network's file was deleted" in " ".join(caption.value for caption in app.caption)
 
 
-def test_a_mask_that_did_not_hold_is_an_error(home):
+def test_a_mask_that_was_not_kept_is_an_error(home):
     app = ended(home, finetuned_run(home, mask_violations=12))
     assert metrics(app)["Mask violations"] == "12"
     assert "pruned weights became nonzero during training" in app.error[0].value
 
 
-def test_accuracy_in_another_precision_stands_beside_it(home):
+def test_accuracy_in_fp32_is_shown_beside_that_in_bf16(home):
     app = ended(home, finetuned_run(home, top1_final_fp32=0.875))
     assert "Seed 0: top-1 88.0 % in bf16, 87.5 % in fp32." in [caption.value for caption in app.caption]
 
 
-def test_the_network_of_each_seed_is_offered_and_goes_into_the_library(home, state):
-
+def test_the_network_of_each_seed_can_be_downloaded_imported_and_exported(home, state):
     runs = [finetuned_run(home, seed) for seed in (0, 1)]
-    for each in runs:
-        finetuned.file(home, each.run_id).parent.mkdir(parents=True)
-        save_file(
-            {name.replace("linear", "fc"): tensor for name, tensor in state.items()}, finetuned.file(home, each.run_id)
-        )
+    files = [finetuned.file(home, each.run_id) for each in runs]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        save_file({name.replace("linear", "fc"): tensor for name, tensor in state.items()}, file)
     app = ended(home, *runs)
     app.selectbox(key="network_seed").set_value(1)
     run(app)
     labels = [button.proto.label for button in app.get("download_button")]
     assert "Weights (safetensors), 1.1 MB" in labels
     press(app, "Import")
-    (job_id,) = [name for name in queue.queued(home) if queue.status(home, name).job.kind == "import"]
-    spec = queue.status(home, job_id).job.spec
-    assert spec.path == str(finetuned.file(home, runs[1].run_id))
+    (job,) = submitted(home, "import")
+    spec = job.spec
+    assert spec.path == str(files[1])
     assert (spec.method, spec.sparsity, spec.upstream) == ("Magnitude", 0.5, "ImageNet → Digits")
     press(app, "Make ONNX")
-    (export,) = [
-        queue.status(home, name).job for name in queue.queued(home) if queue.status(home, name).job.kind == "export"
-    ]
+    (export,) = submitted(home, "export")
     assert export.spec.run_id == runs[1].run_id
 
 
-def test_a_failed_and_a_cancelled_finetuning_say_so(home):
+def test_a_failed_and_a_cancelled_finetuning_give_the_reason(home):
     failed, cancelled = (queue.submit(home, Job("finetune", ASKED)) for _ in range(2))
     queue.end(home, failed, "failed", "The disk is full.")
     queue.cancel(home, cancelled)
@@ -133,7 +125,7 @@ def test_a_failed_and_a_cancelled_finetuning_say_so(home):
 def test_progress_shows_each_epoch_once_and_can_be_cancelled(home):
     job_id = queue.submit(home, Job("finetune", ASKED))
     epoch = {"seed": 0, "epoch": 1, "loss": 1.0, "top1": 0.5, "mean_per_class": 0.5}
-    for _ in range(2):  # a training that was taken up again tells its epochs twice
+    for _ in range(2):  # a resumed training reports an epoch twice
         queue.append_event(home, job_id, {"stage": "Training", "done": 1, "total": 2, "epochs": [epoch]})
     app = open_page("finetune", job=job_id)
     (chart,) = app.get("plotly_chart")

@@ -2,6 +2,7 @@
 
 import io
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -15,87 +16,90 @@ from sparse_core.specs.checkpoints import InspectSpec
 from tests.pages.support import metrics, open_page, press, run
 
 
-def do_what_was_asked(home, kind: str) -> str:
-    """Does the one job of that kind that is queued; returns its name."""
+def work(home, kind: str) -> None:
+    """Do the one job of that kind that is queued."""
     (job_id,) = [name for name in queue.queued(home) if queue.status(home, name).job.kind == kind]
     worker.work(home, job_id)
-    return job_id
 
 
-def look_into(home, path: object) -> AppTest:
+def inspect(home, path: object) -> AppTest:
     app = open_page("library", **{"from": "Path on this machine"})
     app.text_input(key="checkpoint").set_value(str(path))
     press(app, "Inspect")
-    do_what_was_asked(home, "inspect")
+    work(home, "inspect")
     return run(app)
 
 
-def test_an_empty_library_says_what_to_do():
+def field(app: AppTest, label: str) -> Any:
+    """The only field with this label."""
+    (found,) = [field for field in (*app.text_input, *app.selectbox, *app.number_input) if field.label == label]
+    return found
+
+
+def test_an_empty_library_shows_the_next_step():
     assert "Nothing yet. Upload a checkpoint file" in open_page("library").info[0].value
 
 
-def test_a_file_is_looked_into_named_and_put_into_the_library(home, file):
-    app = look_into(home, file)
+def test_a_file_is_inspected_named_and_imported(home, file):
+    app = inspect(home, file)
     assert app.subheader[0].value == "my net.pth.tar"
     assert metrics(app)["Architecture"] == "ResNet20" and metrics(app)["Classes"] == "10"
     assert app.caption[0].value.startswith(plain("Format: nested, CIFAR ResNet; variant A"))
-    (name,) = [field for field in app.text_input if field.label == "Name"]
-    (method,) = [box for box in app.selectbox if box.label == "Pruning method"]
-    (sparsity,) = app.number_input
-    (upstream,) = [field for field in app.text_input if field.label == "Trained on"]
+    labels = ("Name", "Pruning method", "Nominal sparsity (%)", "Trained on")
+    name, method, sparsity, upstream = (field(app, label) for label in labels)
     assert (name.value, method.value, sparsity.value, upstream.value) == ("my-net", "Unknown", 50, "CIFAR-10")
     assert "Measured over its convolutions: 50.0 %" in sparsity.proto.help
     method.set_value("GMP")
     name.set_value("mine")
     press(app, "Import")
-    do_what_was_asked(home, "import")
+    work(home, "import")
     run(app)
     assert "“mine” is in the library." in app.success[0].value
     (card,) = library.cards(home)
     assert (card.name, card.method, card.sparsity, card.origin) == ("mine", "GMP", 0.5, "my net.pth.tar")
-    shelf = app.dataframe[-1].value
-    assert list(shelf["name"]) == ["mine"] and shelf["measured_sparsity"].item() == pytest.approx(50, abs=0.01)
+    listed = app.dataframe[-1].value
+    assert list(listed["name"]) == ["mine"] and listed["measured_sparsity"].item() == pytest.approx(50, abs=0.01)
     assert file.exists()
 
 
-def test_a_name_that_is_taken_is_said_and_the_file_can_be_named_anew(home, file):
+def test_a_name_in_use_is_refused_and_another_can_be_chosen(home, file):
     importing.add(home, file, "mine")
-    app = look_into(home, file)
-    (name,) = [field for field in app.text_input if field.label == "Name"]
+    app = inspect(home, file)
+    name = field(app, "Name")
     assert name.value == "my-net"
     name.set_value("Mine")
     press(app, "Import")
-    do_what_was_asked(home, "import")
+    work(home, "import")
     run(app)
     assert app.error[0].value.startswith("A backbone named 'Mine' already exists")
     assert [field.label for field in app.text_input][:2] == ["Checkpoint path", "Name"]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reason"),
     [(b"", "0 bytes"), (b"weights", "neither safetensors nor"), (b"\xff" * 7 + b"\x7f{}", "claims a header")],
 )
-def test_a_file_that_cannot_be_read_is_one_line(home, tmp_path, content, told):
+def test_a_file_that_cannot_be_read_gives_one_line(home, tmp_path, content, reason):
     (tmp_path / "bad.pth").write_bytes(content)
-    app = look_into(home, tmp_path / "bad.pth")
-    assert told in app.error[0].value and "\n" not in app.error[0].value
+    app = inspect(home, tmp_path / "bad.pth")
+    assert reason in app.error[0].value and "\n" not in app.error[0].value
     assert not app.metric and not library.cards(home)
 
 
-def test_a_path_that_leads_nowhere_is_one_line(home, tmp_path):
-    app = look_into(home, f"  {tmp_path}/absent.pth ")
+def test_a_wrong_path_gives_one_line(home, tmp_path):
+    app = inspect(home, f"  {tmp_path}/absent.pth ")
     assert app.error[0].value == plain(f"There is no weight file at {tmp_path}/absent.pth. Check the path.")
 
 
-def test_names_in_a_file_are_shown_as_they_stand(home, state, tmp_path):
+def test_markdown_in_names_from_a_file_is_escaped(home, state, tmp_path):
     torch.save({**state, "![x](http://a.b/c)": torch.ones(1)}, tmp_path / "*net*.pth")
-    app = look_into(home, tmp_path / "*net*.pth")
+    app = inspect(home, tmp_path / "*net*.pth")
     assert r"\!\[x\]\(http\://a.b/c\)" in app.error[0].value
     assert app.subheader[0].value == r"\*net\*.pth"
     assert plain("`a` <b> $x$ :red[c] ~~d~~ #e |_f_|") == (r"\`a\` \<b\> \$x\$ \:red\[c\] \~\~d\~\~ \#e \|\_f\_\|")
 
 
-def test_what_does_not_fit_can_be_seen_in_full(home, file):
+def test_all_mismatched_keys_are_listed(home, file):
     job_id = queue.submit(home, Job("inspect", InspectSpec(str(file))))
     keys = {"missing": [f"layer{number}" for number in range(7)], "unexpected": ["head.weight"]}
     queue.end(home, job_id, "failed", "The weights do not fit.", {"candidates": [], "keys": keys})
@@ -105,7 +109,7 @@ def test_what_does_not_fit_can_be_seen_in_full(home, file):
     assert list(shown["Key"]) == [*keys["missing"], "head.weight"] and set(shown["Mismatch"]) == set(keys)
 
 
-def test_an_upload_that_is_refused_does_not_stay(home, state, tmp_path):
+def test_a_refused_upload_is_deleted(home, state, tmp_path):
     torch.save({name: tensor for name, tensor in state.items() if name.startswith("layer1")}, tmp_path / "piece.pth")
     kept = []
     for content in (b"weights", (tmp_path / "piece.pth").read_bytes()):
@@ -116,17 +120,17 @@ def test_an_upload_that_is_refused_does_not_stay(home, state, tmp_path):
     assert [path.exists() for path in kept] == [False, True]  # the second one's architecture can be chosen
 
 
-def test_the_page_sweeps_uploads_that_were_forgotten(home):
+def test_the_page_deletes_old_uploads(home):
     kept = uploads.keep(home, io.BytesIO(b"w"), "net.pth", 1)
     os.utime(kept.parent, (0, 0))
     open_page("library")
     assert not kept.exists()
 
 
-def test_an_architecture_that_the_keys_leave_open_is_asked_for(home, state, tmp_path):
+def test_an_ambiguous_architecture_can_be_chosen(home, state, tmp_path):
     piece = {name: tensor for name, tensor in state.items() if name.startswith("layer1")}
     torch.save(piece, tmp_path / "piece.pth")
-    app = look_into(home, tmp_path / "piece.pth")
+    app = inspect(home, tmp_path / "piece.pth")
     assert app.warning[0].value.startswith("Which architecture is this?")
     box = app.selectbox(key="candidate")
     assert "ResNet20" in box.options and "MobileNetV1" not in box.options
@@ -140,13 +144,12 @@ def test_an_architecture_that_the_keys_leave_open_is_asked_for(home, state, tmp_
     assert app.selectbox(key="candidate").options  # another can be chosen
 
 
-def test_a_link_from_another_machine_says_so():
-    assert (
-        "was started on another machine" in open_page("library", job="20200101-000000-000000000-abcdef").info[0].value
-    )
+def test_a_link_to_a_job_on_another_machine_is_explained():
+    app = open_page("library", job="20200101-000000-000000000-abcdef")
+    assert "was started on another machine" in app.info[0].value
 
 
-def test_deleting_asks_first(home, file):
+def test_deleting_asks_for_confirmation(home, file):
     card = importing.add(home, file, "mine")
     app = press(open_page("library"), "Delete …")
     assert "Its runs are kept" in app.markdown[-1].value
@@ -154,8 +157,8 @@ def test_deleting_asks_first(home, file):
     assert library.cards(home) == [card] and library.removed(home) == []
 
 
-def test_what_was_deleted_can_be_brought_back(home, file):
-    """Here as the answer to the question leaves it; tests/browser presses the button in the dialog."""
+def test_deleting_can_be_undone(home, file):
+    """From the state after confirmation; tests/browser presses the button in the dialog."""
     card = importing.add(home, file, "mine")
     app = open_page("library")
     library.remove(home, "mine")
@@ -167,7 +170,7 @@ def test_what_was_deleted_can_be_brought_back(home, file):
     assert "Undo" not in [button.label for button in app.button]
 
 
-def test_what_was_deleted_long_ago_is_brought_back_or_deleted_for_good(home, file):
+def test_a_deleted_backbone_can_be_restored_later(home, file):
     card = importing.add(home, file, "mine")
     library.remove(home, "mine")
     app = open_page("library")
@@ -178,7 +181,7 @@ def test_what_was_deleted_long_ago_is_brought_back_or_deleted_for_good(home, fil
     assert library.cards(home) == [card] and not app.expander
 
 
-def test_nothing_is_brought_back_over_another_of_that_name(home, file):
+def test_a_backbone_is_not_restored_over_another_of_its_name(home, file):
     importing.add(home, file, "mine")
     library.remove(home, "mine")
     other = importing.add(home, file, "mine", method="GMP")

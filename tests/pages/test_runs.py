@@ -9,11 +9,11 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Records
 from sparse_core.specs.identity import recorded
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
-from tests.pages.support import chart_text, figure, open_page, run, table
+from tests.pages.support import chart_text, figure, open_page, press, run, table
 from tests.support.records import record
 
 
-def test_runs_says_what_to_do_when_there_are_none():
+def test_a_page_without_runs_shows_the_next_step():
     assert "No runs yet" in open_page("runs").info[0].value
 
 
@@ -28,7 +28,7 @@ def compare(home, *records) -> AppTest:
     return run(app)
 
 
-def test_runs_compares_several(home):
+def test_several_runs_are_compared(home):
     app = compare(home, record(seed=0, final=0.7), record(seed=1, final=0.8))
     lines = [trace for trace in figure(app)["data"] if "hovertext" in trace]
     heights = {line["hovertext"][0].split("<br>")[0]: line["y"] for line in lines}
@@ -39,7 +39,7 @@ def test_runs_compares_several(home):
     assert shares == ["python -m sparse_core runs --source measured --json"] * 2
 
 
-def test_the_caption_names_protocols_that_differ(home):
+def test_the_caption_names_different_protocols(home):
     usual, short = record(final=0.7), record(final=0.8)
     short = dataclasses.replace(short, run_id="linear-0-short")
     short.spec["settings"]["epochs"] = 5
@@ -57,9 +57,8 @@ def test_the_table_shows_state_and_settings_of_every_run(home):
     spec = ProbeSpec("efficientnet_lite0", "digits")
     states = {"failed": 1, "cancelled": 2, "done": 3}
     for state, seed in states.items():
-        queue.end(
-            home, queue.submit(home, Job("probe", spec, (seed,))), state, "The disk is full.", {"runs": [], "found": []}
-        )
+        job_id = queue.submit(home, Job("probe", spec, (seed,)))
+        queue.end(home, job_id, state, "The disk is full.", {"runs": [], "found": []})
     queue.submit(home, Job("finetune", FinetuneSpec("net", "digits"), (0, 1)))
     app = open_page("runs")
     shown = table(app)
@@ -75,7 +74,7 @@ def test_the_table_shows_state_and_settings_of_every_run(home):
     assert table(app)["state"].tolist() == shown["state"].tolist()
 
 
-def test_a_run_that_was_tried_before_it_was_finished_is_there_once(home):
+def test_a_run_with_failed_attempts_is_listed_once(home):
     made = record(seed=4)
     Records(home).write(made)
     spec = recorded(made.spec)
@@ -84,10 +83,9 @@ def test_a_run_that_was_tried_before_it_was_finished_is_there_once(home):
     assert table(open_page("runs"))["state"].tolist() == ["done"]
 
 
-def test_what_was_started_shows_before_the_first_run_is_there(home):
-    queue.end(
-        home, queue.submit(home, Job("probe", ProbeSpec("net", "digits"), (0,))), "failed", "Unknown backbone 'net'."
-    )
+def test_failed_jobs_are_listed_before_the_first_run(home):
+    job_id = queue.submit(home, Job("probe", ProbeSpec("net", "digits"), (0,)))
+    queue.end(home, job_id, "failed", "Unknown backbone 'net'.")
     app = open_page("runs")
     assert "No runs yet" in app.info[0].value
     assert table(app)["state"].tolist() == ["failed"]
@@ -101,17 +99,16 @@ def test_deleting_the_only_run_can_be_undone(home):
     app.session_state["deleted"] = entry.run_id
     app.run()
     assert "The run was deleted." in [info.value for info in app.info]
-    next(button for button in app.button if button.label == "Undo").click().run()
-    assert not app.exception
+    press(app, "Undo")
     assert Records(home).ids() == {entry.run_id}
     assert "The run was deleted." not in [info.value for info in app.info]
 
 
-def test_notes_are_kept(home):
+def test_notes_are_saved(home):
     entry = record()
     Records(home).write(entry)
     app = open_page("runs")
     app.multiselect(key="chosen").set_value(list(app.multiselect(key="chosen").options)).run()
     app.text_area[0].set_value("looks odd")
-    next(button for button in app.button if button.label == "Save").click().run()
+    press(app, "Save")
     assert Records(home).annotation(entry.run_id)[0] == "looks odd"

@@ -1,4 +1,4 @@
-"""Speedup in Streamlit's test harness: states, what is shown of made-up measurements, what is submitted."""
+"""Speedup in Streamlit's test harness: states, what is shown of invented measurements, what is submitted."""
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -15,6 +15,7 @@ from sparse_core.speed import measurements
 from tests.pages.support import (
     MAGNITUDE_50,
     backbone_record,
+    buttons,
     chart_text,
     figure,
     messages,
@@ -34,7 +35,7 @@ def probes(home) -> None:
     Records(home).write(record(sparsity=0.5, best=0.7))
 
 
-def test_nothing_measured_yet_says_what_to_do(home):
+def test_a_page_without_measurements_shows_the_next_step(home):
     app = open_page("speedup")
     assert "No measurements yet. Press Measure" in app.info[0].value
     assert app.get("expander")[0].proto.expanded
@@ -42,26 +43,22 @@ def test_nothing_measured_yet_says_what_to_do(home):
     assert not submitted(home)
 
 
-def test_one_measurement_is_an_answer_in_words_and_a_chart(home):
+def test_one_measurement_gives_a_sentence_and_a_chart(home):
     measurements.write(home, speed_record(lines=[line(ratio=3.2, width=0.1)]))
     app = open_page("speedup")
-    assert (
-        "ResNet50 at 90 %, uniform mask (timing only): 3.20× faster (3.10–3.30) in DeepSparse at batch 64"
-        in messages(app)
-    )
+    sentence = "ResNet50 at 90 %, uniform mask (timing only): 3.20× faster (3.10–3.30) in DeepSparse at batch 64"
+    assert sentence in messages(app)
     (drawn,) = figure(app, 0)["data"]
     assert (drawn["x"], drawn["y"]) == ([90.0], [3.2])
-    assert drawn["error_y"]["array"] == [pytest.approx(0.1)]
-    assert drawn["error_y"]["arrayminus"] == [pytest.approx(0.1)]
-    assert drawn["marker"]["symbol"] == ["circle"]
-    assert drawn["name"] == "DeepSparse, uniform mask (timing only)"
+    assert drawn["error_y"]["array"] == drawn["error_y"]["arrayminus"] == [pytest.approx(0.1)]
+    assert (drawn["marker"]["symbol"], drawn["name"]) == (["circle"], "DeepSparse, uniform mask (timing only)")
     assert figure(app, 0)["layout"]["showlegend"]
     assert "1× (dense)" in chart_text(app, 0)
     assert "random weights, which has no accuracy" in chart_text(app, 0)
     assert "Hollow" not in chart_text(app, 0)
 
 
-def test_no_gain_is_said(home):
+def test_networks_that_are_not_faster_are_named(home):
     lines = [line(engine="torch", ratio=1.02, width=0.05), line(engine="onnxruntime", ratio=0.8, width=0.1)]
     measurements.write(home, speed_record(lines=lines))
     app = open_page("speedup")
@@ -79,7 +76,7 @@ def test_an_unreliable_line_is_hollow_and_explained(home):
     assert "(unreliable)" in messages(app)
 
 
-def test_a_line_a_mask_and_the_newest_of_each(home):
+def test_one_line_per_mask_with_the_newest_measurements(home):
     measurements.write(home, speed_record("a", lines=[line(ratio=2.0)]))
     measurements.write(home, speed_record("b", created_at="2026-02-01", lines=[line(ratio=3.0)]))
     measurements.write(home, speed_record("c", created_at="2026-02-02", sparsity=0.8, lines=[line(ratio=1.5)]))
@@ -89,7 +86,7 @@ def test_a_line_a_mask_and_the_newest_of_each(home):
     assert (erk["x"], erk["y"], erk["marker"]["symbol"]) == ([90.0], [2.5], ["diamond"])
 
 
-def test_batch_sizes_are_spaced_by_doubling(home):
+def test_batch_sizes_are_on_a_logarithmic_axis(home):
     measurements.write(home, speed_record(lines=[line(batch_size=1, ratio=1.2), line(batch_size=64)]))
     app = open_page("speedup")
     assert app.selectbox(key="batch_size").value == 64
@@ -99,12 +96,11 @@ def test_batch_sizes_are_spaced_by_doubling(home):
     assert figure(app, 0)["data"][0]["y"] == [1.2]
 
 
-def test_other_machines_are_left_out_and_named(home):
+def test_other_machines_are_left_out_and_counted(home):
     here = machine.machine()
     measurements.write(home, speed_record("a", machine={"processor": here["processor"], "cores": here["cores"]}))
-    measurements.write(
-        home, speed_record("b", created_at="2026-02-01", architecture="resnet18", lines=[line(ratio=9.0)])
-    )
+    other = {"created_at": "2026-02-01", "architecture": "resnet18", "lines": [line(ratio=9.0)]}
+    measurements.write(home, speed_record("b", **other))
     app = open_page("speedup")
     assert "1 other machine was left out" in messages(app)
     assert figure(app, 0)["data"][0]["y"] == [3.0]
@@ -116,9 +112,8 @@ def test_other_machines_are_left_out_and_named(home):
 
 def test_the_link_restores_the_view(home):
     measurements.write(home, speed_record("a", architecture="resnet18"))
-    measurements.write(
-        home, speed_record("b", created_at="2026-02-01", lines=[line(), line(engine="torch", ratio=1.0)])
-    )
+    lines = [line(), line(engine="torch", ratio=1.0)]
+    measurements.write(home, speed_record("b", created_at="2026-02-01", lines=lines))
     app = open_page("speedup", timed_architecture="ResNet18")
     assert "ResNet18" in chart_text(app, 0)
     app = open_page("speedup", only_engines=["PyTorch"])
@@ -133,16 +128,16 @@ def test_a_damaged_file_is_named_and_the_rest_shown(home):
     assert len(figure(app, 0)["data"]) == 1
 
 
-def test_deleting_asks_first(home):
+def test_deleting_asks_for_confirmation(home):
     measurements.write(home, speed_record("a"))
     app = open_page("speedup", part="All measurements")
     app.selectbox(key="look").select_index(0).run()
     press(app, "Delete …")
-    assert [button.label for button in app.button][-1] == "Delete"
+    assert buttons(app)[-1] == "Delete"
     assert len(measurements.read_all(home)) == 1
 
 
-def test_what_was_deleted_comes_back(home):
+def test_deleting_can_be_undone(home):
     measurements.write(home, speed_record("a"))
     measurements.write(home, speed_record("b", created_at="2026-02-01", sparsity=0.8))
     app = open_page("speedup")
@@ -172,12 +167,12 @@ def test_the_sparsest_backbone_is_offered_first(home):
     assert (job.kind, job.spec.backbone, job.spec.mode) == ("speedup", "efficientnet_lite0_magnitude_70", "inference")
 
 
-def test_a_link_names_the_backbone(home):
+def test_a_link_chooses_the_backbone(home):
     press(open_page("speedup", measure="true", backbone="EfficientNet-Lite0, magnitude 50 %"), "Measure")
     assert [job.spec.backbone for job in submitted(home)] == [MAGNITUDE_50]
 
 
-def test_a_dense_backbone_chosen_elsewhere_gives_way(home):
+def test_a_dense_backbone_chosen_on_another_page_is_replaced(home):
     app = AppTest.from_file(str(REPOSITORY / "pages" / "speedup.py"), default_timeout=60)
     app.session_state["framed"] = True
     app.session_state["backbone"] = "efficientnet_lite0"
@@ -187,7 +182,7 @@ def test_a_dense_backbone_chosen_elsewhere_gives_way(home):
     assert [job.spec.backbone for job in submitted(home)] == ["efficientnet_lite0_magnitude_70"]
 
 
-def test_what_was_chosen_is_asked_for(home):
+def test_what_was_chosen_is_submitted(home):
     chosen = {"what": "Random weights (timing only)", "to_sparsity": "95", "of_architecture": "ResNet18"}
     press(open_page("speedup", **chosen, sizes=["8"], rounds="3"), "Measure")
     (job,) = submitted(home)
@@ -196,7 +191,7 @@ def test_what_was_chosen_is_asked_for(home):
     assert spec.engines == tuple(name for name in ENGINES if not availability.missing(name))
 
 
-def test_the_layer_densities_of_a_backbone_can_be_taken(home):
+def test_the_layer_densities_of_a_backbone_can_be_used(home):
     chosen = {"what": "Random weights (timing only)", "of_architecture": "EfficientNet-Lite0"}
     press(open_page("speedup", **chosen, distribution="As in EfficientNet-Lite0, magnitude 50 %"), "Measure")
     (job,) = submitted(home)
@@ -206,43 +201,39 @@ def test_the_layer_densities_of_a_backbone_can_be_taken(home):
         0.0,
     )
     assert f"--densities-of {MAGNITUDE_50}" in options.command("speedup", job.spec)
-    words = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
-    assert open_page("speedup", job=queue.queued(home)[0]).subheader[0].value == words
+    heading = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
+    assert open_page("speedup", job=queue.queued(home)[0]).subheader[0].value == heading
 
 
-def test_the_form_is_shut_once_there_is_something_to_see(home):
+def test_the_form_is_closed_once_there_are_measurements(home):
     measurements.write(home, speed_record())
-    app = open_page("speedup")
-    assert not [button for button in app.button if button.label == "Measure"]
-    app = open_page("speedup", measure="true")
-    assert [button for button in app.button if button.label == "Measure"]
+    assert "Measure" not in buttons(open_page("speedup"))
+    assert "Measure" in buttons(open_page("speedup", measure="true"))
 
 
-def test_training_asks_for_a_dataset_and_one_engine(home):
+def test_online_training_is_submitted_with_a_dataset_and_one_engine(home):
     app = open_page("speedup", time="Online training")
     press(app, "Measure")
     spec = submitted(home)[0].spec
     assert (spec.mode, spec.dataset, len(spec.engines)) == ("training", "digits", 1)
 
 
-def test_a_missing_engine_says_why_and_is_not_offered(monkeypatch):
-    missing = availability.missing
-    monkeypatch.setattr(
-        availability, "missing", lambda name: "Not set up. Do it." if name == "deepsparse" else missing(name)
-    )
+def test_a_missing_engine_is_explained_and_not_offered(monkeypatch):
+    missing = {**{name: availability.missing(name) for name in ENGINES}, "deepsparse": "Not set up. Do it."}
+    monkeypatch.setattr(availability, "missing", missing.get)
     app = open_page("speedup")
     assert "DeepSparse is not available: Not set up. Do it." in messages(app)
     assert "deepsparse" not in app.multiselect(key="engines").value
     assert not app.exception
 
 
-def test_no_engine_or_batch_size_is_asked_for():
+def test_a_missing_engine_or_batch_size_is_requested():
     app = open_page("speedup")
     app.multiselect(key="engines").set_value([]).run()
     assert "Choose an engine." in messages(app)
     app.multiselect(key="sizes").set_value([]).run()
     assert "Choose a batch size." in messages(app)
-    assert not [button for button in app.button if button.label == "Measure"]
+    assert "Measure" not in buttons(app)
 
 
 def test_progress_and_cancel(home):
@@ -254,15 +245,18 @@ def test_progress_and_cancel(home):
     assert "Press “Measure” to start again" in messages(open_page("speedup", job=job_id))
 
 
-def test_a_result_in_words_with_machine_load_and_problems(home):
-    given = speed_record(
-        lines=[line(ratio=3.2), line(engine="torch", ratio=1.0, reliable=False)],
-        problems=["PyTorch, batch 1: too large."],
-    )
-    measurements.write(home, given)
+def show_result(home, result: dict) -> AppTest:
+    """The page of a job that gave this measurement."""
     job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
-    queue.end(home, job_id, "done", result=given)
-    app = open_page("speedup", job=job_id)
+    queue.end(home, job_id, "done", result=result)
+    return open_page("speedup", job=job_id)
+
+
+def test_a_result_shows_sentences_machine_load_and_problems(home):
+    lines = [line(ratio=3.2), line(engine="torch", ratio=1.0, reliable=False)]
+    result = speed_record(lines=lines, problems=["PyTorch, batch 1: too large."])
+    measurements.write(home, result)
+    app = show_result(home, result)
     text = messages(app)
     assert "3.20× faster (3.10–3.30) in DeepSparse at batch 64" in text
     assert "inconclusive: 1.00× the dense speed (0.90–1.10) in PyTorch at batch 64 (unreliable)" in text
@@ -272,43 +266,37 @@ def test_a_result_in_words_with_machine_load_and_problems(home):
     assert "It has no accuracy." in text
 
 
-def test_what_makes_a_result_doubtful_is_said(home):
-    given = speed_record(
-        lines=[line(spread=0.32, reliable=False), line(batch_size=1, reliable=False)], busy_before=0.75
-    )
-    job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
-    queue.end(home, job_id, "done", result=given)
-    (warned,) = open_page("speedup", job=job_id).warning
-    assert "Background CPU load was 75 % when the measurement began." in warned.value
-    assert "The times spread by 32 % in DeepSparse at batch 64." in warned.value
+def test_reasons_for_an_unreliable_result_are_given(home):
+    lines = [line(spread=0.32, reliable=False), line(batch_size=1, reliable=False)]
+    (warning,) = show_result(home, speed_record(lines=lines, busy_before=0.75)).warning
+    assert "Background CPU load was 75 % when the measurement began." in warning.value
+    assert "The times spread by 32 % in DeepSparse at batch 64." in warning.value
 
 
-def test_the_accuracy_of_online_training_is_told(home):
+def test_the_accuracy_after_online_training_is_shown(home):
     measurements.write(home, training_record("a", lines=[training_line(accuracy=0.853)]))
     app = open_page("speedup", part="All measurements")
     app.selectbox(key="look").select_index(0).run()
     assert "Top-1 accuracy on the test images after this training: 85.3 %." in messages(app)
 
 
-def test_a_link_with_wrong_values_opens_with_the_usual_ones(home):
+def test_a_link_with_wrong_values_opens_with_the_defaults(home):
     measurements.write(home, speed_record())
-    app = open_page(
-        "speedup",
-        measure="true",
-        machine="Nowhere",
-        use_threads="9999",
-        sizes=["0"],
-        to_sparsity="0",
-        rounds="x",
-        job="unknown",
-        look="?",
-    )
+    wrong = {
+        "machine": "Nowhere",
+        "use_threads": "9999",
+        "sizes": ["0"],
+        "to_sparsity": "0",
+        "rounds": "x",
+        "look": "?",
+    }
+    app = open_page("speedup", measure="true", job="unknown", **wrong)
     assert len(figure(app, 0)["data"]) == 1
     assert app.number_input(key="use_threads").value == machine.cores()
     assert "was started on another machine" in messages(app)
 
 
-def test_a_failed_measurement_says_why(home):
+def test_a_failed_measurement_gives_the_reason(home):
     job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet50", sparsity=0.9)))
     queue.end(home, job_id, "failed", "The engine does not know this network.")
     assert open_page("speedup", job=job_id).error[0].value == "The engine does not know this network."
@@ -324,25 +312,23 @@ def test_training_speed_against_accuracy(home):
     assert drawn["text"] == [" 50 %"]
 
 
-def test_timing_only_never_meets_accuracy(home):
+def test_timing_only_is_never_compared_with_accuracy(home):
     probes(home)
-    measurements.write(
-        home, training_record("a", timing_only=True, backbone="", backbone_hash="net0.5", distribution="uniform")
-    )
-    measurements.write(home, backbone_record("b", timing_only=True, backbone="", distribution="uniform"))
+    random_weights = {"timing_only": True, "backbone": "", "distribution": "uniform"}
+    measurements.write(home, training_record("a", **random_weights))
+    measurements.write(home, backbone_record("b", **random_weights))
     app = open_page("speedup", part="Online training")
     assert "only random weights were trained, which have no accuracy" in messages(app)
-    assert [figure(app, at)["layout"]["xaxis"]["title"]["text"] for at in (1,)] == ["Time per epoch (s)"]
+    assert figure(app, 1)["layout"]["xaxis"]["title"]["text"] == "Time per epoch (s)"
     app = open_page("speedup", part="Accuracy and speed")
     assert "random weights have no accuracy" in messages(app)
     assert len(app.get("plotly_chart")) == 1
 
 
-def test_what_is_missing_for_training_against_accuracy_is_named(home):
+def test_runs_missing_for_training_against_accuracy_are_named(home):
     measurements.write(home, training_record("a"))
-    assert "EfficientNet-Lite0, magnitude 50 % on Digits: no linear probe yet" in messages(
-        open_page("speedup", part="Online training")
-    )
+    shown = messages(open_page("speedup", part="Online training"))
+    assert "EfficientNet-Lite0, magnitude 50 % on Digits: no linear probe yet" in shown
     Records(home).write(record(sparsity=0.5, best=0.7))
     assert "no linear probe of the dense network to compare" in messages(open_page("speedup", part="Online training"))
 
@@ -355,13 +341,11 @@ def test_the_split_of_an_epoch(home):
     traces = {trace["name"]: trace["x"] for trace in figure(app, 1)["data"]}
     named = figure(app, 1)["layout"]["yaxis"]["ticktext"]
     assert named == [f"EfficientNet-Lite0, magnitude 50 %<br>{which}, DeepSparse" for which in ("dense", "sparse")]
-    assert traces["Backbone"] == [90.0, 30.0]
-    assert traces["Classifier"] == [5.0, 5.0]
-    assert traces["Waiting for images"] == [2.0, 2.0]
-    assert traces["Decoding alone"] == [5.0, 5.0]
+    assert (traces["Backbone"], traces["Classifier"]) == ([90.0, 30.0], [5.0, 5.0])
+    assert (traces["Waiting for images"], traces["Decoding alone"]) == ([2.0, 2.0], [5.0, 5.0])
 
 
-def test_accuracy_and_speed_with_the_dense_one(home):
+def test_accuracy_and_speed_include_the_dense_network(home):
     probes(home)
     measurements.write(home, backbone_record("a", lines=[line(milliseconds=4.0, ratio=3.0)]))
     app = open_page("speedup", part="Accuracy and speed")
@@ -375,27 +359,26 @@ def test_accuracy_and_speed_with_the_dense_one(home):
     assert figure(app, 1)["data"][2]["x"] == [250.0]
 
 
-def test_accuracy_and_speed_says_what_is_missing(home):
+def test_accuracy_and_speed_names_what_is_missing(home):
     measurements.write(home, backbone_record("a"))
     assert "no backbone was transferred to a task" in messages(open_page("speedup", part="Accuracy and speed"))
 
 
 def test_time_by_layer(home):
-    measurements.write(
-        home, speed_record(lines=[line(layers=[["conv1", 0.25], ["fc", 0.75]]), line(engine="torch", ratio=1.0)])
-    )
+    lines = [line(layers=[["conv1", 0.25], ["fc", 0.75]]), line(engine="torch", ratio=1.0)]
+    measurements.write(home, speed_record(lines=lines))
     app = open_page("speedup", part="Time by layer")
     assert figure(app, 1)["data"][0]["y"] == [25.0, 75.0]
     assert "DeepSparse, batch 64" in chart_text(app, 1)
 
 
-def test_times_by_layer_are_missing(home):
+def test_missing_times_by_layer_are_explained(home):
     measurements.write(home, speed_record())
     text = messages(open_page("speedup", part="Time by layer"))
     assert "No measurement of this architecture has times of single layers. Only inference in DeepSparse" in text
 
 
-def test_a_command_that_asks_for_the_same():
+def test_the_command_of_a_measurement():
     spec = SpeedupSpec(architecture="resnet18", sparsity=0.9, distribution="erk", batch_sizes=(8,), engines=("torch",))
     assert options.command("speedup", spec) == (
         "python -m sparse_core speedup --architecture resnet18 --sparsity 0.9 --distribution erk --engines torch "

@@ -29,14 +29,12 @@ def network(pruned: int) -> nn.Module:
     return module
 
 
-def keep(
-    home, name: str, pruned: int, module: nn.Module | None = None, mask: masks.Mask | None = None
-) -> structure.Structure:
-    """Put the structure of a small network where the page finds that of the backbone ``name``."""
+def keep(home, name: str, pruned: int, module: nn.Module | None = None, mask: masks.Mask | None = None) -> None:
+    """Store the structure of a small network as that of the backbone ``name``."""
     module = module or network(pruned)
     mask = mask or masks.from_zeros(module)
     loaded = {"card": card(home, name), "module": module, "mask": mask, "hash": f"{name}-{pruned}"}
-    return structure_analysis.analyse_cached(home, SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
+    structure_analysis.analyse_cached(home, SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
 
 
 def card(home, name: str) -> backbones.BackboneCard:
@@ -44,11 +42,11 @@ def card(home, name: str) -> backbones.BackboneCard:
 
 
 def label(home, name: str) -> str:
-    """What a link says for a backbone."""
+    """A backbone as links name it."""
     return labels.backbone_label(card(home, name))
 
 
-def test_a_backbone_that_is_not_known_yet_is_looked_into_once(home):
+def test_a_new_backbone_is_analysed_once(home):
     app = open_page("structure")
     app.run()
     assert [(job.kind, job.spec.backbone) for job in submitted(home)] == [("structure", DENSE)]
@@ -65,7 +63,7 @@ def test_a_download_waits_for_a_click(home):
     assert [job.spec.backbone for job in submitted(home)] == ["resnet18"]
 
 
-def test_a_failure_is_told_and_can_be_tried_again(home):
+def test_a_failed_analysis_can_be_repeated(home):
     app = open_page("structure")
     queue.end(home, queue.queued(home)[0], "failed", "The disk is full.")
     app.run()
@@ -76,7 +74,7 @@ def test_a_failure_is_told_and_can_be_tried_again(home):
 
 
 def test_totals_of_a_small_network(home):
-    # 108 + 8 weights of which 27 are 0; 6 × 6 places for either convolution; one of 6 filters is pruned, and can go.
+    # 108 + 8 weights of which 27 are 0; both convolutions have 6 × 6 outputs; one of 6 filters is pruned and removable.
     keep(home, DENSE, 1)
     app = open_page("structure")
     shown = metrics(app)
@@ -85,7 +83,7 @@ def test_totals_of_a_small_network(home):
     assert shown["Multiply-adds"] == "3.2 of 4.18 thousand"
     assert shown["Fully pruned filters"] == "16.7 %"
     assert shown["Removable filters"] == "16.7 %"
-    # With the filter its 27 weights go, and the 2 of the next convolution that look at it.
+    # Removing the filter removes its 27 weights and the 2 of the next convolution that read its output.
     assert "would save 25.0 % of all parameters and 25.0 % of all multiply-adds" in app.caption[0].value
     assert not submitted(home)
 
@@ -121,13 +119,13 @@ def whole_mask(kept: bool) -> masks.Mask:
     )
 
 
-def test_a_stated_mask_is_shown_as_it_is_where_it_keeps_zeros(home):
+def test_a_stored_mask_that_keeps_zeros_is_shown_unchanged(home):
     keep(home, DENSE, 1, mask=whole_mask(True))
     app = open_page("structure", part="Layer mask")
     assert "0 % of the weights are pruned, 25.0 % are 0" in chart_text(app, 1)
 
 
-def test_the_chosen_layer_gives_way_to_one_the_next_backbone_has(home):
+def test_a_layer_that_the_next_backbone_lacks_is_replaced(home):
     keep(home, DENSE, 1)
     keep(home, SPARSE, 2, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
     app = open_page("structure", part="Layer mask", layer="2. 2")
@@ -146,7 +144,7 @@ def test_several_side_by_side(home):
     assert not submitted(home)
 
 
-def test_side_by_side_looks_into_those_of_the_architecture_one_by_one(home):
+def test_side_by_side_analyses_the_backbones_of_the_architecture_one_by_one(home):
     keep(home, DENSE, 0)
     open_page("structure", part="Side by side")
     assert [job.spec.backbone for job in submitted(home)] == ["efficientnet_lite0_magnitude_30"]
@@ -156,27 +154,27 @@ def test_overlap_of_two_masks(home):
     keep(home, DENSE, 1)
     keep(home, SPARSE, 3)
     app = open_page("structure", part="Mask overlap", other=label(home, SPARSE))
-    bars, chance = figure(app, 1)["data"]
-    # 27 weights in both of 81 in either, and all 8 of the second layer; by chance 81 · 27 / 108 in common.
+    bars, random = figure(app, 1)["data"]
+    # 27 weights in both of 81 in either, and all 8 of the second layer; at random 81 · 27 / 108 would be in both.
     assert bars["y"] == [pytest.approx(100 / 3), 100.0]
-    assert chance["y"] == [pytest.approx(100 * 20.25 / (81 + 27 - 20.25)), 100.0]
+    assert random["y"] == [pytest.approx(100 * 20.25 / (81 + 27 - 20.25)), 100.0]
     assert "IoU 39.3 %" in chart_text(app, 1)
 
 
-def test_masks_that_keep_nothing_are_the_same(home):
+def test_two_empty_masks_overlap_completely(home):
     for name in (DENSE, SPARSE):
         keep(home, name, 4, mask=whole_mask(False))
     assert "IoU 100 %" in chart_text(open_page("structure", part="Mask overlap", other=label(home, SPARSE)), 1)
 
 
-def test_overlap_refuses_other_layers(home):
+def test_masks_of_different_layers_are_not_compared(home):
     keep(home, DENSE, 0)
     keep(home, SPARSE, 0, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
     app = open_page("structure", part="Mask overlap", other=label(home, SPARSE))
     assert "cannot be compared" in app.info[0].value
 
 
-def test_accuracy_has_an_empty_state(home):
+def test_accuracy_without_runs_shows_the_next_step(home):
     keep(home, DENSE, 0)
     assert "Measure one" in open_page("structure", part="Accuracy and size").info[0].value
 
@@ -233,12 +231,8 @@ def test_mask_image_keeps_shares_and_scale():
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "said"),
-    [
-        (89, 116, "89 of 116"),
-        (1_690_000, 3_370_000, "1.69 of 3.37 million"),
-        (4e8, 4.1e9, "0.4 of 4.1 billion"),
-    ],
+    ("part", "whole", "text"),
+    [(89, 116, "89 of 116"), (1_690_000, 3_370_000, "1.69 of 3.37 million"), (4e8, 4.1e9, "0.4 of 4.1 billion")],
 )
-def test_amounts_are_said_in_one_unit(part, whole, said):
-    assert labels.part_of(part, whole) == said
+def test_part_and_whole_have_one_unit(part, whole, text):
+    assert labels.part_of(part, whole) == text

@@ -1,24 +1,16 @@
 """Tasks in Streamlit's test harness: heat map, table and the runs of a cell."""
 
-import json
-import shlex
-import subprocess
-import sys
-
-from sparse_core.paths import REPOSITORY
-from tests.pages.support import chart_text, figure, open_app, run, table, write_runs
+from tests.pages.support import chart_text, command_output, figure, open_app, run, table, write_runs
 
 
-def test_command_of_tasks_gives_the_cells() -> None:
+def test_the_command_gives_the_numbers_of_the_heat_map() -> None:
     app = open_app("tasks", level="90 %")
-    (command,) = [code.value for code in app.code]
-    run = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, cwd=REPOSITORY, check=True)
-    given = sorted(f"{100 * row['accuracy_mean']:.1f}" for row in json.loads(run.stdout))
+    given = sorted(f"{100 * row['accuracy_mean']:.1f}" for row in command_output(app))
     written = [text for numbers in figure(app)["data"][1:] for text in numbers["text"]]
     assert sorted(written) == given and len(given) > 12
 
 
-def test_tasks_heat_map_and_table() -> None:
+def test_heat_map_and_table_of_accuracy_and_difference() -> None:
     app = open_app("tasks")
     heat = figure(app)["data"][0]
     assert heat["type"] == "heatmap"
@@ -33,21 +25,21 @@ def test_tasks_heat_map_and_table() -> None:
     assert "above 0 beats the dense network" in chart_text(app)
 
 
-def test_tasks_of_single_runs_say_so() -> None:
+def test_the_caption_counts_single_runs() -> None:
     app = open_app("tasks", architecture="MobileNetV1", task_transfer="Full")
     assert "108 of 120 numbers are from a single run" in chart_text(app)
     assert table(app).set_index("Network").loc["AC/DC 90 %", "CIFAR-10"].endswith(" (1)")
     assert "±" not in table(app).set_index("Network").loc["AC/DC 90 %", "CIFAR-10"]
 
 
-def test_cells_lead_to_their_runs() -> None:
+def test_selected_cells_list_their_runs() -> None:
     app = open_app("tasks", cells=["AC/DC 80 % on FGVC-Aircraft"])
     runs = table(app, 0)
     assert set(runs["method"]) == {"AC/DC", "Dense"} and len(runs) == 10
     assert set(runs["dataset"]) == {"FGVC-Aircraft"}
 
 
-def test_datasets_of_one_name_and_different_content_stay_apart(home) -> None:
+def test_datasets_with_one_name_and_different_content_have_a_column_each(home) -> None:
     write_runs(home, "Dense", 0, [0.9, 0.9])
     write_runs(home, "Dense", 0, [0.8], dataset_hash="ffffffff")
     app = open_app("tasks", architecture="EfficientNet-Lite0")

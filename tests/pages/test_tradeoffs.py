@@ -1,19 +1,25 @@
 """Tradeoffs in Streamlit's test harness: what it shows, filters, links, empty states."""
 
-import json
-import shlex
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from sparse_core.paths import PUBLISHED, REPOSITORY
-from tests.pages.support import PROTOCOL, chart_text, figure, legend, open_app, run, table, write_runs
+from sparse_core.paths import PUBLISHED
+from tests.pages.support import (
+    PROTOCOL,
+    chart_text,
+    command_output,
+    figure,
+    legend,
+    open_app,
+    press,
+    run,
+    table,
+    write_runs,
+)
 
 
-def test_tradeoffs_opens_with_the_published_study() -> None:
+def test_tradeoffs_opens_with_the_paper_results() -> None:
     app = open_app()
     assert legend(app)[:6] == ["WoodFisher", "STR", "AC/DC", "RigL ERK 1x", "RigL ERK 5x", "LTH-T"]
     for method in ("GMP", "M-FAC", "Magnitude", "Structured"):
@@ -35,7 +41,7 @@ def test_lottery_tickets_are_drawn_when_asked_for() -> None:
     assert "left out" not in chart_text(app)
 
 
-def test_rigl_note_stands_only_where_its_rows_do() -> None:
+def test_the_rigl_note_is_shown_only_with_its_rows() -> None:
     assert "RigL, full transfer" not in chart_text(open_app(transfer="Linear"))
     assert "RigL, full transfer" not in chart_text(open_app(methods=["AC/DC"]))
 
@@ -66,7 +72,7 @@ def test_a_link_restores_the_view() -> None:
     assert len(runs[runs["method"] == "AC/DC"]) == 36
 
 
-def test_chosen_points_filter_the_averages() -> None:
+def test_selected_points_filter_the_averages() -> None:
     app = open_app()
     assert len(table(app)) == 19 + 16
     app.multiselect(key="points").set_value(["Linear: STR 98 %"])
@@ -89,7 +95,7 @@ def test_accuracy_per_task_shows_one_sparsity() -> None:
     assert {"M-FAC", "AC/DC", "STR", "Dense"} == set(legend(mobile, 1))
 
 
-def test_figures_below_say_what_they_are_narrowed_to() -> None:
+def test_charts_below_name_the_selected_points() -> None:
     app = open_app(view="Pareto front", points=["Full: STR 98 %"])
     assert "Only Full: STR 98 %" in chart_text(app, 1) and "RigL" not in chart_text(app, 1)
     published = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
@@ -98,17 +104,15 @@ def test_figures_below_say_what_they_are_narrowed_to() -> None:
     assert f"{len(behind)} runs" in chart_text(app, 1)
 
 
-def test_sizes_of_the_studys_networks_are_unknown_and_said_so() -> None:
+def test_unknown_sizes_of_the_papers_networks_are_explained() -> None:
     app = open_app(axis="File size", view="Pareto front")
     assert len(app.get("plotly_chart")) == 0
     assert "No matching run has a known file size" in app.info[0].value
-    (back,) = [button for button in app.button if button.label == "Back to sparsity"]
-    back.click()
-    run(app)
+    press(app, "Back to sparsity")
     assert app.selectbox(key="axis").value == "sparsity" and len(app.get("plotly_chart")) == 2
 
 
-def test_an_axis_of_sizes_shows_the_networks_that_have_one(home) -> None:
+def test_an_axis_of_sizes_shows_only_networks_of_known_size(home) -> None:
     for method, sparsity, accuracy in (("Dense", 0, 0.7), ("AC/DC", 0.9, 0.6)):
         write_runs(home, method, sparsity, [accuracy] * 2, architecture="resnet50", dataset="dtd")
     app = open_app(axis="Nonzero parameters", view="Pareto front")
@@ -126,7 +130,7 @@ def test_an_axis_of_sizes_shows_the_networks_that_have_one(home) -> None:
     assert "There are some of ResNet50: choose one above" in elsewhere.info[0].value
 
 
-def test_measured_runs_appear_at_once_and_apart(home) -> None:
+def test_your_runs_appear_at_once_as_lines_of_their_own(home) -> None:
     app = open_app()
     write_runs(home, "Dense", 0, [0.7, 0.7], architecture="resnet50", dataset="dtd")
     write_runs(home, "AC/DC", 0.9, [0.6, 0.6], architecture="resnet50", dataset="dtd")
@@ -141,20 +145,18 @@ def test_measured_runs_appear_at_once_and_apart(home) -> None:
     assert "AC/DC, your runs" not in legend(app)
 
 
-def test_an_architecture_with_measured_rows_only(home) -> None:
+def test_an_architecture_with_your_runs_only(home) -> None:
     write_runs(home, "Dense", 0, [0.98, 0.97])
     write_runs(home, "Magnitude", 0.5, [0.96, 0.95])
     app = open_app(architecture="EfficientNet-Lite0")
     assert legend(app) == ["Magnitude, your runs"]
     said = chart_text(app)
-    assert (
-        "EfficientNet-Lite0 is not in the paper's published results" in said
-        and "dense run of the same backbone" in said
-    )
-    assert PROTOCOL in said and "Full transfer: no results" in said
+    assert "EfficientNet-Lite0 is not in the paper's published results" in said
+    assert "dense run of the same backbone" in said and PROTOCOL in said
+    assert "Full transfer: no results" in said
 
 
-def test_no_baseline_is_said_and_never_guessed(home) -> None:
+def test_a_missing_baseline_is_reported(home) -> None:
     write_runs(home, "Magnitude", 0.5, [0.96, 0.95])
     app = open_app(architecture="EfficientNet-Lite0")
     assert len(app.get("plotly_chart")) == 0
@@ -164,7 +166,7 @@ def test_no_baseline_is_said_and_never_guessed(home) -> None:
     assert tasks.warning[0].value.startswith("No baseline")
 
 
-def test_last_epoch_counts_measured_runs_only(home) -> None:
+def test_last_epoch_shows_only_your_runs(home) -> None:
     app = open_app(accuracy="Last epoch")
     assert "no last-epoch accuracy" in app.info[0].value
     write_runs(home, "Dense", 0, [0.9, 0.9], architecture="resnet50")
@@ -174,45 +176,39 @@ def test_last_epoch_counts_measured_runs_only(home) -> None:
     assert line["y"] == pytest.approx([100 * (0.21 - 0.11) / 0.11])
 
 
-def test_an_empty_view_offers_the_way_back() -> None:
+def test_an_empty_view_offers_to_reset_the_filters() -> None:
     app = open_app(methods=["GMP"])
     assert len(app.get("plotly_chart")) == 0
     assert "GMP is not in the paper's published results" in app.info[0].value
-    (again,) = [button for button in app.button if button.label == "Reset filters"]
-    again.click()
-    run(app)
+    press(app, "Reset filters")
     assert len(legend(app)) == 10
 
 
-def test_an_architecture_without_rows_says_so() -> None:
+def test_an_architecture_without_results_is_explained() -> None:
     for page in ("tradeoffs", "tasks"):
         app = open_app(page, architecture="ResNet18")
         assert "ResNet18 is not in the paper's published results" in app.info[0].value
-        (again,) = [button for button in app.button if button.label == "Reset filters"]
-        again.click()
-        run(app)
+        press(app, "Reset filters")
         assert len(app.get("plotly_chart")) == 1
 
 
-def test_lottery_tickets_alone_are_offered_not_missing() -> None:
+def test_hidden_lottery_tickets_can_be_shown() -> None:
     app = open_app(methods=["LTH-T"], transfer="Linear")
     assert "left out by default" in app.info[0].value
-    (show,) = [button for button in app.button if button.label == "Show LTH-T, linear"]
-    show.click()
-    run(app)
+    press(app, "Show LTH-T, linear")
     assert "LTH-T" in legend(app)
 
 
-def test_a_link_with_an_unknown_name_says_so() -> None:
+def test_unknown_names_in_a_link_are_reported() -> None:
     app = open_app(methods=["AC/DD", "STR"], architecture="ResNet5O", points=["Full: STR 91 %"])
     said = [toast.value for toast in app.toast]
     assert len(said) == 3
-    assert any("Unknown choice under Methods 'AC/DD'. Did you mean AC/DC" in words for words in said)
-    assert any("Unknown choice under Architecture 'ResNet5O'. Did you mean ResNet50" in words for words in said)
-    assert any("Unknown choice under Selected points 'Full\\: STR 91 %'" in words for words in said)
+    assert any("Unknown choice under Methods 'AC/DD'. Did you mean AC/DC" in message for message in said)
+    assert any("Unknown choice under Architecture 'ResNet5O'. Did you mean ResNet50" in message for message in said)
+    assert any("Unknown choice under Selected points 'Full\\: STR 91 %'" in message for message in said)
     assert len(open_app(methods=["STR"], architecture="ResNet50").toast) == 0
-    (image,) = [toast.value for toast in open_app(methods=["![x](http://example.org/x.png)"]).toast]
-    assert "![x](" not in image  # it would be fetched
+    (message,) = [toast.value for toast in open_app(methods=["![x](http://example.org/x.png)"]).toast]
+    assert "![x](" not in message  # the browser would fetch the image
 
 
 @pytest.mark.parametrize(
@@ -225,9 +221,7 @@ def test_a_link_with_an_unknown_name_says_so() -> None:
 )
 def test_command_gives_what_the_chart_shows(query: dict) -> None:
     app = open_app(**query)
-    (command,) = [code.value for code in app.code]
-    run = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, cwd=REPOSITORY, check=True)
-    given = {(row["method"], row["sparsity"]): row["mean_relative_error_increase"] for row in json.loads(run.stdout)}
+    given = {(row["method"], row["sparsity"]): row["mean_relative_error_increase"] for row in command_output(app)}
     shown = {
         (line["name"], round(sparsity / 100, 4)): height / 100
         for line in figure(app)["data"]

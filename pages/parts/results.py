@@ -1,21 +1,76 @@
-"""Tables that sort, filter and download, with the columns that the user chooses."""
+"""Results on a page: the store that holds them, and the charts and tables that show them, with their downloads."""
 
 import math
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
+from pages.parts import buttons, frame, links
+from pages.parts.frame import home
+from sparse_core.results.records import Records
+from sparse_core.results.store import Store, default_database
 from sparse_core.views import columns
+from sparse_core.views.charts import captions
 
 ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what the table shows of it
 
 
+def open_store() -> Store:
+    """The results, including every run that has been finished or deleted by now. Every page calls this first."""
+    frame.require_frame()
+    links.update_address()
+    store = _open_store(home())
+    store.refresh()
+    return store
+
+
+@st.cache_resource(show_spinner="Opening the results …")
+def _open_store(folder: Path) -> Store:
+    records = Records(folder)
+    return Store(records, default_database(records))
+
+
+def show_chart(
+    figure: go.Figure,
+    *texts: str,
+    key: str,
+    name: str,
+    alt: str,
+    on_select: Callable[[], None] | None = None,
+    table: pd.DataFrame | None = None,
+    beside: Callable[[], None] | None = None,
+) -> None:
+    """Draw a chart with its downloads beneath it, and the table behind it for keyboard and screen reader.
+
+    ``texts`` are title, subtitle and caption; none if the figure has them already. ``name`` is the file name of the downloads
+    without ending, ``alt`` what a screen reader reads. With ``on_select`` points can be selected: it is called before the
+    page runs again. ``beside`` draws more into the row of downloads.
+    """
+    figure = captions.with_caption(figure, *texts) if texts else figure
+    selectable: Any = on_select or "ignore"
+    st.plotly_chart(figure, key=key, alt=alt, on_select=selectable, config={"displaylogo": False})
+    with st.container(horizontal=True, vertical_alignment="center"):
+        buttons.chart_downloads(figure, key=f"{key}_downloads", name=name, alt=alt)
+        if table is not None:
+            shown = st.popover("Table", key=f"{key}_table", on_change="rerun", help="The numbers behind this chart")
+            if shown.open:
+                with shown:
+                    st.dataframe(columns.for_display(table), hide_index=True, column_config=_column_config(table))
+                    with st.container(horizontal=True):
+                        _table_downloads(table, key=key, name=name)
+        if beside is not None:
+            beside()
+
+
 def column_title(column: str) -> str:
-    """A column's heading with its unit."""
+    """The heading of a column with its unit."""
     return columns.column(column).title
 
 
@@ -51,7 +106,7 @@ def show_table(
                 bind="query-params",
             )
         rows = _matching(frame[chosen], wanted or "")
-        table_downloads(rows, key=key, name=name)
+        _table_downloads(rows, key=key, name=name)
     if rows.empty:
         st.info(_why_empty(frame, chosen))
         return
@@ -59,36 +114,23 @@ def show_table(
         columns.for_display(rows),
         hide_index=True,
         key=f"{key}_rows",
-        column_config=column_config(rows, title),
+        column_config=_column_config(rows, title),
         placeholder="–",
     )
     st.caption(f"{len(rows):,} of {len(frame):,} rows. Click a heading to sort.")
 
 
-def column_config(frame: pd.DataFrame, title: Callable[[str], str] = column_title) -> dict[str, ColumnConfig]:
-    """Streamlit's configuration of the columns of ``frame``, from their definitions in ``views.columns``."""
+def _column_config(frame: pd.DataFrame, title: Callable[[str], str] = column_title) -> dict[str, ColumnConfig]:
     return {name: _config(columns.column(name), title(name)) for name in frame.columns}
 
 
-def table_downloads(rows: pd.DataFrame, *, key: str, name: str) -> None:
-    """Buttons that save the rows as CSV and as Parquet."""
+def _table_downloads(rows: pd.DataFrame, *, key: str, name: str) -> None:
     file = f"{name}-{date.today():%Y-%m-%d}"
-    st.download_button(
-        "CSV",
-        lambda: rows.to_csv(index=False).encode(),
-        f"{file}.csv",
-        "text/csv",
-        key=f"{key}_csv",
-        on_click="ignore",
-    )
-    st.download_button(
-        "Parquet",
-        lambda: rows.to_parquet(index=False),
-        f"{file}.parquet",
-        "application/vnd.apache.parquet",
-        key=f"{key}_parquet",
-        on_click="ignore",
-    )
+    for label, ending, kind, content in (
+        ("CSV", "csv", "text/csv", lambda: rows.to_csv(index=False).encode()),
+        ("Parquet", "parquet", "application/vnd.apache.parquet", lambda: rows.to_parquet(index=False)),
+    ):
+        st.download_button(label, content, f"{file}.{ending}", kind, key=f"{key}_{ending}", on_click="ignore")
 
 
 def _config(column: columns.Column, title: str) -> ColumnConfig:
@@ -113,8 +155,8 @@ def _matching(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
         return frame
     shown = columns.for_display(frame)
     numbers = shown.select_dtypes("number")
-    both = pd.concat([shown, frame], axis=1).drop(columns=numbers.columns)
-    text = both.astype(str).agg(" ".join, axis=1).str.lower()
+    words = pd.concat([shown, frame], axis=1).drop(columns=numbers.columns)
+    text = words.astype(str).agg(" ".join, axis=1).str.lower()
     keep = pd.Series(True, index=frame.index)
     for word in wanted.lower().split():
         keep &= text.str.contains(word, regex=False) | np.isclose(numbers, _number(word), atol=ROUNDING).any(axis=1)

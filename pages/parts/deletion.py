@@ -1,0 +1,39 @@
+"""Deleting with a question before it, and undoing it afterwards."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from pages.parts import frame
+
+
+def confirm(title: str, text: str, delete: Callable[[], None], button: str = "Delete") -> None:
+    """Ask in a dialog; if the user confirms, ``delete`` and run the page again."""
+
+    @st.dialog(title)
+    @frame.errors_as_messages()
+    def ask() -> None:
+        st.write(text)
+        if st.button(button, type="primary"):
+            delete()
+            st.rerun()
+
+    ask()
+
+
+def offer_undo(key: str, message: str, restore: Callable[[str], object]) -> None:
+    """The message that something was deleted, with a button that restores it; the session's state names it under ``key``."""
+    deleted = st.session_state.get(key)
+    if deleted:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.info(message)
+            if st.button("Undo", icon=":material/undo:"):
+                undo(key, deleted, restore)
+
+
+@frame.errors_as_messages()
+def undo(key: str, deleted: str, restore: Callable[[str], object]) -> None:
+    """Restore what was deleted, and run the page again; an error is shown where the button was."""
+    restore(deleted)
+    st.session_state.pop(key, None)
+    st.rerun()
