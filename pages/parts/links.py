@@ -1,8 +1,10 @@
 """Links: to this view, to other pages, and those that earlier versions wrote."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from pages.parts import buttons, frame
 from pages.parts.frame import home
@@ -33,16 +35,27 @@ RENAMED_OPTIONS = {
 }
 
 
+_open_address = st.components.v2.component(
+    "sparse_transfer_open_address", js="export default ({ data }) => { window.location.search = data; }"
+)
+
+
 def update_address() -> None:
     """Rewrite an address of an earlier version to today's labels, then start the page again.
 
-    Streamlit sets a control from the address that a run starts with, and drops labels that it does not know.
+    Streamlit sets a control from the address that a run starts with, and drops labels that it does not know. Where it does
+    not let the address be changed, the browser opens the new one.
     """
     arrived = {name: st.query_params.get_all(name) for name in st.query_params}
     changed = {name: updated for name, values in arrived.items() if (updated := update_values(name, values)) != values}
-    if changed:
+    if not changed:
+        return
+    try:
         st.query_params.update(changed)
-        st.rerun()
+    except StreamlitAPIException:  # the user went back to this address: controls of this session hold its parameters
+        _open_address(data=urlencode({**arrived, **changed}, doseq=True), key="open_address", height=0)
+        st.stop()
+    st.rerun()
 
 
 def update_values(name: str, values: list[str]) -> list[str]:
