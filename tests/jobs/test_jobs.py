@@ -198,8 +198,7 @@ def test_a_killed_worker_is_replaced_and_its_job_resumes(home):
         first = next(event["started"] for event in queue.events(home, job_id) if "started" in event)
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: queue.status(home, job_id).state == "queued")
-        queue.ensure_worker(home)
-        wait_for(lambda: sum("started" in event for event in queue.events(home, job_id)) == 2)
+        wait_for(lambda: is_started_again(home, job_id))
         queue.cancel(home, job_id)
         wait_for(lambda: queue.status(home, job_id).ended)
         assert queue.status(home, job_id).state == "cancelled"
@@ -226,6 +225,12 @@ def test_no_second_worker_is_started_while_one_is_starting(home, monkeypatch):
     monkeypatch.setattr(queue, "START_SECONDS", 0.0)
     queue.ensure_worker(home, "long")  # it never came up
     assert started == ["long", "interactive", "long", "long"]
+
+
+def is_started_again(home, job_id) -> bool:
+    """Called repeatedly, as pages do: the lock of a killed worker may outlive its job's for an instant."""
+    queue.ensure_worker(home)
+    return sum("started" in event for event in queue.events(home, job_id)) == 2
 
 
 def _is_worker(pid: int) -> bool:
