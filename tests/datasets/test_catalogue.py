@@ -6,8 +6,8 @@ from PIL import Image
 
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.dataset import upright_rgb
-from sparse_core.errors import InputError
 from tests.support.images import image
+from tests.support.refusals import refused
 
 
 def test_digits_are_scikit_learns_own(home):
@@ -49,10 +49,8 @@ def test_every_kind_of_image_becomes_upright_rgb(tmp_path):
 )
 def test_unknown_names_and_paths_are_refused(home, name, message):
     for look in (catalogue.describe, catalogue.load):
-        with pytest.raises(InputError, match=message):
-            look(home, name)
+        refused(look, home, name, match=message)
 
 
 def test_a_task_without_a_download_is_refused(home):
-    with pytest.raises(InputError, match=r"Birdsnap cannot be downloaded.*train/CLASS"):
-        catalogue.load(home, "birds")
+    refused(catalogue.load, home, "birds", match=r"Birdsnap cannot be downloaded.*train/CLASS")

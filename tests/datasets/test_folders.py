@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sparse_core.datasets import catalogue
-from sparse_core.errors import InputError
 from tests.support.images import image, image_folder
+from tests.support.refusals import refused
 
 
 def two_folders(root: Path, train: dict[str, int], test: dict[str, int]) -> Path:
@@ -62,9 +62,7 @@ def test_classes_without_images_are_noted(home, tmp_path):
 )
 def test_unusable_folders_are_refused_in_one_line(home, tmp_path, make, message):
     make(tmp_path / "d")
-    with pytest.raises(InputError, match=message) as refusal:
-        catalogue.load(home, str(tmp_path / "d"))
-    assert "\n" not in str(refusal.value)
+    refused(catalogue.load, home, str(tmp_path / "d"), match=message)
 
 
 @pytest.mark.parametrize("unreadable", ["d", "d/b", "d/b/1.png"])
@@ -82,5 +80,4 @@ def test_missing_permissions_are_reported_in_one_line(home, tmp_path, monkeypatc
     root = image_folder(tmp_path / "d", {"a": 3, "b": 3})
     for name in ("iterdir", "read_bytes"):
         monkeypatch.setattr(Path, name, checked(getattr(Path, name)))
-    with pytest.raises(InputError, match=f"{unreadable} cannot be read .Permission denied"):
-        catalogue.load(home, str(root))
+    refused(catalogue.load, home, str(root), match=f"{unreadable} cannot be read .Permission denied")

@@ -13,6 +13,7 @@ from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, masks
 from tests.support.engines import ENGINES, calibrated, images
+from tests.support.refusals import refused
 
 NETWORKS = [(name, variant) for name, known in architectures.ARCHITECTURES.items() for variant in known.variants]
 
@@ -51,8 +52,7 @@ def test_any_number_of_images_runs_in_batches(small, engine):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(2, 3, 31, 32), (2, 1, 32, 32), (3, 32, 32), (0, 3, 32, 32)])
 def test_images_of_another_shape_are_refused(compiled_small, engine, shape):
-    with pytest.raises(InputError, match=r"Expected images of shape \(N, 3, 32, 32\)"):
-        compiled_small(engine).run(np.zeros(shape, np.float32))
+    refused(compiled_small(engine).run, np.zeros(shape, np.float32), match=r"Expected images of shape \(N, 3, 32, 32\)")
 
 
 def test_only_torch_computes_in_bf16(small):
@@ -124,10 +124,7 @@ def test_memory_is_null_if_the_system_cannot_measure_it(small, monkeypatch, tmp_
 )
 def test_wrong_settings_are_refused_in_one_line(small, given, message):
     settings = {"name": "onnxruntime", "module": small, "input_size": 32, "batch_size": 2, "threads": 1, **given}
-    with pytest.raises(InputError) as refusal:
-        compiling.compile(**settings)
-    assert message in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert message in refused(compiling.compile, **settings)
 
 
 @pytest.mark.parametrize("engine", ENGINES[:2])
@@ -136,8 +133,7 @@ def test_a_network_that_cannot_be_exported_is_refused(engine):
         def forward(self, x):
             return torch.fft.fft(x.mean((1, 2))).real
 
-    with pytest.raises(InputError, match="cannot be exported to ONNX"):
-        compiling.compile(engine, Spectrum().eval(), 32, 2, 1)
+    assert "cannot be exported to ONNX" in refused(compiling.compile, engine, Spectrum().eval(), 32, 2, 1)
 
 
 def test_a_difference_is_relative_to_the_largest_feature(small):

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from sparse_core.networks import checkpoints, reader_process
-from tests.support.checkpoints import Runs, linear, packed_anew, refused, save
+from tests.support.checkpoints import Runs, linear, packed_anew, save
+from tests.support.refusals import refused
 
 HOSTILE = {
     "os.system": lambda canary: Runs(os.system, f"touch {canary}"),
@@ -26,18 +27,20 @@ def test_pickles_that_run_something_are_refused_and_run_nothing(resnet20, tmp_pa
     canary = tmp_path / "canary"
     document = {**resnet20[1], "extra": HOSTILE[kind](canary)}
     for number, legacy in enumerate((False, True)):
-        assert "wants to run" in refused(save(document, tmp_path / f"{number}.pth", legacy))
+        assert "wants to run" in refused(checkpoints.read, save(document, tmp_path / f"{number}.pth", legacy))
     for protocol in range(6):
         path = tmp_path / "raw"
         path.write_bytes(pickle.dumps(HOSTILE[kind](canary), protocol=protocol))
-        refused(path)
+        refused(checkpoints.read, path)
     assert not canary.exists()
 
 
 def test_whole_modules_and_programs_are_refused(tmp_path):
-    assert "wants to run torch.nn.modules" in refused(save(nn.Conv2d(3, 3, 1), tmp_path / "module.pth"))
+    assert "wants to run torch.nn.modules" in refused(
+        checkpoints.read, save(nn.Conv2d(3, 3, 1), tmp_path / "module.pth")
+    )
     torch.jit.save(torch.jit.trace(nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4)), tmp_path / "script.pt")
-    assert "TorchScript" in refused(tmp_path / "script.pt")
+    assert "TorchScript" in refused(checkpoints.read, tmp_path / "script.pt")
 
 
 def in_an_archive(index, path, legacy=False):
@@ -46,7 +49,7 @@ def in_an_archive(index, path, legacy=False):
     if legacy:
         path.write_bytes(path.read_bytes().replace(pickle.dumps({}, 2), index, 1))
         return path
-    return packed_anew(path, index)
+    return packed_anew(path, lambda _: index)
 
 
 def text(word):
@@ -100,7 +103,7 @@ GREEDY = {
 
 def refused_within_200_megabytes(path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    message = refused(path)
+    message = refused(checkpoints.read, path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
     return message
 
@@ -117,13 +120,15 @@ def test_a_reader_that_does_not_answer_in_time_is_replaced(resnet20, tmp_path, m
     with monkeypatch.context() as patched:
         patched.setattr(reader_process, "CPU_SECONDS", 0.0)
         patched.setattr(reader_process, "WAIT_SECONDS", 0.0)
-        assert "was not read: it takes more than" in refused(path)
+        assert "was not read: it takes more than" in refused(checkpoints.read, path)
     assert checkpoints.read(path).architecture == "resnet20"
 
 
 def test_the_last_part_of_an_older_file_is_examined_as_well(tmp_path):
     index = b"\x80\x02}.\x80\x02" + called("builtins exec", text("1")) + b"."
-    assert "wants to run builtins.exec" in refused(in_an_archive(index, tmp_path / "a.pth", legacy=True))
+    assert "wants to run builtins.exec" in refused(
+        checkpoints.read, in_an_archive(index, tmp_path / "a.pth", legacy=True)
+    )
     index = b"\x80\x02}.\x80\x02" + GREEDY["bytearray"] + b"."
     refused_within_200_megabytes(in_an_archive(index, tmp_path / "a.pth", legacy=True))
 

@@ -7,7 +7,8 @@ import torch
 
 from sparse_core.networks import checkpoints
 from sparse_core.networks.misfits import MisfitError
-from tests.support.checkpoints import linear, random_masks, refused, save, wrapped
+from tests.support.checkpoints import linear, random_masks, save, wrapped
+from tests.support.refusals import refused
 
 
 def test_what_does_not_fit_is_listed_in_full(resnet18, tmp_path):
@@ -43,8 +44,10 @@ def test_masks_that_are_missing_are_listed(resnet20, tmp_path):
 
 def test_the_wrong_architecture_is_named(resnet18, tmp_path):
     path = save(resnet18[1], tmp_path / "a.pth")
-    assert "do not fit ResNet50" in refused(path, "resnet50")
-    assert refused(path, "resnet34").endswith("They fit ResNet18. The dashboard's Library page lists them all.")
-    assert "do not fit MobileNetV1" in refused(path, "mobilenet_v1")
-    assert "Unknown architecture" in refused(path, "vgg")
-    assert "Unknown variant" in refused(path, "resnet50-pytorch")
+    assert "do not fit ResNet50" in refused(checkpoints.read, path, "resnet50")
+    assert refused(checkpoints.read, path, "resnet34").endswith(
+        "They fit ResNet18. The dashboard's Library page lists them all."
+    )
+    assert "do not fit MobileNetV1" in refused(checkpoints.read, path, "mobilenet_v1")
+    assert "Unknown architecture" in refused(checkpoints.read, path, "vgg")
+    assert "Unknown variant" in refused(checkpoints.read, path, "resnet50-pytorch")

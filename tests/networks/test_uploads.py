@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from sparse_core.errors import InputError
 from sparse_core.networks import uploads
 from sparse_core.paths import LEFTOVER_SECONDS, remove_leftovers
+from tests.support.refusals import refused
 
 
 def test_an_upload_is_stored(home):
@@ -46,8 +46,7 @@ def test_an_interrupted_upload_leaves_nothing(home):
 
 def test_a_file_larger_than_the_free_space_is_refused(home):
     free = shutil.disk_usage("/").free
-    with pytest.raises(InputError, match="Not enough disk space"):
-        uploads.keep(home, io.BytesIO(b"w"), "net.pth", 1000 * free)
+    assert "Not enough disk space" in refused(uploads.keep, home, io.BytesIO(b"w"), "net.pth", 1000 * free)
 
 
 def test_only_uploads_are_discarded(home, tmp_path):

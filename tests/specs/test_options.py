@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparse_core.cli import _parser
-from sparse_core.errors import InputError
 from sparse_core.specs import options
 from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
+from tests.support.refusals import refused
 
 TIMED = ("--architecture", "resnet50", "--sparsity", "0.9")
 names = st.sampled_from(["resnet50", "my net", "a'b", "cars", "digits"])
@@ -96,8 +96,7 @@ def test_only_what_differs_from_the_defaults_is_in_the_command():
     ],
 )
 def test_lists_with_other_than_numbers_are_refused_in_one_line(spec, arguments, message):
-    with pytest.raises(InputError, match=message):
-        options.from_arguments(spec, _parser().parse_args(arguments))
+    refused(options.from_arguments, spec, _parser().parse_args(arguments), match=message)
 
 
 def test_lists_take_commas_and_blanks():

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from sparse_core.errors import InputError
 from sparse_core.jobs.kinds import Job, job_from_json
 from sparse_core.specs.identity import run_id, to_json
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import ProbeSpec, protocol
+from tests.support.refusals import refused
 
 
 def test_the_order_of_swept_rates_does_not_change_a_run():
@@ -21,10 +21,8 @@ def test_the_order_of_swept_rates_does_not_change_a_run():
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), 0.0, -0.1])
 def test_invalid_learning_rates_are_refused(rate):
-    with pytest.raises(InputError, match=f"learning rate of the sweep must be .*; got {rate}"):
-        ProbeSpec("b", "d", sweep_lr=(0.1, rate))
-    with pytest.raises(InputError, match=f"learning_rate must be .*; got {rate}"):
-        Hyperparameters(learning_rate=rate)
+    refused(ProbeSpec, "b", "d", sweep_lr=(0.1, rate), match=f"learning rate of the sweep must be .*; got {rate}")
+    refused(Hyperparameters, learning_rate=rate, match=f"learning_rate must be .*; got {rate}")
 
 
 def test_protocols_differ_where_a_number_differs_in_its_last_digit():

@@ -7,12 +7,13 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
-from sparse_core.errors import Cancelled, InputError
+from sparse_core.errors import Cancelled
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.transfer import linear_training
 from sparse_core.transfer.linear_training import Samples, train
 from sparse_core.transfer.training import Diverged, TrainingState, initial_classifier, shuffled_rows
+from tests.support.refusals import refused
 from tests.support.samples import SETTINGS, TEST, TRAIN, weight_of
 
 
@@ -159,16 +160,11 @@ def test_unusable_samples_are_refused():
     x, y = TRAIN
     broken = x.copy()
     broken[3, 2] = np.nan
-    with pytest.raises(InputError, match="finite"):
-        train(Samples(broken, y), TEST, 4, [0], SETTINGS)
-    with pytest.raises(InputError):
-        train(Samples(x, y[:-1]), TEST, 4, [0], SETTINGS)
-    with pytest.raises(InputError):
-        train(TRAIN, TEST, 2, [0], SETTINGS)
-    with pytest.raises(InputError):
-        train(Samples(x, np.zeros_like(y)), TEST, 4, [0], SETTINGS)
-    with pytest.raises(InputError):
-        train(Samples(x[:, :5], y), TEST, 4, [0], SETTINGS)
+    assert "finite" in refused(train, Samples(broken, y), TEST, 4, [0], SETTINGS)
+    refused(train, Samples(x, y[:-1]), TEST, 4, [0], SETTINGS)
+    refused(train, TRAIN, TEST, 2, [0], SETTINGS)
+    refused(train, Samples(x, np.zeros_like(y)), TEST, 4, [0], SETTINGS)
+    refused(train, Samples(x[:, :5], y), TEST, 4, [0], SETTINGS)
 
 
 def test_divergence_is_reported_and_leaves_no_checkpoint(tmp_path):
