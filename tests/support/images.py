@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 
 def image(value: int, mode: str = "RGB", size: tuple[int, int] = (12, 9)) -> Image.Image:
@@ -40,3 +42,9 @@ def parquet_file(file: Path, labels: list, names: Sequence[str] = (), images: li
         table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
     pq.write_table(table, file)
     return file
+
+
+def torchvision_steps(resize: int, crop: int, mean: Sequence[float], std: Sequence[float]) -> v2.Compose:
+    """Resize, crop and normalise PIL images, as the paper's own pipeline does."""
+    tensors = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std))
+    return v2.Compose([v2.Resize(resize), v2.CenterCrop(crop), *tensors])

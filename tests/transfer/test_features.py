@@ -1,4 +1,4 @@
-"""Backbones against torchvision's own networks, and the feature cache against crashes, damage and bad input."""
+"""Features against torchvision's, and their cache against crashes, damage and bad input."""
 
 import dataclasses
 import resource
@@ -15,13 +15,14 @@ from torchvision.transforms import v2
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
 from sparse_core.engines import choice, compiling
-from sparse_core.errors import Cancelled, InputError
-from sparse_core.networks import backbones, masks
+from sparse_core.errors import Cancelled
+from sparse_core.networks import backbones
 from sparse_core.results.records import Records
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.transfer import durations, feature_cache, features, runs, training
+from tests.support.images import torchvision_steps
 from tests.support.refusals import refused
 
 
@@ -55,16 +56,7 @@ def test_features_equal_torchvisions(home, weights, backbone, images):
     network, _ = weights
     extracted = features.extract(home, backbone, images)
     body = torch.nn.Sequential(*list(network.children())[:-1], torch.nn.Flatten())
-    # resize on PIL images, as the paper's own pipeline does
-    steps = v2.Compose(
-        [
-            v2.Resize(256),
-            v2.CenterCrop(224),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ]
-    )
+    steps = torchvision_steps(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     expected = torch.stack([steps(images.train.load(row)) for row in range(len(images.train.labels))])
     with torch.no_grad():
         expected = body(expected).numpy()
@@ -79,10 +71,9 @@ def test_images_of_any_shape_are_resized_and_cropped_as_torchvision_does(transfo
     x, y = np.arange(width)[None, :, None], np.arange(height)[:, None, None]
     waves = 127 + 80 * np.sin(x / 9 + np.arange(3)) + 40 * np.cos(y / 7 + np.arange(3))
     shown = Image.fromarray(waves.astype(np.uint8))
-    steps = v2.Compose(
-        [v2.Resize(transform.resize, v2.InterpolationMode(transform.interpolation)), v2.CenterCrop(transform.crop)]
-    )
-    difference = np.abs(prepare(shown, transform).astype(int) - np.asarray(steps(shown)))
+    resized = v2.Resize(transform.resize, v2.InterpolationMode(transform.interpolation))(shown)
+    cropped = np.asarray(v2.CenterCrop(transform.crop)(resized))
+    difference = np.abs(prepare(shown, transform).astype(int) - cropped)
     assert difference.max() <= (2 if max(size) > 16 * min(size) else 0)  # both passes round
 
 
@@ -133,9 +124,8 @@ def test_an_interrupted_extraction_resumes_after_its_last_part(backbone, images,
     whole = features.extract(home, backbone, images, on_progress=lambda progress: resumed.append(progress.done))
     assert resumed[0] > 4
     assert not list((home / "features").glob(".*"))
-    np.testing.assert_allclose(
-        whole.train, features.extract(home / "other", backbone, images).train, rtol=1e-5, atol=1e-6
-    )
+    expected = features.extract(home / "other", backbone, images).train
+    np.testing.assert_allclose(whole.train, expected, rtol=1e-5, atol=1e-6)
 
 
 def run_probe(home, weights, images_folder):
@@ -192,8 +182,8 @@ def test_other_engines_give_the_same_features_and_are_recorded(home, backbone, i
 
 def test_an_engine_that_is_not_exact_is_refused(backbone, images, monkeypatch, home):
     monkeypatch.setattr(compiling, "difference", lambda *_: 0.5)
-    with pytest.raises(InputError, match="ONNX Runtime differs from PyTorch's in fp32"):
-        features.extract(home, backbone, images, engine="onnxruntime")
+    message = refused(features.extract, home, backbone, images, engine="onnxruntime")
+    assert "ONNX Runtime differs from PyTorch's in fp32" in message
     assert not list((home / "features").glob("*"))
 
 
@@ -223,80 +213,3 @@ def test_features_that_are_not_finite_are_refused(backbone, images, home):
 def test_a_full_disk_is_refused_before_the_extraction(home, backbone, images, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     assert "Not enough disk space" in refused(features.extract, home, backbone, images)
-
-
-@pytest.mark.parametrize("percent", [30, 50, 70])
-def test_magnitude_copies_have_the_sparsity_in_their_name(home, percent):
-    dense = backbones.load(home, "efficientnet_lite0")
-    pruned = backbones.load(home, f"efficientnet_lite0_magnitude_{percent}")
-    assert pruned.sparsity == pytest.approx(percent / 100, abs=1e-6)
-    assert dense.sparsity < 0.01
-    assert pruned.hash != dense.hash
-    assert pruned.dimensions == 1280
-
-
-def test_the_offline_backbone_has_real_weights(home):
-    """An image resembles its flipped copy more than another image."""
-    from sklearn.datasets import load_sample_images
-
-    backbone = backbones.load(home, "efficientnet_lite0")
-    shown = [Image.fromarray(image) for image in load_sample_images().images]
-    shown += [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for image in shown]
-    batch = np.stack([features.prepare(image, backbone.transform) for image in shown])
-    vectors = features.forward(backbone, batch, "fp32")
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    similarity = vectors @ vectors.T
-    assert similarity[0, 2] > 0.8 > similarity[0, 1]
-    assert similarity[1, 3] > 0.8 > similarity[1, 2]
-
-
-def test_weight_files_that_do_not_fit_are_refused(home, weights, tmp_path):
-    _, file = weights
-    refused(backbones.load, home, f"resnet34:{file}", match=r"do not fit ResNet34: \d+ missing")
-    assert "no weight file at" in refused(backbones.load, home, "resnet18:/nowhere.pth")
-    (tmp_path / "junk.pth").write_bytes(b"junk")
-    assert "read safely" in refused(backbones.load, home, f"resnet18:{tmp_path / 'junk.pth'}")
-    assert "Did you mean efficientnet_lite0" in refused(backbones.load, home, "eficientnet_lite0")
-
-
-def save_weights(state, file, *, sparsity=0.0):
-    """Save the weights of a ResNet18, pruned to ``sparsity``."""
-    network = torchvision.models.resnet18(weights=None)
-    network.load_state_dict(state)
-    if sparsity:
-        masks.apply(network, masks.magnitude(network, sparsity))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), file)
-
-
-def test_a_pruned_file_does_not_pass_for_the_dense_baseline(weights, home):
-    state = weights[0].state_dict()
-    file = home / "backbones" / "resnet18.pth"
-    save_weights(state, file, sparsity=0.9)
-    with pytest.raises(
-        InputError, match=r"Expected dense weights at .*resnet18.pth, .* 90 % sparse. .*import it in the Library"
-    ):
-        backbones.load(home, "resnet18")
-    save_weights(state, file, sparsity=0.03)
-    assert backbones.load(home, "resnet18").sparsity == pytest.approx(0.03, abs=1e-4)
-
-
-def test_a_replaced_weight_file_is_loaded_again(weights, home):
-    state = {name: tensor.clone() for name, tensor in weights[0].state_dict().items()}
-    file = home / "backbones" / "resnet18.pth"
-    save_weights(state, file)
-    names = ("resnet18", f"resnet18:{file}")
-    before = [backbones.load_cached(home, name) for name in names]
-    assert [backbones.load_cached(home, name) for name in names] == before
-    state["conv1.weight"] += 1
-    save_weights(state, file)
-    after = [backbones.load_cached(home, name) for name in names]
-    assert all(new.hash != old.hash for new, old in zip(after, before, strict=True))
-
-
-def test_a_failed_download_is_refused(home, monkeypatch):
-    enum = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
-    monkeypatch.setattr(enum.value, "url", "http://127.0.0.1:9/resnet18-00000000.pth", raising=False) if not hasattr(
-        enum.value, "__dataclass_fields__"
-    ) else object.__setattr__(enum.value, "url", "http://127.0.0.1:9/resnet18-00000000.pth")
-    assert "Could not download the weights of ResNet18" in refused(backbones.load, home, "resnet18")

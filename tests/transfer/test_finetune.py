@@ -20,6 +20,7 @@ from sparse_core.specs.transfer import FinetuneSpec
 from sparse_core.transfer import finetune, training
 from sparse_core.transfer.finetune import FixedMask
 from sparse_core.transfer.training import Diverged, initial_classifier, shuffled_rows
+from tests.support.images import torchvision_steps
 
 
 @pytest.fixture(autouse=True)
@@ -94,15 +95,7 @@ def reference(backbone, dataset, seed: int, epochs: int, *, label_smoothing: flo
     network = nn.Sequential(body, classifier)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.1)
-    steps = v2.Compose(
-        [
-            v2.Resize(20),
-            v2.CenterCrop(16),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(TINY.mean, TINY.std),
-        ]
-    )
+    steps = torchvision_steps(20, 16, TINY.mean, TINY.std)
     x = torch.stack([steps(dataset.train.load(row)) for row in range(len(dataset.train.labels))])
     y = torch.from_numpy(dataset.train.labels)
     for epoch in range(epochs):

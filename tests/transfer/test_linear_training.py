@@ -1,4 +1,4 @@
-"""Classifiers trained side by side against an ordinary loop of torch's own parts, scikit-learn, and each other."""
+"""Linear training against a loop of torch's own parts, scikit-learn, and itself; its learning-rate sweep and its shortcuts."""
 
 import dataclasses
 
@@ -11,10 +11,31 @@ from sparse_core.errors import Cancelled
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.transfer import linear_training
+from sparse_core.transfer.evaluation import EvaluationSet
+from sparse_core.transfer.fused_sgd import sgd_epoch
 from sparse_core.transfer.linear_training import Samples, train
-from sparse_core.transfer.training import Diverged, TrainingState, initial_classifier, shuffled_rows
+from sparse_core.transfer.probe import choose_learning_rate, validation_split
+from sparse_core.transfer.training import Diverged, Result, TrainingState, initial_classifier, shuffled_rows
+from sparse_core.transfer.unchanged_predictions import Predictions
 from tests.support.refusals import refused
-from tests.support.samples import SETTINGS, TEST, TRAIN, weight_of
+
+SETTINGS = Hyperparameters(epochs=7, step_epochs=3, learning_rate=0.05, batch_size=16)
+
+
+def blobs(rows: int, seed: int, classes: int = 4, dimensions: int = 24) -> Samples:
+    generator = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((classes, dimensions))
+    labels = np.arange(rows) % classes
+    x = centres[labels] + 1.5 * generator.standard_normal((rows, dimensions))
+    return Samples(x.astype(np.float32), labels.astype(np.int64))
+
+
+def weight_of(result: Result[torch.nn.Linear]) -> np.ndarray:
+    return result.network.weight.detach().numpy()
+
+
+TRAIN, TEST = blobs(90, 1), blobs(61, 2)
+MOVED = "torch has changed: see sparse_core/transfer/fused_sgd.py"
 
 
 def reference(seed: int, settings: Hyperparameters) -> tuple[list[float], torch.nn.Linear]:
@@ -173,3 +194,91 @@ def test_divergence_is_reported_and_leaves_no_checkpoint(tmp_path):
     with pytest.raises(Diverged, match="learning rate"):
         train(*large, 4, [0], settings, checkpoint=tmp_path / "state.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_sweep_chooses_what_is_best_on_validation_data():
+    rate, scores = choose_learning_rate(TRAIN, 4, [0, 1], SETTINGS, (1e-7, 0.05))
+    assert rate == 0.05
+    assert scores[0.05] > scores[1e-7]
+    fit, held_out = validation_split(TRAIN.labels)
+    assert sorted([*fit, *held_out]) == list(range(len(TRAIN.labels)))
+    one = dataclasses.replace(SETTINGS, learning_rate=0.05)
+    x, y = TRAIN
+    results = train(Samples(x[fit], y[fit]), Samples(x[held_out], y[held_out]), 4, [0, 1], one)
+    assert scores[0.05] == pytest.approx(np.mean([result.final("top1") for result in results]))
+
+
+def test_a_sweep_in_which_every_rate_diverges_is_refused():
+    large = Samples(1e18 * TRAIN.features, TRAIN.labels)
+    message = refused(choose_learning_rate, large, 4, [0], SETTINGS, (1e25, 1e30))
+    assert "Every learning rate diverged (1e+25, 1e+30)" in message
+
+
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+def test_unchanged_predictions_are_not_computed_again(products, monkeypatch):
+    """The curves are those of computing all predictions in every epoch; most of that work is saved."""
+    settings = dataclasses.replace(SETTINGS, epochs=40, step_epochs=10)
+    uncertain = Predictions.uncertain
+    asked = []
+
+    def spy(self, weight, bias):
+        rows = uncertain(self, weight, bias)
+        asked.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(Predictions, "uncertain", spy)
+    spared = train(TRAIN, TEST, 4, [0, 1], settings, products=products)
+    monkeypatch.setattr(Predictions, "uncertain", lambda self, weight, bias: torch.arange(len(TEST.labels)))
+    whole = train(TRAIN, TEST, 4, [0, 1], settings, products=products)
+    for one, other in zip(spared, whole, strict=True):
+        assert one.curves["top1"] == other.curves["top1"]
+        np.testing.assert_array_equal(one.confusion, other.confusion)
+    assert len(asked) == 2 * 40
+    assert np.mean(asked[40:]) < 0.2 * len(TEST.labels)
+
+
+def test_predictions_equal_those_computed_in_full():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(500, 64, generator=generator)
+    predictions = Predictions(EvaluationSet(features, np.arange(500) % 5, 5))
+    weight, bias = torch.randn(5, 64, generator=generator), torch.randn(5, 1, generator=generator)
+    for size in (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1):
+        for _ in range(20):
+            weight += size * torch.randn(weight.shape, generator=generator)
+            bias += size * torch.randn(bias.shape, generator=generator)
+            found = predictions.update(weight, bias)
+            logits = features.double() @ weight.double().T + bias[:, 0].double()
+            best = logits.topk(2, dim=1)
+            clear = best.values[:, 0] - best.values[:, 1] > 1e-5
+            assert torch.equal(found[clear], best.indices[clear, 0])
+
+
+def test_torch_still_has_the_fused_update():
+    schema = str(torch.ops.aten._fused_sgd_.default._schema) if hasattr(torch, "_fused_sgd_") else ""
+    for argument in ("weight_decay", "momentum", "lr", "dampening", "nesterov", "maximize", "is_first_step"):
+        assert f" {argument}" in schema, f"torch._fused_sgd_ lacks {argument}; {MOVED}"
+
+
+def test_the_epoch_is_compiled():
+    assert isinstance(sgd_epoch, torch.jit.ScriptFunction), f"torch.jit.script returned something else; {MOVED}"
+    assert "_fused_sgd_" in str(sgd_epoch.graph), f"TorchScript removed the update; {MOVED}"
+
+
+def test_an_epoch_equals_the_public_optimisers():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(6, 5, generator=generator), torch.arange(6) % 3
+    weight, bias = torch.randn(3, 5, generator=generator), torch.randn(3, 1, generator=generator)
+    layer = torch.nn.Linear(5, 3)
+    layer.load_state_dict({"weight": weight, "bias": bias[:, 0]})
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    for rows in torch.arange(6).split(2):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(layer(x[rows]), y[rows]).backward()
+        optimizer.step()
+    parameters = [weight.clone(), bias.clone()]
+    velocities, gradients = ([torch.zeros(3, 5), torch.zeros(3, 1)] for _ in range(2))
+    with torch.inference_mode():
+        state = (parameters, velocities, gradients, parameters[0], gradients[0])
+        sgd_epoch(x, y, torch.arange(6), *state, torch.empty(2, 5), 0.1, 0.9, 0.01)
+    torch.testing.assert_close(parameters[0], layer.weight.detach(), msg=lambda text: f"{MOVED}\n{text}")
+    torch.testing.assert_close(parameters[1][:, 0], layer.bias.detach(), msg=lambda text: f"{MOVED}\n{text}")
