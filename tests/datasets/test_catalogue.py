@@ -1,18 +1,22 @@
-"""Datasets by name and path, and the conversion of their images to upright RGB."""
+"""Datasets by name and path, the tasks of the paper, and the conversion of images to upright RGB."""
+
+import inspect
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision import datasets
 
-from sparse_core.datasets import catalogue
+from sparse_core.datasets import catalogue, tasks
 from sparse_core.datasets.dataset import upright_rgb
-from tests.support.images import image
+from tests.support.images import image, image_folder
 from tests.support.refusals import refused
 
 
 def test_digits_are_scikit_learns_own(home):
-    from sklearn.datasets import load_digits
-
     loaded = catalogue.load(home, "digits")
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (1437, 360)
     counts = np.bincount(np.concatenate([loaded.train.labels, loaded.test.labels]))
@@ -54,3 +58,47 @@ def test_unknown_names_and_paths_are_refused(home, name, message):
 
 def test_a_task_without_a_download_is_refused(home):
     refused(catalogue.load, home, "birds", match=r"Birdsnap cannot be downloaded.*train/CLASS")
+
+
+def test_the_split_of_sun397_is_independent_of_the_order_of_the_disk(home, monkeypatch):
+    root = home / "datasets" / "sun397" / "SUN397"
+    for letter, name in (("a", "abbey"), ("b", "bar")):
+        (root / letter / name).mkdir(parents=True)
+        for index in range(8):
+            image(10 * index).save(root / letter / name / f"sun_{index}.jpg")
+    (root / "ClassName.txt").write_text("/a/abbey\n/b/bar\n")
+    found = list(Path.rglob(root, "sun_*.jpg"))
+    rglob = Path.rglob
+    splits = []
+    for listed in (found, found[::-1]):
+        monkeypatch.setattr(
+            Path, "rglob", lambda self, name, listed=listed: listed if "sun" in name else rglob(self, name)
+        )
+        train = catalogue.load(home, "sun397").train
+        splits.append([(int(label), train.load(row).getpixel((0, 0))) for row, label in enumerate(train.labels)])
+    first, second = splits
+    assert first == second
+    assert [label for label, _ in first] == [0] * 4 + [1] * 4
+
+
+def test_a_task_from_folders(home):
+    image_folder(home / "datasets" / "birds" / "train", {"a": 3, "b": 3})
+    image_folder(home / "datasets" / "birds" / "test", {"a": 3, "b": 3})
+    assert catalogue.load(home, "birds").class_names == ["a", "b"]
+    assert {card.id: card.ready for card in catalogue.available(home)}["birds"]
+
+
+def test_a_failed_download_is_reported_in_one_line_and_leaves_nothing(home, monkeypatch):
+    monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/none.tar.gz")
+    refused(catalogue.load, home, "cifar10", match=r"Could not download CIFAR-10 .*train/CLASS")
+    assert not list((home / "datasets").iterdir())
+
+
+@pytest.mark.parametrize("name", tasks.DOWNLOADS)
+def test_torchvision_still_has_the_private_names(name):
+    """The names are in ``tasks.LABELS`` and ``tasks.FILES``: adapt them when this fails after an update of torchvision."""
+    made_by = getattr(datasets, tasks.DOWNLOADS[name][0])
+    source = "".join(inspect.getsource(kind) for kind in made_by.__mro__ if kind.__module__.startswith("torchvision"))
+    names = [tasks.LABELS.get(name, tasks.OTHER_LABELS), *([tasks.FILES[name]] if name in tasks.FILES else [])]
+    gone = [attribute for attribute in names if not re.search(rf"self\.{attribute}\b[^=\n]* = ", source)]
+    assert not gone, f"torchvision's {made_by.__name__} no longer sets {gone}, which datasets/tasks.py reads"

@@ -1,7 +1,5 @@
 """Parquet files: images, labels and class names, and which are refused."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,13 +14,9 @@ from tests.support.refusals import refused
 def test_plain_bytes_and_structs_of_hugging_face(home, tmp_path, struct):
     images = [encoded(20 * value) for value in range(10)]
     column = [{"bytes": data, "path": None} for data in images] if struct else images
-    table = pa.table({"image": column, "label": [value % 2 for value in range(10)]})
-    if struct:
-        info = {"info": {"features": {"label": {"names": ["even", "odd"]}}}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
-    (tmp_path / "d").mkdir()
-    pq.write_table(table, tmp_path / "d" / "train-0.parquet")
-    pq.write_table(table.slice(0, 4), tmp_path / "d" / "test-0.parquet")
+    names = ["even", "odd"] if struct else []
+    for part, count in (("train", 10), ("test", 4)):
+        parquet_file(tmp_path / "d" / f"{part}-0.parquet", [0, 1] * (count // 2), names, column[:count])
     loaded = catalogue.load(home, str(tmp_path / "d"))
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (10, 4)
     assert loaded.class_names == (["even", "odd"] if struct else ["0", "1"])

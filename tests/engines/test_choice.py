@@ -5,11 +5,11 @@ import time
 
 import numpy as np
 import pytest
-import torch
 
-from sparse_core.engines import availability, choice, compiling
+from sparse_core.engines import availability, choice
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
+from tests.support.engines import features, patched_compile
 
 
 class TimedEngine(Compiled):
@@ -23,8 +23,7 @@ class TimedEngine(Compiled):
 
     def _run_batch(self, given):
         TimedEngine.clock += self._seconds
-        with torch.no_grad():
-            return self._module(torch.from_numpy(given)).numpy() * np.float32(1 + self._error)
+        return features(self._module, given) * np.float32(1 + self._error)
 
 
 @pytest.fixture
@@ -33,11 +32,11 @@ def timed(monkeypatch):
     compiled = []
     known = {"deepsparse": (0.0, 0.1), "onnxruntime": (0.02, 0.0), "torch": (0.2, 0.0)}
 
-    def compile(name, module, *_, **__):
+    def change(_, name, module, *__, **___):
         compiled.append(name)
         return TimedEngine(name, module, *known[name])
 
-    monkeypatch.setattr(compiling, "compile", compile)
+    patched_compile(monkeypatch, change)
     monkeypatch.setattr(availability, "missing", lambda name: None)
     monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)
     monkeypatch.setattr(time, "perf_counter", lambda: TimedEngine.clock)
@@ -66,14 +65,12 @@ def test_bf16_and_few_images_run_in_torch_unmeasured(home, small, timed):
 
 
 def test_an_engine_that_cannot_run_the_network_is_not_chosen(small, timed, monkeypatch, home):
-    known = compiling.compile
-
-    def compile(name, *given, **named):
+    def change(compile, name, *given, **named):
         if name == "onnxruntime":
             raise InputError("This network cannot be exported to ONNX.")
-        return known(name, *given, **named)
+        return compile(name, *given, **named)
 
-    monkeypatch.setattr(compiling, "compile", compile)
+    patched_compile(monkeypatch, change)
     assert choice.fastest(home, small, "key", 32, 2) == "torch"
     (file,) = (home / "engines").glob("*.json")
     assert "cannot be exported" in json.loads(file.read_text())["measured"]["onnxruntime"]["error"]

@@ -10,9 +10,9 @@ from torch import nn
 from benchmarks import deepsparse_speed
 from sparse_core.engines import compiling, machine
 from sparse_core.engines.compiled import Compiled
-from sparse_core.errors import InputError
 from sparse_core.networks import architectures, masks
-from tests.support.engines import ENGINES, calibrated, images
+from tests.support.engines import ENGINES, calibrated, features, images
+from tests.support.networks import FourierTransform
 from tests.support.refusals import refused
 
 NETWORKS = [(name, variant) for name, known in architectures.ARCHITECTURES.items() for variant in known.variants]
@@ -37,12 +37,11 @@ def test_engines_agree_with_torch(network, sparsity, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_any_number_of_images_runs_in_batches(small, engine):
-    with torch.no_grad():
-        expected = small(torch.from_numpy(images(7))).numpy()
+    expected = features(small, images(7))
     with compiling.compile(engine, small, 32, 3, 1) as compiled:
         for number in (1, 3, 7):
-            features = compiled.run(images(7)[:number])
-            np.testing.assert_allclose(features, expected[:number], atol=1e-4 * np.abs(expected).max())
+            found = compiled.run(images(7)[:number])
+            np.testing.assert_allclose(found, expected[:number], atol=1e-4 * np.abs(expected).max())
         first = compiled.run(images(2))
         kept = first.copy()
         compiled.run(images(3, seed=2))
@@ -60,8 +59,8 @@ def test_only_torch_computes_in_bf16(small):
         assert compiled.precision == "bf16"
         difference = compiling.difference(compiled, small)
         assert 0 < difference <= compiling.TOLERANCE["bf16"]
-    with pytest.raises(InputError, match="precision bf16 needs the engine torch"):
-        compiling.compile("onnxruntime", small, 32, 2, precision="bf16")
+    message = refused(compiling.compile, "onnxruntime", small, 32, 2, precision="bf16")
+    assert "precision bf16 needs the engine torch" in message
 
 
 def test_the_best_precision_is_fp32_without_native_bf16(small, monkeypatch):
@@ -129,18 +128,13 @@ def test_wrong_settings_are_refused_in_one_line(small, given, message):
 
 @pytest.mark.parametrize("engine", ENGINES[:2])
 def test_a_network_that_cannot_be_exported_is_refused(engine):
-    class Spectrum(nn.Module):
-        def forward(self, x):
-            return torch.fft.fft(x.mean((1, 2))).real
-
-    assert "cannot be exported to ONNX" in refused(compiling.compile, engine, Spectrum().eval(), 32, 2, 1)
+    assert "cannot be exported to ONNX" in refused(compiling.compile, engine, FourierTransform().eval(), 32, 2, 1)
 
 
 def test_a_difference_is_relative_to_the_largest_feature(small):
     class Off(Compiled):
         def _run_batch(self, given):
-            with torch.no_grad():
-                expected = small(torch.from_numpy(given)).numpy()
+            expected = features(small, given)
             return expected + 0.01 * np.abs(expected).max()
 
     compiled = Off("torch", 32, 2, 1)

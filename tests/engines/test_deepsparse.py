@@ -13,7 +13,6 @@ from torch import nn
 
 from sparse_core.engines import availability, compiling, deepsparse_client
 from sparse_core.engines.deepsparse_engine import layer_name
-from sparse_core.errors import InputError
 from tests.support.engines import images, needs_deepsparse
 from tests.support.imports import loads_torch
 from tests.support.refusals import refused
@@ -65,8 +64,8 @@ def test_a_worker_that_dies_while_it_compiles_is_reported_with_its_last_line(sma
     script = tmp_path / "worker.py"
     script.write_text("import sys\nsys.exit('no such luck')\n")
     monkeypatch.setattr(deepsparse_client, "SCRIPT", script)
-    with pytest.raises(InputError, match=r"died twice \(exit code 1; its last output: no such luck\)"):
-        compiling.compile("deepsparse", small, 32, 2, 1)
+    message = refused(compiling.compile, "deepsparse", small, 32, 2, 1)
+    assert "died twice (exit code 1; its last output: no such luck)" in message
 
 
 @needs_deepsparse
@@ -105,8 +104,8 @@ def test_deepsparse_refuses_what_it_does_not_support():
         def forward(self, x):
             return torch.linalg.det(x.mean(1))[:, None]
 
-    with pytest.raises(InputError, match="DeepSparse supports none of this network's operators"):
-        compiling.compile("deepsparse", Determinant().eval(), 8, 2, 1)
+    message = refused(compiling.compile, "deepsparse", Determinant().eval(), 8, 2, 1)
+    assert "DeepSparse supports none of this network's operators" in message
 
 
 @pytest.mark.parametrize(

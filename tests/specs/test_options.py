@@ -15,6 +15,7 @@ from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from tests.support.refusals import refused
 
+NAMED = ("--backbone", "a", "--dataset", "b")
 TIMED = ("--architecture", "resnet50", "--sparsity", "0.9")
 names = st.sampled_from(["resnet50", "my net", "a'b", "cars", "digits"])
 rates = st.floats(1e-6, 10)
@@ -77,9 +78,8 @@ def test_a_command_is_read_back_as_the_same_spec(verb, specs, data):
 def test_only_what_differs_from_the_defaults_is_in_the_command():
     usual = FinetuneSpec("net", "cars", settings=FinetuneSpec.usual_settings("cars"))
     assert options.command("finetune", usual) == "python -m sparse_core finetune --backbone net --dataset cars --json"
-    slower = dataclasses.replace(
-        usual, settings=dataclasses.replace(usual.settings, learning_rate=0.001), augment=False
-    )
+    slow = dataclasses.replace(usual.settings, learning_rate=0.001)
+    slower = dataclasses.replace(usual, settings=slow, augment=False)
     assert "--learning-rate 0.001 --no-augmentation" in options.command("finetune", slower)
     assert options.command("inspect", InspectSpec("a b.pth")) == "python -m sparse_core inspect 'a b.pth' --json"
 
@@ -88,11 +88,7 @@ def test_only_what_differs_from_the_defaults_is_in_the_command():
     ("spec", "arguments", "message"),
     [
         (SpeedupSpec, ["speedup", *TIMED, "--batch-sizes", "1,x"], "whole numbers such as 1,64"),
-        (
-            ProbeSpec,
-            ["probe", "--backbone", "a", "--dataset", "b", "--sweep-lr", "fast"],
-            "numbers such as 0.001,0.01; got 'fast'",
-        ),
+        (ProbeSpec, ["probe", *NAMED, "--sweep-lr", "fast"], "numbers such as 0.001,0.01; got 'fast'"),
     ],
 )
 def test_lists_with_other_than_numbers_are_refused_in_one_line(spec, arguments, message):

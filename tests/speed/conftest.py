@@ -2,9 +2,10 @@
 
 import pytest
 
-from sparse_core.engines import availability, compiling
+from sparse_core.engines import availability
 from sparse_core.networks import importing, masks
 from sparse_core.speed import inference
+from tests.support.engines import patched_compile
 from tests.support.networks import pruned_file
 
 
@@ -34,14 +35,13 @@ def seconds(monkeypatch):
 
         monkeypatch.setattr(inference, "_seconds_per_batch", measured)
         monkeypatch.setattr(inference, "_repeats", lambda *_: 1)
-        known = compiling.compile
 
-        def compile(name, module, *settings):
-            compiled = known(name, module, *settings)
+        def change(compile, name, module, *settings):
+            compiled = compile(name, module, *settings)
             compiled.of = "sparse" if masks.sparsity(module).total else "dense"
             return compiled
 
-        monkeypatch.setattr(compiling, "compile", compile)
+        patched_compile(monkeypatch, change)
         return turns
 
     return set_seconds

@@ -10,6 +10,7 @@ from sparse_core.errors import InputError
 from sparse_core.networks import masks
 from sparse_core.speed import inference
 from sparse_core.speed.paired_timing import Ratio, paired_ratio, prepare
+from tests.support.engines import patched_compile
 from tests.support.refusals import refused
 from tests.support.speed import ROUNDS, run, spec
 
@@ -75,13 +76,12 @@ def test_dense_and_sparse_take_turns_and_alternate_who_begins(home, seconds):
 @pytest.mark.parametrize("exact", [True, False])
 def test_both_networks_run_in_one_precision_and_in_bf16_only_if_exact(home, monkeypatch, exact):
     asked = []
-    known = compiling.compile
 
-    def compile(name, module, size, batch_size, threads=0, precision="fp32"):
+    def change(compile, name, module, size, batch_size, threads=0, precision="fp32"):
         asked.append(precision)
-        return known(name, module, size, batch_size, threads, "bf16" if precision == "best" else precision)
+        return compile(name, module, size, batch_size, threads, "bf16" if precision == "best" else precision)
 
-    monkeypatch.setattr(compiling, "compile", compile)
+    patched_compile(monkeypatch, change)
     monkeypatch.setitem(compiling.TOLERANCE, "bf16", 2e-2 if exact else 0.0)
     (line,) = run(home, spec(engines=("torch",)))["lines"]
     if exact:

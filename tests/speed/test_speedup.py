@@ -13,7 +13,7 @@ from sparse_core import cli
 from sparse_core.engines import compiling, machine
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.speed import measurements, speedup
-from tests.support.engines import AVAILABLE, needs_deepsparse
+from tests.support.engines import AVAILABLE, needs_deepsparse, patched_compile
 from tests.support.refusals import refused
 from tests.support.speed import ROUNDS, run, spec, workers
 
@@ -92,14 +92,12 @@ def test_a_missing_engine_is_a_problem_and_the_others_are_measured(home, no_deep
 
 
 def test_an_engine_that_cannot_run_the_network_is_a_problem(home, monkeypatch):
-    known = compiling.compile
-
-    def compile(name, *settings):
+    def change(compile, name, *settings):
         if name == "onnxruntime":
             raise InputError("This network cannot be exported to ONNX.")
-        return known(name, *settings)
+        return compile(name, *settings)
 
-    monkeypatch.setattr(compiling, "compile", compile)
+    patched_compile(monkeypatch, change)
     record = run(home, spec(engines=("onnxruntime", "torch")))
     assert record["problems"] == ["ONNX Runtime, batch 2: This network cannot be exported to ONNX."]
     assert [line["engine"] for line in record["lines"]] == ["torch"]
@@ -107,16 +105,14 @@ def test_an_engine_that_cannot_run_the_network_is_a_problem(home, monkeypatch):
 
 
 def test_no_figure_is_kept_of_an_engine_whose_output_differs(home, monkeypatch):
-    known = compiling.compile
-
-    def compile(name, *settings):
-        compiled = known(name, *settings)
+    def change(compile, name, *settings):
+        compiled = compile(name, *settings)
         if name == "onnxruntime":
             right = compiled._run_batch
             compiled._run_batch = lambda images: 1.1 * right(images)
         return compiled
 
-    monkeypatch.setattr(compiling, "compile", compile)
+    patched_compile(monkeypatch, change)
     record = run(home, spec(engines=("onnxruntime", "torch")))
     assert [line["engine"] for line in record["lines"]] == ["torch"]
     (problem,) = record["problems"]

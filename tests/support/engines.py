@@ -1,12 +1,14 @@
 """Engines and networks for tests that compile and run backbones."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from sparse_core import catalog
-from sparse_core.engines import availability
+from sparse_core.engines import availability, compiling
 
 AVAILABLE = [name for name in catalog.ENGINES if availability.missing(name) is None]
 ENGINES = [
@@ -18,6 +20,17 @@ needs_deepsparse = pytest.mark.skipif("deepsparse" not in AVAILABLE, reason=str(
 
 def images(number, size=32, seed=0):
     return np.random.default_rng(seed).standard_normal((number, 3, size, size), dtype=np.float32)
+
+
+def features(network, images):
+    """Features of the images, from torch."""
+    with torch.no_grad():
+        return network(torch.from_numpy(images)).numpy()
+
+
+def patched_compile(monkeypatch, change):
+    """Replace ``compiling.compile`` by ``change``, which is called with the original function and what it is given."""
+    monkeypatch.setattr(compiling, "compile", functools.partial(change, compiling.compile))
 
 
 def calibrated(network):
