@@ -55,18 +55,10 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
     )
     with st.container(horizontal=True):
         augment = st.toggle("Random crops and flips", True, key="augment", bind="query-params")
-        scratch = st.toggle(
-            "Random init, same mask",
-            key="scratch",
-            bind="query-params",
-            help="Replaces the upstream weights by random ones and keeps only the mask.",
-        )
-        frozen = st.toggle(
-            "Freeze BatchNorm",
-            key="frozen",
-            bind="query-params",
-            help="Keeps the upstream running statistics and parameters.",
-        )
+        help_text = "Replaces the upstream weights by random ones and keeps only the mask."
+        scratch = st.toggle("Random init, same mask", key="scratch", bind="query-params", help=help_text)
+        help_text = "Keeps the upstream running statistics and parameters."
+        frozen = st.toggle("Freeze BatchNorm", key="frozen", bind="query-params", help=help_text)
     return FinetuneSpec(
         backbone,
         dataset,

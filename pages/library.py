@@ -58,11 +58,8 @@ def _choose_file() -> None:
                 _inspect(InspectSpec(str(Path(path.strip()).expanduser())))
         return
     received = st.session_state.setdefault("uploads_received", set())
-    sent = st.file_uploader(
-        "Checkpoint file",
-        key=f"upload_{len(received)}",
-        help="For example .pth, .pt, .tar or .safetensors. The file stays on this machine.",
-    )
+    help_text = "For example .pth, .pt, .tar or .safetensors. The file stays on this machine."
+    sent = st.file_uploader("Checkpoint file", key=f"upload_{len(received)}", help=help_text)
     if sent is None or sent.file_id in received:
         return
     try:
@@ -127,16 +124,10 @@ def _summary(file: str, seen: dict[str, Any]) -> None:
     """The inspected file as a row of metrics, and its layers as bars and as a table."""
     with st.container(horizontal=True):
         st.metric("Architecture", architecture_label(seen["architecture"]))
-        st.metric(
-            "Sparsity",
-            f"{labels.percent(seen['sparsity'])} %",
-            help="Zero weights over all weights of convolution and linear layers, including the classifier.",
-        )
-        st.metric(
-            "Fully pruned filters",
-            f"{labels.percent(seen['filters_pruned_share'])} %",
-            help="Share of the convolutions' filters whose weights are all 0.",
-        )
+        help_text = "Zero weights over all weights of convolution and linear layers, including the classifier."
+        st.metric("Sparsity", f"{labels.percent(seen['sparsity'])} %", help=help_text)
+        help_text = "Share of the convolutions' filters whose weights are all 0."
+        st.metric("Fully pruned filters", f"{labels.percent(seen['filters_pruned_share'])} %", help=help_text)
         st.metric("Parameters", f"{seen['parameters'] / 1e6:.3g} million")
         st.metric(
             "Classes", f"{seen['classes']:,}" if seen["classes"] else "none", help="Of the classifier in the file."
@@ -177,13 +168,11 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
         method = columns[1].selectbox(
             "Pruning method", methods, index=methods.index(guess), help="Not every file states it."
         )
+        help_text = (
+            f"The round figure by which it is known. Measured over its convolutions: {labels.percent(measured)} %."
+        )
         percent = columns[2].number_input(
-            "Nominal sparsity (%)",
-            0.0,
-            99.99,
-            100 * guesses.nominal(measured),
-            format="%g",
-            help=f"The round figure by which it is known. Measured over its convolutions: {labels.percent(measured)} %.",
+            "Nominal sparsity (%)", 0.0, 99.99, 100 * guesses.nominal(measured), format="%g", help=help_text
         )
         upstream = columns[3].text_input(
             "Trained on",

@@ -39,12 +39,9 @@ def _controls() -> Job | None:
             placeholder="0.001 0.01 0.1",
             help="The best rate is chosen on a validation split of the training data, never on the test data.",
         )
+        help_text = "bf16 is faster on some processors and slightly less precise; the result names the precision."
         precision = middle.selectbox(
-            "Feature precision",
-            PRECISIONS,
-            key="precision",
-            bind="query-params",
-            help="bf16 is faster on some processors and slightly less precise; the result names the precision.",
+            "Feature precision", PRECISIONS, key="precision", bind="query-params", help=help_text
         )
         engine = right.selectbox(
             "Feature engine",

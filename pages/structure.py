@@ -290,12 +290,10 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         picked, chosen = choices.measured_task(runs)
-        size = choices.choice(
-            "X axis",
-            "size",
-            {name: size.label for name, size in labels.SIZES.items()},
-            "Each counts nonzero weights only: parameters, multiply-adds for one image, and the size of a sparse file.",
+        help_text = (
+            "Each counts nonzero weights only: parameters, multiply-adds for one image, and the size of a sparse file."
         )
+        size = choices.choice("X axis", "size", {name: size.label for name, size in labels.SIZES.items()}, help_text)
     table = tables.accuracy_table(picked)
     single = " n = 1 where there is no error bar." if (table["runs"] == 1).any() else ""
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")

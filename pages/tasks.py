@@ -60,18 +60,9 @@ def _controls(store: Store) -> Controls:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         architecture = choices.architecture_choice(store)
         levels = _levels(store, store.version, architecture)
-        transfer = choices.choice(
-            "Transfer",
-            "task_transfer",
-            labels.TRANSFER_NAMES,
-            choices.TRANSFER_HELP,
-        )
-        value = choices.choice(
-            "Value",
-            "value",
-            VALUES,
-            "Accuracy in percent, or the difference to the dense network in percentage points.",
-        )
+        transfer = choices.choice("Transfer", "task_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
+        help_text = "Accuracy in percent, or the difference to the dense network in percentage points."
+        value = choices.choice("Value", "value", VALUES, help_text)
         source = choices.source_choice()
         accuracy = choices.accuracy_choice()
         level = choices.selectbox(

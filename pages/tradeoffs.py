@@ -141,31 +141,21 @@ def _controls(store: Store) -> Controls:
         accuracy = choices.accuracy_choice()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         methods, tasks = _methods_and_tasks(store, architecture)
+        help_text = "The share of zero weights in a network."
         low, high = st.slider(
-            "Sparsity (%)",
-            0,
-            100,
-            (0, 100),
-            key="sparsity",
-            bind="query-params",
-            width=200,
-            help="The share of zero weights in a network.",
+            "Sparsity (%)", 0, 100, (0, 100), key="sparsity", bind="query-params", width=200, help=help_text
         )
-        lottery = st.toggle(
-            "LTH-T, linear",
-            key="lottery",
-            bind="query-params",
-            help="Lottery tickets under linear transfer make up to five times the errors of the dense network, which "
-            "hides all other differences. The paper leaves them out, and so does this page by default.",
+        help_text = (
+            "Lottery tickets under linear transfer make up to five times the errors of the dense network, which "
+            "hides all other differences. The paper leaves them out, and so does this page by default."
+        )
+        lottery = st.toggle("LTH-T, linear", key="lottery", bind="query-params", help=help_text)
+        help_text = (
+            "Sizes count nonzero weights only. They are known for your runs; the paper's networks are not published "
+            "with its results."
         )
         axis = choices.selectbox(
-            "X axis",
-            list(AXES),
-            format_func=AXES.__getitem__,
-            key="axis",
-            width=290,
-            help="Sizes count nonzero weights only. They are known for your runs; the paper's networks are not published "
-            "with its results.",
+            "X axis", list(AXES), format_func=AXES.__getitem__, key="axis", width=290, help=help_text
         )
     transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
     return Controls(architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery, axis)

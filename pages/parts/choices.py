@@ -164,34 +164,26 @@ def architecture_choice(store: Store) -> str:
 def source_choice() -> str:
     """The control for ``all``, ``published`` or ``measured`` results."""
     options = {"all": "All", "published": labels.SOURCES["published"], "measured": labels.SOURCES["measured"]}
-    return choice(
-        "Results",
-        "source",
-        options,
+    help_text = (
         "Paper results: the runs published with the paper. Your runs: made on this machine. They are never averaged "
-        "together.",
+        "together."
     )
+    return choice("Results", "source", options, help_text)
 
 
 def accuracy_choice() -> str:
     """The control for the accuracy that counts: ``best`` over epochs, or ``final``."""
-    return choice(
-        "Accuracy",
-        "accuracy",
-        {"best": "Best epoch", "final": "Last epoch"},
+    help_text = (
         "Best epoch is the paper's convention. It is selected on test data, so it is optimistic. The last epoch is known "
-        "for your runs only.",
+        "for your runs only."
     )
+    return choice("Accuracy", "accuracy", {"best": "Best epoch", "final": "Last epoch"}, help_text)
 
 
 def task_order() -> str:
     """The control that orders tasks: ``difficulty`` or ``name``."""
-    return choice(
-        "Order of tasks",
-        "order",
-        {"difficulty": "By difficulty", "name": "By name"},
-        "A task is difficult if the dense network gains much from full over linear transfer. Easiest first.",
-    )
+    help_text = "A task is difficult if the dense network gains much from full over linear transfer. Easiest first."
+    return choice("Order of tasks", "order", {"difficulty": "By difficulty", "name": "By name"}, help_text)
 
 
 def ordered_tasks(store: Store, architecture: str, order: str) -> dict[str, float]:

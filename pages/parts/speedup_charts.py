@@ -160,11 +160,7 @@ def _accuracy_and_speed_chart(
 
 
 def online_training(
-    store: Store,
-    filters: Filters,
-    records: list[dict[str, Any]],
-    rows: pd.DataFrame,
-    backbone_labels: dict[str, str],
+    store: Store, filters: Filters, records: list[dict[str, Any]], rows: pd.DataFrame, backbone_labels: dict[str, str]
 ) -> None:
     """Online training on this machine: speedup against accuracy, speedup by sparsity, and the parts of an epoch."""
     training = speed_tables.latest(rows[(rows["machine"] == filters.machine) & (rows["mode"] == "training")])

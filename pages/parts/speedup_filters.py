@@ -109,9 +109,7 @@ def _mode(rows: pd.DataFrame) -> str:
     modes = {mode: name for mode, name in labels.MODES.items() if mode in set(rows["mode"])}
     if len(modes) == 1:
         return next(iter(modes))
-    return choices.choice(
-        "Mode",
-        "mode",
-        modes,
-        "Inference: the backbone alone. Online training: decoding, the backbone, and the training of a classifier.",
+    help_text = (
+        "Inference: the backbone alone. Online training: decoding, the backbone, and the training of a classifier."
     )
+    return choices.choice("Mode", "mode", modes, help_text)

@@ -54,23 +54,18 @@ def this_machine() -> str:
 
 def _spec() -> SpeedupSpec | None:
     """What the controls ask for; None while something is missing or wrong."""
-    network_kind = choices.choice(
-        "Network",
-        "what",
-        NETWORKS,
+    help_text = (
         "Random weights with a sparse mask give the speedup before there is a trained network. They have no accuracy "
-        "and are marked “timing only” everywhere.",
+        "and are marked “timing only” everywhere."
     )
+    network_kind = choices.choice("Network", "what", NETWORKS, help_text)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         network = _backbone() if network_kind == "backbone" else _random_weights()
-        mode = choices.choice(
-            "Mode",
-            "time",
-            labels.MODES,
+        help_text = (
             "Inference: the backbone alone. Online training (section 3.6 of the paper): images are decoded and "
-            "augmented, pass through the backbone, and train a linear classifier, in batches of 64.",
-            persist=None,
+            "augmented, pass through the backbone, and train a linear classifier, in batches of 64."
         )
+        mode = choices.choice("Mode", "time", labels.MODES, help_text, persist=None)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = _engines(mode)
         settings = _inference_settings() if mode == "inference" else _training_settings()
@@ -156,16 +151,8 @@ def _inference_settings() -> dict[str, Any] | None:
     sizes = st.multiselect(
         "Batch sizes", BATCH_SIZES, default=(1, 64), format_func=str, key="sizes", bind="query-params", width=230
     )
-    rounds = st.number_input(
-        "Rounds",
-        3,
-        200,
-        10,
-        key="rounds",
-        bind="query-params",
-        width=110,
-        help="In each round, the dense and the sparse network are timed one after the other.",
-    )
+    help_text = "In each round, the dense and the sparse network are timed one after the other."
+    rounds = st.number_input("Rounds", 3, 200, 10, key="rounds", bind="query-params", width=110, help=help_text)
     if not sizes:
         st.info("Choose a batch size.")
         return None

@@ -172,11 +172,8 @@ def accuracy_metrics(records: Sequence[Record]) -> None:
     metric = METRICS[records[0].result["metric"]]
     final, best = ([record.result[f"accuracy_{which}"] for record in records] for which in ("final", "best"))
     st.metric(f"Final {metric}", _mean_and_std(final), help="After the last epoch.")
-    st.metric(
-        f"Best {metric}",
-        _mean_and_std(best),
-        help="Best epoch (selected on test data: optimistic), the paper's convention.",
-    )
+    help_text = "Best epoch (selected on test data: optimistic), the paper's convention."
+    st.metric(f"Best {metric}", _mean_and_std(best), help=help_text)
 
 
 def _mean_and_std(accuracies: Sequence[float]) -> str:

@@ -20,16 +20,7 @@ from sparse_core.views.charts.panels import (
     size_ticks,
     sparsity_axis,
 )
-from sparse_core.views.charts.style import (
-    GREY,
-    Series,
-    by_series,
-    dash,
-    error_bars,
-    marker,
-    method_style,
-    point_labels,
-)
+from sparse_core.views.charts.style import GREY, Series, by_series, dash, error_bars, marker, method_style, point_labels
 from sparse_core.views.labels import SERIES_KEY, SIZES, counted, level_labels, percent, series_names, sparsity_label
 
 
