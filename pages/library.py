@@ -221,7 +221,7 @@ def _backbone_table(cards: dict[str, BackboneCard]) -> None:
         )
         if st.button("Delete …", icon=":material/delete:"):
             text = f"“{name}” will be removed from the library. Its runs are kept. You can undo this afterwards."
-            deletion.confirm("Delete this backbone?", text, lambda: _remove(name))
+            deletion.confirm("Delete this backbone?", text, lambda: _remove(name), {"removed": name})
         links.backbone_links(name)
     frame = pd.DataFrame([asdict(card) for card in cards.values()])
     frame = frame.rename(columns={"origin": "imported_from"})
@@ -232,7 +232,6 @@ def _backbone_table(cards: dict[str, BackboneCard]) -> None:
 
 def _remove(name: str) -> None:
     library.remove(home(), name)
-    st.session_state["removed"] = name
     st.query_params.pop("import", None)
 
 
@@ -247,12 +246,8 @@ def _deleted() -> None:
             deletion.undo("removed", name, partial(library.restore, home()))
         if st.button("Delete all permanently …", icon=":material/delete_forever:"):
             text = f"{labels.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone."
-            deletion.confirm("Delete permanently?", text, _empty, "Delete permanently")
-
-
-def _empty() -> None:
-    library.trash(home()).empty()
-    st.session_state.pop("removed", None)
+            empty = library.trash(home()).empty
+            deletion.confirm("Delete permanently?", text, empty, {"removed": None}, "Delete permanently")
 
 
 def _stem(path: str) -> str:

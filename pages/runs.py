@@ -1,6 +1,7 @@
 """Runs: finished and running work, one run in detail, several side by side."""
 
 from collections import Counter
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -55,12 +56,13 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
         st.page_link("pages/probe.py", label="Start a probe", icon=":material/science:")
     else:
         _selected(store, rows)
-    table = with_states(home(), _with_annotations(rows, store.records), recent)
+    annotations = [store.records.annotation(run_id) for run_id in rows["run_id"]]
+    rows = rows.assign(note=[note for note, _ in annotations], tags=[" ".join(tags) for _, tags in annotations])
+    table = with_states(home(), rows, recent)
     if table.empty:
         return
     annotated = [name for name in ("note", "tags") if (table[name].notna() & (table[name] != "")).any()]
-    usual = [name for name in RUN_COLUMNS if name != "source"]
-    columns = ["state", *usual, "protocol", *annotated]
+    columns = ["state", *(name for name in RUN_COLUMNS if name != "source"), "protocol", *annotated]
     show_table(table.drop(columns="spec"), key="all_runs", name="runs", shown_columns=columns)
 
 
@@ -143,7 +145,8 @@ def _details(record: Record, records: Records) -> None:
                 st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
             if st.button("Delete …", icon=":material/delete:"):
                 text = f"{label(record)} will be removed from all pages. You can undo this afterwards."
-                deletion.confirm("Delete this run?", text, lambda: _delete(record.run_id, records))
+                state = {"deleted": record.run_id, "chosen": []}
+                deletion.confirm("Delete this run?", text, partial(records.delete, record.run_id), state)
             links.share(command(spec, max(record.spec["seed"] + 1, USUAL_SEEDS[spec.transfer])))
             with st.popover("Settings", help="The stored specification of this run"):
                 st.json(record.spec)
@@ -161,25 +164,12 @@ def _annotate(run_id: str, records: Records) -> None:
             st.toast("Saved.")
 
 
-def _delete(run_id: str, records: Records) -> None:
-    records.delete(run_id)
-    st.session_state["deleted"] = run_id
-    st.session_state["chosen"] = []
-
-
 def _compare(records: list[Record]) -> None:
     names = _labels(records)
-    rows = [
-        {
-            "run": name,
-            "transfer": record.spec["transfer"],
-            "sparsity_before": record.result["backbone_sparsity"],
-            "sparsity_after": record.result["backbone_sparsity"],
-            **record.result,
-        }
-        for record, name in zip(records, names, strict=True)
-    ]
-    table = pd.DataFrame(rows).reindex(columns=COMPARED_COLUMNS)
+    table = pd.DataFrame([{"transfer": record.spec["transfer"], **record.result} for record in records])
+    table = table.assign(run=names).reindex(columns=COMPARED_COLUMNS)
+    for name in ("sparsity_before", "sparsity_after"):  # a probe leaves the backbone as it was
+        table[name] = table[name].fillna(pd.Series([record.result["backbone_sparsity"] for record in records]))
     lines = pd.concat([curves([record]).assign(run=name) for record, name in zip(records, names, strict=True)])
     metrics = {record.result["metric"] for record in records}
     show_chart(
@@ -212,11 +202,6 @@ def _comparison_caption(records: list[Record]) -> str:
     counts = "; ".join(f"{labels.counted(count, 'run')} with {protocol}" for protocol, count in protocols.items())
     differ = "Protocols differ: " if len(protocols) > 1 else ""
     return f"{labels.counted(len(records), 'run')} on this machine, {made}. {differ}{counts}."
-
-
-def _with_annotations(rows: pd.DataFrame, records: Records) -> pd.DataFrame:
-    annotations = [records.annotation(run_id) for run_id in rows["run_id"]]
-    return rows.assign(note=[note for note, _ in annotations], tags=[" ".join(tags) for _, tags in annotations])
 
 
 def _history(recent: list[queue.Status]) -> None:

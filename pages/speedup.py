@@ -45,16 +45,14 @@ def main() -> None:
         return
     filters = choose_filters(rows)
     speedup_charts.speedup_by_sparsity(filters, rows)
-    choices.tabs(
-        "part",
-        {
-            "By batch size": lambda: speedup_charts.speedup_by_batch_size(filters, rows),
-            "Accuracy and speed": lambda: speedup_charts.accuracy_and_speed(store, filters, rows),
-            "Online training": lambda: speedup_charts.online_training(store, filters, records, rows, backbone_labels),
-            "Time by layer": lambda: speedup_charts.time_by_layer(filters, records, rows),
-            "All measurements": lambda: _all_measurements(records, rows),
-        },
-    )
+    tabs = {
+        "By batch size": lambda: speedup_charts.speedup_by_batch_size(filters, rows),
+        "Accuracy and speed": lambda: speedup_charts.accuracy_and_speed(store, filters, rows),
+        "Online training": lambda: speedup_charts.online_training(store, filters, records, rows, backbone_labels),
+        "Time by layer": lambda: speedup_charts.time_by_layer(filters, records, rows),
+        "All measurements": lambda: _all_measurements(records, rows),
+    }
+    choices.tabs("part", tabs)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -76,7 +74,9 @@ def _measure(rows: pd.DataFrame, backbone_labels: dict[str, str]) -> None:
     if not status.ended:
         progress.show_progress(status.job_id)
     elif status.state == "done":
-        _show_result(status.result, backbone_labels)
+        _show_lines(status.result, speed_tables.table(home(), [status.result], backbone_labels))
+        if status.result["timing_only"]:
+            st.caption("Timing only: a mask on random weights. It has no accuracy.")
     else:
         progress.ended_without_result(status, "Measure")
 
@@ -105,13 +105,6 @@ def _all_measurements(records: list[dict[str, Any]], rows: pd.DataFrame) -> None
         _show_measurement(record, chosen, rows[rows["measurement"] == record["id"]])
 
 
-def _show_result(record: dict[str, Any], backbone_labels: dict[str, str]) -> None:
-    """What a finished measurement found."""
-    _show_lines(record, speed_tables.table(home(), [record], backbone_labels))
-    if record["timing_only"]:
-        st.caption("Timing only: a mask on random weights. It has no accuracy.")
-
-
 def _show_measurement(record: dict[str, Any], label: str, lines: pd.DataFrame) -> None:
     """One measurement as sentences, its record to download, and the button that deletes it."""
     with st.container(border=True):
@@ -128,7 +121,9 @@ def _show_measurement(record: dict[str, Any], label: str, lines: pd.DataFrame) -
             )
             if st.button("Delete …", icon=":material/delete:"):
                 text = f"{label} will be removed from this page. You can undo this afterwards."
-                deletion.confirm("Delete this measurement?", text, lambda: _delete(record["id"]))
+                delete = partial(measurements.delete, home(), record["id"])
+                state = {"deleted_speed": record["id"], "look": None}
+                deletion.confirm("Delete this measurement?", text, delete, state)
 
 
 def _show_lines(record: dict[str, Any], rows: pd.DataFrame) -> None:
@@ -142,12 +137,6 @@ def _show_lines(record: dict[str, Any], rows: pd.DataFrame) -> None:
     if reasons:
         st.warning(f"Unreliable. {' '.join(reasons)} Measure again when the machine is idle.")
     st.caption(f"Measured on {speed_tables.machine_description(record)}")
-
-
-def _delete(measurement: str) -> None:
-    measurements.delete(home(), measurement)
-    st.session_state["deleted_speed"] = measurement
-    st.session_state["look"] = None
 
 
 main()

@@ -45,17 +45,17 @@ def main() -> None:
     if found is None:
         return
     _totals(found)
-    _bars(card, found)
-    choices.tabs(
-        "part",
-        {
-            "Layers": lambda: _layers(card, found),
-            "Layer mask": lambda: _mask(card, found),
-            "Side by side": lambda: _side_by_side(card, cards),
-            "Mask overlap": lambda: _overlap(card, found, cards),
-            "Accuracy and size": lambda: _accuracy_and_size(store, card),
-        },
-    )
+    layers = tables.layer_table(found)
+    _bars(card, found, layers)
+    name = f"structure-{card.name}"
+    tabs = {
+        "Layers": lambda: show_table(layers, key="layer_table", name=name, shown_columns=LAYER_COLUMNS),
+        "Layer mask": lambda: _mask(card, found),
+        "Side by side": lambda: _side_by_side(card, cards),
+        "Mask overlap": lambda: _overlap(card, found, cards),
+        "Accuracy and size": lambda: _accuracy_and_size(store, card),
+    }
+    choices.tabs("part", tabs)
 
 
 def _structure(card: BackboneCard) -> Structure | None:
@@ -65,8 +65,10 @@ def _structure(card: BackboneCard) -> Structure | None:
         return known
     submitted = st.session_state.setdefault("structure_jobs", {})
     if card not in submitted:
-        if not card.ready and not _wants_download(card):
-            return None
+        if not card.ready:
+            st.info(f"The weights of {architecture_label(card.architecture)} are not on this machine yet.")
+            if not st.button("Download and analyse", key=f"fetch_{card.name}", icon=":material/download:"):
+                return None
         submitted[card] = queue.submit(home(), Job("structure", StructureSpec(card.name)))
     status = queue.status(home(), submitted[card])
     if not status.ended:
@@ -82,36 +84,20 @@ def _structure(card: BackboneCard) -> Structure | None:
     return known
 
 
-def _wants_download(card: BackboneCard) -> bool:
-    st.info(f"The weights of {architecture_label(card.architecture)} are not on this machine yet.")
-    return st.button("Download and analyse", key=f"fetch_{card.name}", icon=":material/download:")
-
-
 def _totals(found: Structure) -> None:
+    size, percent = found.input_size, labels.percent
+    fully_pruned = "Share of filters whose weights are all 0. Averaged over layers, as in table 4 of the paper:"
+    parameters = "Of all trainable parameters, including BatchNorm and biases; without the classifier."
+    multiply_adds = f"For one image of {size} × {size} pixels: those of nonzero weights, of all."
+    stored = f"Stored sparse, compared with stored dense: {structure.FILE_SIZE_FORMULA}."
+    by_layer = f"{percent(found.mean_layer_filters_pruned_share)} %."
     metrics = (
-        ("Sparsity", f"{labels.percent(found.sparsity)} %", "Share of zero weights over the convolutions."),
-        (
-            "Nonzero parameters",
-            labels.part_of(found.nonzero, found.parameters),
-            "Of all trainable parameters, including BatchNorm and biases; without the classifier.",
-        ),
-        (
-            "Multiply-adds",
-            labels.part_of(found.multiply_adds_sparse, found.multiply_adds),
-            f"For one image of {found.input_size} × {found.input_size} pixels: those of nonzero weights, of all.",
-        ),
-        (
-            "File size",
-            f"{found.bytes_sparse / 1e6:.3g} of {found.bytes_dense / 1e6:.3g} MB",
-            f"Stored sparse, compared with stored dense: {structure.FILE_SIZE_FORMULA}.",
-        ),
-        (
-            "Fully pruned filters",
-            f"{labels.percent(found.filters_pruned_share)} %",
-            f"Share of filters whose weights are all 0. Averaged over layers, as in table 4 of the paper: "
-            f"{labels.percent(found.mean_layer_filters_pruned_share)} %.",
-        ),
-        ("Removable filters", f"{labels.percent(found.filters_dead_share)} %", REMOVABLE),
+        ("Sparsity", f"{percent(found.sparsity)} %", "Share of zero weights over the convolutions."),
+        ("Nonzero parameters", labels.part_of(found.nonzero, found.parameters), parameters),
+        ("Multiply-adds", labels.part_of(found.multiply_adds_sparse, found.multiply_adds), multiply_adds),
+        ("File size", f"{found.bytes_sparse / 1e6:.3g} of {found.bytes_dense / 1e6:.3g} MB", stored),
+        ("Fully pruned filters", f"{percent(found.filters_pruned_share)} %", f"{fully_pruned} {by_layer}"),
+        ("Removable filters", f"{percent(found.filters_dead_share)} %", REMOVABLE),
     )
     with st.container(horizontal=True):
         for label, value, help_text in metrics:
@@ -124,8 +110,7 @@ def _totals(found: Structure) -> None:
     )
 
 
-def _bars(card: BackboneCard, found: Structure) -> None:
-    table = tables.layer_table(found)
+def _bars(card: BackboneCard, found: Structure, table: pd.DataFrame) -> None:
     show_chart(
         structure_charts.layer_sparsity(table),
         "Sparsity by layer",
@@ -139,11 +124,6 @@ def _bars(card: BackboneCard, found: Structure) -> None:
         table=table[["layer", "name", "shape", "sparsity", "filters", "filters_pruned"]],
         beside=links.share,
     )
-
-
-def _layers(card: BackboneCard, found: Structure) -> None:
-    table = tables.layer_table(found)
-    show_table(table, key="layer_table", name=f"structure-{card.name}", shown_columns=LAYER_COLUMNS)
 
 
 def _mask(card: BackboneCard, found: Structure) -> None:
@@ -295,6 +275,8 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
         )
         size = choices.choice("X axis", "size", {name: size.label for name, size in labels.SIZES.items()}, help_text)
     table = tables.accuracy_table(picked)
+    protocols = labels.distinct(table["protocol"])
+    protocol = protocols[0] if len(protocols) == 1 else f"{len(protocols)} protocols, never averaged together"
     single = " n = 1 where there is no error bar." if (table["runs"] == 1).any() else ""
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
     show_chart(
@@ -302,17 +284,12 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
         "Accuracy against size",
         f"{architecture_label(card.architecture)} on {chosen} · {metric}, mean ± standard deviation over "
         f"{labels.counted(int(table['runs'].sum()), 'run')} · up and to the left is better",
-        f"Your runs on this machine. Best epoch (selected on test data: optimistic). {_protocols(table)}{single}",
+        f"Your runs on this machine. Best epoch (selected on test data: optimistic). {protocol}.{single}",
         key="accuracy_chart",
         name=f"accuracy-{card.architecture}",
         alt="Accuracy of each measured network against its size",
     )
     show_table(table, key="accuracy_table", name="structure-accuracy", shown_columns=ACCURACY_COLUMNS)
-
-
-def _protocols(table: pd.DataFrame) -> str:
-    protocols = labels.distinct(table["protocol"])
-    return f"{protocols[0]}." if len(protocols) == 1 else f"{len(protocols)} protocols, never averaged together."
 
 
 main()

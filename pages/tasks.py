@@ -112,16 +112,10 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         key="heat_map",
         name=f"tasks-{controls.architecture}-{controls.transfer}",
         alt=f"{VALUES[controls.value]} of each network on each task, {name}",
-        on_select=_take_selection,
+        select_into="cells",
         table=shown[CELL_COLUMNS],
         beside=lambda: links.share(_command(controls)),
     )
-
-
-def _take_selection() -> None:
-    """Copy the cells selected in the heat map to the control below it, which is part of the link."""
-    selected = st.session_state["heat_map"]["selection"]["points"]
-    st.session_state["cells"] = list(dict.fromkeys(cell["customdata"] for cell in selected if cell.get("customdata")))
 
 
 def _underlying_runs(rows: pd.DataFrame, table: pd.DataFrame) -> None:

@@ -90,20 +90,25 @@ def main() -> None:
         _explain_empty(store, controls)
         return
     above = st.container()  # the control for points is below the chart that they select from
-    points = _points(view)
+    points = choices.multiselect(
+        "Selected points",
+        view.summary["point"].tolist(),
+        placeholder="All points. Select some in the chart (click, box or lasso) or choose here",
+        key="points",
+        help="The tabs below show only these points and their runs. Clear the selection to see all.",
+    )
     with above:
         _chart(store, controls, view, points)
         _warn_without_baseline(view.summary)
     only = view.only(points)
-    choices.tabs(
-        "view",
-        {
-            "Averages": lambda: _averages(controls, only),
-            "Accuracy per task": lambda: _per_task(store, controls, only),
-            "Pareto front": lambda: _pareto(controls, only, points),
-            "Runs": lambda: run_table(only.rows, key="behind"),
-        },
-    )
+    averages, columns = only.summary.drop(columns="point"), _with_size(SUMMARY_COLUMNS, controls)
+    tabs = {
+        "Averages": lambda: show_table(averages, key="averages", name="tradeoffs", shown_columns=columns),
+        "Accuracy per task": lambda: _per_task(store, controls, only),
+        "Pareto front": lambda: _pareto(controls, only, points),
+        "Runs": lambda: run_table(only.rows, key="behind"),
+    }
+    choices.tabs("view", tabs)
 
 
 @st.cache_resource(show_spinner=False, max_entries=50)
@@ -199,7 +204,7 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
         key="tradeoff",
         name=f"tradeoffs-{controls.architecture}",
         alt=f"Mean relative error increase over dense against {AXES[controls.axis].lower()}, {name}. Lower is better.",
-        on_select=_take_selection,
+        select_into="points",
         table=placed[_with_size(SUMMARY_COLUMNS, controls)],
         beside=lambda: links.share(controls.command),
     )
@@ -230,29 +235,6 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     )
 
 
-def _take_selection() -> None:
-    """Copy the points selected in the chart to the control below it, which filters the tables and is part of the link."""
-    selected = st.session_state["tradeoff"]["selection"]["points"]
-    st.session_state["points"] = list(
-        dict.fromkeys(point["customdata"] for point in selected if point.get("customdata"))
-    )
-
-
-def _points(view: View) -> list[str]:
-    return choices.multiselect(
-        "Selected points",
-        view.summary["point"].tolist(),
-        placeholder="All points. Select some in the chart (click, box or lasso) or choose here",
-        key="points",
-        help="The tabs below show only these points and their runs. Clear the selection to see all.",
-    )
-
-
-def _averages(controls: Controls, view: View) -> None:
-    columns = _with_size(SUMMARY_COLUMNS, controls)
-    show_table(view.summary.drop(columns="point"), key="averages", name="tradeoffs", shown_columns=columns)
-
-
 def _per_task(store: Store, controls: Controls, view: View) -> None:
     rows = view.rows
     levels = sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
@@ -269,7 +251,9 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
         )
         order = choices.task_order()
     table = tables.task_table(rows, controls.accuracy, choices.ordered_tasks(store, controls.architecture, order))
-    at_level, shown = (_near(frame, level) for frame in (table, rows))
+    at_level, shown = (  # the rows at this sparsity ± 1 percentage point, and the dense ones
+        frame[((frame["sparsity"] - level).abs() < NEAR) | (frame["method"] == "Dense")] for frame in (table, rows)
+    )
     name = f"tasks-{controls.architecture}"
     show_chart(
         task_charts.accuracy_per_task(
@@ -284,11 +268,6 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
         alt="Accuracy of each method on each task",
     )
     show_table(table.drop(columns=["row", "point", "hover"]), key="per_task", name=name, shown_columns=TASK_COLUMNS)
-
-
-def _near(frame: pd.DataFrame, level: float) -> pd.DataFrame:
-    """The rows at this sparsity ± 1 percentage point, and the dense ones."""
-    return frame[((frame["sparsity"] - level).abs() < NEAR) | (frame["method"] == "Dense")]
 
 
 def _pareto(controls: Controls, view: View, points: list[str]) -> None:
@@ -308,8 +287,7 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
     if table.empty:
         st.info("No task has results of all these networks, so their averages are not comparable. Choose one task.")
         return
-    table = measures.with_front(measures.with_sizes(table, chosen), controls.axis)
-    table = labels.name_points(table)
+    table = labels.name_points(measures.with_front(measures.with_sizes(table, chosen), controls.axis))
     saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
     name = f"pareto-{controls.architecture}"
     show_chart(
@@ -323,8 +301,8 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
         name=name,
         alt=f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front",
     )
-    columns = _with_size(PARETO_COLUMNS, controls)
-    show_table(table.drop(columns="point"), key="pareto", name=name, shown_columns=columns)
+    table = table.drop(columns="point")
+    show_table(table, key="pareto", name=name, shown_columns=_with_size(PARETO_COLUMNS, controls))
 
 
 def _with_size(columns: list[str], controls: Controls) -> list[str]:
@@ -335,11 +313,10 @@ def _with_size(columns: list[str], controls: Controls) -> list[str]:
 
 def _explain_empty(store: Store, controls: Controls) -> None:
     if controls.axis != "sparsity":
-        _explain_missing_sizes(store, controls)
-        return
+        return _explain_missing_sizes(store, controls)
     if controls.methods == ["LTH-T"] and controls.transfers == ["linear"] and not controls.lottery:
         st.info("LTH-T under linear transfer is left out by default, as in the paper.")
-        st.button("Show LTH-T, linear", on_click=choices.set_controls, args=({"lottery": True},), type="primary")
+        st.button("Show LTH-T, linear", on_click=st.session_state.update, args=({"lottery": True},), type="primary")
         return
     unpublished = _unpublished(store, controls)
     if unpublished:
@@ -380,7 +357,7 @@ def _explain_missing_sizes(store: Store, controls: Controls) -> None:
         "results, so only your own runs have sizes. "
         + (f"There are some of {', '.join(others)}: choose one above." if others else "Start one on the Probe page.")
     )
-    st.button("Back to sparsity", on_click=choices.set_controls, args=({"axis": "sparsity"},), type="primary")
+    st.button("Back to sparsity", on_click=st.session_state.update, args=({"axis": "sparsity"},), type="primary")
 
 
 def _warn_without_baseline(summary: pd.DataFrame) -> None:

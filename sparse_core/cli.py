@@ -26,7 +26,7 @@ from sparse_core.paths import atomic_file, default_home, finite
 from sparse_core.results import measures
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database, rebuild
-from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec
+from sparse_core.specs.checkpoints import ExportSpec
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import first_free_replicate
 from sparse_core.specs.options import PROGRAM, Parser, add_arguments, from_arguments
@@ -121,17 +121,9 @@ def _features(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _probe(options: argparse.Namespace) -> dict[str, Any]:
-    return probe_answer(_transfer("probe", options))
-
-
-def _finetune(options: argparse.Namespace) -> dict[str, Any]:
-    return finetune_answer(options.home, _transfer("finetune", options))
-
-
-def _transfer(kind: str, options: argparse.Namespace) -> list[Record]:
-    """Run the transfer with each seed that has no record yet; returns the records of all seeds."""
-    spec: TransferSpec = from_arguments(KINDS[kind].spec, options)
+def _transfer(options: argparse.Namespace) -> dict[str, Any]:
+    """Run the transfer with each seed that has no record yet; returns what all seeds gave."""
+    spec: TransferSpec = from_arguments(KINDS[options.verb].spec, options)
     if options.seeds < 1:
         raise InputError(f"--seeds takes the number of seeds, at least 1; got {options.seeds}.")
     seeds = tuple(range(options.seeds))
@@ -141,14 +133,13 @@ def _transfer(kind: str, options: argparse.Namespace) -> list[Record]:
 
         _, _, resolved = resolve(options.home, spec, _show_progress)
         spec = first_free_replicate(resolved, seeds, records.ids())
-    outcome = kinds.run(options.home, Job(kind, spec, seeds), _show_progress)
+    outcome = kinds.run(options.home, Job(options.verb, spec, seeds), _show_progress)
     runs = [records.read(name) for name in outcome["runs"]]
-    if outcome["found"]:
-        print(
-            f"{len(outcome['found'])} of {len(seeds)} runs were there already; --rerun repeats them.", file=sys.stderr
-        )
+    found = len(outcome["found"])
+    if found:
+        print(f"{found} of {len(seeds)} runs were there already; --rerun repeats them.", file=sys.stderr)
     _note(*runs[0].result["notes"])
-    return runs
+    return probe_answer(runs) if options.verb == "probe" else finetune_answer(options.home, runs)
 
 
 def probe_answer(records: Sequence[Record]) -> dict[str, Any]:
@@ -186,15 +177,12 @@ def _transfer_answer(records: Sequence[Record], more: Sequence[str]) -> dict[str
     return {"metric": metric, "runs": runs, "accuracy_mean": float(best.mean()), "accuracy_std": float(best.std())}
 
 
-def _inspect(options: argparse.Namespace) -> dict[str, Any]:
+def _read_file(options: argparse.Namespace) -> dict[str, Any]:
+    """Inspect a checkpoint file, or import it."""
     reader_process.start()  # it loads torch while this process does, too
-    return kinds.run(options.home, Job("inspect", from_arguments(InspectSpec, options)), _show_progress)
-
-
-def _import(options: argparse.Namespace) -> dict[str, Any]:
-    reader_process.start()
-    spec = from_arguments(ImportSpec, options, origin=options.path)
-    return kinds.run(options.home, Job("import", spec), _show_progress)
+    origin = {"origin": options.path} if options.verb == "import" else {}
+    spec: Any = from_arguments(KINDS[options.verb].spec, options, **origin)
+    return kinds.run(options.home, Job(options.verb, spec), _show_progress)
 
 
 def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -266,15 +254,15 @@ def _parser() -> argparse.ArgumentParser:
 
     features = _verb(verbs, "features", _features, "extract and cache a backbone's features of a dataset")
     add_arguments(features, ProbeSpec, only=("backbone", "dataset", "precision", "engine"))
-    _transfer_verb(verbs, "probe", _probe, "train a linear classifier on a backbone's features")
-    _transfer_verb(verbs, "finetune", _finetune, "train all weights that are not pruned, under the fixed mask")
+    _transfer_verb(verbs, "probe", "train a linear classifier on a backbone's features")
+    _transfer_verb(verbs, "finetune", "train all weights that are not pruned, under the fixed mask")
 
-    for name, function, spec, description in (
-        ("inspect", _inspect, InspectSpec, "describe a checkpoint file, layer by layer"),
-        ("import", _import, ImportSpec, "import a checkpoint file into the library, as a backbone"),
-        ("speedup", _speedup, SpeedupSpec, "measure the speedup of a sparse network over the dense one"),
+    for name, function, description in (
+        ("inspect", _read_file, "describe a checkpoint file, layer by layer"),
+        ("import", _read_file, "import a checkpoint file into the library, as a backbone"),
+        ("speedup", _speedup, "measure the speedup of a sparse network over the dense one"),
     ):
-        add_arguments(_verb(verbs, name, function, description), spec)
+        add_arguments(_verb(verbs, name, function, description), KINDS[name].spec)
 
     _verb(verbs, "rebuild", _rebuild, "rebuild the dashboard's cache from the published tables and the run records")
     export = _verb(verbs, "export", _export, "write all results to one file, or the finetuned network of one run")
@@ -283,8 +271,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _transfer_verb(verbs: Any, name: str, function: Any, description: str) -> None:
-    parser = _verb(verbs, name, function, description)
+def _transfer_verb(verbs: Any, name: str, description: str) -> None:
+    parser = _verb(verbs, name, _transfer, description)
     spec: type[TransferSpec] = KINDS[name].spec
     add_arguments(parser, spec)
     usual = spec.usual_seeds

@@ -221,10 +221,4 @@ def reset_button(store: Store, architecture: str, unfiltered: Mapping[str, Any])
     values = dict(unfiltered)
     if architecture not in store.values("architecture"):
         values["architecture"] = "resnet50"
-    st.button("Reset filters", on_click=set_controls, args=(values,), type="primary")
-
-
-def set_controls(values: Mapping[str, Any]) -> None:
-    """Set several controls at once, by key; for a button's ``on_click``."""
-    for key, value in values.items():
-        st.session_state[key] = value
+    st.button("Reset filters", on_click=st.session_state.update, args=(values,), type="primary")

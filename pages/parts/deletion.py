@@ -1,14 +1,17 @@
 """Deleting with a question before it, and undoing it afterwards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import streamlit as st
 
 from pages.parts import frame
 
 
-def confirm(title: str, text: str, delete: Callable[[], None], button: str = "Delete") -> None:
-    """Ask in a dialog; if the user confirms, ``delete`` and run the page again."""
+def confirm(
+    title: str, text: str, delete: Callable[[], None], state: Mapping[str, Any], button: str = "Delete"
+) -> None:
+    """Ask in a dialog; if the user confirms, ``delete``, set ``state`` in the session's and run the page again."""
 
     @st.dialog(title)
     @frame.errors_as_messages()
@@ -16,6 +19,7 @@ def confirm(title: str, text: str, delete: Callable[[], None], button: str = "De
         st.write(text)
         if st.button(button, type="primary"):
             delete()
+            st.session_state.update(state)
             st.rerun()
 
     ask()

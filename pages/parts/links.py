@@ -12,12 +12,8 @@ from sparse_core.catalog import architecture_label
 from sparse_core.networks import library
 from sparse_core.views import columns, labels
 
-USES = {
-    "probe": "Probe it",
-    "finetune": "Finetune it",
-    "structure": "Show its structure",
-    "speedup": "Measure its speedup",
-}
+USES = {"probe": "Probe it", "finetune": "Finetune it", "structure": "Show its structure"}
+USES["speedup"] = "Measure its speedup"
 
 # A link holds the labels of chosen options, but not of defaults. Labels of version 0.1.0 that have changed, by control:
 RENAMED_OPTIONS = {
@@ -61,18 +57,14 @@ def update_address() -> None:
 def update_values(name: str, values: list[str]) -> list[str]:
     """Today's labels for the values that a link of an earlier version gives the control ``name``."""
     if name.endswith("_columns"):
-        return [_headings().get(value, value) for value in values]
+        defined = columns.COLUMNS.values()
+        titles = {column.title for column in defined}  # a heading that is in use stays
+        headings = {column.formerly: column.title for column in defined if column.formerly not in titles}
+        return [headings.get(value, value) for value in values]
     if name in ("points", "cells"):
         return [labels.current_point(value) for value in values]
     renamed = RENAMED_OPTIONS.get(name, {})
     return [renamed.get(value, value) for value in values]
-
-
-def _headings() -> dict[str, str]:
-    """Headings of columns in earlier versions, with those of today; a heading that is in use stays."""
-    defined = columns.COLUMNS.values()
-    titles = {column.title for column in defined}
-    return {column.formerly: column.title for column in defined if column.formerly not in titles}
 
 
 def share(command: str | None = None, key: str = "share_link") -> None:

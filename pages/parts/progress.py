@@ -1,7 +1,6 @@
 """The job that a link names: its progress, live curves and cancelling, and the messages when it ended without a result."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -91,18 +90,13 @@ def _progress_and_cancel(job_id: str) -> None:
 @st.fragment(run_every=3.0)  # drawing takes time from the training that it shows
 @frame.errors_as_messages()
 def _live_curves(job_id: str) -> None:
-    curves = _curves_so_far(queue.epochs(home(), job_id))
+    curves = pd.DataFrame(queue.epochs(home(), job_id), columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
     if curves.empty:
         return
+    curves = curves.drop_duplicates(["seed", "epoch"], keep="last")  # a resumed training repeats an epoch
+    curves = curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])
     value = run_details.curve_choice("live_curve", "top1")
     st.plotly_chart(training.learning_curves(curves, value), key="live", config={"displayModeBar": False})
-
-
-def _curves_so_far(epochs: list[dict[str, Any]]) -> pd.DataFrame:
-    """A row per run and epoch. A resumed training repeats an epoch, of which the last counts."""
-    curves = pd.DataFrame(epochs, columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
-    curves = curves.drop_duplicates(["seed", "epoch"], keep="last")
-    return curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])
 
 
 def _bar(status: queue.Status) -> None:

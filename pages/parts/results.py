@@ -1,8 +1,8 @@
 """Results on a page: the store that holds them, and the charts and tables that show them, with their downloads."""
 
-import math
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,19 @@ def show_chart(
     key: str,
     name: str,
     alt: str,
-    on_select: Callable[[], None] | None = None,
+    select_into: str = "",
     table: pd.DataFrame | None = None,
     beside: Callable[[], None] | None = None,
 ) -> None:
     """Draw a chart with its downloads beneath it, and the table behind it for keyboard and screen reader.
 
     ``texts`` are title, subtitle and caption; none if the figure has them already. ``name`` is the file name of the downloads
-    without ending, ``alt`` what a screen reader reads. With ``on_select`` points can be selected: it is called before the
-    page runs again. ``beside`` draws more into the row of downloads.
+    without ending, ``alt`` what a screen reader reads. With ``select_into`` points can be selected: the control of that key,
+    which is part of the link, takes their names. ``beside`` draws more into the row of downloads.
     """
     figure = captions.with_caption(figure, *texts) if texts else figure
-    selectable: Any = on_select or "ignore"
-    st.plotly_chart(figure, key=key, alt=alt, on_select=selectable, config={"displaylogo": False})
+    on_select: Any = partial(_take_selection, key, select_into) if select_into else "ignore"
+    st.plotly_chart(figure, key=key, alt=alt, on_select=on_select, config={"displaylogo": False})
     with st.container(horizontal=True, vertical_alignment="center"):
         buttons.chart_downloads(figure, key=f"{key}_downloads", name=name, alt=alt)
         if table is not None:
@@ -67,6 +67,11 @@ def show_chart(
                         _table_downloads(table, key=key, name=name)
         if beside is not None:
             beside()
+
+
+def _take_selection(chart: str, control: str) -> None:
+    selected = st.session_state[chart]["selection"]["points"]
+    st.session_state[control] = list(dict.fromkeys(each["customdata"] for each in selected if each.get("customdata")))
 
 
 def column_title(column: str) -> str:
@@ -134,11 +139,11 @@ def _table_downloads(rows: pd.DataFrame, *, key: str, name: str) -> None:
 
 
 def _config(column: columns.Column, title: str) -> ColumnConfig:
-    if column.unit is columns.TIMESTAMP:
-        return st.column_config.DatetimeColumn(title, format=column.number_format, help=column.help)
     if column.number_format is None:
         return st.column_config.Column(title, help=column.help)
-    return st.column_config.NumberColumn(title, format=column.number_format, help=column.help)
+    dated = column.unit is columns.TIMESTAMP
+    kind = st.column_config.DatetimeColumn if dated else st.column_config.NumberColumn
+    return kind(title, format=column.number_format, help=column.help)
 
 
 def _why_empty(frame: pd.DataFrame, chosen: list[str]) -> str:
@@ -159,12 +164,6 @@ def _matching(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
     text = words.astype(str).agg(" ".join, axis=1).str.lower()
     keep = pd.Series(True, index=frame.index)
     for word in wanted.lower().split():
-        keep &= text.str.contains(word, regex=False) | np.isclose(numbers, _number(word), atol=ROUNDING).any(axis=1)
+        number = pd.to_numeric(word, errors="coerce")
+        keep &= text.str.contains(word, regex=False) | np.isclose(numbers, number, atol=ROUNDING).any(axis=1)
     return frame[keep]
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan

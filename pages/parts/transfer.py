@@ -36,7 +36,7 @@ SCHEDULE = (
         "LR step size (epochs)",
         1,
         10_000,
-        "After each step the learning rate is multiplied by gamma.",
+        "After each, the learning rate is multiplied by gamma.",
     ),
     ("step_factor", "factor", "LR decay (gamma)", 0.001, 1.0, None),
 )
@@ -118,7 +118,9 @@ def _time_estimate(job: Job) -> None:
     if known:
         st.caption(_estimate_label(known, job))
         return
-    if not _is_local(spec):
+    ready = {card.name: card.ready for card in library.available(home())}
+    ready |= {card.id: card.ready for card in catalogue.available(home())}
+    if not (ready.get(spec.backbone, True) and ready.get(spec.dataset, True)):
         st.caption("Something has to be downloaded first, so the time cannot be estimated yet.")
         return
     asked = st.session_state.setdefault("estimate_jobs", {})
@@ -129,7 +131,7 @@ def _time_estimate(job: Job) -> None:
     status = queue.status(home(), asked[key])
     if status.state == "failed":
         st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")
-    elif status.state == "queued" and _is_waiting(status):
+    elif status.state == "queued" and queue.queued(home(), status.job.lane)[:1] != [status.job_id]:
         st.caption("The time will be estimated when the running job has ended.")
     else:
         st.caption("Estimating the time on this machine …")
@@ -142,18 +144,6 @@ def _estimate_label(known: durations.Estimate, job: Job) -> str:
         return f"About {training} on this machine."
     whole = labels.duration(known.seconds(job.spec, seeds, features_cached=False))
     return f"About {training} once the features are cached, {whole} the first time, on this machine."
-
-
-def _is_local(spec: TransferSpec) -> bool:
-    """True if neither backbone nor dataset has to be downloaded."""
-    ready = {card.name: card.ready for card in library.available(home())}
-    ready |= {card.id: card.ready for card in catalogue.available(home())}
-    return ready.get(spec.backbone, True) and ready.get(spec.dataset, True)
-
-
-def _is_waiting(status: queue.Status) -> bool:
-    """True if other work of the job's lane comes first; estimates wait for the jobs that users started."""
-    return queue.queued(home(), status.job.lane)[:1] != [status.job_id]
 
 
 def _records(status: queue.Status) -> list[Record]:

@@ -16,8 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_core.errors import InputError, unknown_name
+from sparse_core.errors import unknown_name
 from sparse_core.paths import atomic_file, atomic_folder, remove, write_text
+from sparse_core.trash import Trash
 
 COMPACT_ABOVE = 500
 DOCUMENTS = ("spec.json", "events.jsonl", "result.json")
@@ -46,7 +47,7 @@ class Records:
         self.folder = home
         self.runs = self.folder / "runs"
         self.networks = self.folder / "networks"
-        self.trash = self.folder / "trash"
+        self.trash = Trash(self.folder / "trash")
         self.annotations = self.folder / "annotations"
 
     def write(self, record: Record) -> None:
@@ -54,7 +55,8 @@ class Records:
         if _read_folder(self.runs / record.run_id) is None:
             remove(self.runs / record.run_id)
         with atomic_folder(self.runs / record.run_id) as temporary:
-            _write_documents(temporary, record)
+            for name, text in _documents(record).items():
+                (temporary / name).write_text(text, encoding="utf-8")
 
     def ids(self) -> set[str]:
         """The ids of all finished runs."""
@@ -76,7 +78,9 @@ class Records:
             if run_ids <= found.keys():
                 break
             rows = pd.read_parquet(file, filters=[("run_id", "in", run_ids - found.keys())])
-            found.update({row.run_id: _from_row(row) for _, row in rows.iterrows()})
+            found.update(
+                {row.run_id: _parse(row.run_id, row.spec, row.result, row.events) for row in rows.itertuples()}
+            )
         return list(found.values())
 
     def delete(self, run_id: str) -> None:
@@ -84,28 +88,23 @@ class Records:
 
         The network goes last: after a kill it is still where the run, existing or restored, looks for it.
         """
-        record = self.read(run_id)
-        remove(self.trash / run_id)
-        with atomic_folder(self.trash / run_id) as temporary:
-            _write_documents(temporary, record)
-        remove(self.runs / run_id)
+        self.write(self.read(run_id))  # a compacted run becomes a folder again
+        self.trash.put(self.runs / run_id)
         for file in self._compacted_files():
             rows = pd.read_parquet(file)
             if (rows.run_id == run_id).any():
                 _write_parquet(file, rows[rows.run_id != run_id])
         if (self.networks / run_id).is_dir():
-            os.rename(self.networks / run_id, self.trash / run_id / "network")
+            os.rename(self.networks / run_id, self.trash.folder / run_id / "network")
 
     def restore(self, run_id: str) -> None:
-        """Move a deleted run back. Raises InputError if it is not in the trash."""
-        if not (self.trash / run_id).is_dir():
-            raise InputError(f"Run '{run_id}' is not in the trash, so it cannot be restored.")
-        network = self.trash / run_id / "network"
-        if network.is_dir() and not (self.networks / run_id).exists():  # the same run may have been repeated since
+        """Move a deleted run back. Raises InputError if it is not in the trash or was repeated since."""
+        network = self.trash.folder / run_id / "network"
+        if network.is_dir() and not (self.networks / run_id).exists():
             self.networks.mkdir(parents=True, exist_ok=True)
             os.rename(network, self.networks / run_id)
-        self.write(_read_documents(self.trash / run_id))
-        remove(self.trash / run_id)
+        self.trash.restore(run_id, self.runs / run_id)
+        remove(self.runs / run_id / "network")  # where there is a newer one
 
     def compact(self) -> int:
         """Move all run folders into one Parquet file if there are more than ``COMPACT_ABOVE``; returns their number."""
@@ -160,11 +159,6 @@ def _documents(record: Record) -> dict[str, str]:
     return dict(zip(DOCUMENTS, texts, strict=True))
 
 
-def _write_documents(folder: Path, record: Record) -> None:
-    for name, text in _documents(record).items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
 def _is_complete(folder: Path) -> bool:
     complete = all((folder / name).is_file() for name in DOCUMENTS)
     if not complete and folder.is_dir():  # otherwise it was compacted or deleted in between
@@ -175,7 +169,8 @@ def _is_complete(folder: Path) -> bool:
 def _read_folder(folder: Path) -> Record | None:
     """The run in a folder; None if it cannot be read or was compacted in between."""
     try:
-        return _read_documents(folder)
+        spec, events, result = ((folder / name).read_text(encoding="utf-8") for name in DOCUMENTS)
+        return _parse(folder.name, spec, result, events)
     except (OSError, ValueError):
         if folder.is_dir():
             _warn_about(folder)
@@ -185,15 +180,6 @@ def _read_folder(folder: Path) -> Record | None:
 @cache  # once per process: pages read the runs often
 def _warn_about(folder: Path) -> None:
     log.warning("%s is left out: expected a run with readable %s.", folder, ", ".join(DOCUMENTS))
-
-
-def _read_documents(folder: Path) -> Record:
-    spec, events, result = ((folder / name).read_text(encoding="utf-8") for name in DOCUMENTS)
-    return _parse(folder.name, spec, result, events)
-
-
-def _from_row(row: pd.Series) -> Record:
-    return _parse(row.run_id, row.spec, row.result, row.events)
 
 
 def _parse(run_id: str, spec: str, result: str, events: str) -> Record:

@@ -24,41 +24,16 @@ log = logging.getLogger(__name__)
 
 SOURCES = ("published", "measured")
 
-_SCHEMA = {
-    "source": "VARCHAR",
-    "architecture": "VARCHAR",
-    "upstream": "VARCHAR",
-    "method": "VARCHAR",
-    "sparsity": "DOUBLE",
-    "transfer": "VARCHAR",
-    "dataset": "VARCHAR",
-    "dataset_hash": "VARCHAR",
-    "protocol": "VARCHAR",
-    "seed": "INTEGER",
-    "replicate": "INTEGER",
-    "metric": "VARCHAR",
-    "accuracy_best": "DOUBLE",
-    "accuracy_final": "DOUBLE",
-    "backbone": "VARCHAR",
-    "nonzero_parameters": "BIGINT",
-    "multiply_adds": "BIGINT",
-    "file_size": "BIGINT",
-    "run_id": "VARCHAR PRIMARY KEY",
-    "created_at": "TIMESTAMP",
-    "spec": "VARCHAR",
-}
-COLUMNS = tuple(_SCHEMA)
+_SCHEMA = """
+    source VARCHAR, architecture VARCHAR, upstream VARCHAR, method VARCHAR, sparsity DOUBLE, transfer VARCHAR,
+    dataset VARCHAR, dataset_hash VARCHAR, protocol VARCHAR, seed INTEGER, replicate INTEGER, metric VARCHAR,
+    accuracy_best DOUBLE, accuracy_final DOUBLE, backbone VARCHAR, nonzero_parameters BIGINT, multiply_adds BIGINT,
+    file_size BIGINT, run_id VARCHAR PRIMARY KEY, created_at TIMESTAMP, spec VARCHAR"""
+COLUMNS = tuple(column.split()[0] for column in _SCHEMA.split(","))
 
-_PUBLISHED_VALUES = {
-    "source": "published",
-    "upstream": "ImageNet",
-    "dataset_hash": "",
-    "protocol": "the paper's protocol",
-    "metric": "accuracy",
-    "backbone": "",
-    "spec": "{}",
-    **dict.fromkeys(("accuracy_final", "nonzero_parameters", "multiply_adds", "file_size", "created_at")),
-}
+_PUBLISHED_VALUES: dict[str, Any] = {"source": "published", "upstream": "ImageNet", "protocol": "the paper's protocol"}
+_PUBLISHED_VALUES |= {"metric": "accuracy", "dataset_hash": "", "backbone": "", "spec": "{}"}
+_PUBLISHED_VALUES |= dict.fromkeys(("accuracy_final", "nonzero_parameters", "multiply_adds", "file_size", "created_at"))
 
 
 class Store:
@@ -221,8 +196,7 @@ def published_rows() -> pd.DataFrame:
 
 def _fresh(location: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(location)
-    columns = ", ".join(f"{name} {kind}" for name, kind in _SCHEMA.items())
-    connection.execute(f"CREATE TABLE results ({columns})")
+    connection.execute(f"CREATE TABLE results ({_SCHEMA})")
     _insert(connection, published_rows())
     connection.execute("CREATE TABLE cache_version AS SELECT ? AS version", [_version()])
     connection.execute("CHECKPOINT")

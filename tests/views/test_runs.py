@@ -38,13 +38,12 @@ from tests.support.records import record
 )
 def test_a_command_repeats_the_same_runs(monkeypatch, spec, seeds):
     asked = []
-    monkeypatch.setattr(
-        cli,
-        "_transfer",
-        lambda kind, given: asked.append((from_arguments(KINDS[kind].spec, given), given.seeds)),
-    )
-    monkeypatch.setattr(cli, "probe_answer", lambda *_: {})
-    monkeypatch.setattr(cli, "finetune_answer", lambda *_: {})
+
+    def transfer(given):
+        asked.append((from_arguments(KINDS[given.verb].spec, given), given.seeds))
+        return {}
+
+    monkeypatch.setattr(cli, "_transfer", transfer)
     command = shlex.split(runs.command(spec, seeds))
     assert command[:3] == ["python", "-m", "sparse_core"]
     assert cli.main(command[3:]) == 0
