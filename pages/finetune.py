@@ -88,15 +88,11 @@ def _chosen(records: list[Record]) -> Record:
     if len(records) == 1:
         return records[0]
     by_seed = {record.spec["seed"]: record for record in records}
-    accuracies = {seed: labels.percent(record.result["accuracy_final"]) for seed, record in by_seed.items()}
-    seed = st.selectbox(
-        "Network",
-        list(by_seed),
-        format_func=lambda seed: f"seed {seed}, final accuracy {accuracies[seed]} %",
-        key="network_seed",
-        width=330,
-    )
-    return by_seed[seed]
+    names = {
+        seed: f"seed {seed}, final accuracy {labels.percent(record.result['accuracy_final'])} %"
+        for seed, record in by_seed.items()
+    }
+    return by_seed[st.selectbox("Network", list(names), format_func=names.__getitem__, key="network_seed", width=330)]
 
 
 main()

@@ -211,13 +211,9 @@ def _backbones() -> None:
 
 def _backbone_table(cards: dict[str, BackboneCard]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
+        names = {name: labels.backbone_label(card) for name, card in cards.items()}
         name = st.selectbox(
-            "Backbone",
-            list(cards),
-            format_func=lambda name: labels.backbone_label(cards[name]),
-            key="card",
-            label_visibility="collapsed",
-            width=420,
+            "Backbone", names, format_func=names.__getitem__, key="card", label_visibility="collapsed", width=420
         )
         if st.button("Delete …", icon=":material/delete:"):
             text = f"“{name}” will be removed from the library. Its runs are kept. You can undo this afterwards."

@@ -222,16 +222,11 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
             "Import one on the Library page, or choose another backbone above."
         )
         return
-    sparse = (number for number, name in enumerate(others) if cards[name].sparsity)
+    sparse = next((number for number, name in enumerate(others) if cards[name].sparsity), 0)
+    names = {name: labels.backbone_label(cards[name]) for name in others}
+    help_text = "Only networks of the same architecture have weights that correspond."
     name = st.selectbox(
-        "Compared with",
-        others,
-        index=next(sparse, 0),
-        format_func=lambda name: labels.backbone_label(cards[name]),
-        key="other",
-        bind="query-params",
-        width=420,
-        help="Only networks of the same architecture have weights that correspond.",
+        "Compared with", others, sparse, names.__getitem__, key="other", bind="query-params", width=420, help=help_text
     )
     other = _structure(cards[name])
     if other is None:

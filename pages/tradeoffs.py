@@ -114,12 +114,9 @@ def main() -> None:
 @st.cache_resource(show_spinner=False, max_entries=50)
 def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     """The view for these controls; cached so that a click below the chart computes nothing twice. Never change it."""
+    methods, tasks, sparsity = controls.methods or None, controls.tasks or None, controls.sparsity
     rows = _store.results(
-        source=controls.source,
-        architecture=controls.architecture,
-        methods=controls.methods or None,
-        datasets=controls.tasks or None,
-        sparsity=controls.sparsity,
+        source=controls.source, architecture=controls.architecture, methods=methods, datasets=tasks, sparsity=sparsity
     )
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())

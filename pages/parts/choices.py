@@ -90,14 +90,8 @@ def _report_unknown(label: str, key: str, known: Iterable[str]) -> None:
 def backbone_choice(cards: Iterable[BackboneCard], **settings: Any) -> BackboneCard:
     """The control that chooses a backbone."""
     by_name = {card.name: card for card in cards}
-    name = selectbox(
-        "Backbone",
-        list(by_name),
-        format_func=lambda name: labels.backbone_label(by_name[name]),
-        key="backbone",
-        **settings,
-    )
-    return by_name[name]
+    names = {name: labels.backbone_label(card) for name, card in by_name.items()}
+    return by_name[selectbox("Backbone", list(names), format_func=names.__getitem__, key="backbone", **settings)]
 
 
 def dataset_choice() -> str:

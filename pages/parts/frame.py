@@ -67,13 +67,12 @@ def navigation() -> StreamlitPage:
     # Without an icon of our own the browser fetches the page's icon from a Google server.
     st.set_page_config(page_title="Sparse Transfer Lab", page_icon=str(STATIC / "icon.svg"), layout="wide")
     st.session_state["framed"] = True
-    return st.navigation(
-        [
-            st.Page(REPOSITORY / "pages" / f"{name}.py", title=title, icon=icon, default=name == "tradeoffs")
-            for name, title, icon in PAGES
-        ],
-        position="top",
-    )
+    folder = REPOSITORY / "pages"
+    pages = [
+        st.Page(folder / f"{name}.py", title=title, icon=icon, default=name == "tradeoffs")
+        for name, title, icon in PAGES
+    ]
+    return st.navigation(pages, position="top")
 
 
 def settle_link(page: StreamlitPage) -> None:

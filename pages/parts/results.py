@@ -93,35 +93,22 @@ def show_table(
     the downloads without ending. Downloads hold the rows and columns on the screen with stored names and values.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        example, help_text = "for example WoodFisher 90", "Keeps the rows that contain every word"
         wanted = st.text_input(
-            "Filter rows",
-            key=f"{key}_filter",
-            placeholder="for example WoodFisher 90",
-            help="Keeps the rows that contain every word",
-            bind="query-params",
-            width=260,
+            "Filter rows", key=f"{key}_filter", placeholder=example, help=help_text, bind="query-params", width=260
         )
         with st.popover("Columns", help="Choose which columns are shown"):
+            every = list(frame.columns)
             chosen = st.multiselect(
-                "Columns",
-                list(frame.columns),
-                default=shown_columns or list(frame.columns),
-                format_func=title,
-                key=f"{key}_columns",
-                bind="query-params",
+                "Columns", every, shown_columns or every, format_func=title, key=f"{key}_columns", bind="query-params"
             )
         rows = _matching(frame[chosen], wanted or "")
         _table_downloads(rows, key=key, name=name)
     if rows.empty:
         st.info(_why_empty(frame, chosen))
         return
-    st.dataframe(
-        columns.for_display(rows),
-        hide_index=True,
-        key=f"{key}_rows",
-        column_config=_column_config(rows, title),
-        placeholder="–",
-    )
+    shown, config = columns.for_display(rows), _column_config(rows, title)
+    st.dataframe(shown, hide_index=True, key=f"{key}_rows", column_config=config, placeholder="–")
     st.caption(f"{len(rows):,} of {len(frame):,} rows. Click a heading to sort.")
 
 

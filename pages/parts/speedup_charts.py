@@ -121,13 +121,9 @@ def accuracy_and_speed(store: Store, filters: Filters, rows: pd.DataFrame) -> No
 
 def _one_setting(timed: pd.DataFrame) -> pd.DataFrame:
     """The controls for engine, threads and batch size; returns the newest rows timed like that."""
+    names = {FASTEST: FASTEST, **{name: ENGINES.get(name, name) for name in dict.fromkeys(timed["engine"])}}
     engine = st.selectbox(
-        "Engine",
-        [FASTEST, *dict.fromkeys(timed["engine"])],
-        format_func=lambda name: ENGINES.get(name, name),
-        key="front_engine",
-        bind="query-params",
-        width=190,
+        "Engine", list(names), format_func=names.__getitem__, key="front_engine", bind="query-params", width=190
     )
     timed = timed if engine == FASTEST else timed[timed["engine"] == engine]
     timed = timed[timed["threads"] == most_measured("Threads", timed, "threads", "front_threads")]

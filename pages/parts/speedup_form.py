@@ -24,13 +24,9 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 def measure_form(rows: pd.DataFrame, *, expanded: bool) -> None:
     """The form in an expander, its button and about how long the measurement takes; ``rows`` are earlier measurements."""
+    icon = ":material/timer:"
     form = st.expander(
-        "Measure this machine",
-        expanded=expanded,
-        key="measure",
-        icon=":material/timer:",
-        on_change="rerun",
-        bind="query-params",
+        "Measure this machine", expanded, key="measure", icon=icon, on_change="rerun", bind="query-params"
     )
     if not form.open:
         return
@@ -93,13 +89,9 @@ def _backbone() -> dict[str, Any]:
 
 
 def _random_weights() -> dict[str, Any]:
+    names, key = list(ARCHITECTURES), "of_architecture"
     architecture = st.selectbox(
-        "Architecture",
-        list(ARCHITECTURES),
-        format_func=architecture_label,
-        key="of_architecture",
-        bind="query-params",
-        width=200,
+        "Architecture", names, format_func=architecture_label, key=key, bind="query-params", width=200
     )
     same_architecture = {
         card.name: f"As in {labels.backbone_label(card)}"

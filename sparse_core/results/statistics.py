@@ -22,15 +22,9 @@ def per_class(counts: np.ndarray, class_names: Sequence[str]) -> pd.DataFrame:
     totals, hits = counts.sum(axis=1), np.diag(counts)
     present = totals > 0
     low, high = wilson_interval(hits[present], totals[present])
-    table = pd.DataFrame(
-        {
-            "class": np.array(class_names, dtype=object)[present],
-            "accuracy": hits[present] / totals[present],
-            "lowest": low,
-            "highest": high,
-            "images": totals[present],
-        }
-    )
+    names, accuracy = np.array(class_names, dtype=object)[present], hits[present] / totals[present]
+    columns = {"class": names, "accuracy": accuracy, "lowest": low, "highest": high, "images": totals[present]}
+    table = pd.DataFrame(columns)
     return table.sort_values("accuracy", kind="stable", ignore_index=True)
 
 

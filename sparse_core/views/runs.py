@@ -95,13 +95,9 @@ def label(record: Record) -> str:
 
 def curves(records: Sequence[Record], *, by_seed: bool = True) -> pd.DataFrame:
     """One row for each run and epoch: ``run`` (a label), ``epoch``, ``loss``, ``top1``, ``mean_per_class`` (fractions of 1)."""
-    return pd.DataFrame(
-        [
-            {"run": f"seed {record.spec['seed']}" if by_seed else label(record), **event}
-            for record in records
-            for event in record.events
-        ]
-    )
+    names = [f"seed {record.spec['seed']}" if by_seed else label(record) for record in records]
+    named = zip(names, records, strict=True)
+    return pd.DataFrame([{"run": name, **event} for name, record in named for event in record.events])
 
 
 def confusion(records: Sequence[Record]) -> np.ndarray:

@@ -16,11 +16,12 @@ from sparse_core.results.measures import difference_to_dense
 from sparse_core.views import labels
 from sparse_core.views.labels import SERIES_KEY, SIZES, counted, distinct, percent
 
-SHARES = {
-    "mean_layer_filters_pruned_share": "Fully pruned filters, mean over layers",
-    "filters_pruned_share": "Fully pruned filters, of all",
-    "filters_dead_share": "Removable filters",
-}
+SHARES = ("mean_layer_filters_pruned_share", "filters_pruned_share", "filters_dead_share")
+# What networks are compared by: column, and field of their structure.
+COMPARED = {"measured_sparsity": "sparsity", **{share: share for share in SHARES}, "nonzero_parameters": "nonzero"}
+COMPARED |= {name: name for name in ("parameters", "multiply_adds_sparse", "multiply_adds")}
+COMPARED |= {"file_size": "bytes_sparse"}
+COMPARED |= {name: name for name in ("parameters_removable", "multiply_adds_removable")}
 LAYER_COLUMNS = ["layer", "name", "shape", "output", "sparsity", "filters", "filters_pruned", "filters_removable"]
 LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "parameters", "nonzero"]
 LAYER_COLUMNS += ["multiply_adds", "multiply_adds_sparse", "groups"]
@@ -41,14 +42,12 @@ def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[str, float]
         "own": table["source"] != "published",
         "method_rank": table["method"].map(method_rank),
     }
-    table = table.assign(**order).sort_values(
-        ["own", "method_rank", "sparsity", "protocol", "task_rank"], kind="stable", ignore_index=True
-    )
+    by = ["own", "method_rank", "sparsity", "protocol", "task_rank"]
+    table = table.assign(**order).sort_values(by, kind="stable", ignore_index=True)
     table["row"] = labels.name_backbones(table, labels.series_names(table))
     table["task"] = labels.name_tasks(table)
-    names = zip(
-        labels.name_backbones(table, labels.marked_series_names(table)), labels.marked_task_names(table), strict=True
-    )
+    backbones = labels.name_backbones(table, labels.marked_series_names(table))
+    names = zip(backbones, labels.marked_task_names(table), strict=True)
     table["point"] = [f"{backbone} on {task}" for backbone, task in names]
     table["hover"] = [_hover(cell) for cell in table.itertuples()]
     by_rank = table.sort_values(["task_rank", "task"])["task"].unique()
@@ -67,39 +66,22 @@ def paper_layout(table: pd.DataFrame) -> pd.DataFrame:
 
 def layer_table(structure: Structure) -> pd.DataFrame:
     """A row for each convolution, input to output; shapes as text, ``sparsity`` 0..1."""
-    layers = [
-        {
-            **vars(layer),
-            "layer": number,
-            "shape": " × ".join(map(str, layer.shape)),
-            "output": " × ".join(map(str, layer.output)),
-            "filters_removable": layer.filters_dead,
-            "channels_removable": layer.channels_dead,
-        }
-        for number, layer in enumerate(structure.layers, start=1)
-    ]
-    return pd.DataFrame(layers, columns=LAYER_COLUMNS)
+    table = pd.DataFrame([vars(layer) for layer in structure.layers])
+    for name in ("shape", "output"):
+        table[name] = [" × ".join(map(str, sizes)) for sizes in table[name]]
+    table = table.rename(columns={"filters_dead": "filters_removable", "channels_dead": "channels_removable"})
+    return table.assign(layer=range(1, len(table) + 1))[LAYER_COLUMNS]
 
 
 def comparison_table(found: Sequence[tuple[BackboneCard, Structure]]) -> pd.DataFrame:
     """A row for each backbone, by measured sparsity: the shares of filters of the paper's table 4, 0..1, and its sizes."""
     return pd.DataFrame(
-        [
-            {
-                "network": labels.backbone_label(card),
-                "method": card.method,
-                "measured_sparsity": structure.sparsity,
-                **{share: getattr(structure, share) for share in SHARES},
-                "nonzero_parameters": structure.nonzero,
-                "parameters": structure.parameters,
-                "multiply_adds_sparse": structure.multiply_adds_sparse,
-                "multiply_adds": structure.multiply_adds,
-                "file_size": structure.bytes_sparse,
-                "parameters_removable": structure.parameters_removable,
-                "multiply_adds_removable": structure.multiply_adds_removable,
-            }
-            for card, structure in sorted(found, key=lambda pair: pair[1].sparsity)
-        ]
+        {
+            "network": labels.backbone_label(card),
+            "method": card.method,
+            **{name: getattr(structure, of) for name, of in COMPARED.items()},
+        }
+        for card, structure in sorted(found, key=lambda pair: pair[1].sparsity)
     )
 
 

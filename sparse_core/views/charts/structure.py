@@ -10,6 +10,7 @@ from sparse_core.views.charts import style
 from sparse_core.views.charts.captions import accuracy_hover, size_hover
 from sparse_core.views.charts.panels import Panels, layer_panel, percents
 from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels, shortened
+from sparse_core.views.columns import COLUMNS
 from sparse_core.views.labels import SERIES_KEY, SIZES, level_labels, percent, series_names
 from sparse_core.views.tables import SHARES
 
@@ -49,7 +50,8 @@ def filters_pruned(table: pd.DataFrame) -> go.Figure:
     left = 30 + round(6.6 * min(NAME_CHARACTERS, table["network"].str.len().max()))
     panels = Panels([""], "Share of filters (%)", "", plot_height=34 * len(table) + 20, left=left, entry=ENTRY)
     offsets = np.linspace(-0.2, 0.2, len(SHARES))  # so that equal shares do not hide each other
-    for offset, (share, name) in zip(offsets, SHARES.items(), strict=True):
+    for offset, share in zip(offsets, SHARES, strict=True):
+        name = COLUMNS[share].heading
         colour, symbol, width = SHARE_STYLES[share]
         trace = {
             **{"mode": "markers", "x": percents(table[share]), "y": [row + offset for row in range(len(table))]},

@@ -38,12 +38,8 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
                 "hovertext": line["hover"].tolist(),
             }
             panels.add(number, ", ".join(filter(None, [key[0], names[key[1:]]])), trace)
-        panels.y(number).update(
-            tickvals=list(place.values()),
-            ticktext=[shortened(task, 20) for task in place],
-            showticklabels=number == 0,
-            range=[-0.6, len(place) - 0.4],
-        )
+        ticks = {"tickvals": list(place.values()), "ticktext": [shortened(task, 20) for task in place]}
+        panels.y(number).update(**ticks, showticklabels=number == 0, range=[-0.6, len(place) - 0.4])
     return panels.figure()
 
 
@@ -70,10 +66,8 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
     panels = Panels([""], "", "", plot_height=28 * len(rows), left=160, bottom=92, legend_from=99)
     heat = {
         **{"type": "heatmap", "z": numbers, "zmin": low, "zmax": high, "colorscale": scale, "xgap": 1, "ygap": 1},
-        **{
-            "hoverinfo": "skip",
-            "colorbar": {"title": {"text": COLOUR_TITLES[value], "side": "right"}, **style.COLOUR_BAR},
-        },
+        "hoverinfo": "skip",
+        "colorbar": {"title": {"text": COLOUR_TITLES[value], "side": "right"}, **style.COLOUR_BAR},
     }
     panels.add(0, "cells", heat)
     for colour, group in cells.groupby("colour"):

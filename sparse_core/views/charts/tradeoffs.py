@@ -141,12 +141,9 @@ def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str
 def _points(rows: pd.DataFrame, value: str, axis: str, mode: str) -> dict[str, Any]:
     """Points at ``place`` with error bars; with the sparsity beside each where the axis does not show it."""
     labels = {} if axis == "sparsity" else point_labels(level_labels(rows), "top center")
+    bars = error_bars(100 * rows["standard_error"])
     return {
-        **{
-            "x": rows["place"].tolist(),
-            "y": percents(rows[value]),
-            "error_y": error_bars(100 * rows["standard_error"]),
-        },
+        **{"x": rows["place"].tolist(), "y": percents(rows[value]), "error_y": bars},
         **{"mode": f"{mode}+text" if labels else mode, **labels, "customdata": rows["point"].tolist()},
     }
 
