@@ -174,11 +174,8 @@ def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
         percent = columns[2].number_input(
             "Nominal sparsity (%)", 0.0, 99.99, 100 * guesses.nominal(measured), format="%g", help=help_text
         )
-        upstream = columns[3].text_input(
-            "Trained on",
-            guesses.guess_upstream(seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"]),
-            help="The upstream dataset.",
-        )
+        known = (seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"])
+        upstream = columns[3].text_input("Trained on", guesses.guess_upstream(*known), help="The upstream dataset.")
         if st.form_submit_button("Import", type="primary", icon=":material/library_add:"):
             import_spec = ImportSpec(
                 spec.path,

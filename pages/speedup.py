@@ -110,14 +110,10 @@ def _show_measurement(record: dict[str, Any], label: str, lines: pd.DataFrame) -
     with st.container(border=True):
         _show_lines(record, lines)
         with st.container(horizontal=True):
+            text, name, icon = json.dumps(record, indent=1), f"speed-{record['id']}.json", ":material/download:"
+            help_text = "All samples, machine, versions and settings."
             st.download_button(
-                "Record (JSON)",
-                json.dumps(record, indent=1),
-                f"speed-{record['id']}.json",
-                "application/json",
-                on_click="ignore",
-                icon=":material/download:",
-                help="All samples, machine, versions and settings.",
+                "Record (JSON)", text, name, "application/json", on_click="ignore", icon=icon, help=help_text
             )
             if st.button("Delete …", icon=":material/delete:"):
                 text = f"{label} will be removed from this page. You can undo this afterwards."

@@ -1,6 +1,5 @@
 """Structure: what pruning left of a network by layer, compared with other networks, and the accuracy reached."""
 
-from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
@@ -183,9 +182,12 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
     wanted = [cards[name] for name in chosen] or [card, *(other for other in same_architecture if other != card)][
         :COMPARED_AT_FIRST
     ]
-    found = _structures(wanted)
-    if found is None:
-        return
+    found = []
+    for each in wanted:
+        known = _structure(each)
+        if known is None:
+            return
+        found.append((each, known))
     table = tables.comparison_table(found)
     left_out = len(same_architecture) - len(wanted)
     more = f" {left_out} more on this machine: choose them above." if not chosen and left_out > 0 else ""
@@ -201,17 +203,6 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
         alt="Share of fully pruned filters of each network",
     )
     show_table(table, key="side_table", name="structure", shown_columns=SIDE_COLUMNS)
-
-
-def _structures(cards: Sequence[BackboneCard]) -> list[tuple[BackboneCard, Structure]] | None:
-    """The structures of several backbones; None, with a message, at the first that is not available yet."""
-    found = []
-    for card in cards:
-        known = _structure(card)
-        if known is None:
-            return None
-        found.append((card, known))
-    return found
 
 
 def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard]) -> None:

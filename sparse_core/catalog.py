@@ -37,17 +37,8 @@ METHODS = {
     )
 }
 
-ARCHITECTURES = {
-    "resnet50": "ResNet50",
-    "resnet34": "ResNet34",
-    "resnet18": "ResNet18",
-    "resnet20": "ResNet20",
-    "resnet32": "ResNet32",
-    "resnet44": "ResNet44",
-    "resnet56": "ResNet56",
-    "mobilenet_v1": "MobileNetV1",
-    "efficientnet_lite0": "EfficientNet-Lite0",
-}
+ARCHITECTURES = {f"resnet{depth}": f"ResNet{depth}" for depth in (50, 34, 18, 20, 32, 44, 56)}
+ARCHITECTURES |= {"mobilenet_v1": "MobileNetV1", "efficientnet_lite0": "EfficientNet-Lite0"}
 
 PAPER_ARCHITECTURES = ("resnet50", "resnet34", "resnet18", "mobilenet_v1")
 

@@ -66,14 +66,9 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
     ):
         for name in names:
             require_known(kind, name, known)
-    rows = store.results(
-        source=options.source,
-        architecture=options.architecture,
-        transfer=options.transfer,
-        methods=options.methods or None,
-        datasets=options.tasks or None,
-        sparsity=tuple(options.sparsity),
-    )
+    filters: dict[str, Any] = {name: getattr(options, name) for name in ("source", "architecture", "transfer")}
+    filters |= {"methods": options.methods or None, "datasets": options.tasks or None}
+    rows = store.results(**filters, sparsity=tuple(options.sparsity))
     if options.without_lottery:
         rows = rows[~measures.is_hidden_lottery_ticket(rows)]
     if rows.empty and options.source != "measured":

@@ -136,18 +136,11 @@ _link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIEL
 
 def chart_downloads(figure: go.Figure, *, key: str, name: str, alt: str) -> None:
     """The buttons that save a chart as PNG, SVG and stand-alone HTML; ``name`` and ``alt`` as in ``chart.show_chart``."""
-    _chart_buttons(
-        key=key,
-        width="content",
-        data={
-            "figure": figure.to_json(),
-            "title": alt,
-            "name": f"{name}-{date.today():%Y-%m-%d}",
-            "plotly": _plotly_address(),
-            "width": DOWNLOAD_WIDTH,
-            "height": figure.layout.height or 500,
-        },
-    )
+    base = st.get_option("server.baseUrlPath").strip("/")
+    address = f"{f'/{base}' if base else ''}/app/static/plotly.min.js?version={plotly.__version__}"
+    data = {"figure": figure.to_json(), "title": alt, "name": f"{name}-{date.today():%Y-%m-%d}", "plotly": address}
+    data |= {"width": DOWNLOAD_WIDTH, "height": figure.layout.height or 500}
+    _chart_buttons(key=key, width="content", data=data)
 
 
 def link_field(*, key: str) -> None:
@@ -163,9 +156,3 @@ def provide_plotly() -> None:
         temporary = STATIC / ".plotly.min.js"
         shutil.copyfile(source, temporary)
         temporary.replace(target)
-
-
-def _plotly_address() -> str:
-    base = st.get_option("server.baseUrlPath").strip("/")
-    prefix = f"/{base}" if base else ""
-    return f"{prefix}/app/static/plotly.min.js?version={plotly.__version__}"

@@ -53,17 +53,9 @@ def choice(
     """One of a few options (value to label), the first by default, kept in the link and, unless ``persist`` is None, from page
     to page."""
     _report_unknown(label, key, options.values())
-    return st.segmented_control(
-        label,
-        list(options),
-        default=next(iter(options)),
-        required=True,
-        format_func=options.__getitem__,
-        key=key,
-        bind="query-params",
-        persist_state=persist,
-        help=help_text,
-    )
+    names = list(options)
+    settings: dict[str, Any] = {"bind": "query-params", "persist_state": persist, "help": help_text, "required": True}
+    return st.segmented_control(label, names, default=names[0], format_func=options.__getitem__, key=key, **settings)
 
 
 def tabs(key: str, contents: Mapping[str, Callable[[], None]]) -> None:

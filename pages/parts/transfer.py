@@ -30,14 +30,7 @@ SCHEDULE = (
     ("batch_size", "batch", "Batch size", 1, 4096, None),
     ("weight_decay", "decay", "Weight decay", 0.0, 1.0, None),
     ("momentum", "momentum", "Momentum", 0.0, 0.999, None),
-    (
-        "step_epochs",
-        "step",
-        "LR step size (epochs)",
-        1,
-        10_000,
-        "After each, the learning rate is multiplied by gamma.",
-    ),
+    ("step_epochs", "step", "LR step size (epochs)", 1, 10_000, "After each step the rate is multiplied by gamma."),
     ("step_factor", "factor", "LR decay (gamma)", 0.001, 1.0, None),
 )
 

@@ -124,14 +124,9 @@ def ensure_worker(home: Path, lane: str = "interactive") -> None:
         return
     _start_marker(home, lane).touch()
     with open(workers / "log.txt", "ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "sparse_core.jobs.worker", str(home), lane],
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-m", "sparse_core.jobs.worker", str(home), lane]
+        nothing = subprocess.DEVNULL
+        subprocess.Popen(command, cwd=REPOSITORY, stdin=nothing, stdout=log, stderr=log, start_new_session=True)
 
 
 def worker_lock(home: Path, lane: str) -> Path:

@@ -36,11 +36,8 @@ def with_states(home: Path, rows: pd.DataFrame, statuses: Iterable[Status]) -> p
     specs = [json.loads(spec) for spec in rows["spec"]]
     stored = {_run(recorded(spec), spec["seed"]) for spec in specs}
     cards = {card.name: dataclasses.asdict(card) for card in library.available(home)}
-    new = [
-        _row(status, seed, cards.get(spec.backbone, {}))
-        for (spec, seed), status in unfinished.items()
-        if (spec, seed) not in stored
-    ]
+    missing = {run: status for run, status in unfinished.items() if run not in stored}
+    new = [_row(status, seed, cards.get(spec.backbone, {})) for (spec, seed), status in missing.items()]
     return pd.concat([pd.DataFrame(new, columns=finished.columns), finished], ignore_index=True) if new else finished
 
 

@@ -41,7 +41,11 @@ def table(home: Path, records: Sequence[dict[str, Any]], backbones: Mapping[str,
     rows["machine"] = [machine_label(row.processor, row.cores) for row in rows.itertuples()]
     rows["engine_words"] = [engine_label(row.engine, row.precision) for row in rows.itertuples()]
     rows["origin"] = [_origin(row, backbones) for row in rows.itertuples()]
-    rows["network"] = [_network(row, backbones) for row in rows.itertuples()]
+    rows["network"] = [  # a backbone that is gone is described like a timing-only network
+        (not row.timing_only and backbones.get(row.backbone))
+        or f"{architecture_label(row.architecture)} at {sparsity_label(row.sparsity)}, {row.origin}"
+        for row in rows.itertuples()
+    ]
     return rows
 
 
@@ -192,10 +196,8 @@ def with_hashes(runs: pd.DataFrame) -> pd.DataFrame:
     """The store's runs with ``backbone_hash``, of the backbone's content, and ``dataset_named``, the user's name or path of the
     dataset."""
     specs = [json.loads(spec) for spec in runs["spec"]]
-    return runs.assign(
-        backbone_hash=[spec.get("backbone_hash", "") for spec in specs],
-        dataset_named=[spec.get("dataset", "") for spec in specs],
-    )
+    hashes, names = ([spec.get(field, "") for spec in specs] for field in ("backbone_hash", "dataset"))
+    return runs.assign(backbone_hash=hashes, dataset_named=names)
 
 
 def series(compared: pd.DataFrame) -> list[str]:
@@ -211,13 +213,12 @@ def epoch_split(home: Path, records: Sequence[dict[str, Any]], backbones: Mappin
     its own. It runs in parallel to the rest, so it is not part of the sum.
     """
     lines = [line for record in records for line in record["lines"]]
+    keys = table(home, records, backbones)[EPOCH_KEY].to_dict("records")
     return pd.DataFrame(
-        [
-            {**key, "which": which, **{part: float(split.get(part) or 0) for part in (*EPOCH_PARTS, "decode")}}
-            for key, line in zip(table(home, records, backbones)[EPOCH_KEY].to_dict("records"), lines, strict=True)
-            for which, split in (("dense", line.get("dense_split")), ("sparse", line.get("split")))
-            if split
-        ]
+        {**key, "which": which, **{part: float(split.get(part) or 0) for part in (*EPOCH_PARTS, "decode")}}
+        for key, line in zip(keys, lines, strict=True)
+        for which, split in (("dense", line.get("dense_split")), ("sparse", line.get("split")))
+        if split
     )
 
 
@@ -287,11 +288,6 @@ def _mask_label(distribution: str, backbones: Mapping[str, str]) -> str:
     copied = f"mask as in {backbones.get(backbone, backbone)}"
     mask = f"{DISTRIBUTIONS[distribution]} mask" if distribution in DISTRIBUTIONS else copied
     return f"{mask} ({TIMING_ONLY})"
-
-
-def _network(row: Any, backbones: Mapping[str, str]) -> str:
-    label = f"{architecture_label(row.architecture)} at {sparsity_label(row.sparsity)}, {_origin(row, backbones)}"
-    return label if row.timing_only else backbones.get(row.backbone) or label
 
 
 def _relative_speed(row: Any) -> str:

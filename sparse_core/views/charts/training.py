@@ -32,10 +32,8 @@ def learning_curves(events: pd.DataFrame, value: str = "top1") -> go.Figure:
         heights = (factor * line[value]).tolist()
         style = {"color": HUES[number % len(HUES)], "width": 1.8, "dash": dashes[number // len(HUES) % len(dashes)]}
         trace = {
-            "x": line["epoch"].tolist(),
-            "y": heights,
+            **{"x": line["epoch"].tolist(), "y": heights, "line": style},
             "mode": "lines" if len(line) > 1 else "markers",
-            "line": style,
             "hovertext": [
                 f"{html.escape(str(run))}<br>epoch {epoch}: {height:.3g}"
                 for epoch, height in zip(line["epoch"], heights, strict=True)
