@@ -1,6 +1,5 @@
 """Structure: what pruning left of a network by layer, compared with other networks, and the accuracy reached."""
 
-
 import pandas as pd
 import streamlit as st
 

@@ -59,10 +59,16 @@ def _download(record: Record, ending: str, label: str) -> None:
     file = finetuned.file(home(), record.run_id, ending)
     result = record.result
     name = f"{result['architecture']}-{result['dataset_name']}-seed{record.spec['seed']}.{ending}"
-    label, kind = f"{label}, {labels.file_size(file.stat().st_size)}", "application/octet-stream"
-    key, icon = f"{ending}_{record.run_id}", ":material/download:"
-    help_text = "The finetuned network with its classifier, class names and image preprocessing."
-    st.download_button(label, file.read_bytes, name, kind, key=key, on_click="ignore", icon=icon, help=help_text)
+    st.download_button(
+        f"{label}, {labels.file_size(file.stat().st_size)}",
+        file.read_bytes,
+        name,
+        "application/octet-stream",
+        key=f"{ending}_{record.run_id}",
+        on_click="ignore",
+        icon=":material/download:",
+        help="The finetuned network with its classifier, class names and image preprocessing.",
+    )
 
 
 def _onnx(record: Record) -> None:

@@ -62,10 +62,14 @@ def choose_filters(rows: pd.DataFrame) -> Filters:
         measured = on_machine[on_machine["architecture"] == architecture]
         mode = _mode(measured)
         measured = measured[measured["mode"] == mode]
-        names, key = [name for name in ENGINES if name in set(measured["engine"])], "only_engines"
-        label = ENGINES.__getitem__
         engines = st.multiselect(
-            "Engines", names, format_func=label, placeholder="All", key=key, bind="query-params", width=260
+            "Engines",
+            [name for name in ENGINES if name in set(measured["engine"])],
+            placeholder="All",
+            format_func=ENGINES.__getitem__,
+            key="only_engines",
+            bind="query-params",
+            width=260,
         )
         threads = most_measured("Threads", measured, "threads", "threads")
         batch_size = most_measured("Batch size", measured, "batch_size", "batch_size") if mode == "inference" else None

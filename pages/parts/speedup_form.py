@@ -89,9 +89,9 @@ def _backbone() -> dict[str, Any]:
 
 
 def _random_weights() -> dict[str, Any]:
-    names, key = list(ARCHITECTURES), "of_architecture"
+    names = list(ARCHITECTURES)
     architecture = st.selectbox(
-        "Architecture", names, format_func=architecture_label, key=key, bind="query-params", width=200
+        "Architecture", names, 0, architecture_label, key="of_architecture", bind="query-params", width=200
     )
     same_architecture = {
         card.name: f"As in {labels.backbone_label(card)}"

@@ -125,8 +125,9 @@ def ensure_worker(home: Path, lane: str = "interactive") -> None:
     _start_marker(home, lane).touch()
     with open(workers / "log.txt", "ab") as log:
         command = [sys.executable, "-m", "sparse_core.jobs.worker", str(home), lane]
-        nothing = subprocess.DEVNULL
-        subprocess.Popen(command, cwd=REPOSITORY, stdin=nothing, stdout=log, stderr=log, start_new_session=True)
+        subprocess.Popen(
+            command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def worker_lock(home: Path, lane: str) -> Path:

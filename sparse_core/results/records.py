@@ -78,9 +78,8 @@ class Records:
             if run_ids <= found.keys():
                 break
             rows = pd.read_parquet(file, filters=[("run_id", "in", run_ids - found.keys())])
-            found.update(
-                {row.run_id: _parse(row.run_id, row.spec, row.result, row.events) for row in rows.itertuples()}
-            )
+            texts = zip(rows["run_id"], rows["spec"], rows["result"], rows["events"], strict=True)
+            found.update({run_id: _parse(run_id, *documents) for run_id, *documents in texts})
         return list(found.values())
 
     def delete(self, run_id: str) -> None:

@@ -41,7 +41,7 @@ def table(home: Path, records: Sequence[dict[str, Any]], backbones: Mapping[str,
     rows["machine"] = [machine_label(row.processor, row.cores) for row in rows.itertuples()]
     rows["engine_words"] = [engine_label(row.engine, row.precision) for row in rows.itertuples()]
     rows["origin"] = [_origin(row, backbones) for row in rows.itertuples()]
-    rows["network"] = [  # a backbone that is gone is described like a timing-only network
+    rows["network"] = [  # a backbone by its label; one that is gone, and random weights, by what is known of them
         (not row.timing_only and backbones.get(row.backbone))
         or f"{architecture_label(row.architecture)} at {sparsity_label(row.sparsity)}, {row.origin}"
         for row in rows.itertuples()
