@@ -12,18 +12,10 @@ import plotly.graph_objects as go
 
 from sparse_core.catalog import ENGINES, architecture_label, task_label
 from sparse_core.views import speed_tables
+from sparse_core.views.charts import panels as layout
 from sparse_core.views.charts import style
 from sparse_core.views.charts.captions import accuracy_hover
-from sparse_core.views.charts.panels import (
-    NARROW,
-    SPARSITY_TITLE,
-    WIDE_ENTRY,
-    Panels,
-    doubling_axis,
-    layer_panel,
-    percents,
-    sparsity_axis,
-)
+from sparse_core.views.charts.panels import WIDE_ENTRY, Panels, percents
 from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels, shortened
 from sparse_core.views.charts.tradeoffs import front_line
 from sparse_core.views.labels import counted, level_labels, percent, sparsity_label
@@ -45,15 +37,15 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
     ``rows`` are from ``speed_tables.table``, of one machine and one number of threads. Intervals that include 1 are marked.
     """
     by_sparsity = across == "sparsity"
-    x_title = SPARSITY_TITLE if by_sparsity else "Batch size"
+    x_title = layout.SPARSITY_TITLE if by_sparsity else "Batch size"
     panels = Panels([""], x_title, SPEEDUP_TITLE, entry=WIDE_ENTRY, legend_from=1)
     rank = {name: number for number, name in enumerate(ENGINES)}
     rows = rows.sort_values("engine", key=lambda names: names.map(rank), kind="stable")
     placed = rows.assign(x=100 * rows["sparsity"] if by_sparsity else np.log2(rows["batch_size"]))
     if by_sparsity:
-        _, limits = sparsity_axis(panels.x(0), rows["sparsity"], FREE)
+        _, limits = layout.sparsity_axis(panels.x(0), rows["sparsity"], FREE)
     else:
-        limits = doubling_axis(panels.x(0), rows["batch_size"], FREE)
+        limits = layout.doubling_axis(panels.x(0), rows["batch_size"], FREE)
     top = 1.12 * max(rows["ratio_high"].max(), 1.0)
     panels.y(0)["range"] = [-0.06 * top, top]  # so that a note fits below an interval that reaches down to 0
     panels.dense_line(0, limits, (1, 1))
@@ -147,7 +139,7 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
 
 def layer_shares(layers: pd.DataFrame) -> go.Figure:
     """A bar for each layer: its share of the network's time. ``layers`` has ``name`` and ``share`` (0..1)."""
-    panels = layer_panel(len(layers), "Share of time (%)")
+    panels = layout.layer_panel(len(layers), "Share of time (%)")
     hover = [f"{html.escape(row.name)}<br>{percent(row.share)} % of the time" for row in layers.itertuples(index=False)]
     bars = {"type": "bar", "x": list(range(1, len(layers) + 1)), "y": percents(layers["share"]), "width": 0.8}
     panels.add(0, "Share of time", {**bars, "marker": {"color": style.SKY}, "hovertext": hover})
@@ -171,7 +163,7 @@ def _speedup_line(line: pd.DataFrame) -> dict[str, Any]:
 
 def _note_inconclusive(panels: Panels, placed: pd.DataFrame, limits: tuple[float, float]) -> None:
     """A note below the lowest point at each position where some interval includes 1, as far as the notes do not overlap."""
-    distance = NOTE_WIDTH / (NARROW - 80) * (limits[1] - limits[0])
+    distance = NOTE_WIDTH / (layout.NARROW - 80) * (limits[1] - limits[0])
     last = -np.inf
     for x, group in placed[placed["gain"] == "no gain"].groupby("x"):
         if x - last >= distance:

@@ -8,18 +8,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from sparse_core.views.charts import panels as layout
 from sparse_core.views.charts.captions import accuracy_hover, size_hover
-from sparse_core.views.charts.panels import (
-    SPARSITY_TITLE,
-    Panels,
-    magnitudes,
-    percents,
-    reduction_axis,
-    reductions,
-    size_axis,
-    size_ticks,
-    sparsity_axis,
-)
+from sparse_core.views.charts.panels import Panels, magnitudes, percents
 from sparse_core.views.charts.style import GREY, Series, by_series, dash, error_bars, marker, method_style, point_labels
 from sparse_core.views.labels import SERIES_KEY, SIZES, counted, level_labels, percent, series_names, sparsity_label
 
@@ -39,16 +30,16 @@ def tradeoff(
     """
     rows = summary.dropna(subset=["mean_relative_error_increase"])
     rows = rows.assign(place=percents(rows[axis]) if axis == "sparsity" else magnitudes(rows[axis], axis))
-    x_title = SPARSITY_TITLE if axis == "sparsity" else SIZES[axis].title
+    x_title = layout.SPARSITY_TITLE if axis == "sparsity" else SIZES[axis].title
     panels = Panels(transfers, x_title, "Relative error increase over dense (%)")
     names, chosen = series_names(summary), set(selected)  # as in the caption
     for number, transfer in enumerate(transfers):
         panel = rows[rows["transfer"] == transfer]
         free = 0.32 if len(transfers) > 1 else 0.18
         last, limits = (
-            sparsity_axis(panels.x(number), panel["sparsity"], free)
+            layout.sparsity_axis(panels.x(number), panel["sparsity"], free)
             if axis == "sparsity"
-            else size_axis(panels.x(number), panel["place"], free)
+            else layout.size_axis(panels.x(number), panel["place"], free)
         )
         panels.y(number)["range"] = _limits(panel["mean_relative_error_increase"], panel["standard_error"])
         ends = [(last, 0.0, "dense", GREY)]
@@ -74,15 +65,17 @@ def pareto(
     Pareto-optimal within its series); ``axis`` is ``sparsity`` or one of ``labels.SIZES``, a column of it without NaN.
     """
     by_sparsity = axis == "sparsity"
-    table = table.assign(place=reductions(percents(table[axis])) if by_sparsity else magnitudes(table[axis], axis))
+    table = table.assign(
+        place=layout.reductions(percents(table[axis])) if by_sparsity else magnitudes(table[axis], axis)
+    )
     panels = Panels(transfers, "Sparsity (%), log scale" if by_sparsity else SIZES[axis].title, "Accuracy (%)")
     names, chosen = series_names(table), set(selected)
     for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
         if by_sparsity:
-            reduction_axis(panels.x(number), panel["sparsity"])
+            layout.reduction_axis(panels.x(number), panel["sparsity"])
         else:
-            panels.x(number).update(size_ticks(panel["place"].min(), panel["place"].max()))
+            panels.x(number).update(layout.size_ticks(panel["place"].min(), panel["place"].max()))
         for key, front in sorted(panel[panel["front"]].groupby(SERIES_KEY), key=lambda item: item[0][0] != "published"):
             line = {**front_line(front, "place"), "line": {"color": GREY, "width": 5, "dash": dash(names[key], names)}}
             panels.add(number, _joined("Pareto front", names[key]), line)
