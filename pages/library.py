@@ -90,8 +90,7 @@ def _inspection(status: queue.Status) -> None:
 
 
 def _inspection_error(spec: InspectSpec, status: queue.Status) -> None:
-    """Why the file cannot be read. If its architecture is ambiguous, or the chosen one does not match, offers a choice;
-    otherwise an uploaded file is deleted."""
+    """Why a file cannot be read; offers a choice of architectures if there is one, else deletes an uploaded file."""
     candidates = status.result.get("candidates")
     if candidates:
         st.warning(

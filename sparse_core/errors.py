@@ -21,10 +21,7 @@ _SHOWN_LENGTH = 200
 
 
 class InputError(ValueError):
-    """The user's input is wrong. The message is one line: what was expected, what came, what to do.
-
-    ``candidates`` are the names to choose from, if the input is ambiguous.
-    """
+    """Wrong input, in one line: what was expected, what came, what to do; ``candidates`` are names to choose from."""
 
     def __init__(self, message: str, candidates: Iterable[str] = ()) -> None:
         super().__init__(" ".join(message.splitlines()))  # names and paths given by the user may contain line breaks

@@ -67,10 +67,7 @@ def finite(document: Any) -> Any:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``target``; on success it takes the target's name.
-
-    If the target exists already it is kept and the new folder is dropped: the first writer wins.
-    """
+    """Yield a temporary folder that becomes ``target`` on success; an existing one is kept: the first writer wins."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:

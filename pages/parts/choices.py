@@ -183,10 +183,7 @@ def _tasks(_store: Store, version: tuple[int, ...], architecture: str, order: st
 
 
 def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The control for one task and transfer among the user's runs, the one with most backbones first.
-
-    Returns the runs of the chosen task and its name.
-    """
+    """The control for a task and transfer of the user's runs, most backbones first; returns its runs and name."""
     groups = runs.groupby(MEASURED_TASK_KEY)
     counts = groups.agg(backbones=("backbone", "nunique"), runs=("run_id", "size")).reset_index()
     counts = counts.sort_values(["backbones", "runs"], ascending=False)

@@ -50,8 +50,8 @@ def show_chart(
     """Draw a chart with its downloads beneath it, and the table behind it for keyboard and screen reader.
 
     ``texts`` are title, subtitle and caption; none if the figure has them already. ``name`` is the file name of the downloads
-    without ending, ``alt`` what a screen reader reads. With ``select_into`` points can be selected: the control of that key,
-    which is part of the link, takes their names. ``beside`` draws more into the row of downloads.
+    without ending, ``alt`` what a screen reader reads. With ``select_into`` points can be selected: the control
+    of that key, which is part of the link, takes their names. ``beside`` draws more into the row of downloads.
     """
     figure = captions.with_caption(figure, *texts) if texts else figure
     on_select: Any = partial(_take_selection, key, select_into) if select_into else "ignore"

@@ -32,10 +32,7 @@ START_SECONDS = 20.0  # a worker that has not taken its lane's lock by then is c
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a job: queued, running, done, failed or cancelled.
-
-    ``progress`` is the last one reported; ``result`` is what the job returned (for a probe: the names of its runs).
-    """
+    """A job's ``state`` (queued, running, done, failed, cancelled), last ``progress``, and ``result`` once done."""
 
     job_id: str
     job: Job

@@ -111,10 +111,7 @@ def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_sizes(means: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The means, a row for each backbone, with the columns ``SIZES``: averages over ``runs``, NaN where unknown.
-
-    Published runs have no sizes, because the paper's networks were not published with them.
-    """
+    """The means, a row for each backbone, with columns ``SIZES``, averaged over ``runs``: NaN for published ones."""
     return means.join(runs.groupby(SUMMARY_KEY)[SIZES].mean(), on=SUMMARY_KEY)
 
 

@@ -38,10 +38,7 @@ class Record:
 
 
 class Records:
-    """The run records of a home folder. Safe to read while workers write.
-
-    A folder among the runs that is not a complete run is skipped and named in the log.
-    """
+    """A home folder's run records, safe to read while workers write. Incomplete runs are skipped, and logged."""
 
     def __init__(self, home: Path) -> None:
         self.folder = home

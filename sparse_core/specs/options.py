@@ -51,10 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser, spec: type, *, only: tuple[st
 
 
 def from_arguments(spec: type[AnySpec], arguments: argparse.Namespace, **fixed: Any) -> AnySpec:
-    """The spec that the parsed arguments ask for; ``fixed`` are values of fields that are no options.
-
-    Raises InputError for values that the spec refuses.
-    """
+    """The spec that the parsed arguments and ``fixed`` fields give. Raises InputError for values it refuses."""
     names = {field.name for field in _options(spec)}
     given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
     values: dict[str, Any] = {}

@@ -14,10 +14,7 @@ FULL_LEARNING_RATES = {"aircraft": 0.01, "cars": 0.01}
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """SGD with a step schedule (paper, section 3 and appendix). Defaults are those of linear transfer.
-
-    ``learning_rate`` is multiplied by ``step_factor`` every ``step_epochs`` epochs.
-    """
+    """SGD with a step schedule (paper, section 3 and appendix). Defaults are those of linear transfer."""
 
     epochs: int = option(150, "passes over the training data")
     learning_rate: float = option(0.01, "at the start")

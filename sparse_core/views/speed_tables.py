@@ -193,8 +193,7 @@ def speed_and_accuracy(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_hashes(runs: pd.DataFrame) -> pd.DataFrame:
-    """The store's runs with ``backbone_hash``, of the backbone's content, and ``dataset_named``, the user's name or path of the
-    dataset."""
+    """The runs with their specs' ``backbone_hash`` (of content) and ``dataset_named`` (the user's name or path)."""
     specs = [json.loads(spec) for spec in runs["spec"]]
     hashes, names = ([spec.get(field, "") for spec in specs] for field in ("backbone_hash", "dataset"))
     return runs.assign(backbone_hash=hashes, dataset_named=names)

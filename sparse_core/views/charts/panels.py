@@ -142,10 +142,7 @@ class Panels:
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float] | None:
-    """Positions moved as little as needed to lie at least ``gap`` apart within low..high, in the same order.
-
-    None where so many do not fit.
-    """
+    """Positions moved as little as needed to lie ``gap`` apart within low..high, in order; None if they do not fit."""
     if (len(positions) - 1) * gap > high - low:
         return None
     order = np.argsort(positions, kind="stable")

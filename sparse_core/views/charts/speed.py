@@ -119,10 +119,7 @@ def accuracy_against_speed(table: pd.DataFrame, axis: str) -> go.Figure:
 
 
 def epoch_split(table: pd.DataFrame) -> go.Figure:
-    """Time per epoch of online training by part, dense above sparse; a mark shows what decoding takes on its own.
-
-    ``table`` is from ``speed_tables.epoch_split``.
-    """
+    """Time per epoch by part, from ``speed_tables.epoch_split``, dense above sparse; a mark shows decoding alone."""
     rows = list(range(len(table)))
     panels = Panels([""], "Time per epoch (s)", "", plot_height=44 * len(rows) + 20, left=235)
     hover = [_epoch_hover(row) for row in table.itertuples()]

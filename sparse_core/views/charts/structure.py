@@ -90,10 +90,7 @@ def mask(image: np.ndarray, filters: int, weights: int) -> go.Figure:
 
 
 def overlap(table: pd.DataFrame) -> go.Figure:
-    """A bar for each layer: the overlap of two masks, with a mark at the overlap expected at random.
-
-    ``table`` is from ``tables.overlap_table``.
-    """
+    """A bar for each layer of a ``tables.overlap_table``: the overlap, with a mark at the one expected at random."""
     panels = layer_panel(len(table), "Mask overlap (IoU, %)")
     hover = [
         f"{html.escape(row.name)}<br>IoU {percent(row.overlap)} %, {percent(row.overlap_by_chance)} % expected at random"

@@ -19,10 +19,7 @@ BLUES = [[0.0, "#F7FBFF"], [0.5, "#6BAED6"], [1.0, "#08306B"]]
 
 
 def learning_curves(events: pd.DataFrame, value: str = "top1") -> go.Figure:
-    """One line for each run of ``value`` (``top1``, ``mean_per_class``, both fractions of 1, or ``loss``) over the epochs.
-
-    ``events`` has the columns ``run`` (the run's label), ``epoch`` and ``value``.
-    """
+    """A line for each ``run`` (label): ``value`` (``top1``, ``mean_per_class``, both 0..1, or ``loss``) by ``epoch``."""
     panels = Panels([""], "Epoch", CURVES[value])
     if events["epoch"].max() <= FEW_EPOCHS:
         panels.x(0)["dtick"] = 1
