@@ -21,7 +21,6 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import harness
-from sparse_core.engines.machine import load
 
 SPARSITY = 0.9
 
@@ -73,14 +72,12 @@ def work(name: str, file: Path) -> None:
         write_checkpoint(file)
         return
     seconds = WORK[name](file)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "bytes": peak}))
+    print(json.dumps({"seconds": seconds, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 
 def measure(name: str, file: Path) -> dict[str, float]:
     """What ``work`` prints in a process of its own."""
-    command = [*COMMAND, name, "--file", str(file)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return json.loads(subprocess.check_output([*COMMAND, name, "--file", file], text=True))
 
 
 def main() -> None:
@@ -104,6 +101,7 @@ def main() -> None:
     above = {name: median("import", "bytes", less=name) / size for name in WORK if name != "import"}
     harness.report(
         "checkpoint_import",
+        given,
         ratio_of_seconds_to_limit=round(median("import", "seconds") / given.limit_seconds, 3),
         ratio_of_memory_to_limit=round(above["torch_load"] / given.limit_files, 3),
         files_of_memory_above={name: round(files, 2) for name, files in above.items()},
@@ -111,8 +109,6 @@ def main() -> None:
         seconds_of_torch_load=[round(each["torch_load"]["seconds"], 3) for each in rounds],
         peak_megabytes={name: round(median(name, "bytes") / 1e6) for name in WORK},
         file_megabytes=round(size / 1e6, 1),
-        rounds=given.rounds,
-        load=round(load(), 2),
     )
 
 

@@ -30,7 +30,6 @@ from benchmarks.online_training import cropped_photographs
 from sparse_core.datasets.dataset import Split
 from sparse_core.datasets.loading import ImageLoader, random_crop
 from sparse_core.datasets.transforms import IMAGENET
-from sparse_core.engines.machine import load
 
 SIDE = IMAGENET.crop
 FROM_TENSOR = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])
@@ -39,11 +38,10 @@ Method = Callable[[bytes, int, int], object]  # a file's content, its row and th
 
 def main() -> None:
     given = harness.parser(__doc__, images="", count=256, rounds=7).parse_args()
-    before, cores = load(), os.cpu_count() or 1
+    cores = os.cpu_count() or 1
     files = contents(given.images, given.count)
-    loader = ImageLoader(
-        Split(np.zeros(len(files)), lambda row: Image.open(io.BytesIO(files[row]))), IMAGENET, stream=True
-    )
+    split = Split(np.zeros(len(files)), lambda row: Image.open(io.BytesIO(files[row])))
+    loader = ImageLoader(split, IMAGENET, stream=True)
     methods: dict[str, Method] = {
         "pillow": pillow,
         "pillow_draft": functools.partial(pillow, draft=True),
@@ -60,6 +58,7 @@ def main() -> None:
     milliseconds = {variant: float(np.median(values)) for variant, values in samples.items()}
     harness.report(
         "decoders",
+        given,
         **{f"ratio_{name}": round(milliseconds["pillow", cores] / milliseconds[name, cores], 2) for name in methods},
         gain_of_threads={name: round(milliseconds[name, 1] / milliseconds[name, cores], 2) for name in methods},
         milliseconds_per_image={
@@ -68,8 +67,6 @@ def main() -> None:
         },
         images="given" if given.images else "made",
         image_count=len(files),
-        rounds=given.rounds,
-        load_before=round(before, 2),
     )
 
 

@@ -17,9 +17,8 @@ import numpy as np
 from torch import nn
 
 from benchmarks import harness
-from sparse_core.engines import availability, compiling
+from sparse_core.engines import compiling
 from sparse_core.engines.compiled import Compiled, noise
-from sparse_core.engines.machine import load
 from sparse_core.errors import InputError
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
@@ -28,13 +27,10 @@ from sparse_core.speed.paired_timing import paired_ratio, prepare
 
 def main() -> None:
     given = harness.parser(__doc__, batch_size=64, rounds=10).parse_args()
-    missing = availability.missing("deepsparse")
-    if missing:
-        return harness.report("deepsparse_speed", skipped=missing)
-    before = load()
+    harness.skip_without_deepsparse("deepsparse_speed")
     samples, difference, precision = measure(given.batch_size, given.rounds)
     milliseconds = {name: float(np.median(values)) for name, values in samples.items()}
-    best = min((name for name in milliseconds if name.startswith("dense")), key=lambda name: milliseconds[name])
+    best = min((name for name in milliseconds if name.startswith("dense")), key=milliseconds.__getitem__)
     ratios = {
         "ratio_90": paired_ratio(samples["dense_deepsparse"], samples["sparse_90_deepsparse"]),
         "ratio_95": paired_ratio(samples["dense_deepsparse"], samples["sparse_95_deepsparse"]),
@@ -42,15 +38,13 @@ def main() -> None:
     }
     harness.report(
         "deepsparse_speed",
+        given,
         **{name: round(found.ratio, 2) for name, found in ratios.items()},
         intervals={name: [round(found.low, 2), round(found.high, 2)] for name, found in ratios.items()},
         best_dense=best,
         milliseconds_per_image={name: round(value, 2) for name, value in milliseconds.items()},
         difference_to_torch_fp32={name: float(f"{value:.1e}") for name, value in difference.items()},
         precision_of_torch=precision,
-        batch_size=given.batch_size,
-        rounds=given.rounds,
-        load_before=round(before, 2),
     )
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import harness
-from sparse_core.engines import availability, compiling, deepsparse_client
-from sparse_core.engines.machine import load
+from sparse_core.engines import compiling, deepsparse_client
 from sparse_core.networks import onnx_export
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
@@ -40,10 +39,7 @@ for _ in sys.stdin:
 
 def main() -> None:
     given = harness.parser(__doc__, batch_size=64, rounds=20).parse_args()
-    missing = availability.missing("deepsparse")
-    if missing:
-        return harness.report("engine_worker", skipped=missing)
-    before = load()
+    harness.skip_without_deepsparse("engine_worker")
     pair = prepare(default_home(), SpeedupSpec(architecture="resnet50", sparsity=0.9))
     shape = (given.batch_size, 3, pair.transform.crop, pair.transform.crop)
     images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
@@ -63,23 +59,17 @@ def main() -> None:
             direct.kill()
     harness.report(
         "engine_worker",
-        ratio_to_direct_call=round(statistics.median(a / b for a, b in zip(*seconds.values(), strict=True)), 3),
+        given,
+        ratio_to_direct_call=round(harness.median_ratio(seconds["worker"], seconds["direct"]), 3),
         milliseconds_per_batch={name: round(1000 * statistics.median(row), 1) for name, row in seconds.items()},
-        batch_size=given.batch_size,
-        rounds=given.rounds,
-        load_before=round(before, 2),
     )
 
 
 def direct_process(onnx: Path, shape: tuple[int, ...]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [str(deepsparse_client.ENVIRONMENT / "bin" / "python"), "-c", DIRECT, str(onnx), ",".join(map(str, shape))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "NM_DISABLE_ANALYTICS": "1"},
-        text=True,
-    )
+    command = [deepsparse_client.ENVIRONMENT / "bin" / "python", "-c", DIRECT, onnx, ",".join(map(str, shape))]
+    environment = {**os.environ, "NM_DISABLE_ANALYTICS": "1"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, **pipes, env=environment, text=True)
 
 
 def direct_seconds(process: "subprocess.Popen[str]") -> float:

@@ -9,7 +9,6 @@ DATASET is a name, a folder or a Parquet file; by default, synthetic JPEGs of 50
 
 import io
 import os
-import statistics
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,7 +20,6 @@ from sparse_core.datasets import catalogue
 from sparse_core.datasets.dataset import Split
 from sparse_core.datasets.transforms import prepare
 from sparse_core.networks import backbones
-from sparse_core.networks.backbones import Backbone
 from sparse_core.paths import default_home
 from sparse_core.transfer import features
 
@@ -30,26 +28,18 @@ def synthetic_images(count: int) -> Split:
     """JPEGs with detail at every scale, as in photographs."""
     generator = np.random.default_rng(0)
 
+    def noise(scale: int) -> np.ndarray:
+        pixels = generator.integers(0, 255, (375 // scale + 1, 500 // scale + 1, 3)).astype(np.uint8)
+        return np.asarray(Image.fromarray(pixels).resize((500, 375), Image.Resampling.BICUBIC), dtype=float)
+
     def jpeg() -> bytes:
-        layers = [generator.integers(0, 255, (375 // scale + 1, 500 // scale + 1, 3)) for scale in (4, 16, 64)]
-        enlarged = [
-            np.asarray(
-                Image.fromarray(layer.astype(np.uint8)).resize((500, 375), Image.Resampling.BICUBIC), dtype=float
-            )
-            for layer in layers
-        ]
+        pixels = np.mean([noise(scale) for scale in (4, 16, 64)], axis=0).astype(np.uint8)
         stream = io.BytesIO()
-        Image.fromarray(np.mean(enlarged, axis=0).astype(np.uint8)).save(stream, "JPEG", quality=90)
+        Image.fromarray(pixels).save(stream, "JPEG", quality=90)
         return stream.getvalue()
 
     images = [jpeg() for _ in range(count)]
     return Split(np.zeros(count, dtype=np.int64), lambda row: Image.open(io.BytesIO(images[row])))
-
-
-def decode_alone(backbone: Backbone, split: Split, rows: list[int]) -> None:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(lambda row: prepare(split.load(row), backbone.transform), rows):
-            pass
 
 
 def main() -> None:
@@ -59,7 +49,14 @@ def main() -> None:
     backbone = backbones.load(default_home(), given.backbone)
     split = catalogue.load(default_home(), given.dataset).train if given.dataset else synthetic_images(given.images)
     rows = [number % len(split.labels) for number in range(given.images)]
-    decoded = np.stack([prepare(split.load(row), backbone.transform) for row in rows])
+
+    def decode(row: int) -> np.ndarray:
+        return prepare(split.load(row), backbone.transform)
+
+    def decode_alone() -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(decode, rows):
+                pass
 
     def backbone_alone() -> None:
         for batch in np.split(decoded, range(features.BATCH, len(decoded), features.BATCH)):
@@ -69,21 +66,17 @@ def main() -> None:
         for _ in features.extract_with_torch(backbone, given.precision, split, rows):
             pass
 
+    decoded = np.stack([decode(row) for row in rows])
     features.time_sample(backbone, split, 4 * features.BATCH, precision=given.precision)
-    works = {
-        "decode_alone": lambda: decode_alone(backbone, split, rows),
-        "backbone_alone": backbone_alone,
-        "end_to_end": end_to_end,
-    }
+    works = {"decode_alone": decode_alone, "backbone_alone": backbone_alone, "end_to_end": end_to_end}
     seconds = harness.seconds_in_turn(works, given.rounds)
-    ratios = [(a + b) / whole for a, b, whole in zip(*seconds.values(), strict=True)]
+    alone = np.add(seconds["decode_alone"], seconds["backbone_alone"])
     paces = {name: [len(rows) / value for value in values] for name, values in seconds.items()}
     harness.report(
         "feature_speed",
-        ratio_to_both_alone=round(statistics.median(ratios), 3),
+        given,
+        ratio_to_both_alone=round(harness.median_ratio(alone, seconds["end_to_end"]), 3),
         images_per_second=harness.rounded(paces, 1),
-        backbone=given.backbone,
-        precision=given.precision,
         images=given.dataset or "synthetic",
         image_count=len(rows),
         threads=torch.get_num_threads(),

@@ -7,7 +7,6 @@ forward pass (torch.nn.utils.parametrize). Ours, as in the product: channels las
 it natively, pruned weights reset after the step. The two take turns; the ratio is the median over rounds. Prints one JSON line.
 """
 
-import statistics
 from collections.abc import Callable
 
 import torch
@@ -36,7 +35,11 @@ def plain_step(x: Tensor, y: Tensor) -> Callable[[], None]:
     for name, kept in mask.tensors.items():
         layer = network[0].get_submodule(name.removesuffix(".weight"))
         parametrize.register_parametrization(layer, "weight", Masked(kept))
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4)
+    return sgd_step(network, x, y)
+
+
+def sgd_step(network: nn.Module, x: Tensor, y: Tensor, *, fused: bool = False) -> Callable[[], None]:
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9, weight_decay=5e-4, fused=fused)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -65,12 +68,12 @@ def product_step(x: Tensor, y: Tensor) -> Callable[[], None]:
     return step
 
 
-def sparse_network() -> tuple[nn.Module, nn.Module, masks.Mask]:
+def sparse_network(architecture: str = "resnet50") -> tuple[nn.Module, nn.Module, masks.Mask]:
     torch.manual_seed(0)
-    body = architectures.build("resnet50")
+    body = architectures.build(architecture)
     mask = masks.top_k(body, 0.9)
     masks.apply(body, mask)
-    return nn.Sequential(body, nn.Linear(2048, 10)).train(), body, mask
+    return nn.Sequential(body, nn.Linear(body.dimensions, 10)).train(), body, mask
 
 
 def main() -> None:
@@ -81,13 +84,11 @@ def main() -> None:
     for step in steps.values():
         step()
     seconds = harness.seconds_in_turn(steps, given.rounds)
-    ratio = statistics.median(plain / ours for plain, ours in zip(*seconds.values(), strict=True))
     harness.report(
         "finetune_speed",
-        ratio_plain_to_ours=round(ratio, 2),
+        given,
+        ratio_plain_to_ours=round(harness.median_ratio(seconds["plain"], seconds["ours"]), 2),
         seconds_per_step=harness.rounded(seconds, 3),
-        rounds=given.rounds,
-        batch_size=given.batch_size,
     )
 
 

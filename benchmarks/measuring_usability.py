@@ -45,9 +45,10 @@ def main() -> None:
         rounds_measured = rounds_done(home, job_id)
         queue.cancel(home, job_id)
     medians = {name: statistics.median(values) for name, values in meanwhile.items()}
-    slower = max(medians, key=lambda name: medians[name])
+    slower = max(medians, key=medians.__getitem__)
     harness.report(
         "measuring_usability",
+        given,
         ratio_to_limit=round(medians[slower] / LIMIT_SECONDS, 2),
         ratio_to_alone=round(medians[slower] / statistics.median(alone[slower]), 2),
         seconds_while_measuring=harness.rounded(meanwhile, 3),
@@ -55,7 +56,6 @@ def main() -> None:
         engine=engine,
         rounds_measured_meanwhile=rounds_measured,
         load_while_measuring=round(busy, 2),
-        rounds=given.rounds,
     )
 
 

@@ -19,7 +19,6 @@ from sklearn.datasets import load_sample_images
 
 from benchmarks import harness
 from sparse_core.datasets import catalogue
-from sparse_core.engines import availability
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import speedup
 
@@ -29,20 +28,12 @@ TRAIN, TEST = 384, 8  # crops of each photograph
 
 def main() -> None:
     given = harness.parser(__doc__, images="", epochs=1, sparsity=0.9).parse_args()
-    missing = availability.missing("deepsparse")
-    if missing:
-        return harness.report("online_training", skipped=missing)
+    harness.skip_without_deepsparse("online_training")
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         images = given.images or str(cropped_photographs(home / "images"))
-        spec = SpeedupSpec(
-            architecture="resnet50",
-            sparsity=given.sparsity,
-            engines=("deepsparse",),
-            mode="training",
-            dataset=images,
-            epochs=given.epochs,
-        )
+        named = {"architecture": "resnet50", "sparsity": given.sparsity, "engines": ("deepsparse",)}
+        spec = SpeedupSpec(**named, mode="training", dataset=images, epochs=given.epochs)
         record = speedup.measure(home, spec, lambda _: None)
         count = len(catalogue.load(home, images).train.labels)
     (line,) = record["lines"]
@@ -52,6 +43,7 @@ def main() -> None:
 
     harness.report(
         "online_training",
+        given,
         ratio_to_dense=round(line["ratio"], 2),
         interval=[round(line["ratio_low"], 2), round(line["ratio_high"], 2)],
         milliseconds_per_image={
@@ -60,12 +52,9 @@ def main() -> None:
             "dense_split": split("dense_split"),
             "sparse_split": split("split"),
         },
-        sparsity=given.sparsity,
         images=given.images or "synthetic",
         image_count=count,
-        epochs=given.epochs,
         reliable=line["reliable"],
-        load_before=round(record["load_before"], 2),
         busy_during=line["busy_during"],
     )
 

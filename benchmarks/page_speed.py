@@ -47,14 +47,13 @@ def main() -> None:
                 seconds["dashboard"].append(first)
                 seconds["reload"].append(again)
                 seconds["rerun"] += stopwatch.reruns(url, clicks)
-    ratios = [ours / bare for ours, bare in zip(seconds["dashboard"], seconds["bare"], strict=True)]
     harness.report(
         "page_speed",
-        ratio_to_bare_page=round(statistics.median(ratios), 2),
+        given,
+        ratio_to_bare_page=round(harness.median_ratio(seconds["dashboard"], seconds["bare"]), 2),
         ratio_of_reload_to_one_second=round(statistics.median(seconds["reload"]), 2),
         ratio_of_rerun_to_limit=round(statistics.median(seconds["rerun"]) / 0.15, 2),
         seconds=harness.rounded(seconds, 3),
-        rounds=given.rounds,
     )
 
 

@@ -20,7 +20,6 @@ from playwright.sync_api import Page, expect
 from benchmarks import harness, stopwatch
 from tests.browser import served
 
-MINUTE = 60_000
 RESULT = "document.body?.textContent.includes('Final top-1 accuracy')"
 
 
@@ -37,16 +36,16 @@ def main() -> None:
             seconds = [wait_for_probe(page, address, 0.01 + number / 1000) for number in range(given.rounds)]
     harness.report(
         "probe_button",
+        given,
         ratio_to_limit=round(statistics.median(seconds) / given.limit_seconds, 2),
         seconds=[round(value, 2) for value in seconds],
-        rounds=given.rounds,
     )
 
 
 def wait_for_probe(page: Page, address: str, rate: float) -> float:
     """Seconds from the click to the result; the worker is started before, as for a user who reads the page first."""
     page.goto(f"{address}/probe?lr={rate:g}")
-    expect(page.get_by_text("once the features are cached")).to_be_visible(timeout=2 * MINUTE)
+    expect(page.get_by_text("once the features are cached")).to_be_visible(timeout=2 * served.MINUTE)
     page.wait_for_timeout(stopwatch.SETTLED_MS)
     started = time.time()
     page.get_by_role("button", name="Start probe").click()

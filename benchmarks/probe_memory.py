@@ -48,10 +48,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         write_features(Path(folder))
-        command = [sys.executable, "-m", "benchmarks.probe_memory", "--train-in", folder]
-        peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        peak = int(subprocess.check_output([sys.executable, "-m", "benchmarks.probe_memory", "--train-in", folder]))
     harness.report(
         "probe_memory",
+        given,
         ratio_to_limit=round(peak / (given.limit_gigabytes * 1e9), 3),
         peak_resident_gigabytes=round(peak / 1e9, 3),
         features={"train": [TRAIN, DIMENSIONS], "test": [TEST, DIMENSIONS]},

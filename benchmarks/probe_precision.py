@@ -10,7 +10,6 @@ rounding. Prints one JSON line.
 """
 
 import statistics
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,44 +27,32 @@ from sparse_core.transfer.linear_training import Samples
 COPIES = [(30, 50), (30, 70), (50, 70)]
 
 
-@dataclass(frozen=True)
-class Data:
-    """A dataset as features; ``metric`` is the dataset's own."""
-
-    train: Samples
-    test: Samples
-    classes: int
-    metric: str
-
-
-def joined(dataset: Dataset, copies: tuple[int, ...]) -> Data:
-    """The features that the dense backbone and its ``copies``, pruned by so many percent, give of the dataset."""
+def joined(dataset: Dataset, copies: tuple[int, ...]) -> tuple[Samples, Samples]:
+    """Training and test features that the dense backbone and its ``copies``, pruned by so many percent, give together."""
     names = ["efficientnet_lite0", *(f"efficientnet_lite0_magnitude_{percent}" for percent in copies)]
     parts = [features.extract(default_home(), backbones.load(default_home(), name), dataset) for name in names]
     train = Samples(np.hstack([part.train for part in parts]), parts[0].train_labels)
-    test = Samples(np.hstack([part.test for part in parts]), parts[0].test_labels)
-    return Data(train, test, len(dataset.class_names), dataset.metric)
+    return train, Samples(np.hstack([part.test for part in parts]), parts[0].test_labels)
 
 
-def accuracies(data: Data, products: str, seeds: int, epochs: int) -> dict[str, float]:
-    """Mean best and final accuracy over the seeds, in percent, in the dataset's own metric."""
-    settings = Hyperparameters(epochs=epochs)
-    results = linear_training.train(data.train, data.test, data.classes, range(seeds), settings, products=products)
+def compare(dataset: Dataset, copies: tuple[int, ...], seeds: int, epochs: int) -> dict[str, Any]:
+    """The shapes of the features, and accuracies (%, in the dataset's own metric) with products in fp32 and in bf16."""
+    (train, test), classes = joined(dataset, copies), len(dataset.class_names)
+
+    def accuracies(products: str) -> dict[str, float]:
+        settings = Hyperparameters(epochs=epochs)
+        results = linear_training.train(train, test, classes, range(seeds), settings, products=products)
+        return {
+            "best": 100 * statistics.mean(result.best(dataset.metric) for result in results),
+            "final": 100 * statistics.mean(result.final(dataset.metric) for result in results),
+        }
+
+    fp32, bf16 = accuracies("fp32"), accuracies("bf16")
     return {
-        "best": 100 * statistics.mean(result.best(data.metric) for result in results),
-        "final": 100 * statistics.mean(result.final(data.metric) for result in results),
-    }
-
-
-def compare(data: Data, seeds: int, epochs: int) -> dict[str, Any]:
-    """The shapes of the data, and the accuracies with products in fp32 and in bf16."""
-    fp32, bf16 = (accuracies(data, products, seeds, epochs) for products in ("fp32", "bf16"))
-    weights = data.classes * data.train.features.shape[1]
-    return {
-        "train": list(data.train.features.shape),
-        "test": list(data.test.features.shape),
-        "classes": data.classes,
-        "large_enough_for_bf16": weights > linear_training.SMALL_CLASSIFIER,
+        "train": list(train.features.shape),
+        "test": list(test.features.shape),
+        "classes": classes,
+        "large_enough_for_bf16": classes * train.features.shape[1] > linear_training.SMALL_CLASSIFIER,
         "fp32": {when: round(value, 3) for when, value in fp32.items()},
         "bf16": {when: round(value, 3) for when, value in bf16.items()},
         "difference_points": {when: round(bf16[when] - fp32[when], 3) for when in fp32},
@@ -82,16 +69,16 @@ def main() -> None:
         else {f"digits, dense and {a} and {b} % pruned": ("digits", (a, b)) for a, b in COPIES}
     )
     sets = {
-        label: compare(joined(catalogue.load(default_home(), name), copies), given.seeds, given.epochs)
+        label: compare(catalogue.load(default_home(), name), copies, given.seeds, given.epochs)
         for label, (name, copies) in cases.items()
     }
     largest = max(abs(points) for entry in sets.values() for points in entry["difference_points"].values())
     harness.report(
         "probe_precision",
+        given,
         ratio_to_limit=round(largest / given.limit_points, 3),
         largest_difference_points=largest,
         sets=sets,
-        seeds=given.seeds,
         native_bf16=native_bf16(),
     )
 

@@ -110,24 +110,20 @@ def main() -> None:
             name = loop.__name__
             seconds[name].append(harness.seconds(partial(loop, *tensors, epochs[name])) / epochs[name])
 
-    def ratio(loop: str) -> float:
-        return round(statistics.median(b / a for a, b in zip(seconds["probe"], seconds[loop], strict=True)), 2)
-
     def floor(share: float) -> float:
         return round(1e3 * 2 * (2 * TRAIN + share * TEST) * DIMENSIONS * CLASSES / operations, 2)
 
     harness.report(
         "probe_speed",
-        ratio_to_ready_tensors_loop=ratio("ready_tensors_loop"),
-        ratio_to_data_loader_loop=ratio("data_loader_loop"),
+        given,
+        ratio_to_ready_tensors_loop=round(harness.median_ratio(seconds["ready_tensors_loop"], seconds["probe"]), 2),
+        ratio_to_data_loader_loop=round(harness.median_ratio(seconds["data_loader_loop"], seconds["probe"]), 2),
         milliseconds_per_seed_and_epoch=harness.rounded(seconds, 2, 1e3),
         share_of_tests_computed=round(computed, 3),
         floor_milliseconds={"all_tests_computed": floor(1.0), "as_computed": floor(computed)},
         fp32_gigaflops=round(operations / 1e9, 1),
-        products=given.products,
         native_bf16=native_bf16(),
         epochs=epochs,
-        rounds=given.rounds,
         threads=torch.get_num_threads(),
     )
 

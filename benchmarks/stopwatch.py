@@ -1,7 +1,7 @@
-"""Times of the dashboard, taken where they happen: what is drawn, in the page; what a rerun takes, on its server.
+"""Times of the dashboard: drawing is timed in the page, a rerun by the messages of the server.
 
-A browser's driver would be a poor stopwatch for either: it looks at a page again only after pauses that grow up to a
-second, and hears of a message only when the page is done with what it is drawing.
+Playwright is too coarse for both: it checks a page again only after pauses of up to a second, and reports a message only once
+the page has finished drawing.
 """
 
 import time
@@ -11,13 +11,14 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import connect
 
+from tests.browser.served import MINUTE, VIEWPORT
+
 CHART = "document.querySelector('.js-plotly-plot .main-svg .trace')"
-SETTLED_MS = 1500  # after this a page has drawn all it has
-MINUTE_MS = 60_000
+SETTLED_MS = 1500  # after this a page has drawn everything
 
 
 def watch(context: BrowserContext, condition: str) -> None:
-    """Have every page of this context note the first frame in which ``condition``, an expression of JavaScript, holds."""
+    """Every page of this context notes the first frame in which ``condition``, an expression of JavaScript, holds."""
     context.add_init_script(
         f"""(function look() {{
             if ({condition}) window.seenAt = performance.timeOrigin + performance.now();
@@ -28,13 +29,13 @@ def watch(context: BrowserContext, condition: str) -> None:
 
 def seconds_since(started: float, page: Page) -> float:
     """Seconds from ``started``, a ``time.time()``, to the frame that the page noted; waits for it."""
-    page.wait_for_function("window.seenAt", timeout=MINUTE_MS)
+    page.wait_for_function("window.seenAt", timeout=MINUTE)
     return page.evaluate("window.seenAt") / 1000 - started
 
 
 def to_chart_and_again(browser: Browser, address: str, started: float) -> tuple[float, float]:
     """Seconds from ``started``, a ``time.time()``, to a page's first chart, and from a reload to the chart again."""
-    with _context(browser) as context:
+    with browser.new_context(viewport=VIEWPORT) as context:
         watch(context, CHART)
         page = context.new_page()
         page.goto(address, wait_until="commit")
@@ -45,41 +46,30 @@ def to_chart_and_again(browser: Browser, address: str, started: float) -> tuple[
         return first, seconds_since(again, page)
 
 
-def requests_of_clicks(browser: Browser, address: str, controls: Sequence[str]) -> list[bytes]:
-    """What the browser sends: on opening a page, and on a click on each of the options that these words name."""
+def requests_of_clicks(browser: Browser, address: str, options: Sequence[str]) -> list[bytes]:
+    """What the browser sends on opening a page, and on a click on each of these options."""
     sent: list[bytes] = []
-    with _context(browser) as context:
+    with browser.new_context(viewport=VIEWPORT) as context:
         page = context.new_page()
         page.on("websocket", lambda socket: socket.on("framesent", lambda payload: sent.append(payload)))
         page.goto(address)
-        page.wait_for_function(CHART, timeout=MINUTE_MS)
+        page.wait_for_function(CHART, timeout=MINUTE)
         page.wait_for_timeout(SETTLED_MS)
-        for words in controls:
-            page.get_by_test_id("stButtonGroup").get_by_text(words, exact=True).first.click()
+        for option in options:
+            page.get_by_test_id("stButtonGroup").get_by_text(option, exact=True).first.click()
             page.wait_for_timeout(SETTLED_MS)
     return sent
 
 
 def reruns(address: str, requests: Sequence[bytes]) -> list[float]:
-    """Seconds that the server takes for each rerun but the first, which opens the page, in a session of its own."""
-    stream = address.replace("http://", "ws://") + "/_stcore/stream"
-    with connect(stream, max_size=None) as socket:
-        seconds = []
+    """Seconds that the server takes for each rerun, in a session of its own; the first request, which opens it, is left out."""
+    seconds, message = [], ForwardMsg()
+    with connect(address.replace("http://", "ws://") + "/_stcore/stream", max_size=None) as socket:
         for request in requests:
             started = time.perf_counter()
             socket.send(request)
-            while not _ends_rerun(socket.recv(timeout=60)):
-                pass
+            while message.WhichOneof("type") != "script_finished":
+                message.ParseFromString(socket.recv(timeout=60, decode=False))
+            message.Clear()
             seconds.append(time.perf_counter() - started)
     return seconds[1:]
-
-
-def _context(browser: Browser) -> BrowserContext:
-    return browser.new_context(viewport={"width": 1440, "height": 1000})
-
-
-def _ends_rerun(payload: str | bytes) -> bool:
-    """Whether this message of the server says that the script has run to its end."""
-    message = ForwardMsg()
-    message.ParseFromString(payload if isinstance(payload, bytes) else payload.encode())
-    return message.WhichOneof("type") == "script_finished"

@@ -12,7 +12,6 @@ import statistics
 import torch
 
 from benchmarks import harness
-from sparse_core.engines.machine import load
 from sparse_core.networks import architectures, masks, structure_analysis
 
 
@@ -29,16 +28,14 @@ def main() -> None:
         for _ in range(given.rounds):
             analyses.append(harness.seconds(lambda: structure_analysis.analyse(module, 224)))
             passes.append(harness.seconds(lambda: module(image)))
-    ratio = statistics.median(analysis / forward for analysis, forward in zip(analyses, passes, strict=True))
     harness.report(
         "structure_speed",
+        given,
         seconds_first=round(first, 3),
         seconds=round(statistics.median(analyses), 3),
         seconds_of_a_forward_pass=round(statistics.median(passes), 3),
-        ratio_to_forward=round(ratio, 2),
-        rounds=given.rounds,
+        ratio_to_forward=round(harness.median_ratio(analyses, passes), 2),
         threads=torch.get_num_threads(),
-        load=round(load(), 2),
     )
 
 

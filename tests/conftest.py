@@ -1,9 +1,30 @@
-"""Every test has a home folder of its own, so that none sees the user's runs."""
+"""Every test has a home folder of its own, so that none sees the user's runs; and inputs that several folders' tests use."""
 
 import pytest
+
+from sparse_core.jobs import queue
+from tests.support.images import image_folder
+from tests.support.networks import pruned_file
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture
+def no_worker(monkeypatch):
+    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of two classes with ten images each, as a user names it."""
+    return str(image_folder(tmp_path / "p", {"dark": 10, "light": 10}))
+
+
+@pytest.fixture
+def sparse_backbone(tmp_path):
+    """A pruned network as a user names it, ARCHITECTURE:PATH."""
+    return f"resnet20:{pruned_file(tmp_path / 'net.pth', 0.5)}"

@@ -18,19 +18,17 @@ from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes
-from tests.support.images import image_folder
-from tests.support.networks import pruned_file
 
 
 @pytest.fixture
-def images(tmp_path):
-    return str(image_folder(tmp_path / "p", {"dark": 10, "light": 10}))
+def answer(capsys):
+    """A function that runs a verb with ``--json``: the document that it prints."""
 
+    def run(*arguments):
+        assert main([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
 
-@pytest.fixture
-def sparse_backbone(tmp_path):
-    """A pruned network as a user names it, ARCHITECTURE:PATH."""
-    return f"resnet20:{pruned_file(tmp_path / 'net.pth', 0.5)}"
+    return run
 
 
 @pytest.fixture
@@ -64,20 +62,6 @@ def test_choices_without_paper_results_are_noted(summary):
     assert "No paper results" in messages
 
 
-@pytest.mark.parametrize(
-    ("arguments", "nearest"),
-    [
-        (["--architecture", "mobilenet"], "Did you mean mobilenet_v1"),
-        (["--methods", "WoodFischer"], "Did you mean WoodFisher?"),
-        (["--tasks", "cifar"], "Did you mean cifar10"),
-    ],
-)
-def test_unknown_names_are_answered_with_the_nearest(arguments, nearest, capsys):
-    assert main(["summary", *arguments, "--json"]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == "" and nearest in printed.err and printed.err.count("\n") == 1
-
-
 def test_summary_filters_as_the_measures_do(home, summary):
     choices = ["--architecture", "resnet50", "--methods", "STR", "LTH-T", "--tasks", "pets", "dtd"]
     given, _ = summary(*choices, "--sparsity", "0.85", "0.95", "--without-lottery")
@@ -96,56 +80,42 @@ def test_summary_per_task_is_the_difference_to_dense(home, summary):
 
 
 def test_summary_prints_one_document():
-    command = [
-        sys.executable,
-        "-m",
-        "sparse_core",
-        "summary",
-        "--architecture",
-        "resnet50",
-        "--transfer",
-        "linear",
-        "--json",
-    ]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    found = {(row["method"], row["sparsity"]): row for row in json.loads(done.stdout)}
+    verb = ["summary", "--architecture", "resnet50", "--transfer", "linear", "--json"]
+    printed = subprocess.check_output([sys.executable, "-m", "sparse_core", *verb], cwd=REPOSITORY)
+    found = {(row["method"], row["sparsity"]): row for row in json.loads(printed)}
     assert round(100 * found["AC/DC", 0.8]["mean_relative_error_increase"], 1) == -3.2
     assert {"architecture", "transfer", "method", "sparsity", "standard_error", "tasks"} <= set(found["AC/DC", 0.8])
 
 
-def test_probe_and_features_give_the_promised_fields(images, capsys):
-    arguments = ["--backbone", "efficientnet_lite0", "--dataset", images, "--json"]
-    assert main(["features", *arguments]) == 0
-    printed = json.loads(capsys.readouterr().out)
+def test_probe_and_features_give_the_promised_fields(images, answer):
+    arguments = ["--backbone", "efficientnet_lite0", "--dataset", images]
+    printed = answer("features", *arguments)
     assert (printed["train"], printed["test"], printed["dimensions"], printed["cached"]) == (16, 4, 1280, False)
-    assert main(["probe", *arguments, "--seeds", "3", "--epochs", "4"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+    printed = answer("probe", *arguments, "--seeds", "3", "--epochs", "4")
     best = [run["accuracy_best"] for run in printed["runs"]]
     assert printed["metric"] == "top1"
     assert printed["accuracy_mean"] == pytest.approx(np.mean(best))
     assert printed["accuracy_std"] == pytest.approx(np.std(best, ddof=1))
     assert {"top1_best", "top1_final", "mean_per_class_best", "mean_per_class_final"} <= set(printed["runs"][0])
-    assert main(["probe", *arguments, "--seeds", "3", "--epochs", "4", "--rerun"]) == 0
-    capsys.readouterr()
-    assert main(["runs", "--json"]) == 0
-    assert sorted(row["replicate"] for row in json.loads(capsys.readouterr().out)) == [0, 0, 0, 1, 1, 1]
-    assert main(["probe", *arguments, "--seeds", "2", "--epochs", "4", "--sweep-lr", "0.001", "0.1"]) == 0
-    assert json.loads(capsys.readouterr().out)["runs"][0]["learning_rate"] in (0.001, 0.1)
+    answer("probe", *arguments, "--seeds", "3", "--epochs", "4", "--rerun")
+    assert sorted(row["replicate"] for row in answer("runs")) == [0, 0, 0, 1, 1, 1]
+    swept = answer("probe", *arguments, "--seeds", "2", "--epochs", "4", "--sweep-lr", "0.001", "0.1")
+    assert swept["runs"][0]["learning_rate"] in (0.001, 0.1)
 
 
-def test_finetune_gives_the_promised_fields_and_a_network_to_export(home, sparse_backbone, images, tmp_path, capsys):
-    arguments = ["finetune", "--backbone", sparse_backbone, "--dataset", images, "--epochs", "1"]
-    assert main([*arguments, "--batch-size", "8", "--learning-rate", "0.02", "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
+def test_finetune_gives_the_promised_fields_and_a_network_to_export(
+    home, sparse_backbone, images, tmp_path, answer, capsys
+):
+    arguments = ["--backbone", sparse_backbone, "--dataset", images, "--epochs", "1", "--batch-size", "8"]
+    printed = answer("finetune", *arguments, "--learning-rate", "0.02")
     name = printed["runs"][0]["run_id"]
     assert printed["mask_violations"] == 0
     assert printed["sparsity_before"] == printed["sparsity_after"] == pytest.approx(0.5, abs=1e-5)
     assert printed["checkpoint"] == str(finetuned.file(home, name))
     assert printed["runs"][0]["learning_rate"] == 0.02
     assert {"metric", "accuracy_mean", "accuracy_std"} <= set(printed)
-    assert main(["export", str(tmp_path / "net.onnx"), "--run", name, "--json"]) == 0
-    assert main(["export", str(tmp_path / "net.safetensors"), "--run", name, "--json"]) == 0
-    capsys.readouterr()
+    for ending in ("onnx", "safetensors"):
+        answer("export", str(tmp_path / f"net.{ending}"), "--run", name)
     assert (tmp_path / "net.safetensors").read_bytes() == finetuned.file(home, name).read_bytes()
     assert main(["export", str(tmp_path / "net.txt"), "--run", name]) == 2
     assert "ending in .safetensors or .onnx" in capsys.readouterr().err
@@ -165,10 +135,10 @@ def test_a_killed_finetuning_resumes_to_the_same_network(sparse_backbone, images
     killed.kill()
     killed.wait()
     assert Records(home).ids() == set()
-    resumed = json.loads(subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout)
+    resumed = json.loads(subprocess.check_output(command, cwd=REPOSITORY))
     assert not list((home / "checkpoints").iterdir())
     monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(home / "other"))
-    whole = json.loads(subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True).stdout)
+    whole = json.loads(subprocess.check_output(command, cwd=REPOSITORY))
     assert resumed["checkpoint"] != whole["checkpoint"]
     first, second = (load_file(answer["checkpoint"]) for answer in (resumed, whole))
     assert first.keys() == second.keys()
@@ -179,6 +149,9 @@ def test_a_killed_finetuning_resumes_to_the_same_network(sparse_backbone, images
     ("arguments", "message"),
     [
         (["summary", "--architecture", "resnet5"], "Did you mean resnet56 or resnet50"),
+        (["summary", "--architecture", "mobilenet", "--json"], "Did you mean mobilenet_v1"),
+        (["summary", "--methods", "WoodFischer", "--json"], "Did you mean WoodFisher?"),
+        (["summary", "--tasks", "cifar", "--json"], "Did you mean cifar10"),
         (["probe", "--backbone", "resnet", "--dataset", "digits"], "Unknown backbone 'resnet'"),
         (["probe", "--backbone", "efficientnet_lite0", "--dataset", "digit"], "Did you mean digits"),
         (["probe", "--backbone", "efficientnet_lite0", "--dataset", "digits", "--seeds", "0"], "at least 1; got 0"),
@@ -190,20 +163,15 @@ def test_a_killed_finetuning_resumes_to_the_same_network(sparse_backbone, images
 def test_bad_input_is_exit_code_2_and_one_line(arguments, message, capsys):
     assert main(arguments) == 2
     printed = capsys.readouterr()
-    assert printed.out == ""
-    assert message in printed.err
-    assert printed.err.count("\n") == 1
+    assert printed.out == "" and message in printed.err and printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["runs", "--json"], ["datasets"], ["rebuild"], ["summary"]])
 def test_a_home_that_is_a_file_is_refused(arguments, home, capsys):
     home.write_text("")
     assert main(arguments) == 2
-    printed = capsys.readouterr()
-    assert (printed.out, printed.err) == (
-        "",
-        f"Error: SPARSE_TRANSFER_HOME takes a folder; got the file {home}. Give a folder, existing or new.\n",
-    )
+    message = f"Error: SPARSE_TRANSFER_HOME takes a folder; got the file {home}. Give a folder, existing or new.\n"
+    assert capsys.readouterr() == ("", message)
 
 
 def test_files_that_cannot_be_written_are_refused_and_leave_nothing(tmp_path, capsys):
@@ -220,11 +188,7 @@ def test_files_that_cannot_be_written_are_refused_and_leave_nothing(tmp_path, ca
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.csv", "file", "home"]
 
 
-def test_lists_rebuild_and_export(tmp_path, capsys):
+def test_lists_rebuild_and_export(tmp_path, answer):
     for verb in ("backbones", "datasets", "runs"):
-        assert main([verb, "--json"]) == 0
-    capsys.readouterr()
-    assert main(["rebuild", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == 2655
-    assert main(["export", str(tmp_path / "x.csv"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == 2655
+        answer(verb)
+    assert answer("rebuild")["rows"] == answer("export", str(tmp_path / "x.csv"))["rows"] == 2655

@@ -11,10 +11,7 @@ from sparse_core.errors import as_input_error
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (
-            OSError(errno.ENOSPC, "No space left on device", "/d/.x.csv.k2v"),
-            "free disk space for /d, but the disk is full",
-        ),
+        (OSError(errno.ENOSPC, "No space left", "/d/.x.csv.k2v"), "free disk space for /d, but the disk is full"),
         (duckdb.IOException("IO Error: No space left on device"), "free disk space for the file, but the disk is full"),
         (OSError(errno.EACCES, "Permission denied", "/d/x"), "Expected access to /d/x, but permission is denied"),
         (OSError(errno.EROFS, "Read-only", b"/d/x"), "Expected to write /d/x, but its disk is read-only"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.parts.frame import PAGES
 from sparse_core.cli import main
 from sparse_core.datasets import catalogue
 from sparse_core.jobs import queue
@@ -27,7 +28,6 @@ from tests.support.measurements import speed_record
 from tests.support.records import record
 
 OLD_HOME = zipfile.ZipFile(Path(__file__).parent / "data" / "home-0.1.0.zip")
-PAGES = ("tradeoffs", "tasks", "probe", "finetune", "library", "structure", "speedup", "runs")
 
 
 @pytest.fixture
@@ -87,9 +87,8 @@ def test_the_same_runs_are_found_and_not_repeated(old_home, capsys):
     assert json.loads(said.out)["accuracy_mean"] == pytest.approx((0.1111111 + 0.1083333) / 2, abs=1e-6)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens(old_home, monkeypatch, page):
-    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
+@pytest.mark.parametrize("page", [name for name, _, _ in PAGES])
+def test_every_page_opens(old_home, no_worker, page):
     app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60).run()
     app.switch_page(f"pages/{page}.py").run()
     assert not app.exception and not app.error
@@ -120,8 +119,7 @@ def test_caches_of_datasets_are_separate(used, new, tmp_path):
     assert sorted(used.rglob("*")) == before
 
 
-def test_jobs_are_separate(used, new, monkeypatch):
-    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
+def test_jobs_are_separate(used, new, no_worker):
     before = [status.job_id for status in queue.recent(used)]
     submitted = queue.submit(new, Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0,)))
     assert [status.job_id for status in queue.recent(new)] == [submitted]

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -12,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+import psutil
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from sparse_core.paths import REPOSITORY
 
 MINUTE = 60_000  # in the browser's milliseconds
+VIEWPORT = {"width": 1440, "height": 1000}
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -38,8 +39,9 @@ def dashboard(home: Path) -> Iterator[str]:
         with server(["-m", "sparse_core.serve", "--port", str(port)], port, home) as address:
             yield address
     finally:
-        for pid in _workers_of(str(home)):
-            os.kill(pid, signal.SIGTERM)
+        for process in psutil.process_iter(["cmdline"]):
+            if {"sparse_core.jobs.worker", str(home)} <= set(process.info["cmdline"] or ()):
+                process.terminate()
 
 
 @contextmanager
@@ -62,6 +64,10 @@ def open_page(page: Page, address: str) -> None:
     expect(page.get_by_text("nothing leaves it")).to_be_visible(timeout=MINUTE)
 
 
+def first_chart(page: Page) -> Locator:
+    return page.locator(".js-plotly-plot").first
+
+
 def choose(page: Page, control: str, option: str) -> None:
     """Choose by keyboard: a long list holds only those options that are in view."""
     page.get_by_role("combobox", name=control).first.click()
@@ -81,18 +87,16 @@ def delete_and_undo(page: Page, restored: str, *deleted: str) -> None:
 
 
 def assert_no_error(page: Page) -> None:
-    """Fail if the page shows an internal error."""
     assert page.get_by_text("could not be drawn").count() == 0
     assert page.get_by_text("Traceback").count() == 0
 
 
 def is_local(address: str) -> bool:
-    """True if the browser contacts no other machine for this address."""
+    """Whether the browser contacts no other machine for this address."""
     return address.startswith(("http://127.0.0.1:", "blob:", "data:"))
 
 
 def free_port() -> int:
-    """A port that is not in use."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
@@ -107,16 +111,3 @@ def _wait_until_up(health: str, seconds: float = 60) -> None:
         except OSError:
             time.sleep(0.02)
     raise AssertionError("the server did not come up")
-
-
-def _workers_of(home: str) -> list[int]:
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            continue
-        if b"sparse_core.jobs.worker" in command and home.encode() in environment:
-            found.append(int(pid))
-    return found

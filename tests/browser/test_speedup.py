@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.served import MINUTE, assert_no_error, delete_and_undo, open_page
+from tests.browser.served import MINUTE, assert_no_error, delete_and_undo, first_chart, open_page
 
 QUICK = "measure=true&what=Random+weights+%28timing+only%29&of_architecture=ResNet18&to_sparsity=90&engines=ONNX+Runtime&rounds=3"
 
@@ -26,7 +26,7 @@ def test_measuring_from_the_button_to_chart_row_and_link(page: Page, browser: Br
     expect(page.get_by_role("progressbar")).to_be_visible(timeout=MINUTE)
     measured(page)
     expect(page.get_by_text("Timing only: a mask on random weights")).to_be_visible()
-    chart = page.locator(".js-plotly-plot").first
+    chart = first_chart(page)
     expect(chart).to_contain_text("Speedup over dense by sparsity", timeout=MINUTE)
     expect(chart).to_contain_text("ONNX Runtime, uniform mask (timing only)")
     page.get_by_role("tab", name="All measurements").click()

@@ -3,22 +3,22 @@
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.served import MINUTE, assert_no_error, delete_and_undo, open_page
+from tests.browser.served import MINUTE, assert_no_error, delete_and_undo, first_chart, open_page
 
 
 def test_the_first_page_shows_the_paper_and_its_link_restores_it(page: Page, browser: Browser, address: str):
     open_page(page, address)
-    chart = page.locator(".js-plotly-plot").first
+    chart = first_chart(page)
     expect(chart).to_contain_text("WoodFisher", timeout=MINUTE)
     page.get_by_text("Full", exact=True).first.click()
-    expect(page.locator(".js-plotly-plot").first).not_to_contain_text("Linear transfer", timeout=MINUTE)
+    expect(first_chart(page)).not_to_contain_text("Linear transfer", timeout=MINUTE)
     page.wait_for_timeout(1000)
     link = page.url
     assert "transfer=Full" in link
     with browser.new_context() as other:
         second = other.new_page()
         open_page(second, link)
-        restored = second.locator(".js-plotly-plot").first
+        restored = first_chart(second)
         expect(restored).to_contain_text("Full transfer", timeout=MINUTE)
         expect(restored).not_to_contain_text("Linear transfer")
     assert_no_error(page)
@@ -27,7 +27,7 @@ def test_the_first_page_shows_the_paper_and_its_link_restores_it(page: Page, bro
 def test_going_back_to_a_link_of_an_earlier_version_opens_its_view_again(page: Page, address: str):
     back_to_link = "history.go(2 - history.length)"  # the first address after the blank page
     open_page(page, f"{address}/?architecture=MobileNetV1&source=Published&view=Pareto+front")
-    chart = page.locator(".js-plotly-plot").first
+    chart = first_chart(page)
     expect(chart).to_contain_text("MobileNetV1", timeout=MINUTE)
     page.wait_for_timeout(1000)
     page.evaluate(back_to_link)
@@ -46,7 +46,7 @@ def test_going_back_to_a_link_of_an_earlier_version_opens_its_view_again(page: P
 @pytest.mark.parametrize("kind", ["PNG", "SVG", "HTML"])
 def test_charts_download(page: Page, address: str, kind: str, tmp_path):
     open_page(page, address)
-    expect(page.locator(".js-plotly-plot").first).to_contain_text("WoodFisher", timeout=MINUTE)
+    expect(first_chart(page)).to_contain_text("WoodFisher", timeout=MINUTE)
     with page.expect_download(timeout=MINUTE) as download:
         page.get_by_role("button", name=kind, exact=True).first.click()
     file = tmp_path / download.value.suggested_filename
@@ -57,27 +57,27 @@ def test_charts_download(page: Page, address: str, kind: str, tmp_path):
         assert "CVPR 2022" in file.read_text(encoding="utf-8")
 
 
-def run_probe(page: Page, address: str, backbone: str | None = None) -> None:
+def start_probe(page: Page, address: str, backbone: str | None = None) -> None:
     open_page(page, f"{address}/probe")
     if backbone:
         page.get_by_role("combobox", name="Backbone").first.click()
         page.get_by_role("option", name=backbone).click()
         page.wait_for_timeout(1000)
     page.get_by_role("button", name="Start probe").click()
-    expect(page.get_by_role("link", name="Show on Tradeoffs")).to_be_visible(timeout=4 * MINUTE)
 
 
 def test_a_probe_from_the_button_to_the_charts(page: Page, address: str):
-    run_probe(page, address)
+    start_probe(page, address)
+    expect(page.get_by_role("link", name="Show on Tradeoffs")).to_be_visible(timeout=4 * MINUTE)
     expect(page.get_by_text("Final top-1 accuracy")).to_be_visible()
     for title in ("Test accuracy per epoch", "Per-class accuracy", "Confusion matrix"):
         expect(page.get_by_text(title).first).to_be_attached(timeout=MINUTE)
-    run_probe(page, address, "EfficientNet-Lite0, magnitude 50 %")
-    page.get_by_role("link", name="Show on Tradeoffs").click()
-    expect(page.locator(".js-plotly-plot").first).to_contain_text("Magnitude", timeout=MINUTE)
+    start_probe(page, address, "EfficientNet-Lite0, magnitude 50 %")
+    page.get_by_role("link", name="Show on Tradeoffs").click(timeout=4 * MINUTE)
+    expect(first_chart(page)).to_contain_text("Magnitude", timeout=MINUTE)
     page.wait_for_timeout(1000)
     page.get_by_role("link", name="Tasks").click()
-    expect(page.locator(".js-plotly-plot").first).to_contain_text("Digits", timeout=MINUTE)
+    expect(first_chart(page)).to_contain_text("Digits", timeout=MINUTE)
     page.get_by_role("link", name="Runs").click()
     expect(page.get_by_text("10 of 10 rows")).to_be_visible(timeout=MINUTE)
     assert_no_error(page)
@@ -93,11 +93,7 @@ def test_a_run_is_shown_in_detail_deleted_and_restored(page: Page, address: str)
 
 
 def test_a_probe_can_be_cancelled(page: Page, address: str):
-    open_page(page, f"{address}/probe")
-    page.get_by_role("combobox", name="Backbone").first.click()
-    page.get_by_role("option", name="EfficientNet-Lite0, magnitude 70 %").click()
-    page.wait_for_timeout(1000)
-    page.get_by_role("button", name="Start probe").click()
+    start_probe(page, address, "EfficientNet-Lite0, magnitude 70 %")
     page.get_by_role("button", name="Cancel").click(timeout=MINUTE)
     expect(page.get_by_text("Press “Start probe” to start again")).to_be_visible(timeout=MINUTE)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 import torch
 
@@ -20,26 +21,8 @@ from sparse_core.specs import identity
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.transfer import durations
-from tests.support.images import image_folder
-from tests.support.networks import pruned_file
 
 QUICK = Hyperparameters(epochs=3, batch_size=8)
-
-
-@pytest.fixture
-def images(tmp_path):
-    return str(image_folder(tmp_path / "p", {"dark": 10, "light": 10}))
-
-
-@pytest.fixture
-def no_worker(monkeypatch):
-    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
-
-
-@pytest.fixture
-def sparse_backbone(tmp_path):
-    """A pruned network as a user names it, ARCHITECTURE:PATH."""
-    return f"resnet20:{pruned_file(tmp_path / 'net.pth', 0.5)}"
 
 
 def probe_job(dataset: str, seeds: tuple[int, ...] = (0, 1), kind: str = "probe") -> Job:
@@ -49,6 +32,13 @@ def probe_job(dataset: str, seeds: tuple[int, ...] = (0, 1), kind: str = "probe"
 def finetune_job(backbone: str, dataset: str) -> Job:
     settings = Hyperparameters(epochs=2, batch_size=8, learning_rate=0.01)
     return Job("finetune", FinetuneSpec(backbone, dataset, settings=settings))
+
+
+def worked(home, job: Job) -> queue.Status:
+    """The status of a job after its work."""
+    job_id = queue.submit(home, job)
+    worker.work(home, job_id)
+    return queue.status(home, job_id)
 
 
 def test_a_job_survives_json_and_refuses_repeated_seeds():
@@ -69,16 +59,12 @@ def test_a_job_writes_runs_that_the_store_reads(home, images, no_worker):
     assert sorted(rows["run_id"]) == sorted(status.result["runs"])
     assert rows["seed"].tolist() == [0, 1]
     assert [epoch["seed"] for epoch in queue.epochs(home, job_id) if epoch["epoch"] == 1] == [0, 1]
-    again = queue.submit(home, probe_job(images, seeds=(1, 2)))
-    worker.work(home, again)
-    assert len(queue.status(home, again).result["found"]) == 1
+    assert len(worked(home, probe_job(images, seeds=(1, 2))).result["found"]) == 1
     assert len(Records(home).ids()) == 3
 
 
 def test_a_job_with_bad_input_fails_with_one_line(home, no_worker):
-    job_id = queue.submit(home, probe_job("/nowhere/at/all"))
-    worker.work(home, job_id)
-    status = queue.status(home, job_id)
+    status = worked(home, probe_job("/nowhere/at/all"))
     assert status.state == "failed"
     assert status.message.startswith("There is no folder or file at /nowhere/at/all")
 
@@ -88,11 +74,8 @@ def test_a_job_on_a_full_disk_fails_with_one_line(home, no_worker, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
     monkeypatch.setattr(kinds, "run", full)
-    job_id = queue.submit(home, probe_job("digits"))
-    worker.work(home, job_id)
-    assert queue.status(home, job_id).message.startswith(
-        "Expected free disk space for /data/x, but the disk is full. Free some"
-    )
+    message = worked(home, probe_job("digits")).message
+    assert message.startswith("Expected free disk space for /data/x, but the disk is full. Free some")
 
 
 def test_an_outcome_that_cannot_be_written_is_retried(no_worker, home, monkeypatch):
@@ -179,9 +162,8 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(home, sparse_b
 
 
 def test_an_estimate_of_finetuning(home, sparse_backbone, images, no_worker):
-    job_id = queue.submit(home, Job("estimate_finetune", finetune_job(sparse_backbone, images).spec))
-    worker.work(home, job_id)
-    assert queue.status(home, job_id).result["seconds_per_epoch"] > 0
+    job = Job("estimate_finetune", finetune_job(sparse_backbone, images).spec)
+    assert worked(home, job).result["seconds_per_epoch"] > 0
 
 
 def wait_for(what, seconds: float = 300.0):
@@ -204,9 +186,9 @@ def test_a_killed_worker_is_replaced_and_its_job_resumes(home):
         assert queue.status(home, job_id).state == "cancelled"
         assert Records(home).ids() == set()
     finally:
-        for event in queue.events(home, job_id):
-            if "started" in event and _is_worker(event["started"]):
-                os.kill(event["started"], signal.SIGKILL)
+        for process in psutil.process_iter(["cmdline"]):
+            if {"sparse_core.jobs.worker", str(home)} <= set(process.info["cmdline"] or ()):
+                process.kill()
 
 
 def test_no_second_worker_is_started_while_one_is_starting(home, monkeypatch):
@@ -231,11 +213,3 @@ def is_started_again(home, job_id) -> bool:
     """Called repeatedly, as pages do: the lock of a killed worker may outlive its job's for an instant."""
     queue.ensure_worker(home)
     return sum("started" in event for event in queue.events(home, job_id)) == 2
-
-
-def _is_worker(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return b"sparse_core.jobs.worker" in file.read()
-    except FileNotFoundError:
-        return False

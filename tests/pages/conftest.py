@@ -3,23 +3,17 @@
 import pytest
 import torch
 
-from sparse_core.jobs import queue
-from sparse_core.networks import architectures, masks
+from tests.support.networks import pruned_state
 
 
 @pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
+def page_alone(no_worker, monkeypatch):
     monkeypatch.setattr("streamlit.page_link", lambda *_, **__: None)  # a page alone has no others; see tests/browser
 
 
 @pytest.fixture(scope="session")
 def state():
-    """A CIFAR ResNet20 of 10 classes, half of its convolution weights 0."""
-    torch.manual_seed(0)
-    module = architectures.build("resnet20")
-    masks.apply(module, masks.top_k(module, 0.5))
-    return {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
+    return pruned_state(0.5)
 
 
 @pytest.fixture

@@ -14,11 +14,9 @@ from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Record, Records
-from tests.support.measurements import speed_record, training_line
 from tests.support.records import record
 
 PROTOCOL = "SGD lr 0.01, 150 epochs"
-MAGNITUDE_50 = "efficientnet_lite0_magnitude_50"
 
 
 def open_app(page: str = "tradeoffs", **query: str | list[str]) -> AppTest:
@@ -29,10 +27,11 @@ def open_app(page: str = "tradeoffs", **query: str | list[str]) -> AppTest:
     return run(app)
 
 
-def open_page(page: str, **query: str | list[str]) -> AppTest:
-    """A page without the dashboard's frame."""
+def open_page(page: str, state: dict[str, Any] | None = None, **query: str | list[str]) -> AppTest:
+    """A page without the dashboard's frame; ``state`` is what another page left in the session."""
     app = AppTest.from_file(str(REPOSITORY / "pages" / f"{page}.py"), default_timeout=60)
-    app.session_state["framed"] = True
+    for name, value in {"framed": True, **(state or {})}.items():
+        app.session_state[name] = value
     app.query_params.update(query)
     return run(app)
 
@@ -45,18 +44,24 @@ def run(app: AppTest) -> AppTest:
 
 
 def press(app: AppTest, label: str) -> AppTest:
-    """Press the first button with this label."""
     next(button for button in app.button if button.label == label).click()
     return run(app)
 
 
+def choose(app: AppTest, **values: Any) -> AppTest:
+    """Set the widgets with these keys, all before one rerun."""
+    kinds = ("selectbox", "multiselect", "number_input", "text_input", "toggle", "slider", "button_group")
+    widgets = {widget.key: widget for kind in kinds for widget in app.get(kind)}
+    for key, value in values.items():
+        widgets[key].set_value(value)
+    return run(app)
+
+
 def buttons(app: AppTest) -> list[str]:
-    """The labels of the page's buttons."""
     return [button.label for button in app.button]
 
 
 def figure(app: AppTest, number: int = 0) -> dict[str, Any]:
-    """The JSON of a chart on the page."""
     return json.loads(app.get("plotly_chart")[number].proto.spec)
 
 
@@ -66,7 +71,6 @@ def chart_text(app: AppTest, number: int = 0) -> str:
 
 
 def legend(app: AppTest, number: int = 0) -> list[str]:
-    """The names in a chart's legend."""
     return [trace["name"] for trace in figure(app, number)["data"] if trace.get("showlegend")]
 
 
@@ -81,7 +85,6 @@ def messages(app: AppTest) -> str:
 
 
 def metrics(app: AppTest) -> dict[str, str]:
-    """The metrics on the page, by label."""
     return {metric.label: metric.value for metric in app.metric}
 
 
@@ -102,18 +105,6 @@ def write_runs(home: Path, method: str, sparsity: float, accuracies: list[float]
         result |= {"architecture": changed.get("architecture", "efficientnet_lite0")}
         name = "-".join(["linear", str(seed), method, str(sparsity), *changed.values()]).replace("/", "-")
         Records(home).write(Record(name, spec, result, []))
-
-
-def backbone_record(measurement: str, **fields) -> dict:
-    """A measurement of the backbone that ``tests.records.record(sparsity=0.5)`` was made with."""
-    named = {"backbone": MAGNITUDE_50, "backbone_hash": "net0.5", "method": "Magnitude", "distribution": ""}
-    kept = {"timing_only": False, "architecture": "efficientnet_lite0", "sparsity": 0.5, "measured_sparsity": 0.5}
-    return speed_record(measurement, **{**named, **kept, "spec": {"dataset": ""}, **fields})
-
-
-def training_record(measurement: str, **fields) -> dict:
-    usual = {"mode": "training", "spec": {"dataset": "digits"}, "lines": [training_line()]}
-    return backbone_record(measurement, **{**usual, **fields})
 
 
 def submitted(home: Path, kind: str | None = None) -> list[Job]:

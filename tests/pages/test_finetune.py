@@ -12,7 +12,7 @@ from sparse_core.networks import finetuned, importing
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
 from sparse_core.specs.transfer import FinetuneSpec, protocol
-from tests.pages.support import metrics, open_page, press, run, submitted
+from tests.pages.support import choose, metrics, open_page, press, submitted
 from tests.support.records import record
 
 ASKED = FinetuneSpec("efficientnet_lite0", "digits")
@@ -38,15 +38,8 @@ def ended(home, *records: Record) -> AppTest:
 
 def test_what_was_chosen_is_submitted(home, file):
     importing.add(home, file, "mine")
-    app = open_page("finetune")
-    app.selectbox(key="backbone").set_value("mine")
-    app.number_input(key="seeds").set_value(2)
-    app.number_input(key="epochs").set_value(3)
-    app.selectbox(key="optimizer").set_value("adamw")
-    app.number_input(key="smoothing").set_value(0.1)
-    app.toggle(key="augment").set_value(False)
-    app.toggle(key="frozen").set_value(True)
-    app.toggle(key="scratch").set_value(True)
+    settings = {"backbone": "mine", "seeds": 2, "epochs": 3, "optimizer": "adamw", "smoothing": 0.1}
+    app = choose(open_page("finetune"), **settings, augment=False, frozen=True, scratch=True)
     press(app, "Start finetuning")
     (job,) = submitted(home, "finetune")
     assert (job.spec.backbone, job.spec.dataset, job.seeds) == ("mine", "digits", (0, 1))
@@ -56,9 +49,7 @@ def test_what_was_chosen_is_submitted(home, file):
 
 @pytest.mark.parametrize(("dataset", "rate"), [("cars", 0.01), ("pets", 0.001)])
 def test_an_empty_learning_rate_is_the_papers(home, dataset, rate):
-    app = open_page("finetune")
-    app.selectbox(key="dataset").set_value(dataset)
-    press(run(app), "Start finetuning")
+    press(choose(open_page("finetune"), dataset=dataset), "Start finetuning")
     (job,) = submitted(home, "finetune")
     assert job.spec.settings.learning_rate == rate
 
@@ -100,10 +91,8 @@ def test_the_network_of_each_seed_can_be_downloaded_imported_and_exported(home, 
         file.parent.mkdir(parents=True)
         save_file({name.replace("linear", "fc"): tensor for name, tensor in state.items()}, file)
     app = ended(home, *runs)
-    app.selectbox(key="network_seed").set_value(1)
-    run(app)
-    labels = [button.proto.label for button in app.get("download_button")]
-    assert "Weights (safetensors), 1.1 MB" in labels
+    choose(app, network_seed=1)
+    assert "Weights (safetensors), 1.1 MB" in [button.proto.label for button in app.get("download_button")]
     press(app, "Import")
     (job,) = submitted(home, "import")
     spec = job.spec

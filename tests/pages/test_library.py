@@ -13,21 +13,21 @@ from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import importing, library, uploads
 from sparse_core.specs.checkpoints import InspectSpec
-from tests.pages.support import metrics, open_page, press, run
+from tests.pages.support import buttons, metrics, open_page, press, run
 
 
-def work(home, kind: str) -> None:
-    """Do the one job of that kind that is queued."""
-    (job_id,) = [name for name in queue.queued(home) if queue.status(home, name).job.kind == kind]
+def do(home, app: AppTest, verb: str) -> AppTest:
+    """Press Inspect or Import, and do the job that this submits."""
+    press(app, verb)
+    (job_id,) = [name for name in queue.queued(home) if queue.status(home, name).job.kind == verb.lower()]
     worker.work(home, job_id)
+    return run(app)
 
 
 def inspect(home, path: object) -> AppTest:
     app = open_page("library", **{"from": "Path on this machine"})
     app.text_input(key="checkpoint").set_value(str(path))
-    press(app, "Inspect")
-    work(home, "inspect")
-    return run(app)
+    return do(home, app, "Inspect")
 
 
 def field(app: AppTest, label: str) -> Any:
@@ -51,9 +51,7 @@ def test_a_file_is_inspected_named_and_imported(home, file):
     assert "Measured over its convolutions: 50.0 %" in sparsity.proto.help
     method.set_value("GMP")
     name.set_value("mine")
-    press(app, "Import")
-    work(home, "import")
-    run(app)
+    do(home, app, "Import")
     assert "“mine” is in the library." in app.success[0].value
     (card,) = library.cards(home)
     assert (card.name, card.method, card.sparsity, card.origin) == ("mine", "GMP", 0.5, "my net.pth.tar")
@@ -68,9 +66,7 @@ def test_a_name_in_use_is_refused_and_another_can_be_chosen(home, file):
     name = field(app, "Name")
     assert name.value == "my-net"
     name.set_value("Mine")
-    press(app, "Import")
-    work(home, "import")
-    run(app)
+    do(home, app, "Import")
     assert app.error[0].value.startswith("A backbone named 'Mine' already exists")
     assert [field.label for field in app.text_input][:2] == ["Checkpoint path", "Name"]
 
@@ -109,10 +105,16 @@ def test_all_mismatched_keys_are_listed(home, file):
     assert list(shown["Key"]) == [*keys["missing"], "head.weight"] and set(shown["Mismatch"]) == set(keys)
 
 
-def test_a_refused_upload_is_deleted(home, state, tmp_path):
+@pytest.fixture
+def piece(state, tmp_path):
+    """A file with one stage of a network, which several architectures have."""
     torch.save({name: tensor for name, tensor in state.items() if name.startswith("layer1")}, tmp_path / "piece.pth")
+    return tmp_path / "piece.pth"
+
+
+def test_a_refused_upload_is_deleted(home, piece):
     kept = []
-    for content in (b"weights", (tmp_path / "piece.pth").read_bytes()):
+    for content in (b"weights", piece.read_bytes()):
         kept.append(uploads.keep(home, io.BytesIO(content), "net.pth", len(content)))
         job_id = queue.submit(home, Job("inspect", InspectSpec(str(kept[-1]))))
         worker.work(home, job_id)
@@ -127,17 +129,15 @@ def test_the_page_deletes_old_uploads(home):
     assert not kept.exists()
 
 
-def test_an_ambiguous_architecture_can_be_chosen(home, state, tmp_path):
-    piece = {name: tensor for name, tensor in state.items() if name.startswith("layer1")}
-    torch.save(piece, tmp_path / "piece.pth")
-    app = inspect(home, tmp_path / "piece.pth")
+def test_an_ambiguous_architecture_can_be_chosen(home, piece):
+    app = inspect(home, piece)
     assert app.warning[0].value.startswith("Which architecture is this?")
     box = app.selectbox(key="candidate")
     assert "ResNet20" in box.options and "MobileNetV1" not in box.options
     box.set_value("resnet20")
     press(app, "Load as this architecture")
     (job_id,) = queue.queued(home)
-    assert queue.status(home, job_id).job.spec == InspectSpec(str(tmp_path / "piece.pth"), "resnet20")
+    assert queue.status(home, job_id).job.spec == InspectSpec(str(piece), "resnet20")
     worker.work(home, job_id)
     run(app)
     assert "do not fit ResNet20" in app.error[0].value and "missing" in app.error[0].value
@@ -153,21 +153,20 @@ def test_deleting_asks_for_confirmation(home, file):
     card = importing.add(home, file, "mine")
     app = press(open_page("library"), "Delete …")
     assert "Its runs are kept" in app.markdown[-1].value
-    assert "Delete" in [button.label for button in app.button]
+    assert "Delete" in buttons(app)
     assert library.cards(home) == [card] and library.removed(home) == []
 
 
 def test_deleting_can_be_undone(home, file):
-    """From the state after confirmation; tests/browser presses the button in the dialog."""
     card = importing.add(home, file, "mine")
     app = open_page("library")
-    library.remove(home, "mine")
+    library.remove(home, "mine")  # as the dialog does, which needs a browser
     app.session_state["removed"] = "mine"
     run(app)
     assert "“mine” was deleted." in app.info[0].value and "Nothing yet" in app.info[1].value
     press(app, "Undo")
     assert library.cards(home) == [card]
-    assert "Undo" not in [button.label for button in app.button]
+    assert "Undo" not in buttons(app)
 
 
 def test_a_deleted_backbone_can_be_restored_later(home, file):

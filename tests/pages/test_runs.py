@@ -9,8 +9,8 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Records
 from sparse_core.specs.identity import recorded
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
-from tests.pages.support import chart_text, figure, open_page, press, run, table
-from tests.support.records import record
+from tests.pages.support import chart_text, choose, figure, open_page, press, table
+from tests.support.records import record, write
 
 
 def test_a_page_without_runs_shows_the_next_step():
@@ -19,13 +19,11 @@ def test_a_page_without_runs_shows_the_next_step():
 
 def compare(home, *records) -> AppTest:
     """The page with these runs selected."""
-    for entry in records:
-        Records(home).write(entry)
+    write(home, *records)
     app = open_page("runs")
     options = list(app.multiselect(key="chosen").options)
     assert len(options) == len(records)
-    app.multiselect(key="chosen").set_value(options)
-    return run(app)
+    return choose(app, chosen=options)
 
 
 def test_several_runs_are_compared(home):
@@ -35,8 +33,7 @@ def test_several_runs_are_compared(home):
     assert heights == {"Dense, Digits, linear, seed 0": [70.0], "Dense, Digits, linear, seed 1": [80.0]}
     assert "Test accuracy per epoch" in chart_text(app)
     assert "2 runs on this machine, 2026-01-02. 2 runs with SGD lr 0.01" in chart_text(app)
-    shares = [code.value for code in app.code]
-    assert shares == ["python -m sparse_core runs --source measured --json"] * 2
+    assert [code.value for code in app.code] == ["python -m sparse_core runs --source measured --json"] * 2
 
 
 def test_the_caption_names_different_protocols(home):
@@ -51,12 +48,10 @@ def test_the_caption_names_different_protocols(home):
 
 
 def test_the_table_shows_state_and_settings_of_every_run(home):
-    for entry in (record(seed=0), record(sparsity=0.5)):
-        Records(home).write(entry)
+    write(home, record(seed=0), record(sparsity=0.5))
     Records(home).annotate(record(seed=0).run_id, "odd", ["a"])
     spec = ProbeSpec("efficientnet_lite0", "digits")
-    states = {"failed": 1, "cancelled": 2, "done": 3}
-    for state, seed in states.items():
+    for state, seed in (("failed", 1), ("cancelled", 2), ("done", 3)):
         job_id = queue.submit(home, Job("probe", spec, (seed,)))
         queue.end(home, job_id, state, "The disk is full.", {"runs": [], "found": []})
     queue.submit(home, Job("finetune", FinetuneSpec("net", "digits"), (0, 1)))
@@ -67,16 +62,13 @@ def test_the_table_shows_state_and_settings_of_every_run(home):
     assert shown["protocol"].iloc[2] == protocol(spec)
     assert shown["protocol"].str.startswith("SGD lr").all()
     assert {"accuracy_final", "note", "tags"} <= set(shown)
-    app.segmented_control(key="runs_source").set_value("published")
-    run(app)
-    assert len(table(app)) == 2655
-    app.segmented_control(key="runs_source").set_value("measured").run()
-    assert table(app)["state"].tolist() == shown["state"].tolist()
+    assert len(table(choose(app, runs_source="published"))) == 2655
+    assert table(choose(app, runs_source="measured"))["state"].tolist() == shown["state"].tolist()
 
 
 def test_a_run_with_failed_attempts_is_listed_once(home):
     made = record(seed=4)
-    Records(home).write(made)
+    write(home, made)
     spec = recorded(made.spec)
     for state in ("failed", "cancelled"):
         queue.end(home, queue.submit(home, Job("probe", ProbeSpec(spec.backbone, spec.dataset), (4,))), state, "No.")
@@ -105,10 +97,7 @@ def test_deleting_the_only_run_can_be_undone(home):
 
 
 def test_notes_are_saved(home):
-    entry = record()
-    Records(home).write(entry)
-    app = open_page("runs")
-    app.multiselect(key="chosen").set_value(list(app.multiselect(key="chosen").options)).run()
+    app = compare(home, record())
     app.text_area[0].set_value("looks odd")
     press(app, "Save")
-    assert Records(home).annotation(entry.run_id)[0] == "looks odd"
+    assert Records(home).annotation(record().run_id)[0] == "looks odd"

@@ -1,5 +1,7 @@
 """Speedup in Streamlit's test harness: states, what is shown of invented measurements, what is submitted."""
 
+from typing import Any
+
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -7,32 +9,24 @@ from sparse_core.catalog import ENGINES
 from sparse_core.engines import availability, machine
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
-from sparse_core.paths import REPOSITORY
-from sparse_core.results.records import Records
 from sparse_core.specs import options
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
-from tests.pages.support import (
-    MAGNITUDE_50,
-    backbone_record,
-    buttons,
-    chart_text,
-    figure,
-    messages,
-    open_page,
-    press,
-    submitted,
-    training_record,
-)
-from tests.support.measurements import line, speed_record, training_line
-from tests.support.records import record
+from tests.pages.support import buttons, chart_text, choose, figure, messages, open_page, press, submitted
+from tests.support.measurements import MAGNITUDE_50, backbone_record, line, speed_record, training_line, training_record
+from tests.support.records import record, write, write_probes
 
 
-def probes(home) -> None:
-    """Two dense runs of 85 % on average, one sparse of 70 %."""
-    for seed in (0, 1):
-        Records(home).write(record(seed=seed, best=0.9 - 0.1 * seed))
-    Records(home).write(record(sparsity=0.5, best=0.7))
+def measure(home, *records: dict) -> None:
+    """Store measurements, each made a day after the one before it."""
+    for day, made in enumerate(records, start=2):
+        measurements.write(home, {**made, "created_at": f"2026-01-{day:02d}T03:04:05"})
+
+
+def open_measured(home, *records: dict, **query: str) -> AppTest:
+    """The page with these measurements, at this address."""
+    measure(home, *records)
+    return open_page("speedup", **query)
 
 
 def test_a_page_without_measurements_shows_the_next_step(home):
@@ -44,8 +38,7 @@ def test_a_page_without_measurements_shows_the_next_step(home):
 
 
 def test_one_measurement_gives_a_sentence_and_a_chart(home):
-    measurements.write(home, speed_record(lines=[line(ratio=3.2, width=0.1)]))
-    app = open_page("speedup")
+    app = open_measured(home, speed_record(lines=[line(ratio=3.2, width=0.1)]))
     sentence = "ResNet50 at 90 %, uniform mask (timing only): 3.20× faster (3.10–3.30) in DeepSparse at batch 64"
     assert sentence in messages(app)
     (drawn,) = figure(app, 0)["data"]
@@ -60,8 +53,7 @@ def test_one_measurement_gives_a_sentence_and_a_chart(home):
 
 def test_networks_that_are_not_faster_are_named(home):
     lines = [line(engine="torch", ratio=1.02, width=0.05), line(engine="onnxruntime", ratio=0.8, width=0.1)]
-    measurements.write(home, speed_record(lines=lines))
-    app = open_page("speedup")
+    app = open_measured(home, speed_record(lines=lines))
     assert "**Not faster than dense.**" in messages(app)
     assert "Inconclusive in PyTorch: 1.02× the dense speed (0.97–1.07) at 90 %." in messages(app)
     assert "Not faster in ONNX Runtime: 0.80× the dense speed (0.70–0.90) at 90 %." in messages(app)
@@ -69,52 +61,43 @@ def test_networks_that_are_not_faster_are_named(home):
 
 
 def test_an_unreliable_line_is_hollow_and_explained(home):
-    measurements.write(home, speed_record(lines=[line(reliable=False)]))
-    app = open_page("speedup")
+    app = open_measured(home, speed_record(lines=[line(reliable=False)]))
     assert figure(app, 0)["data"][0]["marker"]["symbol"] == ["circle-open"]
     assert "Hollow markers are unreliable: times spread by more than 15 %" in chart_text(app, 0)
     assert "(unreliable)" in messages(app)
 
 
 def test_one_line_per_mask_with_the_newest_measurements(home):
-    measurements.write(home, speed_record("a", lines=[line(ratio=2.0)]))
-    measurements.write(home, speed_record("b", created_at="2026-02-01", lines=[line(ratio=3.0)]))
-    measurements.write(home, speed_record("c", created_at="2026-02-02", sparsity=0.8, lines=[line(ratio=1.5)]))
-    measurements.write(home, speed_record("d", created_at="2026-02-03", distribution="erk", lines=[line(ratio=2.5)]))
-    uniform, erk = figure(open_page("speedup"), 0)["data"]
+    old, newer = speed_record("a", lines=[line(ratio=2.0)]), speed_record("b", lines=[line(ratio=3.0)])
+    at_80 = speed_record("c", sparsity=0.8, lines=[line(ratio=1.5)])
+    other_mask = speed_record("d", distribution="erk", lines=[line(ratio=2.5)])
+    uniform, erk = figure(open_measured(home, old, newer, at_80, other_mask), 0)["data"]
     assert (uniform["x"], uniform["y"]) == ([80.0, 90.0], [1.5, 3.0])
     assert (erk["x"], erk["y"], erk["marker"]["symbol"]) == ([90.0], [2.5], ["diamond"])
 
 
 def test_batch_sizes_are_on_a_logarithmic_axis(home):
-    measurements.write(home, speed_record(lines=[line(batch_size=1, ratio=1.2), line(batch_size=64)]))
-    app = open_page("speedup")
+    app = open_measured(home, speed_record(lines=[line(batch_size=1, ratio=1.2), line(batch_size=64)]))
     assert app.selectbox(key="batch_size").value == 64
     (drawn,) = figure(app, 1)["data"]
     assert (drawn["x"], drawn["y"]) == ([0.0, 6.0], [1.2, 3.0])
-    app.selectbox(key="batch_size").set_value(1).run()
-    assert figure(app, 0)["data"][0]["y"] == [1.2]
+    assert figure(choose(app, batch_size=1), 0)["data"][0]["y"] == [1.2]
 
 
 def test_other_machines_are_left_out_and_counted(home):
     here = machine.machine()
-    measurements.write(home, speed_record("a", machine={"processor": here["processor"], "cores": here["cores"]}))
-    other = {"created_at": "2026-02-01", "architecture": "resnet18", "lines": [line(ratio=9.0)]}
-    measurements.write(home, speed_record("b", **other))
-    app = open_page("speedup")
+    ours = speed_record("a", machine={"processor": here["processor"], "cores": here["cores"]})
+    app = open_measured(home, ours, speed_record("b", architecture="resnet18", lines=[line(ratio=9.0)]))
     assert "1 other machine was left out" in messages(app)
     assert figure(app, 0)["data"][0]["y"] == [3.0]
-    app.selectbox(key="machine").set_value("Some processor, 2 cores").run()
-    assert not app.exception
+    choose(app, machine="Some processor, 2 cores")
     assert app.selectbox(key="timed_architecture").value == "resnet18"
     assert figure(app, 0)["data"][0]["y"] == [9.0]
 
 
 def test_the_link_restores_the_view(home):
-    measurements.write(home, speed_record("a", architecture="resnet18"))
-    lines = [line(), line(engine="torch", ratio=1.0)]
-    measurements.write(home, speed_record("b", created_at="2026-02-01", lines=lines))
-    app = open_page("speedup", timed_architecture="ResNet18")
+    two_engines = speed_record("b", lines=[line(), line(engine="torch", ratio=1.0)])
+    app = open_measured(home, speed_record("a", architecture="resnet18"), two_engines, timed_architecture="ResNet18")
     assert "ResNet18" in chart_text(app, 0)
     app = open_page("speedup", only_engines=["PyTorch"])
     assert [trace["y"] for trace in figure(app, 0)["data"]] == [[1.0]]
@@ -129,8 +112,7 @@ def test_a_damaged_file_is_named_and_the_rest_shown(home):
 
 
 def test_deleting_asks_for_confirmation(home):
-    measurements.write(home, speed_record("a"))
-    app = open_page("speedup", part="All measurements")
+    app = open_measured(home, speed_record("a"), part="All measurements")
     app.selectbox(key="look").select_index(0).run()
     press(app, "Delete …")
     assert buttons(app)[-1] == "Delete"
@@ -138,9 +120,7 @@ def test_deleting_asks_for_confirmation(home):
 
 
 def test_deleting_can_be_undone(home):
-    measurements.write(home, speed_record("a"))
-    measurements.write(home, speed_record("b", created_at="2026-02-01", sparsity=0.8))
-    app = open_page("speedup")
+    app = open_measured(home, speed_record("a"), speed_record("b", sparsity=0.8))
     measurements.delete(home, "b")
     app.session_state["deleted_speed"] = "b"
     app.run()
@@ -152,55 +132,46 @@ def test_deleting_can_be_undone(home):
 
 
 def test_the_table_has_every_measurement(home):
-    measurements.write(home, speed_record("a", lines=[line(), line(batch_size=1)]))
-    measurements.write(home, training_record("b", created_at="2026-02-01"))
-    app = open_page("speedup", part="All measurements")
+    inference = speed_record("a", lines=[line(), line(batch_size=1)])
+    app = open_measured(home, inference, training_record("b"), part="All measurements")
     table = app.dataframe[0].value
     assert table["mode"].tolist() == ["Online training", "Inference", "Inference"]
     assert table["timing_only"].tolist() == [False, True, True]
     assert app.get("download_button")
 
 
-def test_the_sparsest_backbone_is_offered_first(home):
-    press(open_page("speedup"), "Measure")
+def started(home, **query: Any) -> Job:
+    """The job that Measure submits on the page at this address."""
+    press(open_page("speedup", **query), "Measure")
     (job,) = submitted(home)
+    return job
+
+
+def test_the_sparsest_backbone_is_offered_first(home):
+    job = started(home)
     assert (job.kind, job.spec.backbone, job.spec.mode) == ("speedup", "efficientnet_lite0_magnitude_70", "inference")
 
 
 def test_a_link_chooses_the_backbone(home):
-    press(open_page("speedup", measure="true", backbone="EfficientNet-Lite0, magnitude 50 %"), "Measure")
-    assert [job.spec.backbone for job in submitted(home)] == [MAGNITUDE_50]
+    assert started(home, measure="true", backbone="EfficientNet-Lite0, magnitude 50 %").spec.backbone == MAGNITUDE_50
 
 
 def test_a_dense_backbone_chosen_on_another_page_is_replaced(home):
-    app = AppTest.from_file(str(REPOSITORY / "pages" / "speedup.py"), default_timeout=60)
-    app.session_state["framed"] = True
-    app.session_state["backbone"] = "efficientnet_lite0"
-    app.run()
-    assert not app.exception
-    press(app, "Measure")
-    assert [job.spec.backbone for job in submitted(home)] == ["efficientnet_lite0_magnitude_70"]
+    assert started(home, state={"backbone": "efficientnet_lite0"}).spec.backbone == "efficientnet_lite0_magnitude_70"
 
 
 def test_what_was_chosen_is_submitted(home):
     chosen = {"what": "Random weights (timing only)", "to_sparsity": "95", "of_architecture": "ResNet18"}
-    press(open_page("speedup", **chosen, sizes=["8"], rounds="3"), "Measure")
-    (job,) = submitted(home)
-    spec = job.spec
+    spec = started(home, **chosen, sizes=["8"], rounds="3").spec
     assert (spec.architecture, spec.sparsity, spec.batch_sizes, spec.rounds) == ("resnet18", 0.95, (8,), 3)
     assert spec.engines == tuple(name for name in ENGINES if not availability.missing(name))
 
 
 def test_the_layer_densities_of_a_backbone_can_be_used(home):
     chosen = {"what": "Random weights (timing only)", "of_architecture": "EfficientNet-Lite0"}
-    press(open_page("speedup", **chosen, distribution="As in EfficientNet-Lite0, magnitude 50 %"), "Measure")
-    (job,) = submitted(home)
-    assert (job.spec.architecture, job.spec.densities_of, job.spec.sparsity) == (
-        "efficientnet_lite0",
-        MAGNITUDE_50,
-        0.0,
-    )
-    assert f"--densities-of {MAGNITUDE_50}" in options.command("speedup", job.spec)
+    spec = started(home, **chosen, distribution="As in EfficientNet-Lite0, magnitude 50 %").spec
+    assert (spec.architecture, spec.densities_of, spec.sparsity) == ("efficientnet_lite0", MAGNITUDE_50, 0.0)
+    assert f"--densities-of {MAGNITUDE_50}" in options.command("speedup", spec)
     heading = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
     assert open_page("speedup", job=queue.queued(home)[0]).subheader[0].value == heading
 
@@ -212,9 +183,7 @@ def test_the_form_is_closed_once_there_are_measurements(home):
 
 
 def test_online_training_is_submitted_with_a_dataset_and_one_engine(home):
-    app = open_page("speedup", time="Online training")
-    press(app, "Measure")
-    spec = submitted(home)[0].spec
+    spec = started(home, time="Online training").spec
     assert (spec.mode, spec.dataset, len(spec.engines)) == ("training", "digits", 1)
 
 
@@ -224,15 +193,12 @@ def test_a_missing_engine_is_explained_and_not_offered(monkeypatch):
     app = open_page("speedup")
     assert "DeepSparse is not available: Not set up. Do it." in messages(app)
     assert "deepsparse" not in app.multiselect(key="engines").value
-    assert not app.exception
 
 
 def test_a_missing_engine_or_batch_size_is_requested():
-    app = open_page("speedup")
-    app.multiselect(key="engines").set_value([]).run()
+    app = choose(open_page("speedup"), engines=[])
     assert "Choose an engine." in messages(app)
-    app.multiselect(key="sizes").set_value([]).run()
-    assert "Choose a batch size." in messages(app)
+    assert "Choose a batch size." in messages(choose(app, sizes=[]))
     assert "Measure" not in buttons(app)
 
 
@@ -274,14 +240,12 @@ def test_reasons_for_an_unreliable_result_are_given(home):
 
 
 def test_the_accuracy_after_online_training_is_shown(home):
-    measurements.write(home, training_record("a", lines=[training_line(accuracy=0.853)]))
-    app = open_page("speedup", part="All measurements")
+    app = open_measured(home, training_record(lines=[training_line(accuracy=0.853)]), part="All measurements")
     app.selectbox(key="look").select_index(0).run()
     assert "Top-1 accuracy on the test images after this training: 85.3 %." in messages(app)
 
 
 def test_a_link_with_wrong_values_opens_with_the_defaults(home):
-    measurements.write(home, speed_record())
     wrong = {
         "machine": "Nowhere",
         "use_threads": "9999",
@@ -290,7 +254,7 @@ def test_a_link_with_wrong_values_opens_with_the_defaults(home):
         "rounds": "x",
         "look": "?",
     }
-    app = open_page("speedup", measure="true", job="unknown", **wrong)
+    app = open_measured(home, speed_record(), measure="true", job="unknown", **wrong)
     assert len(figure(app, 0)["data"]) == 1
     assert app.number_input(key="use_threads").value == machine.cores()
     assert "was started on another machine" in messages(app)
@@ -303,20 +267,17 @@ def test_a_failed_measurement_gives_the_reason(home):
 
 
 def test_training_speed_against_accuracy(home):
-    probes(home)
-    measurements.write(home, training_record("a"))
-    app = open_page("speedup", part="Online training")
-    (drawn,) = figure(app, 1)["data"]
+    write_probes(home)
+    (drawn,) = figure(open_measured(home, training_record(), part="Online training"), 1)["data"]
     # 70 % where dense has 85 on average, in an epoch of 40 s where dense takes 100.
     assert (drawn["x"], drawn["y"]) == ([2.5], [pytest.approx(-15.0)])
     assert drawn["text"] == [" 50 %"]
 
 
 def test_timing_only_is_never_compared_with_accuracy(home):
-    probes(home)
+    write_probes(home)
     random_weights = {"timing_only": True, "backbone": "", "distribution": "uniform"}
-    measurements.write(home, training_record("a", **random_weights))
-    measurements.write(home, backbone_record("b", **random_weights))
+    measure(home, training_record("a", **random_weights), backbone_record("b", **random_weights))
     app = open_page("speedup", part="Online training")
     assert "only random weights were trained, which have no accuracy" in messages(app)
     assert figure(app, 1)["layout"]["xaxis"]["title"]["text"] == "Time per epoch (s)"
@@ -326,18 +287,16 @@ def test_timing_only_is_never_compared_with_accuracy(home):
 
 
 def test_runs_missing_for_training_against_accuracy_are_named(home):
-    measurements.write(home, training_record("a"))
-    shown = messages(open_page("speedup", part="Online training"))
+    shown = messages(open_measured(home, training_record(), part="Online training"))
     assert "EfficientNet-Lite0, magnitude 50 % on Digits: no linear probe yet" in shown
-    Records(home).write(record(sparsity=0.5, best=0.7))
+    write(home, record(sparsity=0.5, best=0.7))
     assert "no linear probe of the dense network to compare" in messages(open_page("speedup", part="Online training"))
 
 
 def test_the_split_of_an_epoch(home):
     splits = {"dense_split": {"decode": 5.0, "backbone": 90.0, "classifier": 5.0, "waiting": 2.0}}
     splits["split"] = {**splits["dense_split"], "backbone": 30.0}
-    measurements.write(home, training_record("a", lines=[training_line(**splits)]))
-    app = open_page("speedup", part="Online training")
+    app = open_measured(home, training_record(lines=[training_line(**splits)]), part="Online training")
     traces = {trace["name"]: trace["x"] for trace in figure(app, 1)["data"]}
     named = figure(app, 1)["layout"]["yaxis"]["ticktext"]
     assert named == [f"EfficientNet-Lite0, magnitude 50 %<br>{which}, DeepSparse" for which in ("dense", "sparse")]
@@ -346,35 +305,29 @@ def test_the_split_of_an_epoch(home):
 
 
 def test_accuracy_and_speed_include_the_dense_network(home):
-    probes(home)
-    measurements.write(home, backbone_record("a", lines=[line(milliseconds=4.0, ratio=3.0)]))
-    app = open_page("speedup", part="Accuracy and speed")
+    write_probes(home)
+    app = open_measured(home, backbone_record(lines=[line(milliseconds=4.0, ratio=3.0)]), part="Accuracy and speed")
     front, *points = figure(app, 1)["data"]
-    assert {trace["name"]: (trace["x"], trace["y"]) for trace in points} == {
-        "Dense": ([12.0], [pytest.approx(85.0)]),
-        "Magnitude": ([4.0], [pytest.approx(70.0)]),
-    }
+    drawn = {trace["name"]: (trace["x"], trace["y"]) for trace in points}
+    assert drawn == {"Dense": ([12.0], pytest.approx([85.0])), "Magnitude": ([4.0], pytest.approx([70.0]))}
     assert front["x"] == [4.0, 12.0]
-    app.segmented_control(key="speed_axis").set_value("images_per_second").run()
-    assert figure(app, 1)["data"][2]["x"] == [250.0]
+    assert figure(choose(app, speed_axis="images_per_second"), 1)["data"][2]["x"] == [250.0]
 
 
 def test_accuracy_and_speed_names_what_is_missing(home):
-    measurements.write(home, backbone_record("a"))
-    assert "no backbone was transferred to a task" in messages(open_page("speedup", part="Accuracy and speed"))
+    shown = messages(open_measured(home, backbone_record(), part="Accuracy and speed"))
+    assert "no backbone was transferred to a task" in shown
 
 
 def test_time_by_layer(home):
     lines = [line(layers=[["conv1", 0.25], ["fc", 0.75]]), line(engine="torch", ratio=1.0)]
-    measurements.write(home, speed_record(lines=lines))
-    app = open_page("speedup", part="Time by layer")
+    app = open_measured(home, speed_record(lines=lines), part="Time by layer")
     assert figure(app, 1)["data"][0]["y"] == [25.0, 75.0]
     assert "DeepSparse, batch 64" in chart_text(app, 1)
 
 
 def test_missing_times_by_layer_are_explained(home):
-    measurements.write(home, speed_record())
-    text = messages(open_page("speedup", part="Time by layer"))
+    text = messages(open_measured(home, speed_record(), part="Time by layer"))
     assert "No measurement of this architecture has times of single layers. Only inference in DeepSparse" in text
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from streamlit.testing.v1 import AppTest
 from torch import nn
 
 from sparse_core.jobs import queue
 from sparse_core.networks import backbones, library, masks, packed_masks, structure, structure_analysis
-from sparse_core.results.records import Records
 from sparse_core.views import labels, tables
 from sparse_core.views.charts import structure as structure_charts
-from tests.pages.support import chart_text, figure, metrics, open_page, submitted
-from tests.support.records import record
+from tests.pages.support import chart_text, choose, figure, metrics, open_page, submitted
+from tests.support.records import write_probes
 
 DENSE, SPARSE = "efficientnet_lite0", "efficientnet_lite0_magnitude_50"
 
@@ -37,6 +37,13 @@ def keep(home, name: str, pruned: int, module: nn.Module | None = None, mask: ma
     structure_analysis.analyse_cached(home, SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
 
 
+def opened(home, *pruned: int, **query: str | list[str]) -> AppTest:
+    """The page once the structures of DENSE and, with a second number, SPARSE are known, with so many filters pruned."""
+    for name, number in zip((DENSE, SPARSE), pruned, strict=False):
+        keep(home, name, number)
+    return open_page("structure", **query)
+
+
 def card(home, name: str) -> backbones.BackboneCard:
     return next(card for card in library.available(home) if card.name == name)
 
@@ -56,7 +63,7 @@ def test_a_new_backbone_is_analysed_once(home):
 def test_a_download_waits_for_a_click(home):
     app = open_page("structure")
     queue.end(home, queue.queued(home)[0], "failed", "Stopped.")
-    app.selectbox(key="backbone").set_value("resnet18").run()
+    choose(app, backbone="resnet18")
     assert "not on this machine yet" in app.info[0].value
     assert not submitted(home)
     app.button(key="fetch_resnet18").click().run()
@@ -75,48 +82,38 @@ def test_a_failed_analysis_can_be_repeated(home):
 
 def test_totals_of_a_small_network(home):
     # 108 + 8 weights of which 27 are 0; both convolutions have 6 × 6 outputs; one of 6 filters is pruned and removable.
-    keep(home, DENSE, 1)
-    app = open_page("structure")
+    app = opened(home, 1)
     shown = metrics(app)
-    assert shown["Sparsity"] == "23.3 %"
-    assert shown["Nonzero parameters"] == "89 of 116"
+    assert (shown["Sparsity"], shown["Nonzero parameters"]) == ("23.3 %", "89 of 116")
     assert shown["Multiply-adds"] == "3.2 of 4.18 thousand"
-    assert shown["Fully pruned filters"] == "16.7 %"
-    assert shown["Removable filters"] == "16.7 %"
+    assert shown["Fully pruned filters"] == shown["Removable filters"] == "16.7 %"
     # Removing the filter removes its 27 weights and the 2 of the next convolution that read its output.
     assert "would save 25.0 % of all parameters and 25.0 % of all multiply-adds" in app.caption[0].value
     assert not submitted(home)
 
 
 def test_constants_are_explained(home):
-    keep(home, DENSE, 1)
-    helps = " ".join(metric.help for metric in open_page("structure").metric)
+    helps = " ".join(metric.help for metric in opened(home, 1).metric)
     assert "a constant if the BatchNorm after it has a bias" in helps
     assert "table 4 of the paper: 12.5 %" in helps
 
 
 def test_the_bars_name_layers_and_shares(home):
-    keep(home, DENSE, 1)
-    app = open_page("structure")
+    app = opened(home, 1)
     sparse, pruned = figure(app, 0)["data"]
     assert (sparse["y"], pruned["y"]) == ([25.0, 0.0], [25.0, 0.0])
     assert "12.5 % on average over layers, 16.7 % of all" in chart_text(app, 0)
 
 
 def test_the_mask_of_a_layer(home):
-    keep(home, DENSE, 1)
-    app = open_page("structure", part="Layer mask")
+    app = opened(home, 1, part="Layer mask")
     assert app.selectbox(key="layer").value == "0"
     assert "4 × 3 × 3 × 3" in chart_text(app, 1)
-    app.selectbox(key="layer").set_value("2").run()
-    assert not app.exception
-    assert "2 × 4 × 1 × 1" in chart_text(app, 1)
+    assert "2 × 4 × 1 × 1" in chart_text(choose(app, layer="2"), 1)
 
 
 def whole_mask(kept: bool) -> masks.Mask:
-    return masks.Mask(
-        {name: weight.new_full(weight.shape, kept).bool() for name, weight in network(0).state_dict().items()}
-    )
+    return masks.Mask({name: torch.full(weight.shape, kept) for name, weight in network(0).state_dict().items()})
 
 
 def test_a_stored_mask_that_keeps_zeros_is_shown_unchanged(home):
@@ -129,15 +126,11 @@ def test_a_layer_that_the_next_backbone_lacks_is_replaced(home):
     keep(home, DENSE, 1)
     keep(home, SPARSE, 2, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
     app = open_page("structure", part="Layer mask", layer="2. 2")
-    app.selectbox(key="backbone").set_value(SPARSE).run()
-    assert not app.exception
-    assert app.selectbox(key="layer").value == "0"
+    assert choose(app, backbone=SPARSE).selectbox(key="layer").value == "0"
 
 
 def test_several_side_by_side(home):
-    keep(home, DENSE, 0)
-    keep(home, SPARSE, 2)
-    app = open_page("structure", part="Side by side", side=[label(home, DENSE), label(home, SPARSE)])
+    app = opened(home, 0, 2, part="Side by side", side=[label(home, DENSE), label(home, SPARSE)])
     mean, total, removable = figure(app, 1)["data"]
     assert (mean["x"], removable["x"]) == ([0.0, 25.0], [0.0, pytest.approx(100 / 3)])
     assert total["x"] == [0.0, pytest.approx(100 / 3)]
@@ -145,15 +138,12 @@ def test_several_side_by_side(home):
 
 
 def test_side_by_side_analyses_the_backbones_of_the_architecture_one_by_one(home):
-    keep(home, DENSE, 0)
-    open_page("structure", part="Side by side")
+    opened(home, 0, part="Side by side")
     assert [job.spec.backbone for job in submitted(home)] == ["efficientnet_lite0_magnitude_30"]
 
 
 def test_overlap_of_two_masks(home):
-    keep(home, DENSE, 1)
-    keep(home, SPARSE, 3)
-    app = open_page("structure", part="Mask overlap", other=label(home, SPARSE))
+    app = opened(home, 1, 3, part="Mask overlap", other=label(home, SPARSE))
     bars, random = figure(app, 1)["data"]
     # 27 weights in both of 81 in either, and all 8 of the second layer; at random 81 · 27 / 108 would be in both.
     assert bars["y"] == [pytest.approx(100 / 3), 100.0]
@@ -175,22 +165,17 @@ def test_masks_of_different_layers_are_not_compared(home):
 
 
 def test_accuracy_without_runs_shows_the_next_step(home):
-    keep(home, DENSE, 0)
-    assert "Measure one" in open_page("structure", part="Accuracy and size").info[0].value
+    assert "Measure one" in opened(home, 0, part="Accuracy and size").info[0].value
 
 
 def test_accuracy_against_each_size(home):
-    keep(home, DENSE, 0)
-    for seed in (0, 1):
-        Records(home).write(record(seed=seed, best=0.9 - 0.1 * seed))
-    Records(home).write(record(sparsity=0.5, best=0.7))
-    app = open_page("structure", part="Accuracy and size")
+    write_probes(home)
+    app = opened(home, 0, part="Accuracy and size")
     dense, sparse = figure(app, 1)["data"]
     assert (dense["x"], dense["y"]) == ([4.0], [pytest.approx(85.0)])
     assert (sparse["x"], sparse["y"], sparse["text"][0].strip()) == ([2.0], [70.0], "50 %")
     assert "n = 1" in chart_text(app, 1)
-    app.segmented_control(key="size").set_value("multiply_adds").run()
-    assert figure(app, 1)["data"][0]["x"] == [400.0]
+    assert figure(choose(app, size="multiply_adds"), 1)["data"][0]["x"] == [400.0]
 
 
 def test_runs_of_different_protocols_are_never_averaged():
@@ -205,18 +190,15 @@ def test_runs_of_different_protocols_are_never_averaged():
 def test_overlap_table_agrees_with_the_masks(tmp_path):
     torch.manual_seed(0)
     a, b = (masks.top_k(nn.Sequential(nn.Conv2d(8, 16, 3), nn.Conv2d(16, 8, 3)), 0.8) for _ in range(2))
-    packed = []
-    for number, mask in enumerate((a, b)):
-        masks.save(mask, tmp_path / f"{number}")
-        packed.append(packed_masks.load_packed(tmp_path / f"{number}"))
-    table = tables.overlap_table(packed[0][0], packed[1][0], packed[0][1])
-    both, either = (
-        {name: operator(kept, b.tensors[name]).sum().item() for name, kept in a.tensors.items()}
-        for operator in (torch.logical_and, torch.logical_or)
-    )
-    assert table["kept_in_both"].tolist() == list(both.values())
-    assert table["kept_in_either"].tolist() == list(either.values())
-    assert table["overlap"].tolist() == [both[name] / either[name] for name in both]
+    for mask, name in ((a, "a"), (b, "b")):
+        masks.save(mask, tmp_path / name)
+    (first, shapes), (second, _) = (packed_masks.load_packed(tmp_path / name) for name in "ab")
+    table = tables.overlap_table(first, second, shapes)
+    both = [(kept & b.tensors[name]).sum().item() for name, kept in a.tensors.items()]
+    either = [(kept | b.tensors[name]).sum().item() for name, kept in a.tensors.items()]
+    assert table["kept_in_both"].tolist() == both
+    assert table["kept_in_either"].tolist() == either
+    assert table["overlap"].tolist() == [each / all_ for each, all_ in zip(both, either, strict=True)]
 
 
 def test_mask_image_keeps_shares_and_scale():

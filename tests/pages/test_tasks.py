@@ -1,6 +1,6 @@
 """Tasks in Streamlit's test harness: heat map, table and the runs of a cell."""
 
-from tests.pages.support import chart_text, command_output, figure, open_app, run, table, write_runs
+from tests.pages.support import chart_text, choose, command_output, figure, open_app, table, write_runs
 
 
 def test_the_command_gives_the_numbers_of_the_heat_map() -> None:
@@ -19,8 +19,7 @@ def test_heat_map_and_table_of_accuracy_and_difference() -> None:
     wide = table(app).set_index("Network")
     assert wide.loc["Dense", "CIFAR-10"] == "91.2 ± 0.0 (5)"
     assert wide.shape == (20, 12)
-    app.segmented_control(key="value").set_value("difference")
-    run(app)
+    choose(app, value="difference")
     assert "Dense" not in figure(app)["layout"]["yaxis"]["ticktext"]
     assert "above 0 beats the dense network" in chart_text(app)
 

@@ -1,22 +1,11 @@
-"""Tradeoffs in Streamlit's test harness: what it shows, filters, links, empty states."""
+"""Tradeoffs in Streamlit's test harness: what it shows, filters of charts and tables, links, empty states."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from sparse_core.paths import PUBLISHED
-from tests.pages.support import (
-    PROTOCOL,
-    chart_text,
-    command_output,
-    figure,
-    legend,
-    open_app,
-    press,
-    run,
-    table,
-    write_runs,
-)
+from tests.pages.support import chart_text, choose, command_output, figure, legend, open_app, press, table, write_runs
 
 
 def test_tradeoffs_opens_with_the_paper_results() -> None:
@@ -28,14 +17,11 @@ def test_tradeoffs_opens_with_the_paper_results() -> None:
     assert "lower is better" in said and "12 tasks" in said and "CVPR 2022" in said
     assert "RigL, full transfer" in said
     assert "LTH-T under linear transfer is left out, as in the paper (+79 to +402 %)" in said
-    drawn = [trace for trace in figure(app)["data"] if trace.get("xaxis") == "x" and trace["name"] == "LTH-T"]
-    assert drawn == []
+    assert [trace for trace in figure(app)["data"] if trace.get("xaxis") == "x" and trace["name"] == "LTH-T"] == []
 
 
 def test_lottery_tickets_are_drawn_when_asked_for() -> None:
-    app = open_app()
-    app.toggle(key="lottery").set_value(True)
-    run(app)
+    app = choose(open_app(), lottery=True)
     (drawn,) = [trace for trace in figure(app)["data"] if trace.get("xaxis") == "x" and trace["name"] == "LTH-T"]
     assert drawn["y"] == pytest.approx([79.4, 220.6, 401.6], abs=0.05)
     assert "left out" not in chart_text(app)
@@ -47,12 +33,8 @@ def test_the_rigl_note_is_shown_only_with_its_rows() -> None:
 
 
 def test_filters_change_chart_caption_and_table() -> None:
-    app = open_app()
-    app.multiselect(key="methods").set_value(["AC/DC", "STR"])
-    app.multiselect(key="tasks").set_value(["cifar10", "dtd"])
-    app.slider(key="sparsity").set_value((85, 95))
-    app.segmented_control(key="transfer").set_value("full")
-    run(app)
+    chosen = {"methods": ["AC/DC", "STR"], "tasks": ["cifar10", "dtd"], "sparsity": (85, 95), "transfer": "full"}
+    app = choose(open_app(), **chosen)
     assert legend(app) == ["STR", "AC/DC"]
     assert all(trace["x"] == [90, 95] for trace in figure(app)["data"])
     said = chart_text(app)
@@ -75,8 +57,7 @@ def test_a_link_restores_the_view() -> None:
 def test_selected_points_filter_the_averages() -> None:
     app = open_app()
     assert len(table(app)) == 19 + 16
-    app.multiselect(key="points").set_value(["Linear: STR 98 %"])
-    run(app)
+    choose(app, points=["Linear: STR 98 %"])
     (line,) = [trace for trace in figure(app)["data"] if trace["name"] == "STR" and trace["xaxis"] == "x"]
     assert line["marker"]["size"][-1] > line["marker"]["size"][0]
     (only,) = table(app).itertuples()
@@ -88,8 +69,7 @@ def test_accuracy_per_task_shows_one_sparsity() -> None:
     app = open_app(view="Accuracy per task")
     assert "at 90 % sparsity" in chart_text(app, 1)
     assert figure(app, 1)["layout"]["yaxis"]["ticktext"][-1] == "Oxford-IIIT Pets"
-    app.selectbox(key="level").set_value(0.95)
-    run(app)
+    choose(app, level=0.95)
     assert "at 95 % sparsity" in chart_text(app, 1)
     mobile = open_app(view="Accuracy per task", architecture="MobileNetV1")
     assert {"M-FAC", "AC/DC", "STR", "Dense"} == set(legend(mobile, 1))
@@ -134,14 +114,13 @@ def test_your_runs_appear_at_once_as_lines_of_their_own(home) -> None:
     app = open_app()
     write_runs(home, "Dense", 0, [0.7, 0.7], architecture="resnet50", dataset="dtd")
     write_runs(home, "AC/DC", 0.9, [0.6, 0.6], architecture="resnet50", dataset="dtd")
-    run(app)
+    app.run()
     (mine,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC, your runs"]
     assert mine["y"] == pytest.approx([100 / 3]) and mine["line"]["dash"] == "dash"
     (published,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC" and trace["xaxis"] == "x"]
     assert published["y"] == pytest.approx([-3.19, -2.00, 1.66], abs=0.01)
     assert "One task only, so no error bar: AC/DC" in chart_text(app)
-    app.segmented_control(key="source").set_value("published")
-    run(app)
+    choose(app, source="published")
     assert "AC/DC, your runs" not in legend(app)
 
 
@@ -152,7 +131,7 @@ def test_an_architecture_with_your_runs_only(home) -> None:
     assert legend(app) == ["Magnitude, your runs"]
     said = chart_text(app)
     assert "EfficientNet-Lite0 is not in the paper's published results" in said
-    assert "dense run of the same backbone" in said and PROTOCOL in said
+    assert "dense run of the same backbone" in said and "SGD lr 0.01, 150 epochs" in said
     assert "Full transfer: no results" in said
 
 
@@ -171,7 +150,7 @@ def test_last_epoch_shows_only_your_runs(home) -> None:
     assert "no last-epoch accuracy" in app.info[0].value
     write_runs(home, "Dense", 0, [0.9, 0.9], architecture="resnet50")
     write_runs(home, "Magnitude", 0.5, [0.8, 0.8], architecture="resnet50")
-    run(app)
+    app.run()
     (line,) = [trace for trace in figure(app)["data"] if "y" in trace and trace["y"][0] is not None]
     assert line["y"] == pytest.approx([100 * (0.21 - 0.11) / 0.11])
 
@@ -237,8 +216,23 @@ def test_pareto_front_over_all_tasks_and_one() -> None:
     rows = table(app)
     front = rows[rows["front"] & (rows["transfer"] == "Full transfer")]
     assert list(front["method"]) == ["Dense", "STR", "WoodFisher", "WoodFisher", "WoodFisher"]
-    app.selectbox(key="pareto_task").set_value("sun397")
-    run(app)
+    choose(app, pareto_task="sun397")
     rows = table(app)
     best = rows[rows["front"] & (rows["transfer"] == "Full transfer")]
     assert set(best.loc[best["sparsity"].between(80, 95), "method"]) == {"AC/DC"}
+
+
+def test_tables_filter_by_words_and_columns() -> None:
+    app = open_app(averages_filter="acdc", view="Averages")
+    assert "No row contains these words" in app.info[0].value
+    app = open_app(averages_filter="ac/dc 90 full")
+    assert len(table(app)) == 1
+    app = open_app(view="Runs", behind_filter="birds wood 95 full")
+    assert len(table(app)) == 3 and table(app)["accuracy_final"].isna().all()
+    app = open_app(view="Runs", behind_filter="WoodFisher 90")
+    rows = pd.read_csv(PUBLISHED / "transfer_accuracy.csv")
+    known = rows.query("architecture == 'resnet50' and method == 'WoodFisher' and sparsity == 0.9")
+    assert set(table(app)["sparsity"]) == {90}  # not those with a 90 in their accuracy
+    assert len(table(app)) == len(known)
+    app = open_app(averages_columns=["Method", "Tasks"])
+    assert list(table(app).columns) == ["method", "tasks"]

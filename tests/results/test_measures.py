@@ -1,4 +1,4 @@
-"""Measures by hand and against SciPy, then against the statements of the paper; comparisons of backbones."""
+"""Measures and statistics by hand and against SciPy, then against the statements of the paper; comparisons of backbones."""
 
 import numpy as np
 import pandas as pd
@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 
 from sparse_core.errors import InputError
-from sparse_core.results import measures
+from sparse_core.results import measures, statistics
 from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, Store
 from sparse_core.views import footnotes
-from tests.support.results import measured, row
+from tests.support.records import measured, row
 
 
 def rows(*runs: tuple[str, float, str, float]) -> pd.DataFrame:
@@ -21,13 +21,8 @@ def rows(*runs: tuple[str, float, str, float]) -> pd.DataFrame:
 
 
 def test_relative_error_increase_by_hand():
-    frame = rows(
-        ("Dense", 0, "t", 0.8),
-        ("Dense", 0, "t", 0.9),
-        ("GMP", 0.9, "t", 0.7),
-        ("Dense", 0, "u", 0.5),
-        ("GMP", 0.9, "u", 0.6),
-    )
+    dense = [("Dense", 0, "t", 0.8), ("Dense", 0, "t", 0.9), ("Dense", 0, "u", 0.5)]
+    frame = rows(*dense, ("GMP", 0.9, "t", 0.7), ("GMP", 0.9, "u", 0.6))
     table = measures.difference_to_dense(frame)
     sparse = table[table["method"] == "GMP"].set_index("dataset")["relative_error_increase"]
     assert sparse["t"] == pytest.approx(1.0)  # 0.30 errors where dense makes 0.15
@@ -35,8 +30,7 @@ def test_relative_error_increase_by_hand():
     means = measures.summary(frame).iloc[0]
     assert means["mean_relative_error_increase"] == pytest.approx(0.4)
     assert means["standard_error"] == pytest.approx(stats.sem([1.0, -0.2]))
-    assert means["tasks"] == 2
-    assert means["runs"] == 2
+    assert means["tasks"] == means["runs"] == 2
 
 
 def test_without_a_baseline_the_increase_is_unknown():
@@ -133,3 +127,16 @@ def test_paper_results_have_no_sizes(home):
     notes = footnotes.size_notes("file_size", len(resnet50))
     assert "in MB" in notes[0] and notes[1].startswith("1,923 paper results left out")
     assert footnotes.size_notes("sparsity", 0) == []
+
+
+def test_pareto_optimal_rows_by_hand():
+    frame = pd.DataFrame({"sparsity": [0.5, 0.8, 0.8, 0.9, 0.9], "accuracy": [0.9, 0.85, 0.8, 0.7, np.nan]})
+    assert statistics.pareto_optimal(frame, "sparsity", "accuracy").tolist() == [True, True, False, True, False]
+
+
+def test_wilson_interval_by_hand():
+    low, high = statistics.wilson_interval(np.array([8, 0, 5]), np.array([10, 4, 5]))
+    # (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n) with z = 1.96
+    assert low == pytest.approx([0.4901625, 0, 0.5655175], abs=1e-6)
+    assert high == pytest.approx([0.9433178, 0.4898910, 1], abs=1e-6)
+    assert [len(ends) for ends in statistics.wilson_interval(np.array([]), np.array([]))] == [0, 0]

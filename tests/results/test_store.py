@@ -2,11 +2,11 @@
 
 import contextlib
 import itertools
-import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import duckdb
 import pandas as pd
@@ -26,10 +26,17 @@ def records(home):
     return Records(home)
 
 
+def write(records, count: int = 1) -> list[str]:
+    """The ids of that many new runs, which differ in seed."""
+    made = [record(seed=seed) for seed in range(count)]
+    for entry in made:
+        records.write(entry)
+    return [entry.run_id for entry in made]
+
+
 def finetuned(records):
     """The id of a run in the records, and the file of its finetuned network."""
-    records.write(record())
-    (run_id,) = records.ids()
+    (run_id,) = write(records)
     network = records.networks / run_id / "network.safetensors"
     network.parent.mkdir(parents=True)
     network.write_bytes(b"weights")
@@ -58,9 +65,8 @@ def test_filters_keep_the_dense_baseline(home):
 
 def test_new_deleted_and_restored_records_show_in_the_store(records):
     store = Store(records)
-    records.write(record())
+    (run_id,) = write(records)
     assert store.refresh()
-    (run_id,) = records.ids()
     assert measured_runs(store) == [run_id]
     records.delete(run_id)
     store.refresh()
@@ -115,19 +121,16 @@ def killed_at(step: int):
     """Raise ``Killed`` at the ``step``-th change of a folder's entries; the list yielded is empty if there were fewer."""
     steps, struck = itertools.count(), []
 
-    def dying(work):
-        def work_or_die(*arguments, **options):
-            if next(steps) == step:
-                struck.append(step)
-            if struck:
-                raise Killed
-            return work(*arguments, **options)
-
-        return work_or_die
+    def work_or_die(work, *arguments, **options):
+        if next(steps) == step:
+            struck.append(step)
+        if struck:
+            raise Killed
+        return work(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("rename", "replace", "unlink", "rmdir"):
-            patch.setattr(os, name, dying(getattr(os, name)))
+            patch.setattr(os, name, partial(work_or_die, getattr(os, name)))
         with contextlib.suppress(Killed):
             yield struck
 
@@ -136,8 +139,7 @@ def test_an_interrupted_compaction_loses_no_run(home, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 1)
     for step in itertools.count():
         records = Records(home)
-        for seed in range(2):
-            records.write(record(seed=seed))
+        write(records, 2)
         with killed_at(step) as struck:
             records.compact()
         assert len(measured_runs(Store(records))) == 2
@@ -169,9 +171,7 @@ def test_an_interrupted_deletion_keeps_the_finetuned_network(home):
 
 
 def test_an_incomplete_run_is_skipped_and_named_in_the_log(records, caplog):
-    for seed in range(3):
-        records.write(record(seed=seed))
-    half, broken, whole = sorted(records.ids())
+    half, broken, whole = write(records, 3)
     (records.runs / "lost+found").mkdir()
     (records.runs / half / "spec.json").unlink()
     (records.runs / broken / "result.json").write_text("{")
@@ -181,15 +181,13 @@ def test_an_incomplete_run_is_skipped_and_named_in_the_log(records, caplog):
         records.read(broken)
     for name in (half, broken, "lost+found"):
         assert f"{records.runs / name} is left out" in caplog.text
-    again = next(made for made in (record(seed=seed) for seed in range(3)) if made.run_id == half)
-    records.write(again)
-    assert records.read(half) == again
+    records.write(record(seed=0))
+    assert records.read(half) == record(seed=0)
 
 
 def test_a_run_compacted_during_a_read_is_found(home, records, monkeypatch):
     monkeypatch.setattr(records_module, "COMPACT_ABOVE", 0)
-    records.write(record())
-    names = records.ids()
+    names = set(write(records))
     listed = records._folders()
     monkeypatch.setattr(records, "_folders", lambda: listed)
     Records(home).compact()
@@ -241,11 +239,11 @@ def test_a_full_disk_hides_no_run(records, monkeypatch):
     records.write(record())
     synchronise = store_module._synchronise
     with_file = store._connection
-    monkeypatch.setattr(
-        store_module,
-        "_synchronise",
-        lambda connection, of: no_space() if connection is with_file else synchronise(connection, of),
-    )
+
+    def full(connection, of):
+        return no_space() if connection is with_file else synchronise(connection, of)
+
+    monkeypatch.setattr(store_module, "_synchronise", full)
     assert store.refresh()
     assert len(store.results(source="measured")) == 1
 
@@ -273,16 +271,12 @@ def test_a_cache_held_by_another_process_is_not_an_error(records):
         "import sys, pathlib; from sparse_core.results.store import Store; from sparse_core.results.records import Records;"
         "f = pathlib.Path(sys.argv[1]); s = Store(Records(f.parent), f); print('open', flush=True); sys.stdin.read()"
     )
-    other = subprocess.Popen(
-        [sys.executable, "-c", script, str(file)], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script, str(file)], cwd=REPOSITORY, **pipes) as other:
         assert other.stdout.readline() == b"open\n"
         store = Store(records, file)
         assert store.database is None
         assert len(store.results()) == 2655
-    finally:
-        other.communicate()
 
 
 def test_concurrent_readers_and_a_writer(records):
@@ -294,8 +288,7 @@ def test_concurrent_readers_and_a_writer(records):
 
     with ThreadPoolExecutor(4) as pool:
         reads = pool.map(read, range(20))
-        for seed in range(10):
-            records.write(record(seed=seed))
+        write(records, 10)
         assert all(0 <= count <= 10 for count in reads)
     store.refresh()
     assert len(store.results(source="measured")) == 10
@@ -327,12 +320,9 @@ def test_notes_and_tags_stay_with_a_run(records):
 
 def test_data_of_pages_is_loaded_without_torch(home):
     script = (
-        "import sys, json; import sparse_core, sparse_core.results.store, sparse_core.results.measures,"
-        "sparse_core.jobs.queue, sparse_core.views.charts,"
-        "sparse_core.views.labels, sparse_core.views.runs, sparse_core.networks.library,"
-        "sparse_core.datasets.catalogue, sparse_core.transfer.durations;"
-        "from pathlib import Path; from sparse_core.results.records import Records;"
-        "sparse_core.results.store.Store(Records(Path(sys.argv[1]))).results(); print(json.dumps('torch' in sys.modules))"
+        "import sys, pathlib; from sparse_core.results import measures, records, store; from sparse_core.jobs import queue;"
+        "from sparse_core.views import charts, labels, runs; from sparse_core.networks import library;"
+        "from sparse_core.datasets import catalogue; from sparse_core.transfer import durations;"
+        "store.Store(records.Records(pathlib.Path(sys.argv[1]))).results(); print('torch' in sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", script, str(home)], cwd=REPOSITORY, capture_output=True, check=True)
-    assert json.loads(out.stdout) is False
+    assert subprocess.check_output([sys.executable, "-c", script, str(home)], cwd=REPOSITORY).strip() == b"False"

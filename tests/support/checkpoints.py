@@ -43,11 +43,8 @@ def packed_anew(path, change=lambda pickled: pickled):
 
 
 def weights_of(module):
-    return {
-        f"{name}.weight": layer.weight
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-    }
+    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    return {f"{name}.weight": layer.weight for name, layer in layers.items()}
 
 
 def random_masks(state, share=0.6):
@@ -71,10 +68,7 @@ def wrapped(state, given):
     out = {}
     for name, tensor in state.items():
         stem, _, leaf = name.rpartition(".")
-        if f"{stem}.weight" in given:
-            out[f"{stem}._layer.{leaf}"] = tensor
-        else:
-            out[name] = tensor
+        out[f"{stem}._layer.{leaf}" if f"{stem}.weight" in given else name] = tensor
         if f"{stem}.weight" in given and leaf in ("weight", "bias"):
             out[f"{stem}._{leaf}_mask"] = given.get(name, torch.ones_like(tensor))
     return out
@@ -95,9 +89,7 @@ def with_thresholds(state, value=-4.0):
     for number, (name, tensor) in enumerate(state.items()):
         if name == "fc.bias":
             continue
-        if name == "fc.weight":
-            tensor = tensor[:, :, None, None]
-        out[name] = tensor
+        out[name] = tensor = tensor[:, :, None, None] if name == "fc.weight" else tensor
         if name.endswith("weight") and tensor.dim() == 4:
             out[f"{name.removesuffix('weight')}sparseThreshold"] = torch.full((1, 1), value + 0.01 * number)
     return out
@@ -112,8 +104,7 @@ def thresholded(weight, s):
 def after_thresholds(module, state):
     module = copy.deepcopy(module)
     for name, weight in weights_of(module).items():
-        s = state.get(f"{name.removesuffix('weight')}sparseThreshold")
-        if s is not None:
+        if (s := state.get(f"{name.removesuffix('weight')}sparseThreshold")) is not None:
             weight.data = thresholded(state[name], s.item())
     return module
 

@@ -8,13 +8,16 @@ from torch import nn
 from sparse_core.networks import architectures, masks
 
 
-def pruned_file(file: Path, sparsity: float) -> Path:
-    """A ResNet20 with a classifier of ten classes, pruned by magnitude, as a file of weights."""
+def pruned_state(sparsity: float) -> dict[str, torch.Tensor]:
+    """The state of a CIFAR ResNet20 with a classifier of ten classes, pruned by magnitude."""
     torch.manual_seed(0)
     module = architectures.build("resnet20")
     masks.apply(module, masks.top_k(module, sparsity))
-    state = {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
-    torch.save(state, file)
+    return {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
+
+
+def pruned_file(file: Path, sparsity: float) -> Path:
+    torch.save(pruned_state(sparsity), file)
     return file
 
 

@@ -1,6 +1,10 @@
-"""Made-up finished runs for tests of the store and the pages."""
+"""Made-up finished runs for tests of the store, the measures and the pages."""
 
-from sparse_core.results.records import Record
+from pathlib import Path
+
+import pandas as pd
+
+from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
 from sparse_core.specs.transfer import ProbeSpec, protocol
 
@@ -13,27 +17,42 @@ def record(
         "architecture": "efficientnet_lite0",
         "upstream": "ImageNet",
         "method": "Magnitude" if sparsity else "Dense",
-        "sparsity": sparsity,
-        "backbone_sparsity": sparsity,
-        "nonzero_parameters": round(4_000_000 * (1 - sparsity)),
-        "multiply_adds": round(400_000_000 * (1 - sparsity)),
-        "file_size": 16_000_000,
+    }
+    result |= {"sparsity": sparsity, "backbone_sparsity": sparsity, "file_size": 16_000_000}
+    result |= {"nonzero_parameters": round(4_000_000 * (1 - sparsity)), "multiply_adds": round(4e8 * (1 - sparsity))}
+    result |= {
         "dataset_name": "digits",
         "metric": "top1",
         "class_names": ["a", "b"],
         "train_images": 8,
         "test_images": 4,
-        **{f"{metric}_best": best for metric in ("accuracy", "top1", "mean_per_class")},
-        **{f"{metric}_final": final for metric in ("accuracy", "top1", "mean_per_class")},
-        "learning_rate": 0.01,
-        "protocol": protocol(spec),
-        "confusion": [[0, 0, 2], [1, 0, 1], [1, 1, 1]],
-        "seconds_features": 1.0,
-        "seconds_training": 1.0,
-        "images_per_second": 10.0,
-        "features_cached": True,
-        "notes": [],
-        "created_at": "2026-01-02T03:04:05",
     }
+    for metric in ("accuracy", "top1", "mean_per_class"):
+        result |= {f"{metric}_best": best, f"{metric}_final": final}
+    result |= {"learning_rate": 0.01, "protocol": protocol(spec), "confusion": [[0, 0, 2], [1, 0, 1], [1, 1, 1]]}
+    result |= {"seconds_features": 1.0, "seconds_training": 1.0, "images_per_second": 10.0, "features_cached": True}
+    result |= {"notes": [], "created_at": "2026-01-02T03:04:05"}
     events = [{"epoch": 1, "loss": 1.0, "top1": final, "mean_per_class": final}]
     return Record(run_id(spec, seed), record_document(spec, seed), result, events)
+
+
+def write(home: Path, *made: Record) -> None:
+    for entry in made:
+        Records(home).write(entry)
+
+
+def write_probes(home: Path) -> None:
+    """Two dense runs of 90 and 80 %, one of a backbone of 50 % sparsity with 70 %."""
+    write(home, record(seed=0), record(seed=1, best=0.8), record(sparsity=0.5, best=0.7))
+
+
+def row(method: str, sparsity: float, accuracy: float, seed: int = 0, **others: object) -> dict[str, object]:
+    """A row of results as the store gives it, of the user's own runs unless ``others`` say otherwise."""
+    base = {"source": "measured", "architecture": "resnet18", "upstream": "ImageNet", "transfer": "linear"}
+    base |= {"protocol": "P", "dataset": "digits", "dataset_hash": "h", "metric": "top1", "seed": seed}
+    base |= {"method": method, "sparsity": sparsity, "accuracy_best": accuracy, "accuracy_final": accuracy}
+    return {**base, "run_id": f"{method}{sparsity}{seed}{accuracy}", **others}
+
+
+def measured(*rows: dict[str, object]) -> pd.DataFrame:
+    return pd.DataFrame(rows)

@@ -2,7 +2,6 @@
 
 import html
 import itertools
-import re
 from datetime import date
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plotly import graph_objects as go
 from plotly.colors import hex_to_rgb
 from scipy.stats import binomtest
 
@@ -20,7 +20,7 @@ from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, tables
 from sparse_core.views.charts import captions, panels, style, tradeoffs, training
 from sparse_core.views.charts import tasks as task_charts
-from tests.support.results import measured, row
+from tests.support.records import measured, row
 
 TODAY = date(2030, 1, 2)
 
@@ -37,48 +37,44 @@ def resnet50(results: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def linear_table(resnet50: pd.DataFrame) -> pd.DataFrame:
-    rows = resnet50[resnet50["transfer"] == "linear"]
-    return tables.task_table(rows, "best", measures.ordered_tasks(resnet50))
+    return tables.task_table(resnet50.query("transfer == 'linear'"), "best", measures.ordered_tasks(resnet50))
+
+
+def tradeoff_of(rows: pd.DataFrame, *transfers: str, **options: object) -> go.Figure:
+    return tradeoffs.tradeoff(named_summary(rows), transfers or ["linear"], {}, **options)
 
 
 def named_summary(rows: pd.DataFrame) -> pd.DataFrame:
     return labels.name_points(measures.summary(rows))
 
 
-def lines_of(figure: object) -> dict[tuple[str, str], object]:
+def lines_of(figure: go.Figure) -> dict[tuple[str, str], object]:
     return {(trace.name, trace.xaxis): trace for trace in figure.data if trace.xaxis}
 
 
-def annotations_of(figure: object) -> str:
-    return html.unescape(" ".join(annotation.text.replace("<br>", " ") for annotation in figure.layout.annotations))
-
-
-def luminance(colour: str) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.divide(hex_to_rgb(colour), 255)]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-
-def contrast(one: str, other: str) -> float:
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(*colours: str) -> float:
+    """The contrast of two colours in [1, 21], as WCAG 2 defines it."""
+    values = np.array([hex_to_rgb(colour) for colour in colours]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722])
     return (light + 0.05) / (dark + 0.05)
 
 
 def test_every_method_has_its_own_colour_and_marker() -> None:
     styles = {method: style.method_style(method) for method in METHODS}
     assert len(set(styles.values())) == len(METHODS)
-    families = {METHODS[method].family: set() for method in METHODS}
+    families: dict[str, set[str]] = {}
     for method, (_, marker) in styles.items():
-        families[METHODS[method].family].add(re.split("-", marker)[0])
-    assert families["progressive"] == {"circle"}
-    assert families["regularisation"] == {"square", "diamond"}
-    assert families["lottery ticket"] == {"triangle"}
+        families.setdefault(METHODS[method].family, set()).add(marker.split("-")[0])
+    expected = {"progressive": {"circle"}, "regularisation": {"square", "diamond"}, "lottery ticket": {"triangle"}}
+    assert expected.items() <= families.items()
     assert style.method_style("an unknown method")[0] == style.GREY
 
 
 def test_every_method_can_be_drawn_from_both_sources() -> None:
     levels = [("Dense", 0), *((method, 0.5) for method in METHODS if method != "Dense")]
     rows = measured(*(row(*level, 0.8, source=source) for source in ("published", "measured") for level in levels))
-    figure = tradeoffs.tradeoff(named_summary(rows), ["linear"], {})
+    figure = tradeoff_of(rows)
     symbols = {trace.name: trace.marker.symbol for trace in figure.data}
     assert len(set(symbols.values())) > len(METHODS)
     assert all(symbols[f"{method}, your runs"] == f"{symbols[method]}-open" for method, level in levels if level)
@@ -87,7 +83,7 @@ def test_every_method_can_be_drawn_from_both_sources() -> None:
 @pytest.mark.parametrize("transfer", ["linear", "full"])
 @pytest.mark.parametrize("architecture", ["resnet50", "mobilenet_v1"])
 def test_methods_that_share_a_chart_differ_in_colour(results: pd.DataFrame, architecture: str, transfer: str) -> None:
-    shown = results[(results["architecture"] == architecture) & (results["transfer"] == transfer)]
+    shown = results.query("architecture == @architecture and transfer == @transfer")
     colours = [style.method_style(method)[0] for method in shown["method"].unique()]
     assert len(set(colours)) == len(colours)
 
@@ -130,7 +126,7 @@ def test_tradeoff_reproduces_figure_2_of_the_paper(resnet50: pd.DataFrame) -> No
 
 
 def test_line_labels_do_not_overlap(resnet50: pd.DataFrame) -> None:
-    figure = tradeoffs.tradeoff(named_summary(resnet50), ["linear", "full"], {})
+    figure = tradeoff_of(resnet50, "linear", "full")
     for axis in ("y", "y2"):
         low, high = figure.layout[f"yaxis{axis[1:]}"].range
         network_labels = [annotation for annotation in figure.layout.annotations if annotation.yref == axis]
@@ -152,7 +148,7 @@ def test_own_runs_are_dashed_and_hollow_with_a_line_for_each_protocol() -> None:
         *(row("AC/DC", 0.5, 0.8, protocol=protocol) for protocol in "PQ"),
         *(row(method, level, 0.85, source="published") for method, level in (("Dense", 0), ("AC/DC", 0.5))),
     )
-    figure = tradeoffs.tradeoff(named_summary(rows), ["linear"], {})
+    figure = tradeoff_of(rows)
     looks = {trace.name: (trace.line.dash, trace.marker.symbol, list(trace.y)) for trace in figure.data}
     assert looks["AC/DC"] == ("solid", "square", pytest.approx([0]))
     marks = {name for name in looks if name.startswith("AC/DC, your runs ")}
@@ -171,15 +167,14 @@ def test_a_single_task_has_no_error_bar_and_a_note() -> None:
 
 
 def test_a_caption_makes_the_figure_taller_and_keeps_the_plot(resnet50: pd.DataFrame) -> None:
-    plain = tradeoffs.tradeoff(named_summary(resnet50), ["linear"], {})
+    plain = tradeoff_of(resnet50)
     caption = footnotes.caption(resnet50, ["Only the tasks CIFAR-10"], footnotes.row_notes(resnet50), "best", TODAY)
     figure = captions.with_caption(plain, "A title", "ResNet50 & friends <b>", caption)
     assert figure.layout.height > plain.layout.height
-    for edge in ("t", "b"):
-        assert figure.layout.margin[edge] > plain.layout.margin[edge]
+    assert all(figure.layout.margin[edge] > plain.layout.margin[edge] for edge in ("t", "b"))
     plot = [each.layout.height - each.layout.margin.t - each.layout.margin.b for each in (plain, figure)]
     assert plot[0] == pytest.approx(plot[1])
-    text = annotations_of(figure)
+    text = html.unescape(" ".join(entry.text.replace("<br>", " ") for entry in figure.layout.annotations))
     for part in ("A title", "ResNet50 & friends <b>", "1,923 runs", "CVPR 2022", "RigL, full transfer", "CIFAR-10"):
         assert part in text
     assert "2030-01-02" in text and "optimistic" in text
@@ -229,7 +224,7 @@ def test_pareto_front_joins_the_optimal_networks() -> None:
     assert list(line.x) == pytest.approx([0, np.log10(2), 1, np.log10(20)])
 
 
-def sized_pareto(axis: str, *levels: tuple[str, float, float, float]) -> tuple[pd.DataFrame, object]:
+def sized_pareto(axis: str, *levels: tuple[str, float, float, float]) -> tuple[pd.DataFrame, go.Figure]:
     """The table and the chart of networks given by method, sparsity, accuracy and size."""
     rows = measured(*(row(*level[:3], **dict.fromkeys(labels.SIZES, level[3])) for level in levels))
     table = measures.with_sizes(measures.over_same_tasks(measures.per_configuration(rows)), rows)
@@ -237,14 +232,14 @@ def sized_pareto(axis: str, *levels: tuple[str, float, float, float]) -> tuple[p
     return table, tradeoffs.pareto(table, ["linear"], axis=axis)
 
 
-SIZE_TITLES = {
-    "nonzero_parameters": "Nonzero parameters (million)",
-    "multiply_adds": "Multiply-adds of the nonzero weights (million)",
-    "file_size": "File size (MB)",
-}
-
-
-@pytest.mark.parametrize(("axis", "title"), SIZE_TITLES.items())
+@pytest.mark.parametrize(
+    ("axis", "title"),
+    [
+        ("nonzero_parameters", "Nonzero parameters (million)"),
+        ("multiply_adds", "Multiply-adds of the nonzero weights (million)"),
+        ("file_size", "File size (MB)"),
+    ],
+)
 def test_pareto_against_a_size_prefers_the_smaller(axis: str, title: str) -> None:
     # STR is sparser than AC/DC, but larger: other layers, say. So it is on the front of sparsity alone.
     levels = [("Dense", 0, 0.9, 20e6), ("AC/DC", 0.8, 0.85, 2e6), ("STR", 0.9, 0.8, 4e6)]
@@ -293,10 +288,8 @@ def test_accuracy_per_task_has_every_method_on_every_task(resnet50: pd.DataFrame
 
 
 def test_learning_curves_have_a_line_for_each_run() -> None:
-    events = pd.DataFrame(
-        {"run": ["seed 0"] * 3 + ["seed 1"] * 3, "epoch": [1, 2, 3] * 2, "top1": [0.1, 0.5, 0.6, 0.2, 0.4, 0.7]}
-    )
-    figure = training.learning_curves(events)
+    curves = {"run": ["seed 0"] * 3 + ["seed 1"] * 3, "epoch": [1, 2, 3] * 2, "top1": [0.1, 0.5, 0.6, 0.2, 0.4, 0.7]}
+    figure = training.learning_curves(pd.DataFrame(curves))
     assert [list(trace.y) for trace in figure.data] == [pytest.approx([10, 50, 60]), pytest.approx([20, 40, 70])]
     assert figure.data[0].line.color != figure.data[1].line.color
 
@@ -329,5 +322,4 @@ def test_per_class_accuracy_is_sorted_with_wilson_intervals() -> None:
 
 
 def test_class_names_are_escaped() -> None:
-    figure = training.confusion_matrix(np.eye(2), ["<img src=x>", "b"])
-    assert "<img" not in figure.to_json()
+    assert "<img" not in training.confusion_matrix(np.eye(2), ["<img src=x>", "b"]).to_json()

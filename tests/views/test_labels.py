@@ -5,21 +5,15 @@ import pytest
 
 from sparse_core.results import measures
 from sparse_core.views import labels, tables
-from tests.support.results import measured, row
+from tests.support.records import measured, row
 
 
 @pytest.mark.parametrize(
     ("fraction", "signed", "expected"),
-    [
-        (0.0123, False, "1.23"),
-        (0.12345, True, "+12.3"),
-        (-0.032, True, "−3.20"),
-        (4.0156, True, "+402"),
-        (1, False, "100"),
-    ],
+    [(0.0123, 0, "1.23"), (0.12345, 1, "+12.3"), (-0.032, 1, "−3.20"), (4.0156, 1, "+402"), (1, 0, "100")],
 )
-def test_percent_has_three_significant_digits(fraction: float, signed: bool, expected: str) -> None:
-    assert labels.percent(fraction, signed=signed) == expected
+def test_percent_has_three_significant_digits(fraction: float, signed: int, expected: str) -> None:
+    assert labels.percent(fraction, signed=bool(signed)) == expected
     assert labels.percent(float("nan")) == "–"
 
 

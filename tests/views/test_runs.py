@@ -12,6 +12,9 @@ from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.views import runs
 from tests.support.records import record
 
+SHORT = Hyperparameters(epochs=2, learning_rate=0.05, batch_size=32)
+OTHERS = {"from_scratch": True, "freeze_batch_norm": True, "label_smoothing": 0.1, "precision": "fp32"}
+
 
 @pytest.mark.parametrize(
     ("spec", "seeds"),
@@ -20,20 +23,7 @@ from tests.support.records import record
         (ProbeSpec("net", "my images", sweep_lr=(0.1, 0.01), precision="bf16", engine="torch"), 2),
         (FinetuneSpec("net", "digits"), 1),
         (FinetuneSpec("net", "cars", settings=Hyperparameters(learning_rate=full_learning_rate("cars"))), 3),
-        (
-            FinetuneSpec(
-                "net",
-                "digits",
-                settings=Hyperparameters(epochs=2, learning_rate=0.05, batch_size=32),
-                optimizer="adamw",
-                from_scratch=True,
-                freeze_batch_norm=True,
-                label_smoothing=0.1,
-                augment=False,
-                precision="fp32",
-            ),
-            1,
-        ),
+        (FinetuneSpec("net", "digits", settings=SHORT, augment=False, optimizer="adamw", **OTHERS), 1),
     ],
 )
 def test_a_command_repeats_the_same_runs(monkeypatch, spec, seeds):

@@ -10,14 +10,12 @@ from sparse_core.results.store import Store
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.views import speed_tables
 from sparse_core.views.charts import speed as speed_charts
-from tests.support.measurements import line, speed_record, training_line
-from tests.support.records import record
+from tests.support.measurements import backbone_record, line, speed_record, training_line
+from tests.support.records import record, write
 
 
 def backbone(measurement: str = "a", **fields) -> dict:
-    named = {"backbone": "net", "backbone_hash": "net0.5", "method": "Magnitude", "distribution": ""}
-    kept = {"timing_only": False, "architecture": "efficientnet_lite0", "sparsity": 0.5, "spec": {"dataset": "digits"}}
-    return speed_record(measurement, **{**named, **kept, **fields})
+    return backbone_record(measurement, **{"backbone": "net", "spec": {"dataset": "digits"}, **fields})
 
 
 def table(home, *records: dict) -> pd.DataFrame:
@@ -26,9 +24,8 @@ def table(home, *records: dict) -> pd.DataFrame:
 
 def runs(home) -> pd.DataFrame:
     """Two dense runs of 90 and 80 %, two sparse ones of 70 and 76 %."""
-    for seed in (0, 1):
-        Records(home).write(record(seed=seed, best=0.9 - 0.1 * seed))
-        Records(home).write(record(sparsity=0.5, seed=seed, best=0.7 + 0.06 * seed))
+    write(home, record(best=0.9), record(seed=1, best=0.8))
+    write(home, record(sparsity=0.5, best=0.7), record(sparsity=0.5, seed=1, best=0.76))
     return Store(Records(home)).results(source="measured")
 
 
@@ -53,19 +50,16 @@ def test_labels_of_networks_and_engines(home):
 
 
 @pytest.mark.parametrize(
-    ("fields", "expected"),
+    ("ratio", "reliable", "expected"),
     [
-        ({"ratio": 3.2}, "3.20× faster (3.10–3.30) in DeepSparse at batch 64"),
-        ({"ratio": 12.0}, "12.0× faster (11.9–12.1) in DeepSparse at batch 64"),
-        ({"ratio": 1.02}, "inconclusive: 1.02× the dense speed (0.92–1.12) in DeepSparse at batch 64"),
-        (
-            {"ratio": 0.5, "reliable": False},
-            "not faster: 0.50× the dense speed (0.40–0.60) in DeepSparse at batch 64 (unreliable)",
-        ),
+        (3.2, True, "3.20× faster (3.10–3.30) in DeepSparse at batch 64"),
+        (12.0, True, "12.0× faster (11.9–12.1) in DeepSparse at batch 64"),
+        (1.02, True, "inconclusive: 1.02× the dense speed (0.92–1.12) in DeepSparse at batch 64"),
+        (0.5, False, "not faster: 0.50× the dense speed (0.40–0.60) in DeepSparse at batch 64 (unreliable)"),
     ],
 )
-def test_a_line_as_a_sentence(home, fields, expected):
-    (row,) = table(home, backbone(lines=[line(**fields)])).itertuples()
+def test_a_line_as_a_sentence(home, ratio, reliable, expected):
+    (row,) = table(home, backbone(lines=[line(ratio=ratio, reliable=reliable)])).itertuples()
     assert speed_tables.sentence(row) == f"My net: {expected}"
 
 
@@ -111,23 +105,20 @@ def test_training_speed_joins_linear_transfer_of_the_same_backbone_and_task(home
 
 
 def test_tables_with_accuracy_leave_out_timing_only(home):
-    rows = table(
-        home, backbone("a", mode="training", timing_only=True, lines=[training_line()]), backbone("b", timing_only=True)
-    )
+    trained = backbone("a", mode="training", timing_only=True, lines=[training_line()])
+    rows = table(home, trained, backbone("b", timing_only=True))
     assert speed_tables.training_with_accuracy(rows[:1], runs(home)).empty
     assert speed_tables.speed_and_accuracy(rows[1:], Store(Records(home)).results(source="measured")).empty
 
 
 def test_speed_and_accuracy_takes_the_fastest_engine_and_the_dense_times(home):
-    rows = table(
-        home, backbone(lines=[line(milliseconds=4.0, ratio=3.0), line(engine="torch", milliseconds=8.0, ratio=1.0)])
-    )
+    lines = [line(milliseconds=4.0, ratio=3.0), line(engine="torch", milliseconds=8.0, ratio=1.0)]
+    rows = table(home, backbone(lines=lines))
     found = speed_tables.speed_and_accuracy(rows, runs(home)).set_index("method")
     # DeepSparse: 4 ms sparse, 12 ms dense; PyTorch: 8 and 8, so dense is fastest there.
-    assert found["milliseconds_per_image"].to_dict() == {"Dense": 8.0, "Magnitude": 4.0}
-    assert found["engine_words"].to_dict() == {"Dense": "PyTorch", "Magnitude": "DeepSparse"}
-    assert found["images_per_second"].to_dict() == {"Dense": 125.0, "Magnitude": 250.0}
-    assert found["accuracy_mean"].to_dict() == {"Dense": pytest.approx(0.85), "Magnitude": pytest.approx(0.73)}
+    columns = ["engine_words", "milliseconds_per_image", "images_per_second", "accuracy_mean"]
+    assert found.loc["Dense", columns].tolist() == ["PyTorch", 8.0, 125.0, pytest.approx(0.85)]
+    assert found.loc["Magnitude", columns].tolist() == ["DeepSparse", 4.0, 250.0, pytest.approx(0.73)]
     assert found["front"].all()
 
 
