@@ -246,15 +246,8 @@ def test_the_accuracy_after_online_training_is_shown(home):
 
 
 def test_a_link_with_wrong_values_opens_with_the_defaults(home):
-    wrong = {
-        "machine": "Nowhere",
-        "use_threads": "9999",
-        "sizes": ["0"],
-        "to_sparsity": "0",
-        "rounds": "x",
-        "look": "?",
-    }
-    app = open_measured(home, speed_record(), measure="true", job="unknown", **wrong)
+    wrong = {"job": "unknown", "machine": "Nowhere", "use_threads": "9999", "sizes": ["0"], "to_sparsity": "0"}
+    app = open_measured(home, speed_record(), measure="true", **wrong, rounds="x", look="?")
     assert len(figure(app, 0)["data"]) == 1
     assert app.number_input(key="use_threads").value == machine.cores()
     assert "was started on another machine" in messages(app)

@@ -23,7 +23,5 @@ def test_the_main_block_has_its_class():
 @pytest.mark.parametrize("layer", streamlit_internals.CHART_TEXT_LAYERS)
 def test_text_layers_of_charts_have_their_classes(layer):
     script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    name = layer.removesuffix("-above")  # Plotly appends it
-    assert name in script.read_text(encoding="utf-8"), (
-        f"Plotly renamed {layer}: its text is grey, hard to read on white"
-    )
+    found = layer.removesuffix("-above") in script.read_text(encoding="utf-8")  # Plotly appends it
+    assert found, f"Plotly renamed {layer}: its text is grey, hard to read on white"

@@ -10,10 +10,8 @@ def line(*, ratio: float = 3.0, width: float = 0.1, milliseconds: float = 4.0, *
     low, high = ratio - width, ratio + width
     setting = {"engine": "deepsparse", "engine_version": "1.8.0", "precision": "fp32", "batch_size": 64, "threads": 2}
     speed = {"sparsity": 0.9, "milliseconds_per_image": milliseconds, "images_per_second": 1000 / milliseconds}
-    speed |= {
-        "dense_milliseconds_per_image": milliseconds * ratio,
-        "quartiles": [milliseconds - 0.1, milliseconds + 0.1],
-    }
+    speed["dense_milliseconds_per_image"] = milliseconds * ratio
+    speed["quartiles"] = [milliseconds - 0.1, milliseconds + 0.1]
     gain = {"ratio": ratio, "ratio_low": low, "ratio_high": high}
     gain["gain"] = "faster" if low > 1 else "slower" if high < 1 else "no gain"
     quality = {"reliable": True, "spread": 0.05, "busy_during": 0.03, "difference": 1e-6, "restarts": 0}

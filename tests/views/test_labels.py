@@ -27,10 +27,9 @@ def test_a_point_keeps_its_name_when_other_runs_are_added() -> None:
     assert all_points["point"].nunique() == 3
     (kept,) = all_points.loc[all_points["point"] == name, "protocol"]
     assert kept == first["protocol"].iloc[0]
-    cells, more_cells = (
-        tables.task_table(rows, "best", {"digits": 0.0})["point"].tolist() for rows in (first, pd.concat([first, more]))
-    )
-    assert set(cells) < set(more_cells)
+    stages = (first, pd.concat([first, more]))
+    cells, more_cells = (set(tables.task_table(rows, "best", {"digits": 0.0})["point"]) for rows in stages)
+    assert cells < more_cells
 
 
 def test_points_in_older_links_have_a_current_name() -> None:

@@ -41,9 +41,8 @@ def test_a_command_repeats_the_same_runs(monkeypatch, spec, seeds):
 
 
 def test_defaults_are_left_out():
-    assert runs.command(FinetuneSpec("net", "digits"), 1) == (
-        "python -m sparse_core finetune --backbone net --dataset digits --json"
-    )
+    expected = "python -m sparse_core finetune --backbone net --dataset digits --json"
+    assert runs.command(FinetuneSpec("net", "digits"), 1) == expected
 
 
 def test_a_label_includes_the_transfer():
