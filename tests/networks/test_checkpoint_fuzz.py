@@ -1,5 +1,6 @@
 """Mutations of valid and hostile files never crash the reader, hang it or run anything."""
 
+import itertools
 import os
 import random
 import resource
@@ -46,22 +47,18 @@ def mutated(data, random_):
 
 def test_damaged_files_never_crash_hang_or_run_anything(tmp_path, monkeypatch):
     """Mutations of a tiny valid network in three kinds of file, and of the same with a canary in it."""
-    tiny = architectures.Architecture(
-        64, {"A": architectures.ARCHITECTURES["resnet20"].transform}, lambda _: architectures.CifarResNet(1, "A")
-    )
-    monkeypatch.setattr(
-        architectures, "ARCHITECTURES", {"resnet20": tiny, "resnet18": tiny, "resnet34": tiny, "resnet50": tiny}
-    )
+    variants = {"A": architectures.ARCHITECTURES["resnet20"].transform}
+    tiny = architectures.Architecture(64, variants, lambda _: architectures.CifarResNet(1, "A"))
+    names = ("resnet20", "resnet18", "resnet34", "resnet50")
+    monkeypatch.setattr(architectures, "ARCHITECTURES", dict.fromkeys(names, tiny))
     monkeypatch.setattr(recognition, "shapes_of", recognition.shapes_of.__wrapped__)
-    small = {"candidates": (("resnet20", "A"),)}
-    monkeypatch.setattr(recognition, "layout_of", lambda weights: recognition.Layout(None, **small))
+    layout = recognition.Layout(None, candidates=(("resnet20", "A"),))
+    monkeypatch.setattr(recognition, "layout_of", lambda weights: layout)
     _, state = dense("resnet20")
     canary = tmp_path / "canary"
-    seeds = [save(state, tmp_path / "a").read_bytes(), save(state, tmp_path / "a", legacy=True).read_bytes()]
-    seeds += [
-        save({"epoch": Runs(os.system, f"touch {canary}"), "state_dict": state}, tmp_path / "a", legacy).read_bytes()
-        for legacy in (False, True)
-    ]
+    hostile = {"epoch": Runs(os.system, f"touch {canary}"), "state_dict": state}
+    files = itertools.product((state, hostile), (False, True))
+    seeds = [save(document, tmp_path / "a", legacy).read_bytes() for document, legacy in files]
     save_file(state, tmp_path / "a")
     seeds.append((tmp_path / "a").read_bytes())
     path = tmp_path / "fuzzed"

@@ -65,9 +65,8 @@ def test_data_parallel(resnet18, tmp_path):
 def test_wrapped_masks(resnet18, tmp_path):
     network, state = resnet18
     given = random_masks(state)
-    found = check(
-        save(wrapped(state, given), tmp_path / "a.pth"), masked(network, given), ["wrapped masks"], "resnet18"
-    )
+    path = save(wrapped(state, given), tmp_path / "a.pth")
+    found = check(path, masked(network, given), ["wrapped masks"], "resnet18")
     for name, kept in found.mask.tensors.items():
         assert torch.equal(kept, given[name].bool())
         assert not found.state[name][~kept].any()
@@ -141,36 +140,24 @@ def test_masks_in_a_dictionary_beside_the_weights_are_applied(resnet20, tmp_path
     """By the weight's name, by the layer's, and by the name that torch.nn.utils.prune gives them."""
     module, state = resnet20
     given = {name: mask for name, mask in random_masks(state).items() if mask.dim() == 4}
-    names = {
-        "masks": lambda name: name,
-        "mask": lambda name: name.removesuffix(".weight"),
-        "masks ": lambda name: f"module.{name}_mask",
-    }
-    for number, (key, renamed) in enumerate(names.items()):
-        document = {
-            "state_dict": parallel(linear(state)),
-            key.strip(): {renamed(name): mask for name, mask in given.items()},
-        }
-        path = save(document, tmp_path / f"{number}.pth")
-        words = ["nested", "DataParallel", "CIFAR ResNet"]
-        found = check(path, masked(module, given), words, "resnet20", "A", notes=())
+    for key, renamed in (
+        ("masks", lambda name: name),
+        ("mask", lambda name: name.removesuffix(".weight")),
+        ("masks", lambda name: f"module.{name}_mask"),
+    ):
+        document = {"state_dict": parallel(linear(state)), key: {renamed(name): given[name] for name in given}}
+        path = save(document, tmp_path / "a.pth")
+        formats = ["nested", "DataParallel", "CIFAR ResNet"]
+        found = check(path, masked(module, given), formats, "resnet20", "A", notes=())
         assert all(torch.equal(found.mask.tensors[name], mask.bool()) for name, mask in given.items())
 
 
-def test_tensors_beside_the_weights_that_are_not_used_are_told(resnet20, tmp_path):
+def test_unused_tensors_are_noted(resnet20, tmp_path):
     _, state = resnet20
-    masks = {
-        "conv1.weight": torch.ones(3),
-        "layer9.weight": torch.ones(3),
-        "layer1.0.conv1": torch.full((16, 16, 3, 3), 2),
-    }
-    document = {
-        "net": state,
-        "masks": masks,
-        "ema": {"decay": torch.ones(1)},
-        "optimizer": {"state": {0: torch.ones(2)}},
-    }
-    document = inspection.inspect(save(document, tmp_path / "a.pth"))
+    masks = {"conv1.weight": torch.ones(3), "layer9.weight": torch.ones(3)}
+    masks["layer1.0.conv1"] = torch.full((16, 16, 3, 3), 2)
+    others = {"ema": {"decay": torch.ones(1)}, "optimizer": {"state": {0: torch.ones(2)}}}
+    document = inspection.inspect(save({"net": state, "masks": masks, **others}, tmp_path / "a.pth"))
     assert document["sparsity"] == 0
     assert document["notes"] == ["not used: masks.conv1.weight, masks.layer9.weight, masks.layer1.0.conv1, ema"]
     listed = checkpoints.read(save({"state_dict": state, "masks": [torch.ones(2)]}, tmp_path / "b.pth"))
@@ -184,7 +171,7 @@ def test_python_2_saved_the_items_of_a_state_dict_as_a_list(resnet20, tmp_path):
     check(path, module, ["nested", "CIFAR ResNet"], "resnet20", "A")
 
 
-def test_plain_values_beside_the_weights_are_passed_over(resnet20, tmp_path):
+def test_plain_values_beside_the_weights_are_ignored(resnet20, tmp_path):
     module, state = resnet20
     tensor = torch.ones(3)
     tensor.note = "an attribute"
@@ -214,8 +201,8 @@ def test_everything_at_once(resnet18, tmp_path):
     given = random_masks(with_s)
     document = {"model": {"state_dict": parallel(wrapped(with_s, given)), "epoch": 3}, "arch": "whatever"}
     expected = after_thresholds(network, {**with_s, **{name: with_s[name] * mask for name, mask in given.items()}})
-    words = ["nested", "DataParallel", "wrapped masks", "STR"]
-    found = check(save(document, tmp_path / "a.pth"), expected, words, "resnet18", method="STR")
+    formats = ["nested", "DataParallel", "wrapped masks", "STR"]
+    found = check(save(document, tmp_path / "a.pth"), expected, formats, "resnet18", method="STR")
     assert torch.equal(found.mask.tensors["layer1.0.conv1.weight"], given["layer1.0.conv1.weight"].bool())
 
 
@@ -224,11 +211,10 @@ def test_rigl_wrapped_parallel_nested(tensorflow, tmp_path):
     given = random_masks(state, 0.9)
     renamed = from_tensorflow(state)
     of = dict(zip(renamed, state, strict=True))
-    document = {
-        "model_state_dict": parallel(wrapped(renamed, {name: given[old] for name, old in of.items() if old in given}))
-    }
-    words = ["nested", "DataParallel", "wrapped masks", "RigL from TensorFlow"]
-    found = check(save(document, tmp_path / "a.pth"), masked(module, given), words, "resnet50", "tensorflow")
+    masks = {name: given[old] for name, old in of.items() if old in given}
+    document = {"model_state_dict": parallel(wrapped(renamed, masks))}
+    formats = ["nested", "DataParallel", "wrapped masks", "RigL from TensorFlow"]
+    found = check(save(document, tmp_path / "a.pth"), masked(module, given), formats, "resnet50", "tensorflow")
     assert torch.equal(found.mask.tensors["layer2.0.downsample.0.weight"], given["layer2.0.downsample.0.weight"].bool())
 
 
@@ -240,8 +226,8 @@ def test_safetensors_of_amc_parallel_and_nested_by_prefix(mobilenet, tmp_path):
     tensors = wrapped(renamed, {name: given[old] for name, old in of.items() if old in given})
     tensors = {f"state_dict.module.{name}": tensor.clone() for name, tensor in tensors.items()}
     save_file(tensors, tmp_path / "a.safetensors", {"dataset": "imagenet"})
-    words = ["safetensors", "nested", "DataParallel", "wrapped masks", "MobileNetV1"]
-    check(tmp_path / "a.safetensors", masked(module, given), words, "mobilenet_v1", dataset="imagenet")
+    formats = ["safetensors", "nested", "DataParallel", "wrapped masks", "MobileNetV1"]
+    check(tmp_path / "a.safetensors", masked(module, given), formats, "mobilenet_v1", dataset="imagenet")
 
 
 def test_halves_with_pruning_in_an_old_file(tmp_path):
@@ -254,9 +240,9 @@ def test_halves_with_pruning_in_an_old_file(tmp_path):
         else:
             document[name] = tensor.half() if tensor.is_floating_point() else tensor
     module.load_state_dict({name: tensor.half().float() for name, tensor in module.state_dict().items()})
-    words = ["DataParallel", "torch.nn.utils.prune", "CIFAR ResNet"]
+    formats = ["DataParallel", "torch.nn.utils.prune", "CIFAR ResNet"]
     path = save(parallel(document), tmp_path / "a.pth", legacy=True)
-    found = check(path, masked(module, given), words, "resnet20", "B")
+    found = check(path, masked(module, given), formats, "resnet20", "B")
     assert {tensor.dtype for name, tensor in found.state.items() if "num_" not in name} == {torch.float32}
 
 
@@ -268,14 +254,12 @@ def test_other_precisions_become_single(resnet20, tmp_path, dtype):
     check(tmp_path / "a", module, ["safetensors", "CIFAR ResNet"], "resnet20", "A")
 
 
-def test_masks_of_ones_around_a_pruned_network_are_no_statement(resnet20, tmp_path):
+def test_masks_of_ones_around_a_pruned_network_are_ignored(resnet20, tmp_path):
     _, state = resnet20
     given = random_masks(state)
     zeroed = {name: tensor * given.get(name, 1) for name, tensor in state.items()}
-    path = save(
-        linear(wrapped(zeroed, {name: torch.ones_like(mask) for name, mask in given.items()})), tmp_path / "a.pth"
-    )
-    found = checkpoints.read(path)
+    ones = {name: torch.ones_like(mask) for name, mask in given.items()}
+    found = checkpoints.read(save(linear(wrapped(zeroed, ones)), tmp_path / "a.pth"))
     assert found.mask is None
     for name, kept in found.full_mask().tensors.items():
         assert torch.equal(kept, zeroed[name] != 0)
@@ -301,7 +285,7 @@ def test_tied_and_oversized_storages_are_separated(resnet20, tmp_path):
     assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in found.state.values())
 
 
-def test_a_variant_that_keys_leave_open_can_be_said(tensorflow, tmp_path):
+def test_a_variant_that_the_keys_leave_open_can_be_given(tensorflow, tmp_path):
     module, state = tensorflow
     path = save(state, tmp_path / "a.pth")
     assert checkpoints.read(path).variant == ""
@@ -312,12 +296,12 @@ def test_a_variant_that_keys_leave_open_can_be_said(tensorflow, tmp_path):
     assert (hinted.variant, hinted.method) == ("tensorflow", "RigL ERK 1x")
 
 
-def test_only_short_plain_words_tell_where_a_network_comes_from(resnet20, tmp_path):
+def test_only_short_plain_text_is_taken_as_provenance(resnet20, tmp_path):
     state = linear(resnet20[1])
     save_file(state, tmp_path / "a", {"method": "AC/DC", "upstream": "ImageNet → Digits", "dataset": "tf_flowers"})
     found = checkpoints.read(tmp_path / "a")
     assert (found.method, found.upstream, found.dataset) == ("AC/DC", "ImageNet → Digits", "tf_flowers")
-    for words in ("![x](http://a)", "<b>", "two\nlines", "x" * 61, " "):
-        save_file(state, tmp_path / "a", {"method": words, "upstream": words, "dataset": words})
+    for text in ("![x](http://a)", "<b>", "two\nlines", "x" * 61, " "):
+        save_file(state, tmp_path / "a", dict.fromkeys(("method", "upstream", "dataset"), text))
         found = checkpoints.read(tmp_path / "a")
         assert (found.method, found.upstream, found.dataset) == (None, None, None)

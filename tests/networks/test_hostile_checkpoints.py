@@ -77,6 +77,7 @@ ADDRESS = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text(
 EXPANDED = called("torch._utils _rebuild_tensor", ADDRESS, b"K\x00", number(1 << 40), b"\x85", b"K\x00\x85")
 PAIRS = b"](" + b"".join(b"](" + text(f"a.{key}") + b"Ne" for key in range(5000)) + b"eq\x01"
 SHARED = b"}(" + b"".join(number(key) + b"N" for key in range(60_000)) + b"uq\x01"
+NAMES = b"".join(text(f"{key}") + b"h\x01" for key in range(60_000))
 GREEDY = {
     "bytearray": b"](" + 3 * called("builtins bytearray", number(1 << 30)) + b"e",
     "bytearray by its older name": b"](" + 3 * called("__builtin__ bytearray", number(1 << 30)) + b"e",
@@ -92,11 +93,7 @@ GREEDY = {
     "tuples as a class": DOUBLED + b")\x81",
     "tuples as an address": b"(" + text("storage") + b"ctorch\nFloatStorage\n" + DOUBLED + text("cpu") + b"K\x01tQ",
     "a list copied often": b"](" + PAIRS + b"ccollections\nOrderedDict\nq\x02" + b"h\x02h\x01\x85R" * 30_000 + b"e",
-    "a dictionary named often": b"}("
-    + text("a")
-    + SHARED
-    + b"".join(text(f"{k}") + b"h\x01" for k in range(60_000))
-    + b"u",
+    "a dictionary named often": b"}(" + text("a") + SHARED + NAMES + b"u",
     "many operations": b"N" * 3_000_000,
 }
 

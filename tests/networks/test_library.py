@@ -17,6 +17,7 @@ from sparse_core.networks import architectures, backbones, guesses, importing, l
 from sparse_core.paths import LEFTOVER_SECONDS
 from sparse_core.specs.checkpoints import ImportSpec
 from tests.networks.test_damaged_checkpoints import BAD_FILES
+from tests.support.checkpoints import save
 from tests.support.imports import loads_torch
 from tests.support.networks import live_batch_norm
 from tests.support.refusals import refused
@@ -33,8 +34,7 @@ def state():
 
 @pytest.fixture
 def file(state, tmp_path):
-    torch.save(state, tmp_path / "net.pth")
-    return tmp_path / "net.pth"
+    return save(state, tmp_path / "net.pth")
 
 
 def contents(home):
@@ -75,8 +75,8 @@ def test_a_zero_weight_kept_by_the_mask_stays_kept(home, state, tmp_path):
     kept[first] = 1
     wrapped = {name: tensor for name, tensor in state.items() if name != "conv1.weight"}
     wrapped |= {"conv1.weight_orig": state["conv1.weight"], "conv1.weight_mask": kept}
-    torch.save(wrapped, tmp_path / "net.pth")
-    backbone = backbones.load(home, importing.add(home, tmp_path / "net.pth", "mine").name)
+    importing.add(home, save(wrapped, tmp_path / "net.pth"), "mine")
+    backbone = backbones.load(home, "mine")
     assert backbone.module.conv1.weight[first] == 0 and backbone.mask.tensors["conv1.weight"][first]
 
 
@@ -213,14 +213,12 @@ def test_leftovers_of_killed_imports_are_deleted_after_a_day(home, file):
 def test_damage_is_reported_when_the_backbone_is_loaded(home, file, part, damage):
     importing.add(home, file, "mine")
     path = library.folder(home) / "mine" / part
-    content = bytearray(path.read_bytes())
+    content = path.read_bytes()
     if damage == "missing":
         path.unlink()
-    elif damage == "truncated":
-        path.write_bytes(content[: len(content) // 2])
     else:
-        content[-1] ^= 1
-        path.write_bytes(content)
+        half, flipped = content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1])
+        path.write_bytes(half if damage == "truncated" else flipped)
     assert "'mine' is damaged" in refused(backbones.load, home, "mine")
 
 
@@ -304,16 +302,16 @@ def test_guesses_of_method_and_upstream():
 
 @pytest.mark.parametrize(("stated", "known"), [("acdc", "AC/DC"), ("rigl_erk-1X", "RigL ERK 1x"), ("SNIP", "SNIP")])
 def test_methods_get_the_spelling_of_the_catalog(home, file, state, tmp_path, stated, known):
-    torch.save({"state_dict": state, "method": stated}, tmp_path / "net2.pth")
-    assert importing.add(home, tmp_path / "net2.pth", "by-file").method == known
+    stating = save({"state_dict": state, "method": stated}, tmp_path / "net2.pth")
+    assert importing.add(home, stating, "by-file").method == known
     assert importing.add(home, file, "by-user", method=stated).method == known
 
 
 def test_a_misspelled_method_in_a_file_is_unknown(home, state, tmp_path):
-    torch.save({"state_dict": state, "method": "WoodFischer"}, tmp_path / "net2.pth")
-    assert importing.add(home, tmp_path / "net2.pth", "mine").method == "Unknown"
+    file = save({"state_dict": state, "method": "WoodFischer"}, tmp_path / "net2.pth")
+    assert importing.add(home, file, "mine").method == "Unknown"
 
 
 def test_unused_tensors_are_noted(home, state, tmp_path):
-    torch.save({"state_dict": state, "masks": {"nowhere": torch.ones(3)}}, tmp_path / "net.pth")
-    assert importing.add(home, tmp_path / "net.pth", "mine").note == "imported from net.pth; not used: masks.nowhere"
+    file = save({"state_dict": state, "masks": {"nowhere": torch.ones(3)}}, tmp_path / "net.pth")
+    assert importing.add(home, file, "mine").note == "imported from net.pth; not used: masks.nowhere"

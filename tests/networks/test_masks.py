@@ -19,6 +19,7 @@ from sparse_core.networks.masks import Mask
 from tests.support.imports import loads_torch
 from tests.support.refusals import refused
 
+ONES = {"w": torch.ones(2, 2)}
 SHAPES = {"a": (1, 1, 3, 3), "b": (8, 1, 3, 3), "c": (16, 8, 3, 3), "d": (9, 8, 1, 1)}
 
 
@@ -82,10 +83,8 @@ def test_the_first_layer_stays_dense_on_request(weights, sparsity, distribution)
         return
     first, *others = masks.top_k(weights, sparsity, distribution, dense_first=True).tensors.values()
     assert bool(first.all())
-    pruned = (
-        [round(sparsity * size) for size in sizes[1:]] if distribution == "uniform" else [round(sparsity * sum(sizes))]
-    )
-    assert sum(int((~kept).sum()) for kept in others) == sum(pruned)
+    whole = sizes[1:] if distribution == "uniform" else [sum(sizes)]
+    assert sum(int((~kept).sum()) for kept in others) == sum(round(sparsity * size) for size in whole)
 
 
 def test_erk_densities_computed_by_hand():
@@ -102,9 +101,8 @@ def test_erk_densities_computed_by_hand():
 
 
 def test_uniform_densities():
-    assert masks.densities(SHAPES, 0.9, "uniform", dense_first=True) == pytest.approx(
-        {"a": 1, "b": 0.1, "c": 0.1, "d": 0.1}
-    )
+    expected = {"a": 1, "b": 0.1, "c": 0.1, "d": 0.1}
+    assert masks.densities(SHAPES, 0.9, "uniform", dense_first=True) == pytest.approx(expected)
 
 
 def test_given_densities_keep_the_largest_weights_of_each_layer():
@@ -222,27 +220,15 @@ def test_tensors_of_zeros_and_ones_become_a_mask():
 
 
 @pytest.mark.parametrize(
-    ("make", "tensors", "message"),
-    [
-        (Mask, {}, "at least one weight"),
-        (Mask, {"w": torch.ones(2)}, r"boolean tensors; 'w' is torch\.float32"),
-        (Mask, {"w": [True]}, "boolean tensors; 'w' is list"),
-        (Mask, {"w": torch.ones(0, dtype=torch.bool)}, "with elements"),
-        (Mask, {"": torch.ones(1, dtype=torch.bool)}, "non-empty text"),
-        (masks.from_tensors, {"w": torch.tensor([0.5])}, "only 0 and 1"),
-        (masks.from_tensors, {"w": torch.tensor([float("nan")])}, "only 0 and 1"),
-    ],
-)
-def test_invalid_masks_are_refused(make, tensors, message):
-    refused(make, tensors, match=message)
-
-
-ONES = {"w": torch.ones(2, 2)}
-
-
-@pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
+        (Mask, ({},), "at least one weight"),
+        (Mask, ({"w": torch.ones(2)},), r"boolean tensors; 'w' is torch\.float32"),
+        (Mask, ({"w": [True]},), "boolean tensors; 'w' is list"),
+        (Mask, ({"w": torch.ones(0, dtype=torch.bool)},), "with elements"),
+        (Mask, ({"": torch.ones(1, dtype=torch.bool)},), "non-empty text"),
+        (masks.from_tensors, ({"w": torch.tensor([0.5])},), "only 0 and 1"),
+        (masks.from_tensors, ({"w": torch.tensor([float("nan")])},), "only 0 and 1"),
         *((masks.top_k, (ONES, sparsity), "sparsity must be in") for sparsity in (1.0, -0.1, float("nan"))),
         (masks.top_k, (ONES, 0.5, "ERK"), "Unknown distribution 'ERK'"),
         (masks.top_k, (nn.Linear(2, 2), 0.5), "no convolution"),
@@ -252,7 +238,7 @@ ONES = {"w": torch.ones(2, 2)}
         (masks.densities, (SHAPES, 0.5, "global"), "depend on the weights"),
     ],
 )
-def test_refusals_of_top_k(function, arguments, message):
+def test_invalid_masks_and_requests_are_refused(function, arguments, message):
     refused(function, *arguments, match=message)
 
 

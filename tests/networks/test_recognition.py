@@ -11,7 +11,7 @@ from tests.support.checkpoints import linear, random_masks, save, wrapped
 from tests.support.refusals import refused
 
 
-def test_what_does_not_fit_is_listed_in_full(resnet18, tmp_path):
+def test_missing_unexpected_and_misshapen_weights_are_all_listed(resnet18, tmp_path):
     _, state = copy.deepcopy(resnet18)
     del state["layer1.0.bn1.bias"], state["layer3.1.conv2.weight"]
     state["conv1.weight"] = torch.ones(64, 3, 3, 3)
@@ -27,7 +27,7 @@ def test_what_does_not_fit_is_listed_in_full(resnet18, tmp_path):
     assert "and 3 more" in str(caught.value) and "Library page lists them all" in str(caught.value)
 
 
-def test_masks_that_are_missing_are_listed(resnet20, tmp_path):
+def test_missing_masks_are_listed(resnet20, tmp_path):
     state = linear(resnet20[1])
     pruned = {name.replace("conv1.weight", "conv1.weight_orig"): tensor for name, tensor in state.items()}
     pruned["conv1.weight_mask"] = torch.ones_like(state["conv1.weight"])
@@ -42,7 +42,7 @@ def test_masks_that_are_missing_are_listed(resnet20, tmp_path):
         assert caught.value.keys == {"missing": missing}
 
 
-def test_the_wrong_architecture_is_named(resnet18, tmp_path):
+def test_a_wrong_architecture_is_refused_with_one_that_fits(resnet18, tmp_path):
     path = save(resnet18[1], tmp_path / "a.pth")
     assert "do not fit ResNet50" in refused(checkpoints.read, path, "resnet50")
     assert refused(checkpoints.read, path, "resnet34").endswith(

@@ -207,9 +207,8 @@ def test_both_train_again_on_a_chunk_with_a_restart(dataset, monkeypatch):
             return super()._run_batch(given)
 
     monkeypatch.setattr(online_training.time, "perf_counter", lambda: passed[0])
-    pipelines = {
-        name: online_training.Pipeline(Dying(name), dataset, CIFAR, DIMENSIONS) for name in ("dense", "sparse")
-    }
+    names = ("dense", "sparse")
+    pipelines = {name: online_training.Pipeline(Dying(name), dataset, CIFAR, DIMENSIONS) for name in names}
     samples = online_training._train_in_turn(pipelines, 96, 32, 1, lambda _: None)
     assert samples == {name: [1000 / 32] * 3 for name in pipelines}
     assert batches.count("dense") == batches.count("sparse") == 4
@@ -218,10 +217,8 @@ def test_both_train_again_on_a_chunk_with_a_restart(dataset, monkeypatch):
 
 def test_random_weights_have_no_accuracy(home, networks, dataset, monkeypatch):
     monkeypatch.setattr(catalogue, "load", lambda home, name: dataset)
-    chosen = ("onnxruntime", "torch")
-    spec = SpeedupSpec(
-        architecture="resnet20", sparsity=0.5, mode="training", dataset="p", engines=chosen, threads=1, epochs=3
-    )
+    chosen = {"mode": "training", "dataset": "p", "engines": ("onnxruntime", "torch"), "threads": 1, "epochs": 3}
+    spec = SpeedupSpec(architecture="resnet20", sparsity=0.5, **chosen)
     record = kinds.run(home, Job("speedup", spec), lambda _: None)
     assert [(line["engine"], line["accuracy"]) for line in record["lines"]] == [("onnxruntime", None), ("torch", None)]
     assert all(len(line["samples"]["sparse"]) == 3 for line in record["lines"])

@@ -1,5 +1,6 @@
 """Records of real measurements, the command, and everything that may go wrong. No test checks a time."""
 
+import itertools
 import json
 import os
 import signal
@@ -17,14 +18,15 @@ from tests.support.engines import AVAILABLE, needs_deepsparse, patched_compile
 from tests.support.refusals import refused
 from tests.support.speed import ROUNDS, run, spec, workers
 
+DENSE = "efficientnet_lite0"
+
 
 def test_a_real_measurement_is_recorded_completely(home):
     events = []
     record = run(home, spec(engines=tuple(AVAILABLE), batch_sizes=(1, 2)), events.append)
     assert measurements.read_all(home) == [json.loads(json.dumps(record))]
-    assert [(line["engine"], line["batch_size"]) for line in record["lines"]] == [
-        (e, b) for e in AVAILABLE for b in (1, 2)
-    ]
+    runs = [(line["engine"], line["batch_size"]) for line in record["lines"]]
+    assert runs == list(itertools.product(AVAILABLE, (1, 2)))
     for line in record["lines"]:
         dense, sparse = line["samples"]["dense"], line["samples"]["sparse"]
         assert len(dense) == len(sparse) == ROUNDS
@@ -136,9 +138,8 @@ def test_a_killed_worker_is_started_again_and_the_measurement_completes(home):
     assert len(killed) == 2
     (line,) = record["lines"]
     assert len(line["samples"]["dense"]) == len(line["samples"]["sparse"]) == ROUNDS and line["restarts"] == 2
-    assert record["problems"] == [
-        "DeepSparse, batch 2: its process died and was started again. The affected round was repeated."
-    ]
+    problem = "DeepSparse, batch 2: its process died and was started again. The affected round was repeated."
+    assert record["problems"] == [problem]
     assert workers() == []
 
 
@@ -178,10 +179,7 @@ def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(home, e
         ({"threads": -1}, "got -1."),
         ({"architecture": "resnet21"}, "Unknown architecture 'resnet21'. Did you mean resnet32 or resnet20"),
         ({"distribution": "even"}, "Unknown distribution 'even'"),
-        (
-            {"backbone": "efficientnet_lite0"},
-            "efficientnet_lite0 is dense, with 0.2% of its weights 0, so there is nothing to gain.",
-        ),
+        ({"backbone": DENSE}, f"{DENSE} is dense, with 0.2% of its weights 0, so there is nothing to gain."),
         ({"backbone": "nothing"}, "Unknown backbone 'nothing'"),
     ],
 )
@@ -191,18 +189,14 @@ def test_what_cannot_be_measured_is_refused_in_one_line(home, fields, message):
 
 
 def test_the_command_prints_its_figures(home, capsys):
-    command = (
-        "speedup --architecture resnet20 --sparsity 0.9 --engines onnxruntime --batch-sizes 1,2 --rounds 3 --threads 1"
-    )
-    assert cli.main([*command.split(), "--json"]) == 0
+    command = "speedup --architecture resnet20 --sparsity 0.9 --engines onnxruntime --rounds 3 --threads 1"
+    assert cli.main([*command.split(), "--batch-sizes", "1,2", "--json"]) == 0
     printed = capsys.readouterr()
     lines = json.loads(printed.out)
     (record,) = measurements.read_all(home)
     assert [line["batch_size"] for line in lines] == [1, 2]
-    for name in (
-        *("engine", "batch_size", "threads", "sparsity", "milliseconds_per_image", "dense_milliseconds_per_image"),
-        *("ratio", "ratio_low", "ratio_high"),
-    ):
+    times = ("milliseconds_per_image", "dense_milliseconds_per_image", "ratio", "ratio_low", "ratio_high")
+    for name in ("engine", "batch_size", "threads", "sparsity", *times):
         assert [line[name] for line in lines] == [line[name] for line in record["lines"]]
     assert "timing only" in printed.err and record["id"] in printed.err
 

@@ -134,9 +134,7 @@ def run_probe(home, weights, images_folder):
     return spec, runs.run_probe(home, spec, (0,), lambda progress: None)
 
 
-def test_a_probe_after_an_extraction_killed_at_its_end_knows_the_time_it_took(
-    home, weights, images, tmp_path, monkeypatch
-):
+def test_an_extraction_killed_at_its_end_keeps_the_time_it_took(home, weights, images, tmp_path, monkeypatch):
     """All parts are finished, so nothing is left to extract; the time they took was saved with them."""
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
         patched.setattr(feature_cache, "atomic_folder", killed)

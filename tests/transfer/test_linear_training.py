@@ -43,9 +43,8 @@ def reference(seed: int, settings: Hyperparameters) -> tuple[list[float], torch.
     model = torch.nn.Linear(TRAIN[0].shape[1], 4)
     weight, bias = initial_classifier(seed, 4, TRAIN[0].shape[1])
     model.load_state_dict({"weight": weight.reshape(model.weight.shape), "bias": bias.reshape(-1)})
-    optimizer = torch.optim.SGD(
-        model.parameters(), settings.learning_rate, settings.momentum, weight_decay=settings.weight_decay
-    )
+    rates = (settings.learning_rate, settings.momentum)
+    optimizer = torch.optim.SGD(model.parameters(), *rates, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, settings.step_epochs, settings.step_factor)
     x, y = torch.from_numpy(TRAIN[0]), torch.from_numpy(TRAIN[1])
     curve = []
@@ -182,10 +181,9 @@ def test_unusable_samples_are_refused():
     broken = x.copy()
     broken[3, 2] = np.nan
     assert "finite" in refused(train, Samples(broken, y), TEST, 4, [0], SETTINGS)
-    refused(train, Samples(x, y[:-1]), TEST, 4, [0], SETTINGS)
     refused(train, TRAIN, TEST, 2, [0], SETTINGS)
-    refused(train, Samples(x, np.zeros_like(y)), TEST, 4, [0], SETTINGS)
-    refused(train, Samples(x[:, :5], y), TEST, 4, [0], SETTINGS)
+    for samples in (Samples(x, y[:-1]), Samples(x, np.zeros_like(y)), Samples(x[:, :5], y)):
+        refused(train, samples, TEST, 4, [0], SETTINGS)
 
 
 def test_divergence_is_reported_and_leaves_no_checkpoint(tmp_path):
