@@ -97,9 +97,8 @@ def test_unreadable_images_in_parquet_are_named_by_file_and_row(home, tmp_path):
     images = [encoded(value % 250) for value in range(300)]
     images[217] = b"broken"
     file = parquet_file(tmp_path / "x.parquet", [0, 1] * 150, images=images)
-    assert catalogue.load(home, str(file)).notes == (
-        "1 of 300 images cannot be read: x.parquet row 217. They are left out.",
-    )
+    (note,) = catalogue.load(home, str(file)).notes
+    assert note == "1 of 300 images cannot be read: x.parquet row 217. They are left out."
 
 
 def test_unreadable_images_are_named_with_their_split(home, tmp_path):

@@ -50,9 +50,8 @@ def test_a_large_jpeg_is_decoded_smaller_and_gives_the_same_crop(tmp_path, monke
 
 def test_images_are_normalised_as_in_torchvision():
     given = np.random.default_rng(0).integers(0, 256, (5, 8, 9, 3), dtype=np.uint8)
-    expected = v2.functional.normalize(
-        torch.from_numpy(given).permute(0, 3, 1, 2).float() / 255, list(IMAGENET.mean), list(IMAGENET.std)
-    )
+    scaled = torch.from_numpy(given).permute(0, 3, 1, 2).float() / 255
+    expected = v2.functional.normalize(scaled, list(IMAGENET.mean), list(IMAGENET.std))
     for memory_format in (torch.channels_last, torch.contiguous_format):
         ours = loading.normalised(given, IMAGENET, memory_format)
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-6)

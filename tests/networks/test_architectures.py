@@ -26,9 +26,8 @@ def build(architecture, variant=""):
 
 
 def norm(x, state, name, eps=1e-5):
-    weight, bias, mean, var = (
-        state[f"{name}.{part}"].view(1, -1, 1, 1) for part in ("weight", "bias", "running_mean", "running_var")
-    )
+    parts = ("weight", "bias", "running_mean", "running_var")
+    weight, bias, mean, var = (state[f"{name}.{part}"].view(1, -1, 1, 1) for part in parts)
     return (x - mean) / torch.sqrt(var + eps) * weight + bias
 
 

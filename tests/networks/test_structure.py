@@ -93,7 +93,7 @@ def test_a_toy_network_without_its_dead_channels_computes_the_same(toy):
     assert small.conv1.weight.shape == (1, 3, 3, 3)
     assert small.conv2.weight.shape == (2, 1, 1, 1)
     assert_same_output(toy, small, 8)
-    gone = sum(parameter.numel() for parameter in toy.parameters()) - sum(p.numel() for p in small.parameters())
+    gone = size_of(toy) - size_of(small)
     # the constant 0.5 of conv1's filter 1 moved into a bias that conv2 did not have
     assert structure_analysis.analyse(toy, 8).parameters_removable == gone + small.conv2.bias.numel()
 
@@ -102,9 +102,8 @@ def test_whether_a_constant_filter_is_dead_depends_on_the_next_convolution():
     """Dead if its constant is 0 or the next convolution is 1×1; alive if the next convolution is padded."""
 
     def dead(shift: float, kernel: int) -> int:
-        network = nn.Sequential(
-            nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, kernel, padding=kernel // 2)
-        )
+        after = nn.Conv2d(2, 2, kernel, padding=kernel // 2)
+        network = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), after)
         network[0].weight.data[0] = 0
         network[1].bias.data[0] = shift
         return structure_analysis.analyse(network.eval(), 8).layers[0].filters_dead
@@ -178,17 +177,13 @@ def test_concatenated_and_grouped_channels():
 
 
 def test_unknown_operations_keep_everything_alive():
-    class Odd(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)
-
+    class Sums(nn.Module):
         def forward(self, x):
-            return self.second(torch.cumsum(self.first(x), dim=1))
+            return torch.cumsum(x, dim=1)
 
-    network = Odd()
-    network.first.weight.data[0] = 0
-    network.second.weight.data[:, 0] = 0
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), Sums(), nn.Conv2d(2, 2, 1))
+    network[0].weight.data[0] = 0
+    network[2].weight.data[:, 0] = 0
     first, second = structure_analysis.analyse(network, 4).layers
     assert (first.filters_pruned, first.filters_dead, second.channels_pruned, second.channels_dead) == (1, 0, 1, 0)
 
@@ -204,10 +199,9 @@ def test_every_architecture_computes_the_same_without_its_dead_channels(architec
     assert_same_output(module, small, size)
     counted = {name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)}
     assert {layer.name for layer in found.layers} == counted
-    biases = sum(
-        layer.bias.numel() for layer in small.modules() if isinstance(layer, nn.Conv2d) and layer.bias is not None
-    )
-    gone = sum(p.numel() for p in module.parameters()) - sum(p.numel() for p in small.parameters()) + biases
+    convolutions = [layer for layer in small.modules() if isinstance(layer, nn.Conv2d)]
+    biases = sum(layer.bias.numel() for layer in convolutions if layer.bias is not None)
+    gone = size_of(module) - size_of(small) + biases
     assert found.parameters_removable == gone
 
 
@@ -227,7 +221,7 @@ def test_multiply_adds_match_the_count_of_torch(architecture, variant):
         copy.deepcopy(module).to("meta")(torch.empty(1, 3, size, size))
     found = structure_analysis.analyse(module, size)
     assert 2 * found.multiply_adds == counter.get_total_flops()
-    assert found.parameters == sum(parameter.numel() for parameter in module.parameters())
+    assert found.parameters == size_of(module)
     assert found.multiply_adds_removable == found.parameters_removable == 0
 
 
@@ -313,6 +307,10 @@ def test_networks_that_cannot_be_traced_are_refused():
     assert "'conv' is used in two places" in refused(structure_analysis.analyse, Reused(), 8)
     assert "no convolution" in refused(structure_analysis.analyse, nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), 2)
     assert "cannot be traced" in refused(structure_analysis.analyse, nn.Sequential(nn.Conv2d(5, 3, 1)), 8)
+
+
+def size_of(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def make_backbone():

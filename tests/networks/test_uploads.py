@@ -14,8 +14,7 @@ from tests.support.refusals import refused
 
 def test_an_upload_is_stored(home):
     kept = uploads.keep(home, io.BytesIO(b"weights" * 1000), "net.pth", 7000)
-    assert kept.name == "net.pth"
-    assert kept.read_bytes() == b"weights" * 1000
+    assert (kept.name, kept.read_bytes()) == ("net.pth", b"weights" * 1000)
 
 
 @pytest.mark.parametrize(
@@ -51,13 +50,11 @@ def test_a_file_larger_than_the_free_space_is_refused(home):
 
 def test_only_uploads_are_discarded(home, tmp_path):
     kept = uploads.keep(home, io.BytesIO(b"w"), "net.pth", 1)
-    own = tmp_path / "mine" / "net.pth"
-    own.parent.mkdir()
+    own = tmp_path / "net.pth"
     own.write_bytes(b"w")
-    uploads.discard(home, kept)
-    uploads.discard(home, own)
-    assert not kept.exists()
-    assert own.exists()
+    for file in (kept, own):
+        uploads.discard(home, file)
+    assert not kept.exists() and own.exists()
 
 
 def test_old_uploads_are_deleted(home):

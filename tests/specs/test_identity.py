@@ -50,9 +50,8 @@ def test_protocols_differ_where_a_number_differs_in_its_last_digit():
     def text(**settings):
         return protocol(ProbeSpec("b", "d", settings=Hyperparameters(**settings)))
 
-    assert text() == (
-        "SGD lr 0.01 ×0.1 every 50 epochs, momentum 0.9, weight decay 0.0005, 150 epochs, batch 64, fp32 features"
-    )
+    usual = "SGD lr 0.01 ×0.1 every 50 epochs, momentum 0.9, weight decay 0.0005, 150 epochs, batch 64, fp32 features"
+    assert text() == usual
     assert "lr 0.0001 " in text(learning_rate=1e-4)
     assert "lr 100 " in text(learning_rate=100.0)
     assert "lr 0.010000001 " in text(learning_rate=0.010000001)

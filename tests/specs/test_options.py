@@ -58,9 +58,8 @@ speedups = st.builds(
     batch_sizes=st.lists(st.integers(1, 256), min_size=1, max_size=3).map(tuple),
     rounds=st.integers(3, 20),
 )
-imports = st.builds(
-    ImportSpec, names, names, sparsity=st.none() | st.floats(0, 0.99), method=st.sampled_from(["", "AC/DC"])
-)
+methods = st.sampled_from(["", "AC/DC"])
+imports = st.builds(ImportSpec, names, names, sparsity=st.none() | st.floats(0, 0.99), method=methods)
 
 
 @pytest.mark.parametrize(

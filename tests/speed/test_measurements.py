@@ -109,9 +109,7 @@ def test_deleted_and_restored(home):
 
 def test_ids_differ(home):
     names = {measurements.new_id() for _ in range(20)}
-    assert len(names) == 20
-    for name in names:
-        measurements.write(home, speed_record(name))
+    assert len(names) == 20 and all(measurements.write(home, speed_record(name)) for name in names)
 
 
 def test_no_torch_is_needed(home):
