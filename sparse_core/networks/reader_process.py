@@ -46,13 +46,7 @@ def read(path: Path, kind: str, folder: Path) -> None:
     size = path.stat().st_size
     memory = 3 * size + MEMORY_BYTES
     seconds = CPU_SECONDS + size / BYTES_PER_CPU_SECOND
-    request = {
-        "path": str(path.absolute()),
-        "kind": kind,
-        "folder": str(folder),
-        "memory": memory,
-        "seconds": seconds,
-    }
+    request = {"path": str(path.absolute()), "kind": kind, "folder": str(folder), "memory": memory, "seconds": seconds}
     with _lock:
         status = _ask(json.dumps(request), seconds + WAIT_SECONDS)
     if status != "0":

@@ -81,11 +81,7 @@ def read(folder: Path, dataset: Dataset, *, cached: bool, notes: list[str]) -> F
 
 
 def write(
-    folder: Path,
-    parts: dict[str, list[np.ndarray]],
-    backbone: Backbone,
-    dataset: Dataset,
-    manifest: dict[str, Any],
+    folder: Path, parts: dict[str, list[np.ndarray]], backbone: Backbone, dataset: Dataset, manifest: dict[str, Any]
 ) -> None:
     """Join the parts of both splits into the cache's folder and remove them."""
     with atomic_folder(folder) as temporary:

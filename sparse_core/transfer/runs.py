@@ -159,10 +159,7 @@ def _run_names(records: Records, spec: TransferSpec, seeds: Sequence[int]) -> tu
 
 def _job_result(names: dict[int, str], missing: Sequence[int]) -> dict[str, list[str]]:
     """What a transfer's job returns: the names of all its runs, and of those that were found finished."""
-    return {
-        "runs": list(names.values()),
-        "found": [name for seed, name in names.items() if seed not in missing],
-    }
+    return {"runs": list(names.values()), "found": [name for seed, name in names.items() if seed not in missing]}
 
 
 def _shared_fields(home: Path, backbone: Backbone, dataset: Dataset, spec: TransferSpec) -> dict[str, Any]:
