@@ -5,7 +5,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from sparse_core.datasets.transforms import Transform, prepare
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 CROP_TRIES = 10
+AHEAD = 2  # batches that are decoded while one is in use
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
@@ -101,15 +102,11 @@ def random_crop(width: int, height: int, generator: np.random.Generator) -> Box:
     return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
 
 
-def batches(
-    image: Callable[[int], np.ndarray], rows: Sequence[int], size: int, *, ahead: int = 2
-) -> Iterator[np.ndarray]:
-    """Images of ``rows`` in their order, (N, H, W, 3) uint8 with N up to ``size``; ``ahead`` batches are prefetched."""
+def batches(image: Callable[[int], np.ndarray], rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
+    """Images of ``rows`` in their order, (N, H, W, 3) uint8 with N up to ``size``; ``AHEAD`` batches are prefetched."""
     pool = ThreadPoolExecutor(os.cpu_count())
     waiting = iter(rows)
-    queue: deque[Future[np.ndarray]] = deque(
-        pool.submit(image, row) for row in itertools.islice(waiting, (1 + ahead) * size)
-    )
+    queue = deque(pool.submit(image, row) for row in itertools.islice(waiting, (1 + AHEAD) * size))
     try:
         while queue:
             batch = np.stack([queue.popleft().result() for _ in range(min(size, len(queue)))])

@@ -100,14 +100,13 @@ def _open_torchvision(home: Path, name: str) -> Dataset:
     else:
         rows = [np.arange(len(values)) for values in labels]
     train, test = (_rows_of(*arguments) for arguments in zip(parts, labels, rows, strict=True))
-    classes = int(max(values.max() for values in labels)) + 1
-    names = getattr(parts[0], "classes", None) or getattr(parts[0], "categories", None) or range(1, classes + 1)
+    count = int(max(values.max() for values in labels)) + 1
+    names = getattr(parts[0], "classes", None) or getattr(parts[0], "categories", None) or range(1, count + 1)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     digest = hashlib.sha256(train.labels.tobytes() + test.labels.tobytes())
     digest.update(content_hash(home, folder, files).encode())
-    return Dataset(
-        name, TASKS[name].metric, [str(name) for name in names], train, test, digest.hexdigest(), "the paper's split"
-    )
+    metric, classes = TASKS[name].metric, list(map(str, names))
+    return Dataset(name, metric, classes, train, test, digest.hexdigest(), "the paper's split")
 
 
 def _rows_of(part: Any, labels: np.ndarray, rows: np.ndarray) -> Split:

@@ -48,9 +48,7 @@ class Engine(Compiled):
 def _frozen(module: nn.Module, sample: Tensor) -> Forward:
     """The network as torch's own inference graph: BatchNorm folded, weights laid out as its kernels need them."""
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter(
-            "ignore"
-        )  # TorchScript is deprecated; torch.compile needs a C++ compiler on the user's machine
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; torch.compile needs a C++ compiler to be there
         return torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(module, sample, check_trace=False)))
 
 

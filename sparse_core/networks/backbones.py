@@ -96,7 +96,7 @@ def _load_lite(card: BackboneCard) -> Backbone:
     file = next((Path(package.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
     module = checkpoints.read(file, card.architecture).network()
     if card.sparsity:
-        masks.apply(module, masks.magnitude(module, card.sparsity))
+        masks.apply(module, masks.top_k(module, card.sparsity))
     return _finish(card, module, masks.from_zeros(module))
 
 

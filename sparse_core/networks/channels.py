@@ -212,9 +212,7 @@ class _Flow(fx.Interpreter):
         return self._step(target, target, args, kwargs)
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return self._step(
-            target, lambda first, *rest, **options: getattr(first, target)(*rest, **options), args, kwargs
-        )
+        return self._step(target, lambda this, *rest, **options: getattr(this, target)(*rest, **options), args, kwargs)
 
     def _convolve(self, name: str, layer: nn.Conv2d | nn.Linear, inputs: _Signal) -> _Signal:
         outputs = _evaluate(layer, inputs.shape)
@@ -274,11 +272,8 @@ class _Flow(fx.Interpreter):
         """Channels are kept, or flattened: each is repeated once per spatial position."""
         positions = signal.shape[0, 0].numel()
         times = shape.shape[1] // len(signal.ids) if shape.ndim > 1 else 0
-        if (
-            shape.shape[0] != signal.shape.shape[0]
-            or shape.shape[1] != times * len(signal.ids)
-            or times not in (1, positions)
-        ):
+        expected = (signal.shape.shape[0], times * len(signal.ids))
+        if tuple(shape.shape[:2]) != expected or times not in (1, positions):
             return self._unknown(shape, signal)
         return _Signal(shape, signal.ids.repeat(times), signal.constants.repeat(times))
 
@@ -294,9 +289,7 @@ class _Flow(fx.Interpreter):
         ids = np.concatenate([part.ids for part in parts])
         return _Signal(shape, ids, np.concatenate([part.constants for part in parts]))
 
-    def _pad(
-        self, shape: Tensor, signal: _Signal, pad: Any, mode: str = "constant", value: float | None = None
-    ) -> _Signal:
+    def _pad(self, shape: Tensor, signal: _Signal, pad: Any, mode: str = "constant", value: Any = None) -> _Signal:
         """A channel stays constant if the border has the same value; added channels are constant at that value."""
         border = value or 0.0
         before, after = (*pad, 0, 0, 0, 0, 0, 0)[4:6]

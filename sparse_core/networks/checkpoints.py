@@ -82,7 +82,6 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
     last = recognition.classifier_name(name)
     classifier = own({f"{last}.{key}": tensor for key, tensor in classifier.items()})
     _check_values({**state, **classifier}, path)
-    _check_backbone(state, path)
     classifier = {key.removeprefix(f"{last}."): tensor for key, tensor in classifier.items()}
     return Checkpoint(
         path=path,
@@ -94,7 +93,7 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
         state=state,
         classifier=classifier or None,
         classifier_shape=shape,
-        mask=_stored_mask(kept, state, name, variant),
+        mask=_stored_mask(kept, state),
         method="STR" if "STR" in formats else found.hints.method,
         dataset=found.hints.dataset,
         upstream=found.hints.upstream,
@@ -128,32 +127,23 @@ def own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
     ends = {key: torch.stack(tensor.aminmax()) for key, tensor in tensors.items()}  # NaN where there is any NaN
-    bad = [key for key, pair in ends.items() if not bool(pair.isfinite().all())]
-    if bad:
-        raise InputError(
-            f"{path.name} holds NaN or infinity in {len(bad)} tensors ({some(bad)}), so it cannot be used."
-        )
-    negative = [key for key, (low, _) in ends.items() if key.endswith("running_var") and low < 0]
-    if negative:
-        raise InputError(
-            f"{path.name} holds variances below 0 in {len(negative)} tensors ({some(negative)}), so it cannot be used."
-        )
-
-
-def _check_backbone(state: Mapping[str, Tensor], path: Path) -> None:
-    if not any(bool(tensor.any()) for tensor in state.values() if tensor.dim() == 4):
+    bad = {
+        "NaN or infinity": [key for key, pair in ends.items() if not bool(pair.isfinite().all())],
+        "variances below 0": [key for key, (low, _) in ends.items() if key.endswith("running_var") and low < 0],
+    }
+    for what, keys in bad.items():
+        if keys:
+            raise InputError(f"{path.name} holds {what} in {len(keys)} tensors ({some(keys)}), so it cannot be used.")
+    if not any(bool(tensor.any()) for tensor in tensors.values() if tensor.dim() == 4):
         raise InputError(f"All weights in the convolutions of {path.name} are 0, so it cannot be used.")
 
 
-def _stored_mask(
-    kept: Mapping[str, Tensor], state: Mapping[str, Tensor], architecture: str, variant: str
-) -> masks.Mask | None:
+def _stored_mask(kept: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> masks.Mask | None:
     """The masks in the file; weights without one are masked where they are 0. None where no mask prunes anything.
 
     Masks of ones are ignored: projects wrap a pruned network in them before they save it.
     """
-    with torch.device("meta"):
-        names = list(masks.prunable(architectures.build(architecture, variant)))
-    if all(bool(kept[name].all()) for name in names if name in kept):
+    weights = {name: tensor for name, tensor in state.items() if tensor.dim() == 4}  # of convolutions
+    if all(bool(kept[name].all()) for name in weights if name in kept):
         return None
-    return masks.Mask({name: kept[name] if name in kept else state[name] != 0 for name in names})
+    return masks.Mask({name: kept.get(name, weight != 0) for name, weight in weights.items()})

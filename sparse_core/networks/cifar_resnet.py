@@ -26,9 +26,8 @@ class CifarResNet(nn.Module):
 
 
 def _layer(channels: int, out: int, blocks: int, stride: int, shortcut: str) -> nn.Sequential:
-    return nn.Sequential(
-        _Block(channels, out, stride, shortcut), *(_Block(out, out, 1, shortcut) for _ in range(blocks - 1))
-    )
+    others = (_Block(out, out, 1, shortcut) for _ in range(blocks - 1))
+    return nn.Sequential(_Block(channels, out, stride, shortcut), *others)
 
 
 class _Block(nn.Module):

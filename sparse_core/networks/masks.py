@@ -12,6 +12,8 @@ from sparse_core.catalog import DISTRIBUTIONS
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import packed_masks
 
+Shapes = Mapping[str, Sequence[int]]  # of weights, by name
+
 
 @dataclass(frozen=True, eq=False)
 class Mask:
@@ -59,9 +61,9 @@ def prunable(module: nn.Module) -> dict[str, Tensor]:
     return _weights(module, (nn.Conv2d,))
 
 
-def from_zeros(of: nn.Module | Mapping[str, Tensor]) -> Mask:
-    """The mask that keeps exactly the nonzero weights, of a network or given by name."""
-    weights = prunable(of) if isinstance(of, nn.Module) else of
+def from_zeros(network: nn.Module | Mapping[str, Tensor]) -> Mask:
+    """The mask that keeps exactly the nonzero weights of a network, which may be given as its weights by name."""
+    weights = prunable(network) if isinstance(network, nn.Module) else network
     return Mask({name: weight != 0 for name, weight in weights.items()})
 
 
@@ -74,7 +76,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> Mask:
 
 
 def top_k(
-    of: nn.Module | Mapping[str, Tensor],
+    network: nn.Module | Mapping[str, Tensor],
     sparsity: float,
     distribution: str = "global",
     scores: Mapping[str, Tensor] | None = None,
@@ -82,7 +84,7 @@ def top_k(
 ) -> Mask:
     """Keep the weights with the highest scores: absolute values, or ``scores`` of the same names and shapes.
 
-    ``of`` is a network or weights by name; ``sparsity`` is in [0, 1). Of n weights, round(``sparsity`` · n) are pruned:
+    ``network`` may be given as its weights by name; ``sparsity`` is in [0, 1). Of n weights, round(``sparsity`` · n) are pruned:
 
     - ``global``: the lowest scores of the whole network;
     - ``erk``: by layer, to the densities of ``densities``; counts are rounded by largest remainder, ties to earlier layers;
@@ -92,7 +94,7 @@ def top_k(
     except under ``uniform``, the others are pruned more to reach the same total. Raises InputError on an unknown
     distribution, a sparsity that is out of range or cannot be reached, and scores that do not fit or are not finite.
     """
-    weights = prunable(of) if isinstance(of, nn.Module) else dict(of)
+    weights = prunable(network) if isinstance(network, nn.Module) else dict(network)
     if not weights:
         raise InputError("The network has no convolution to prune.")
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -120,21 +122,12 @@ def with_densities(module: nn.Module, shares: Mapping[str, float]) -> Mask:
     weights = prunable(module)
     if weights.keys() != shares.keys():
         other = next(iter(weights.keys() ^ shares.keys()))
-        raise InputError(
-            f"Expected a density for exactly the layers of the network; {other} is only in one of the two."
-        )
+        raise InputError(f"Expected a density for exactly the network's layers; {other} is only in one of the two.")
     pruned = {name: round((1 - shares[name]) * weight.numel()) for name, weight in weights.items()}
     return Mask({name: _keep_highest(w.abs().flatten(), pruned[name]).view_as(w) for name, w in weights.items()})
 
 
-def magnitude(module: nn.Module, sparsity: float) -> Mask:
-    """One-shot global magnitude pruning: see ``top_k``."""
-    return top_k(module, sparsity)
-
-
-def densities(
-    shapes: Mapping[str, Sequence[int]], sparsity: float, distribution: str, dense_first: bool = False
-) -> dict[str, float]:
+def densities(shapes: Shapes, sparsity: float, distribution: str, dense_first: bool = False) -> dict[str, float]:
     """The share of kept weights, in [0, 1], of each layer under ``uniform`` or ``erk``, from the shapes of its weight.
 
     Erdős–Rényi-Kernel (Evci et al., Rigging the Lottery, ICML 2020, section 3): densities are proportional to the sum of
@@ -175,17 +168,17 @@ def violations(module: nn.Module, mask: Mask) -> int:
     return sum(int(torch.count_nonzero(weight.masked_fill(kept, 0.0))) for weight, kept in _pairs(module, mask))
 
 
-def sparsity(of: nn.Module | Mask) -> Sparsity:
+def sparsity(network: nn.Module | Mask) -> Sparsity:
     """The sparsity of a network's prunable weights, or of a mask."""
-    return _sparsity(of.tensors if isinstance(of, Mask) else prunable(of))
+    return _sparsity(network.tensors if isinstance(network, Mask) else prunable(network))
 
 
-def network_sparsity(of: nn.Module | Mapping[str, Tensor]) -> Sparsity:
+def network_sparsity(network: nn.Module | Mapping[str, Tensor]) -> Sparsity:
     """Zeros over size of all convolution and linear weights, a classifier's included; biases and BatchNorm don't count.
 
-    ``of`` is a network, or its convolution and linear weights by name.
+    ``network`` may be given as its convolution and linear weights by name.
     """
-    return _sparsity(_weights(of, (nn.Conv2d, nn.Linear)) if isinstance(of, nn.Module) else of)
+    return _sparsity(_weights(network, (nn.Conv2d, nn.Linear)) if isinstance(network, nn.Module) else network)
 
 
 def save(mask: Mask, path: Path) -> None:
@@ -211,14 +204,11 @@ def _pairs(module: nn.Module, mask: Mask) -> list[tuple[Tensor, Tensor]]:
     weights = prunable(module)
     unknown = [name for name in mask.tensors if name not in weights]
     if unknown:
-        raise InputError(
-            f"The mask names {len(unknown)} weights that are not convolutions of this network, such as '{unknown[0]}'."
-        )
+        raise InputError(f"The mask names {len(unknown)} weights that no convolution here has, such as '{unknown[0]}'.")
     for name, kept in mask.tensors.items():
-        if kept.shape != weights[name].shape:
-            raise InputError(
-                f"The mask of '{name}' is {tuple(kept.shape)}; the weight is {tuple(weights[name].shape)}."
-            )
+        shape = weights[name].shape
+        if kept.shape != shape:
+            raise InputError(f"The mask of '{name}' is {tuple(kept.shape)}; the weight is {tuple(shape)}.")
     return [(weights[name], kept.to(weights[name].device)) for name, kept in mask.tensors.items()]
 
 
@@ -230,9 +220,7 @@ def _sparsity(tensors: Mapping[str, Tensor]) -> Sparsity:
     return Sparsity(total, {name: zeros / size for name, (zeros, size) in counts.items()})
 
 
-def _check_distribution(
-    shapes: Mapping[str, Sequence[int]], sparsity: float, distribution: str, dense_first: bool
-) -> None:
+def _check_distribution(shapes: Shapes, sparsity: float, distribution: str, dense_first: bool) -> None:
     if distribution not in DISTRIBUTIONS:
         raise unknown_name("distribution", distribution, DISTRIBUTIONS)
     if not 0 <= sparsity < 1:
@@ -253,15 +241,12 @@ def _scores(scores: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> 
     return flat
 
 
-def _kept_counts(
-    shapes: Mapping[str, Sequence[int]], sparsity: float, distribution: str, dense_first: bool
-) -> list[int]:
+def _kept_counts(shapes: Shapes, sparsity: float, distribution: str, dense_first: bool) -> list[int]:
     """The number of weights each layer keeps; under ``erk`` they sum to exactly the requested total."""
     sizes = [math.prod(shape) for shape in shapes.values()]
     if distribution == "uniform":
-        return [
-            size if dense_first and number == 0 else size - round(sparsity * size) for number, size in enumerate(sizes)
-        ]
+        counts = [size - round(sparsity * size) for size in sizes]
+        return sizes[:1] + counts[1:] if dense_first else counts
     shares = densities(shapes, sparsity, distribution, dense_first).values()
     exact = [share * size for share, size in zip(shares, sizes, strict=True)]
     counts = [min(math.floor(value), size) for value, size in zip(exact, sizes, strict=True)]

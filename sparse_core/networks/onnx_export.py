@@ -116,10 +116,10 @@ def _export(
     any_batch: bool,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    dynamic_axes = {name: {0: "batch"} for name in ("images", *outputs)} if any_batch else None
+    axes = {name: {0: "batch"} for name in ("images", *outputs)} if any_batch else None
     with atomic_file(path) as temporary, tempfile.TemporaryDirectory() as folder:
         traced, folded = Path(folder) / "traced.onnx", Path(folder) / "folded.onnx"
-        _to_onnx(module, images, traced, outputs, dynamic_axes)
+        _to_onnx(module, images, traced, outputs, axes)
         _fold_constants(traced, folded)
         model = onnx.load(folded)
         _simplify(model)
@@ -128,23 +128,13 @@ def _export(
         onnx.save(model, temporary)
 
 
-def _to_onnx(
-    module: nn.Module, images: Tensor, path: Path, outputs: list[str], dynamic_axes: dict[str, Any] | None
-) -> None:
+def _to_onnx(module: nn.Module, images: Tensor, path: Path, outputs: list[str], axes: dict[str, Any] | None) -> None:
     """Run torch's TorchScript exporter without its output: deprecation warnings, and the whole graph on failure."""
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": outputs, "dynamic_axes": axes}
     try:
         with warnings.catch_warnings(), _no_output(), torch.no_grad():
             warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module,
-                (images,),
-                str(path),
-                input_names=["images"],
-                output_names=outputs,
-                dynamic_axes=dynamic_axes,
-                opset_version=OPSET,
-                dynamo=False,
-            )
+            torch.onnx.export(module, (images,), str(path), **names, opset_version=OPSET, dynamo=False)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
         raise InputError(f"This network cannot be exported to ONNX: {reason.rstrip('.')}.") from error
@@ -217,13 +207,11 @@ def _merge_padding(node: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[st
 
 def _pool_globally(graph: onnx.GraphProto, mean: onnx.NodeProto) -> None:
     """Replace a mean over height and width by GlobalAveragePool and Flatten."""
-    pooled = f"{mean.output[0]}_pooled"
+    pooled, make = f"{mean.output[0]}_pooled", onnx.helper.make_node
     place = list(graph.node).index(mean)
     graph.node.remove(mean)
-    graph.node.insert(place, onnx.helper.make_node("Flatten", [pooled], list(mean.output), name=f"{mean.name}/flatten"))
-    graph.node.insert(
-        place, onnx.helper.make_node("GlobalAveragePool", list(mean.input), [pooled], name=f"{mean.name}/pool")
-    )
+    graph.node.insert(place, make("Flatten", [pooled], list(mean.output), name=f"{mean.name}/flatten"))
+    graph.node.insert(place, make("GlobalAveragePool", list(mean.input), [pooled], name=f"{mean.name}/pool"))
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

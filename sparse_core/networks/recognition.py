@@ -17,6 +17,8 @@ from sparse_core.networks import architectures
 from sparse_core.networks.misfits import Misfit, MisfitError, some
 from sparse_core.networks.state_dicts import renamed
 
+Shape = tuple[int, ...]
+Variant = tuple[str, str]  # of an architecture: the names of both
 Renaming = tuple[tuple[str, str], ...]
 _TENSORFLOW: Renaming = (
     (r"^initial_conv\.conv\.", "conv1."),
@@ -35,7 +37,7 @@ class Layout:
     architecture and variant."""
 
     format: str | None
-    candidates: tuple[tuple[str, str], ...]
+    candidates: tuple[Variant, ...]
     renaming: Renaming = ()
 
 
@@ -89,7 +91,7 @@ def classifier_name(architecture: str) -> str:
     return "linear" if architecture in ("resnet20", "resnet32", "resnet44", "resnet56") else "fc"
 
 
-def split_classifier(weights: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], tuple[int, ...] | None]:
+def split_classifier(weights: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], Shape | None]:
     """Take the classifier out of ``weights``: its weight (C, D) and bias (C,), and the weight's shape in the file."""
     names = [name for name in ("fc", "linear", "_fc") if f"{name}.weight" in weights or f"{name}.bias" in weights]
     if not names:
@@ -100,13 +102,10 @@ def split_classifier(weights: dict[str, Tensor], path: Path) -> tuple[dict[str, 
         raise InputError(f"{path.name} holds the classifier's bias ('{names[0]}.bias') without its weight.")
     shape = tuple(weight.shape)
     if len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)) or 0 in shape:
-        raise InputError(
-            f"Expected a classifier of shape (classes, features) or (classes, features, 1, 1); got {shape}."
-        )
+        raise InputError(f"A classifier has shape (classes, features) or (classes, features, 1, 1); got {shape}.")
     if bias is not None and bias.shape != shape[:1]:
         raise InputError(
-            f"The classifier of {path.name} is inconsistent: its weight has {shape[0]} classes, its bias has "
-            f"shape {tuple(bias.shape)}."
+            f"The classifier of {path.name} has weights {shape} that do not fit its bias {tuple(bias.shape)}."
         )
     taken["weight"] = weight.flatten(1)
     return taken, shape
@@ -114,21 +113,21 @@ def split_classifier(weights: dict[str, Tensor], path: Path) -> tuple[dict[str, 
 
 def decide(
     weights: Mapping[str, Tensor],
-    classifier_shape: tuple[int, ...] | None,
+    shape: Shape | None,
     layout: Layout,
-    asked: tuple[str, str] | None,
-    hinted_variant: str | None,
+    asked: Variant | None,
+    hint: str | None,
     path: Path,
-) -> tuple[str, str]:
-    """The architecture and variant that all keys fit, among equal variants the hinted one. Raises InputError where none or
-    several fit."""
+) -> Variant:
+    """The architecture and variant that all keys and the classifier's ``shape`` fit, among equal variants the one that ``hint``
+    names. Raises InputError where none or several fit."""
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
 
-    def misfit(candidate: tuple[str, str]) -> Misfit:
-        return _misfit(shapes, classifier_shape, *candidate)
+    def misfit(candidate: Variant) -> Misfit:
+        return _misfit(shapes, shape, *candidate)
 
-    def hinted(candidate: tuple[str, str]) -> tuple[str, str]:
-        other = (candidate[0], hinted_variant or candidate[1])
+    def hinted(candidate: Variant) -> Variant:
+        other = (candidate[0], hint or candidate[1])
         known = architectures.ARCHITECTURES[candidate[0]].variants
         return other if other[1] in known and not misfit(other) else candidate
 
@@ -161,9 +160,7 @@ def _misfit_error(path: Path, architecture: str, misfit: Misfit, seen: str) -> M
     return MisfitError(f"The weights of {path.name} do not fit {architecture_label(architecture)}", misfit, seen)
 
 
-def _misfit(
-    shapes: Mapping[str, tuple[int, ...]], classifier_shape: tuple[int, ...] | None, architecture: str, variant: str
-) -> Misfit:
+def _misfit(shapes: Mapping[str, Shape], classifier_shape: Shape | None, architecture: str, variant: str) -> Misfit:
     wanted = shapes_of(architecture, variant)
     differing = [
         f"{key} {shapes[key]} instead of {wanted[key]}"
@@ -181,7 +178,7 @@ def _misfit(
 
 
 @functools.cache
-def shapes_of(architecture: str, variant: str) -> dict[str, tuple[int, ...]]:
+def shapes_of(architecture: str, variant: str) -> dict[str, Shape]:
     """The shape of each tensor of an architecture's state dict."""
     with torch.device("meta"):
         module = architectures.build(architecture, variant)

@@ -63,11 +63,9 @@ def find(document: Any, path: Path) -> Found:
             weights, unused = _with_masks(_only_tensors(document, path), beside)
             return Found(weights, hints, depth > 0, tuple(unused))
         named = [key for key in NESTS if _holds_state(document.get(key))]
-        inside = named or _holding_states(document)
+        inside = named or [key for key, value in document.items() if key not in MASK_NESTS and _holds_state(value)]
         if len(inside) > 1:
-            raise InputError(
-                f"{path.name} holds several networks, under {', '.join(map(repr, inside))}. Save the one you mean alone."
-            )
+            raise InputError(f"{path.name} holds several networks, under {some(inside)}. Save the one you mean alone.")
         if not inside:
             break
         beside |= {str(key): value for key, value in document.items() if key != inside[0]}
@@ -76,11 +74,6 @@ def find(document: Any, path: Path) -> Found:
         f"Expected {path.name} to hold a state dict: names to tensors, on its own or under {', '.join(NESTS)}. Got "
         f"{_describe(document)}."
     )
-
-
-def _holding_states(document: Mapping[Any, Any]) -> list[Any]:
-    """The keys of entries that hold a state dict."""
-    return [key for key, value in document.items() if key not in MASK_NESTS and _holds_state(value)]
 
 
 def _with_masks(weights: dict[str, Tensor], beside: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
@@ -101,9 +94,7 @@ def _with_masks(weights: dict[str, Tensor], beside: Mapping[str, Any]) -> tuple[
     return weights, unused
 
 
-def _take_masks(
-    weights: dict[str, Tensor], places: Mapping[str, str], nest: str, entries: Mapping[Any, Any]
-) -> list[str]:
+def _take_masks(weights: dict[str, Tensor], places: dict[str, str], nest: str, entries: dict[Any, Any]) -> list[str]:
     """Put the masks that fit beside their ``weights``; returns the names of those that do not."""
     unused = []
     for key, tensor in entries.items():
@@ -153,13 +144,9 @@ def _is_state(document: Any) -> bool:
 
 
 def _holds_state(document: Any, depth: int = 1) -> bool:
-    if _is_state(document):
-        return True
-    return (
-        depth < NEST_DEPTH
-        and isinstance(document, dict)
-        and any(_holds_state(document.get(key), depth + 1) for key in NESTS)
-    )
+    if _is_state(document) or depth == NEST_DEPTH or not isinstance(document, dict):
+        return _is_state(document)
+    return any(_holds_state(document.get(key), depth + 1) for key in NESTS)
 
 
 def _only_tensors(document: dict[Any, Any], path: Path) -> dict[str, Tensor]:

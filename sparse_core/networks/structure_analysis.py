@@ -44,13 +44,9 @@ def analyse(module: nn.Module, input_size: int) -> Structure:
     layers = tuple(layer for layer in everything if len(layer.shape) == 4)
     if not layers:
         raise InputError("The network has no convolution, so its structure cannot be analysed.")
-    norms = [
-        len(list(module.get_submodule(name).parameters())) * int(dead.sum())
-        for name, dead in analysis.norms_dead.items()
-    ]
-    of_all, mean_of_layers = structure.filters_pruned_shares(
-        [(layer.filters_pruned, layer.filters) for layer in layers]
-    )
+    parameters_of = {name: len(list(module.get_submodule(name).parameters())) for name in analysis.norms_dead}
+    norms = [parameters_of[name] * int(dead.sum()) for name, dead in analysis.norms_dead.items()]
+    shares = structure.filters_pruned_shares([(layer.filters_pruned, layer.filters) for layer in layers])
     weights = [(entry.layer.weight.numel(), entry.nonzero) for entry in convolutions]
     parameters = list(module.parameters())
     counted = [entry.layer.weight for entry in analysis.layers]
@@ -68,8 +64,8 @@ def analyse(module: nn.Module, input_size: int) -> Structure:
         multiply_adds_sparse=sum(layer.multiply_adds_sparse for layer in everything),
         bytes_dense=dense,
         bytes_sparse=dense - saved,
-        filters_pruned_share=of_all,
-        mean_layer_filters_pruned_share=mean_of_layers,
+        filters_pruned_share=shares[0],
+        mean_layer_filters_pruned_share=shares[1],
         filters_dead_share=sum(layer.filters_dead for layer in layers) / sum(layer.filters for layer in layers),
         parameters_removable=sum(norms) + sum(layer.parameters_removable for layer in everything),
         multiply_adds_removable=sum(layer.multiply_adds_removable for layer in everything),

@@ -98,9 +98,7 @@ def read(path: Path, kind: str, folder: Path) -> None:
         save_file(storages.tensors(), folder / "storages.safetensors")
         (folder / "document.json").write_text(text, encoding="utf-8")
     except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"There is no room for the tensors of {path.name} in {folder.parent}. Free some space."
-        ) from error
+        raise InputError(f"There is no room for {path.name}'s tensors in {folder.parent}. Free some space.") from error
 
 
 def _names(path: Path, kind: str) -> set[str]:
@@ -163,7 +161,7 @@ class _Storages:
         storage = tensor.untyped_storage()
         if tensor.numel() * tensor.element_size() > storage.nbytes():
             raise InputError(
-                f"{self._path.name} is damaged: a tensor of shape {tuple(tensor.shape)} is larger than its content."
+                f"{self._path.name} is damaged: a tensor, {tuple(tensor.shape)}, is larger than its content."
             )
         number = self._numbers.setdefault((storage.data_ptr(), storage.nbytes()), len(self._storages))
         if number == len(self._storages):

@@ -74,9 +74,7 @@ def _kind(path: Path, start: bytes) -> str:
             f"{path.name} is a tar archive, as torch wrote before 2018, which cannot be opened safely. Open it where it was "
             "made and save its state dict with today's torch.save, or as safetensors."
         )
-    raise InputError(
-        f"{path.name} is not a weight file that can be read safely: it is neither safetensors nor written by torch.save."
-    )
+    raise InputError(f"{path.name} is not a weight file: it is neither safetensors nor written by torch.save.")
 
 
 def tensors(document: Any) -> Iterator[Tensor]:
@@ -106,9 +104,8 @@ def _size(path: Path) -> int:
 def _require_memory(size: int, path: Path) -> None:
     available = psutil.virtual_memory().available
     if 2 * size > available:
-        raise InputError(
-            f"Not enough memory for {path.name}: about {2 * size / 1e9:.1f} GB are needed, {available / 1e9:.1f} GB are free."
-        )
+        needed = f"{2 * size / 1e9:.1f} GB needed, {available / 1e9:.1f} GB free"
+        raise InputError(f"Not enough memory for {path.name}: {needed}.")
 
 
 def _is_safetensors(start: bytes) -> bool:
@@ -120,13 +117,9 @@ def _read_safetensors(path: Path, stream: BinaryIO, size: int) -> dict[str, Any]
     stream.seek(0)
     length = int.from_bytes(stream.read(8), "little")
     if length > size - 8:
-        raise InputError(
-            f"{path.name} is not a whole safetensors file: it claims a header of {length:,} bytes and has {size:,} in all."
-        )
+        raise InputError(f"{path.name} is cut off or damaged: it claims a header of {length:,} bytes and has {size:,}.")
     if length > HEADER_BYTES:
-        raise InputError(
-            f"The header of {path.name} is {length / 1e6:,.0f} MB; at most {HEADER_BYTES / 1e6:,.0f} MB are read."
-        )
+        raise InputError(f"The header of {path.name} is {length / 1e6:,.0f} MB, far more than weights need.")
     try:
         with safe_open(path, "pt", backend="pread") as file:
             return {**file.get_tensors(), "__metadata__": file.metadata() or {}}
@@ -148,13 +141,11 @@ def _check_zip(path: Path, stream: BinaryIO, size: int) -> None:
             f"{path.name} is a compressed or overlapping archive that claims {claimed / 1e6:,.1f} MB in a file of "
             f"{size / 1e6:,.1f} MB, so it was not unpacked. Save the weights again with torch.save."
         )
-    pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+    pickles = [entry.file_size for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise InputError(f"{path.name} is a zip archive, but not one that torch.save wrote: it holds no data.pkl.")
-    if pickles[0].file_size > HEADER_BYTES:
-        raise InputError(
-            f"The index of {path.name} is {pickles[0].file_size / 1e6:,.0f} MB, far more than weights need."
-        )
+    if pickles[0] > HEADER_BYTES:
+        raise InputError(f"The index of {path.name} is {pickles[0] / 1e6:,.0f} MB, far more than weights need.")
 
 
 def _entries(path: Path, stream: BinaryIO) -> list[zipfile.ZipInfo]:
@@ -163,9 +154,7 @@ def _entries(path: Path, stream: BinaryIO) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(stream) as archive:
             return archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{path.name} is cut off or damaged: its list of contents cannot be read. Copy it again."
-        ) from error
+        raise InputError(f"{path.name} is cut off or damaged: its contents cannot be read. Copy it again.") from error
 
 
 def _read_torch(path: Path, kind: str) -> Any:

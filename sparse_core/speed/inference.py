@@ -24,16 +24,14 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, batch_size: int, report:
     with compile_pair(pair, engine, batch_size, spec.threads) as compiled:
         images = noise(batch_size, pair.transform.crop)
         networks = {"dense": compiled.dense, "sparse": compiled.sparse}
-        compiled_networks = list(networks.values())
-        repeats = repeat_if_restarted(
-            compiled_networks, lambda: {name: _repeats(networks[name], images) for name in networks}
-        )
+        timed = list(networks.values())
+        repeats = repeat_if_restarted(timed, lambda: {name: _repeats(networks[name], images) for name in networks})
         samples: dict[str, list[float]] = {name: [] for name in networks}
         background = BackgroundLoad()
         for number in range(spec.rounds):
             report(Progress(stage, number, spec.rounds))
             order = ("dense", "sparse") if number % 2 else ("sparse", "dense")
-            seconds = repeat_if_restarted(compiled_networks, partial(_round, networks, order, images, repeats))
+            seconds = repeat_if_restarted(timed, partial(_round, networks, order, images, repeats))
             for name in networks:
                 samples[name].append(1000 * seconds[name] / batch_size)
         line = compiled.line(samples, background.share())

@@ -110,9 +110,8 @@ def frame(home: Path, records: Sequence[dict[str, Any]] | None = None) -> pd.Dat
     network and of the dense one; ``output_difference`` is the largest one to PyTorch in fp32, relative. Samples and layers are
     left out.
     """
-    rows = [
-        _row(record, line) for record in (read_all(home) if records is None else records) for line in record["lines"]
-    ]
+    records = read_all(home) if records is None else records
+    rows = [_row(record, line) for record in records for line in record["lines"]]
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS})
 

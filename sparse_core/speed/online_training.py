@@ -175,9 +175,7 @@ def _train_in_turn(
     return samples
 
 
-def _train_chunk(
-    pipelines: dict[str, Pipeline], order: Sequence[str], chunk: list[int], epoch: int
-) -> dict[str, float]:
+def _train_chunk(pipelines: dict[str, Pipeline], order: list[str], chunk: list[int], epoch: int) -> dict[str, float]:
     """Seconds of each pipeline. If an engine restarts meanwhile, both train on the chunk again and only that is counted."""
     before = {name: dict(pipeline.seconds) for name, pipeline in pipelines.items()}
 

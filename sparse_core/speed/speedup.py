@@ -39,9 +39,7 @@ def measure(home: Path, spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     """
     engines, problems = _available_engines(spec)
     if not 0 <= spec.threads <= cores():
-        raise InputError(
-            f"Expected from 1 to {cores()} threads, the cores of this machine (0 = all); got {spec.threads}."
-        )
+        raise InputError(f"Expected 1 to {cores()} threads, this machine's cores, or 0 for all; got {spec.threads}.")
     pair = prepare(home, spec)
     busy_before, load_before = cpu_usage(), load()
     lines: list[dict[str, Any]] = []

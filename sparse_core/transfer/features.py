@@ -35,7 +35,8 @@ BATCH = 4  # larger activations are mapped anew for each layer by the C library,
 ENGINE_BATCH = 64
 PART = 1024
 
-Stream = Callable[[Split, list[int]], Generator[np.ndarray, None, None]]
+Batches = Generator[np.ndarray, None, None]
+Stream = Callable[[Split, list[int]], Batches]
 
 
 def extract(
@@ -70,9 +71,8 @@ def extract(
     require_space(folder.parent, int(2.1 * total * backbone.dimensions * 4))
     try:
         with _open_engine(engine, backbone, precision) as (stream, version):
-            parts, seconds = _extract_parts(
-                folder, stream, backbone, dataset, Reporter(on_progress, total, seconds_after=seconds_after)
-            )
+            reporter = Reporter(on_progress, total, seconds_after=seconds_after)
+            parts, seconds = _extract_parts(folder, stream, backbone, dataset, reporter)
         pace = {"seconds": seconds, "images_per_second": total / seconds}
         manifest = {"precision": precision, "engine": engine, "engine_version": version, **pace}
         feature_cache.write(folder, parts, backbone, dataset, manifest)
@@ -94,9 +94,7 @@ def time_sample(backbone: Backbone, split: Split, images: int, *, precision: str
     return (time.perf_counter() - started) / images
 
 
-def extract_with_torch(
-    backbone: Backbone, precision: str, split: Split, rows: list[int]
-) -> Generator[np.ndarray, None, None]:
+def extract_with_torch(backbone: Backbone, precision: str, split: Split, rows: list[int]) -> Batches:
     """Features of the rows, batch by batch, in order. Each core decodes a batch and runs the backbone on it."""
 
     def work(batch: list[int]) -> np.ndarray:
@@ -123,10 +121,8 @@ def _choose_engine(home: Path, backbone: Backbone, dataset: Dataset, precision: 
         if feature_cache.folder(home, backbone, dataset, name, precision).is_dir():
             return name
     report(Progress("Looking for the fastest engine"))
-    images = len(dataset.train.labels) + len(dataset.test.labels)
-    return choice.fastest(
-        home, backbone.module, backbone.hash, backbone.transform.crop, ENGINE_BATCH, precision, images
-    )
+    total, side = len(dataset.train.labels) + len(dataset.test.labels), backbone.transform.crop
+    return choice.fastest(home, backbone.module, backbone.hash, side, ENGINE_BATCH, precision, total)
 
 
 def _extract_parts(
@@ -176,9 +172,7 @@ def _open_engine(engine: str, backbone: Backbone, precision: str) -> Iterator[tu
         yield functools.partial(_extract_with_engine, backbone, compiled), compiled.version
 
 
-def _extract_with_engine(
-    backbone: Backbone, compiled: Compiled, split: Split, rows: list[int]
-) -> Generator[np.ndarray, None, None]:
+def _extract_with_engine(backbone: Backbone, compiled: Compiled, split: Split, rows: list[int]) -> Batches:
     """Features of the rows, batch by batch, in order, from an engine that spreads each batch over the cores itself."""
     decoded = loading.batches(lambda row: prepare(split.load(row), backbone.transform), rows, compiled.batch_size)
     for batch in decoded:

@@ -108,9 +108,7 @@ def choose_learning_rate(
     reporter = Reporter(on_progress, settings.epochs)
     with closing(training.epochs()) as epochs:
         for epoch in epochs:
-            loss, top1 = (
-                np.reshape(training.values(name, epoch), (len(rates), len(seeds))) for name in ("loss", "top1")
-            )
+            loss, top1 = (np.reshape(training.values(name, epoch), (len(rates), -1)) for name in ("loss", "top1"))
             finite = np.isfinite(loss).all(axis=1)
             if not finite.any():
                 tried = ", ".join(f"{rate:g}" for rate in rates)

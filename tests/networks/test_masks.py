@@ -123,7 +123,7 @@ def test_scores_replace_magnitudes():
 def test_global_magnitude_pruning_is_that_of_torch():
     torch.manual_seed(0)
     module = torchvision.models.resnet18(weights=None)
-    mask = masks.magnitude(module, 0.7)
+    mask = masks.top_k(module, 0.7)
     convolutions = [(layer, "weight") for layer in module.modules() if isinstance(layer, nn.Conv2d)]
     prune.global_unstructured(convolutions, prune.L1Unstructured, amount=0.7)
     for name, kept in mask.tensors.items():
@@ -134,7 +134,7 @@ def test_global_magnitude_pruning_is_that_of_torch():
 def test_ties_prune_the_lowest_index_first():
     module = nn.Conv2d(1, 4, 1, bias=False)
     module.weight.data.fill_(0.5)
-    assert masks.magnitude(module, 0.5).tensors["weight"].flatten().tolist() == [False, False, True, True]
+    assert masks.top_k(module, 0.5).tensors["weight"].flatten().tolist() == [False, False, True, True]
 
 
 @given(weights(), sparsities)
@@ -149,7 +149,7 @@ def test_a_mask_file_round_trip(tmp_path_factory, weights, sparsity):
 
 
 def test_a_mask_file_takes_one_bit_per_weight(tmp_path):
-    mask = masks.magnitude(torchvision.models.resnet18(weights=None), 0.5)
+    mask = masks.top_k(torchvision.models.resnet18(weights=None), 0.5)
     masks.save(mask, tmp_path / "mask")
     weights = sum(kept.numel() for kept in mask.tensors.values())
     assert (tmp_path / "mask").stat().st_size < weights / 8 + 8000

@@ -50,7 +50,7 @@ class Body(nn.Module):
 def backbone():
     torch.manual_seed(3)
     body = Body().eval().requires_grad_(False)
-    masks.apply(body, masks.magnitude(body, 0.6))
+    masks.apply(body, masks.top_k(body, 0.6))
     card = BackboneCard("tiny", "tiny", "nothing", "Magnitude", 0.6, "file", "", True)
     return Backbone(card, body, 12, TINY, "hash", 0.6, mask=masks.from_zeros(body))
 
