@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def direct_process(onnx: Path, shape: tuple[int, ...]) -> subprocess.Popen[str]:
-    command = [deepsparse_client.ENVIRONMENT / "bin" / "python", "-c", DIRECT, onnx, ",".join(map(str, shape))]
+    command = [availability.DEEPSPARSE / "bin" / "python", "-c", DIRECT, onnx, ",".join(map(str, shape))]
     environment = {**os.environ, "NM_DISABLE_ANALYTICS": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command, **pipes, env=environment, text=True)

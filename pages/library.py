@@ -17,7 +17,7 @@ from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import guesses, library, uploads
-from sparse_core.networks.cards import BackboneCard
+from sparse_core.networks.library import BackboneCard
 from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
 from sparse_core.views import labels
 from sparse_core.views.charts import structure as structure_charts

@@ -10,7 +10,7 @@ from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library, packed_masks, structure
-from sparse_core.networks.cards import BackboneCard
+from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.structure import Structure
 from sparse_core.results.store import Store
 from sparse_core.specs.checkpoints import StructureSpec

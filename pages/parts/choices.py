@@ -11,7 +11,7 @@ from pages.parts.frame import home
 from sparse_core.catalog import METRICS, PAPER_ARCHITECTURES, TRANSFERS, architecture_label, task_label
 from sparse_core.datasets import catalogue
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.networks.cards import BackboneCard
+from sparse_core.networks.library import BackboneCard
 from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.views import labels

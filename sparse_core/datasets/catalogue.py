@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image
 
 from sparse_core.catalog import TASKS
-from sparse_core.datasets.contents import LAYOUTS
+from sparse_core.datasets.contents import LAYOUTS, stratified
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.local_files import look_into, open_path, without_unreadable
-from sparse_core.datasets.splits import stratified
 from sparse_core.datasets.tasks import DOWNLOADS, open_task, task_folder
 from sparse_core.errors import InputError, unknown_name
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sparse_core.datasets.contents import LAYOUTS, Contents
+from sparse_core.datasets.contents import LAYOUTS, Contents, split_images
 from sparse_core.datasets.dataset import Split
-from sparse_core.datasets.splits import split_images
 from sparse_core.errors import InputError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}

@@ -11,9 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from sparse_core.datasets.contents import LAYOUTS, Contents
+from sparse_core.datasets.contents import LAYOUTS, Contents, split_images
 from sparse_core.datasets.dataset import Split
-from sparse_core.datasets.splits import split_images
 from sparse_core.errors import InputError
 
 Row = tuple[Path, int]

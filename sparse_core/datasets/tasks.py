@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from sparse_core.catalog import TASKS
+from sparse_core.datasets.contents import per_class
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.local_files import content_hash, open_path
-from sparse_core.datasets.splits import per_class
 from sparse_core.errors import InputError
 
 # Torchvision's class of each task and its options for the training and the test split; without the latter torchvision has

@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, Transform
 from sparse_core.errors import unknown_name
-from sparse_core.networks.cifar_resnet import CifarResNet
-from sparse_core.networks.efficientnet_lite import EfficientNetLite0
+from sparse_core.networks.definitions import CifarResNet, EfficientNetLite0, MobileNetV1
 from sparse_core.networks.masks import Mask
-from sparse_core.networks.mobilenet_v1 import MobileNetV1
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sparse_core.catalog import architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import architectures, checkpoints, guesses, library, masks, weight_files
-from sparse_core.networks.cards import BackboneCard, file_stamp, local_file
+from sparse_core.networks.library import BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
 
 DENSE_ZEROS = 0.05  # dense networks may contain a few zeros; one with more was pruned

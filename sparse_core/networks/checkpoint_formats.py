@@ -9,8 +9,7 @@ from torch import Tensor
 
 from sparse_core.errors import InputError
 from sparse_core.networks import masks
-from sparse_core.networks.misfits import Misfit, MisfitError, some
-from sparse_core.networks.state_dicts import MASKS, ORIGINALS, duplicate_name
+from sparse_core.networks.state_dicts import MASKS, ORIGINALS, Misfit, MisfitError, duplicate_name, some
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, checkpoint_formats, masks, recognition, state_dicts, weight_files
-from sparse_core.networks.misfits import some
+from sparse_core.networks.state_dicts import some
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from safetensors.torch import save_file
 
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, checkpoints, masks
-from sparse_core.networks.cards import BackboneCard
 from sparse_core.networks.checkpoints import Checkpoint
 from sparse_core.networks.guesses import guess_method, guess_upstream, known_method, nominal
-from sparse_core.networks.library import folder, read_card, require_free_name, sweep
+from sparse_core.networks.library import BackboneCard, folder, read_card, require_free_name, sweep
 from sparse_core.networks.masks import Mask
 from sparse_core.paths import atomic_folder, require_space
 from sparse_core.specs.checkpoints import ImportSpec

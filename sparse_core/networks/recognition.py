@@ -14,8 +14,7 @@ from torch import Tensor
 from sparse_core.catalog import architecture_label
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures
-from sparse_core.networks.misfits import Misfit, MisfitError, some
-from sparse_core.networks.state_dicts import renamed
+from sparse_core.networks.state_dicts import Misfit, MisfitError, renamed, some
 
 Shape = tuple[int, ...]
 Variant = tuple[str, str]  # of an architecture: the names of both

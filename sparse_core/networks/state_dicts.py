@@ -5,7 +5,7 @@ DataParallel or torch.compile."""
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from sparse_core.errors import InputError
 from sparse_core.networks import weight_files
-from sparse_core.networks.misfits import some
 
 NESTS = ("state_dict", "model_state_dict", "model", "model_state")
 MASK_NESTS = ("masks", "mask")
 NEST_DEPTH = 4
+LISTED = 5  # names in a message
 MAX_NAME = 500  # characters of a weight's name, far above any real one
 
 NOISE = {"module", "_orig_mod"}  # what DataParallel and torch.compile put around a network
@@ -28,6 +28,36 @@ _KNOWN_START = re.compile(
     r"(conv1|bn1|layer\d\.\d+|initial_conv|model\.\d+\.\d+|features\.\d+\.\d+|_conv_stem|_blocks\.\d+|fc|linear)\."
 )
 _PLAIN_WORDS = re.compile(r"\w[\w .,/+&%()→-]{0,59}")  # no markup, no line breaks, nothing long
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """The keys that do not fit."""
+
+    missing: list[str]
+    extra: list[str]
+    misshaped: list[str]
+
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.extra) + len(self.misshaped)
+
+    def kinds(self) -> dict[str, list[str]]:
+        kinds = {"missing": self.missing, "unexpected": self.extra, "of another shape": self.misshaped}
+        return {kind: keys for kind, keys in kinds.items() if keys}
+
+    def summary(self) -> str:
+        return "; ".join(f"{len(keys)} {kind} ({some(keys)})" for kind, keys in self.kinds().items())
+
+
+class MisfitError(InputError):
+    """Weights that do not fit an architecture. ``keys`` are all that are "missing", "unexpected" or "of another shape"; the
+    message names the first of each."""
+
+    def __init__(self, message: str, misfit: Misfit, advice: str = "") -> None:
+        self.keys = misfit.kinds()
+        if any(len(keys) > LISTED for keys in self.keys.values()):
+            advice += " The dashboard's Library page lists them all."
+        super().__init__(f"{message}: {misfit.summary()}.{advice}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +79,13 @@ class Found:
     hints: Hints
     nested: bool
     unused: tuple[str, ...]
+
+
+def some(keys: Iterable[object]) -> str:
+    """The first few names, and how many more there are."""
+    shown = [str(key)[:80].replace("\n", " ").replace("\0", "␀") for key in keys]
+    more = f" and {len(shown) - LISTED} more" if len(shown) > LISTED else ""
+    return ", ".join(shown[:LISTED]) + more
 
 
 def find(document: Any, path: Path) -> Found:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sparse_core.networks.cards import BackboneCard, file_stamp
+from sparse_core.networks.library import BackboneCard, file_stamp
 from sparse_core.paths import write_text
 
 FILE_SIZE_FORMULA = (

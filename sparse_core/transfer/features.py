@@ -20,7 +20,7 @@ from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.datasets import loading
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.transforms import prepare
-from sparse_core.engines import choice, compiling
+from sparse_core.engines import compiling
 from sparse_core.engines.compiled import Compiled
 from sparse_core.engines.torch_cpu import thread_pool
 from sparse_core.errors import InputError, unknown_name
@@ -122,7 +122,7 @@ def _choose_engine(home: Path, backbone: Backbone, dataset: Dataset, precision: 
             return name
     report(Progress("Looking for the fastest engine"))
     total, side = len(dataset.train.labels) + len(dataset.test.labels), backbone.transform.crop
-    return choice.fastest(home, backbone.module, backbone.hash, side, ENGINE_BATCH, precision, total)
+    return compiling.fastest(home, backbone.module, backbone.hash, side, ENGINE_BATCH, precision, total)
 
 
 def _extract_parts(

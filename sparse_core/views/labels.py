@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sparse_core.catalog import METHODS, TASKS, UNKNOWN, architecture_label, task_label
-from sparse_core.networks.cards import BackboneCard
+from sparse_core.networks.library import BackboneCard
 
 SERIES_KEY = ["source", "upstream", "protocol"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_core.networks import packed_masks
-from sparse_core.networks.cards import BackboneCard
+from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.packed_masks import Shapes
 from sparse_core.networks.structure import Structure
 from sparse_core.results.measures import difference_to_dense
