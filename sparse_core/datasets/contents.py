@@ -1,7 +1,5 @@
 """What a folder or Parquet file holds, found without opening an image, and its split into training and test images.
-
-Splits are drawn with seed 0, so that every run of a dataset uses the same one.
-"""
+Splits are drawn with seed 0, so that every run of a dataset uses the same one."""
 
 import math
 from dataclasses import dataclass
@@ -42,10 +40,8 @@ class Contents(Generic[Place]):
 
 
 def stratified(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for training and for test, 80 to 20 in every class and at least one image per class in each part.
-
-    Raises InputError where a class has a single image.
-    """
+    """Rows for training and for test, 80 to 20 in every class and at least one image per class in each part. Raises
+    InputError where a class has a single image."""
     from sklearn.model_selection import train_test_split
 
     counts = np.bincount(labels)

@@ -26,11 +26,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset to transfer to. ``hash`` identifies its content: images, labels and split.
-
-    ``metric`` is ``top1`` or ``mean_per_class``; ``layout`` says where the split comes from; ``notes`` are warnings for
-    the user.
-    """
+    """A dataset to transfer to. ``hash`` identifies its content: images, labels and split. ``metric`` is ``top1`` or
+    ``mean_per_class``; ``layout`` says where the split comes from; ``notes`` are warnings for the user."""
 
     id: str
     metric: str

@@ -43,10 +43,8 @@ def open_path(home: Path, path: Path, name: str, metric: str) -> Dataset:
 
 
 def content_hash(home: Path, root: Path, files: list[Path]) -> str:
-    """SHA-256 over the files' bytes and their names below ``root``.
-
-    Cached in ``home``; a changed list of names, sizes or modification times computes it again.
-    """
+    """SHA-256 over the files' bytes and their names below ``root``. Cached in ``home``; a changed list of names, sizes
+    or modification times computes it again."""
     with _readable(root):
         stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     listing = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()

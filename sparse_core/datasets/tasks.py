@@ -1,7 +1,5 @@
-"""The paper's twelve downstream tasks: downloaded by torchvision, or put in place by hand.
-
-A task's files are in ``home/datasets/<task>``, in torchvision's own layout or in one of ``contents.LAYOUTS``.
-"""
+"""The paper's twelve downstream tasks: downloaded by torchvision, or put in place by hand. A task's files are in
+``home/datasets/<task>``, in torchvision's own layout or in one of ``contents.LAYOUTS``."""
 
 import hashlib
 import os

@@ -48,10 +48,8 @@ class Compiled:
         return features[0] if len(features) == 1 else np.concatenate(features)
 
     def layer_shares(self, rounds: int = 3) -> dict[str, float] | None:
-        """The share of the time, in [0, 1], that each layer takes, and "other" for the rest; None if the engine cannot say.
-
-        Measured apart, over ``rounds`` batches.
-        """
+        """The share of the time, in [0, 1], that each layer takes, and "other" for the rest; None if the engine cannot
+        say. Measured apart, over ``rounds`` batches."""
         return None
 
     @property

@@ -1,7 +1,5 @@
-"""Compile a backbone with an engine, check that it computes what PyTorch computes in fp32, and choose the fastest engine.
-
-DeepSparse skips weights that are zero; ONNX Runtime and PyTorch are the dense controls.
-"""
+"""Compile a backbone with an engine, check that it computes what PyTorch computes in fp32, and choose the fastest
+engine. DeepSparse skips weights that are zero; ONNX Runtime and PyTorch are the dense controls."""
 
 import contextlib
 import hashlib
@@ -58,10 +56,8 @@ def compile(
 
 
 def difference(compiled: Compiled, module: nn.Module) -> float:
-    """The largest difference between the engine's features and those of ``module`` in PyTorch, fp32, on images of noise.
-
-    Relative to the largest feature; infinite where a feature is not finite.
-    """
+    """The largest difference between the engine's features and those of ``module`` in PyTorch, fp32, on images of
+    noise. Relative to the largest feature; infinite where a feature is not finite."""
     images = noise(CHECKED_IMAGES, compiled.input_size)
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         expected = module(torch.from_numpy(images)).float().numpy()

@@ -63,9 +63,7 @@ class Engine(CompiledFromOnnx):
 
 def layer_name(node: str) -> str:
     """The module of an ONNX node, or of the first of fused nodes; "other" if it has none.
-
-    ``/layer1/layer1.0/conv1/Conv`` is ``layer1.0.conv1``.
-    """
+    ``/layer1/layer1.0/conv1/Conv`` is ``layer1.0.conv1``."""
     scopes = node.split(",")[0].split("/")[1:-1]
     inner = [scope for scope, next_one in itertools.pairwise(scopes) if not next_one.startswith(f"{scope}.")]
     return ".".join([*inner, *scopes[-1:]]) or "other"

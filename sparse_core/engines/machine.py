@@ -50,18 +50,14 @@ def load() -> float:
 
 
 def cpu_usage(seconds: float = 1.0) -> float:
-    """The share, in [0, 1], of all cores' time in use over the next ``seconds``, in which the caller only waits.
-
-    Unlike ``load`` it does not count what the caller itself did before.
-    """
+    """The share, in [0, 1], of all cores' time in use over the next ``seconds``, in which the caller only waits. Unlike
+    ``load`` it does not count what the caller itself did before."""
     return psutil.cpu_percent(seconds) / 100
 
 
 class BackgroundLoad:
-    """The share of all cores' time used from now on by others than this process and its children.
-
-    In a virtual machine this includes the time that its host gives to others.
-    """
+    """The share of all cores' time used from now on by others than this process and its children. In a virtual machine
+    this includes the time that its host gives to others."""
 
     def __init__(self) -> None:
         self._before = _core_seconds()

@@ -18,10 +18,8 @@ Forward = Callable[[Tensor], Tensor]
 
 
 class Engine(Compiled):
-    """A backbone in PyTorch: as it is, as a frozen graph or in bf16, by a short measurement.
-
-    ``precision`` fp32, bf16, or best: the faster of the two, bf16 only if the processor has it.
-    """
+    """A backbone in PyTorch: as it is, as a frozen graph or in bf16, by a short measurement. ``precision`` fp32, bf16,
+    or best: the faster of the two, bf16 only if the processor has it."""
 
     def __init__(self, module: nn.Module, input_size: int, batch_size: int, threads: int, precision: str) -> None:
         super().__init__("torch", input_size, batch_size, threads)

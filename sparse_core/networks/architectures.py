@@ -35,10 +35,8 @@ class Architecture:
 
 
 def build(architecture: str, variant: str = "") -> nn.Module:
-    """The network with random weights: (N, 3, H, W) to (N, D), with D as its attribute ``dimensions``.
-
-    ``variant`` "" is the default one. Raises InputError on an unknown architecture or variant.
-    """
+    """The network with random weights: (N, 3, H, W) to (N, D), with D as its attribute ``dimensions``. ``variant`` ""
+    is the default one. Raises InputError on an unknown architecture or variant."""
     if architecture not in ARCHITECTURES:
         raise unknown_name("architecture", architecture, ARCHITECTURES)
     known = ARCHITECTURES[architecture]

@@ -1,7 +1,5 @@
-"""Loads backbones from a package, a download, a file or the library; never with random weights.
-
-A backbone is a network without its classifier: images (N, 3, H, W) to features (N, D) after global average pooling.
-"""
+"""Loads backbones from a package, a download, a file or the library; never with random weights. A backbone is a network
+without its classifier: images (N, 3, H, W) to features (N, D) after global average pooling."""
 
 import functools
 import importlib.util

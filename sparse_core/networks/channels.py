@@ -85,10 +85,8 @@ class Analysis:
 
 
 def analyse(module: nn.Module, input_size: int) -> Analysis:
-    """Analyse a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode, without running it.
-
-    Raises InputError if its forward pass cannot be traced symbolically.
-    """
+    """Analyse a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode, without running
+    it. Raises InputError if its forward pass cannot be traced symbolically."""
     try:
         flow = _Flow(module, _Tracer().trace(module))
         flow.trace(input_size)
@@ -99,10 +97,8 @@ def analyse(module: nn.Module, input_size: int) -> Analysis:
 
 
 def uses(weight: Tensor, groups: int = 1) -> tuple[np.ndarray, int]:
-    """Which input channels each filter has nonzero weights for, and the number of nonzero weights.
-
-    ``weight`` is (filters, channels / groups, …). The first result is boolean, (filters, channels), over all groups.
-    """
+    """Which input channels each filter has nonzero weights for, and the number of nonzero weights. ``weight`` is
+    (filters, channels / groups, …). The first result is boolean, (filters, channels), over all groups."""
     nonzero = (weight.detach() != 0).cpu()
     count = int(np.count_nonzero(nonzero.numpy()))
     own = (nonzero.flatten(2).any(dim=2) if nonzero[0, 0].numel() > 1 else nonzero.flatten(1)).numpy()
@@ -127,10 +123,8 @@ def count_pruned(used: np.ndarray) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Signal:
-    """A tensor of the network: a meta tensor for its shape, and for each channel (C,) its id and constant.
-
-    Channels with the same id are the same. ``constants`` are NaN for channels that are not constant.
-    """
+    """A tensor of the network: a meta tensor for its shape, and for each channel (C,) its id and constant. Channels
+    with the same id are the same. ``constants`` are NaN for channels that are not constant."""
 
     shape: Tensor
     ids: np.ndarray

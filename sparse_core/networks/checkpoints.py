@@ -139,10 +139,8 @@ def _check_values(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _stored_mask(kept: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> masks.Mask | None:
-    """The masks in the file; weights without one are masked where they are 0. None where no mask prunes anything.
-
-    Masks of ones are ignored: projects wrap a pruned network in them before they save it.
-    """
+    """The masks in the file; weights without one are masked where they are 0. None where no mask prunes anything. Masks
+    of ones are ignored: projects wrap a pruned network in them before they save it."""
     weights = {name: tensor for name, tensor in state.items() if tensor.dim() == 4}  # of convolutions
     if all(bool(kept[name].all()) for name in weights if name in kept):
         return None

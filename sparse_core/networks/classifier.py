@@ -25,10 +25,8 @@ CLASSIFIER = "fc"
 
 
 class ClassifierNetwork(nn.Module):
-    """Images (N, 3, H, W) to logits (N, C): ``body`` gives features (N, D), ``classifier`` is linear.
-
-    ``weight`` (C, D) and ``bias`` (C,) are used without copying.
-    """
+    """Images (N, 3, H, W) to logits (N, C): ``body`` gives features (N, D), ``classifier`` is linear. ``weight`` (C, D)
+    and ``bias`` (C,) are used without copying."""
 
     def __init__(self, body: nn.Module, weight: Tensor, bias: Tensor) -> None:
         super().__init__()

@@ -27,10 +27,8 @@ def guess_method(stated: str | None, sparsity: float) -> str:
 
 
 def guess_upstream(dataset: str | None, upstream: str | None, classes: int | None, architecture: str) -> str:
-    """The training data of a network: as its file states, else guessed from its number of classes.
-
-    10 or 100 classes mean CIFAR only for CIFAR architectures; others may be finetuned on any dataset.
-    """
+    """The training data of a network: as its file states, else guessed from its number of classes. 10 or 100 classes
+    mean CIFAR only for CIFAR architectures; others may be finetuned on any dataset."""
     stated = [_dataset_label(name) for name in (upstream, dataset) if name]
     if stated:
         return stated[0] if stated[0].endswith(stated[-1]) else " → ".join(stated)
@@ -44,10 +42,8 @@ def _dataset_label(name: str) -> str:
 
 
 def known_method(method: str | None) -> str | None:
-    """The method in the catalog's spelling, ignoring case and punctuation ("acdc" is AC/DC); other names are kept as given.
-
-    Raises InputError on a name close to a known one, which is probably misspelled.
-    """
+    """The method in the catalog's spelling, ignoring case and punctuation ("acdc" is AC/DC); other names are kept as
+    given. Raises InputError on a name close to a known one, which is probably misspelled."""
     if not method:
         return None
     spelled = {_letters(name): name for name in METHODS}

@@ -22,44 +22,26 @@ from sparse_core.specs.progress import Progress, Report
 def run_import(home: Path, spec: ImportSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Import a checkpoint file; returns the backbone's card."""
     report(Progress(f"Importing {Path(spec.path).name}"))
-    card = add(
-        home,
-        Path(spec.path),
-        spec.name,
-        architecture=spec.architecture or None,
-        method=spec.method or None,
-        sparsity=spec.sparsity,
-        upstream=spec.upstream or None,
-        origin=spec.origin,
-    )
-    return dataclasses.asdict(card)
+    return dataclasses.asdict(add(home, **dataclasses.asdict(spec)))
 
 
-def add(
-    home: Path,
-    path: str | Path,
-    name: str,
-    *,
-    architecture: str | None = None,
-    method: str | None = None,
-    sparsity: float | None = None,
-    upstream: str | None = None,
-    origin: str = "",
-) -> BackboneCard:
+def add(home: Path, path: str | Path, name: str, **stated: Any) -> BackboneCard:
     """Import the network in a checkpoint file under ``name``; returns its card.
 
-    Defaults come from the file: ``architecture`` from its keys, ``method`` from its format, else "Dense" or "Unknown",
-    nominal ``sparsity`` in [0, 1) from its zeros, ``upstream`` from its metadata or its number of classes.
-    Raises InputError, and keeps nothing, on a malformed or used name and on a file that ``checkpoints.read`` refuses.
+    ``stated`` are other fields of ``ImportSpec``. What is left out comes from the file: ``architecture`` from its keys,
+    ``method`` from its format, else "Dense" or "Unknown", nominal ``sparsity`` in [0, 1) from its zeros, ``upstream`` from
+    its metadata or its number of classes. Raises InputError, and keeps nothing, on a malformed or used name and on a file
+    that ``checkpoints.read`` refuses.
     """
+    spec = ImportSpec(str(path), name, **stated)
     sweep(home)
     require_free_name(home, name)
-    method = known_method(method)
-    if sparsity is not None and not 0 <= sparsity < 1:
-        raise InputError(f"Expected a sparsity in [0, 1), such as 0.9; got {sparsity}.")
-    checkpoint = checkpoints.read(path, architecture)
+    method = known_method(spec.method)
+    if spec.sparsity is not None and not 0 <= spec.sparsity < 1:
+        raise InputError(f"Expected a sparsity in [0, 1), such as 0.9; got {spec.sparsity}.")
+    checkpoint = checkpoints.read(path, spec.architecture or None)
     mask = checkpoint.full_mask()
-    card = _card(checkpoint, mask, name, method, sparsity, upstream, origin)
+    card = _card(checkpoint, mask, dataclasses.replace(spec, method=method or ""))
     require_space(folder(home), 2 * checkpoint.size_bytes)
     with atomic_folder(folder(home) / name) as temporary:
         _write(temporary, checkpoint, mask, card)
@@ -68,35 +50,27 @@ def add(
     return card
 
 
-def _card(
-    checkpoint: Checkpoint,
-    mask: Mask,
-    name: str,
-    method: str | None,
-    sparsity: float | None,
-    upstream: str | None,
-    origin: str,
-) -> BackboneCard:
+def _card(checkpoint: Checkpoint, mask: Mask, spec: ImportSpec) -> BackboneCard:
+    architecture, classes = checkpoint.architecture, checkpoint.classes
     module = checkpoint.network()
     measured = masks.sparsity(module).total
-    figure = nominal(measured) if sparsity is None else sparsity
+    figure = nominal(measured) if spec.sparsity is None else spec.sparsity
     differs = abs(figure - measured) > 0.05
     differing = [f"known as {100 * figure:.0f} % sparse, measured {100 * measured:.0f} %"] if differs else []
     return BackboneCard(
-        name=name,
-        architecture=checkpoint.architecture,
-        upstream=upstream
-        or guess_upstream(checkpoint.dataset, checkpoint.upstream, checkpoint.classes, checkpoint.architecture),
-        method=method or guess_method(checkpoint.method, measured),
+        name=spec.name,
+        architecture=architecture,
+        upstream=spec.upstream or guess_upstream(checkpoint.dataset, checkpoint.upstream, classes, architecture),
+        method=spec.method or guess_method(checkpoint.method, measured),
         sparsity=figure,
         kind="library",
         note="; ".join([f"imported from {checkpoint.path.name}", *differing, *checkpoint.notes]),
         ready=True,
         variant=checkpoint.variant,
-        origin=origin or checkpoint.path.name,
-        hash=architectures.content_hash(checkpoint.architecture, checkpoint.variant, module, mask),
+        origin=spec.origin or checkpoint.path.name,
+        hash=architectures.content_hash(architecture, checkpoint.variant, module, mask),
         measured_sparsity=measured,
-        classes=checkpoint.classes,
+        classes=classes,
         formats=checkpoint.formats,
         imported_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds"),
     )

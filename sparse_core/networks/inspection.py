@@ -11,6 +11,8 @@ from sparse_core.networks.structure import filters_pruned_shares
 from sparse_core.specs.checkpoints import InspectSpec
 from sparse_core.specs.progress import Progress, Report
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: no parameters
+
 
 def run_inspect(home: Path, spec: InspectSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """The document of ``inspect`` for a checkpoint file."""
@@ -34,7 +36,7 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
     }
     convolutions = [_layer(name, checkpoint.state[name], count) for name, count in groups.items()]
     layers = list(convolutions)
-    parameters = sum(tensor.numel() for key, tensor in checkpoint.state.items() if _is_parameter(key))
+    parameters = sum(tensor.numel() for key, tensor in checkpoint.state.items() if not key.endswith(STATISTICS))
     if checkpoint.classifier and checkpoint.classifier_shape:
         parameters += sum(tensor.numel() for tensor in checkpoint.classifier.values())
         weight = checkpoint.classifier["weight"].view(checkpoint.classifier_shape)
@@ -70,7 +72,3 @@ def _layer(name: str, weight: Tensor, groups: int) -> dict[str, Any]:
         "sparsity": 1 - nonzero / weight.numel(),
         **channels.count_pruned(used),
     }
-
-
-def _is_parameter(key: str) -> bool:
-    return not key.endswith(("running_mean", "running_var", "num_batches_tracked"))

@@ -17,10 +17,8 @@ Shapes = Mapping[str, Sequence[int]]  # of weights, by name
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """Which weights are kept: weight name (as in ``state_dict``) to a boolean tensor of the weight's shape.
-
-    Raises InputError on anything else. Masks are equal if they have the same names and tensors.
-    """
+    """Which weights are kept: weight name (as in ``state_dict``) to a boolean tensor of the weight's shape. Raises
+    InputError on anything else. Masks are equal if they have the same names and tensors."""
 
     tensors: Mapping[str, Tensor]
 
@@ -115,10 +113,8 @@ def top_k(
 
 
 def with_densities(module: nn.Module, shares: Mapping[str, float]) -> Mask:
-    """Keep in each layer its share, in [0, 1], of weights: those largest in absolute value.
-
-    Raises InputError if the names in ``shares`` are not those of the network's prunable weights.
-    """
+    """Keep in each layer its share, in [0, 1], of weights: those largest in absolute value. Raises InputError if the
+    names in ``shares`` are not those of the network's prunable weights."""
     weights = prunable(module)
     if weights.keys() != shares.keys():
         other = next(iter(weights.keys() ^ shares.keys()))
@@ -155,10 +151,8 @@ def densities(shapes: Shapes, sparsity: float, distribution: str, dense_first: b
 
 
 def apply(module: nn.Module, mask: Mask) -> None:
-    """Set the pruned weights of ``module`` to exactly 0, in place.
-
-    Raises InputError, and leaves the module unchanged, if the mask has other names or shapes.
-    """
+    """Set the pruned weights of ``module`` to exactly 0, in place. Raises InputError, and leaves the module unchanged,
+    if the mask has other names or shapes."""
     for weight, kept in _pairs(module, mask):
         weight.masked_fill_(~kept, 0.0)
 
@@ -175,9 +169,7 @@ def sparsity(network: nn.Module | Mask) -> Sparsity:
 
 def network_sparsity(network: nn.Module | Mapping[str, Tensor]) -> Sparsity:
     """Zeros over size of all convolution and linear weights, a classifier's included; biases and BatchNorm don't count.
-
-    ``network`` may be given as its convolution and linear weights by name.
-    """
+    ``network`` may be given as its convolution and linear weights by name."""
     return _sparsity(_weights(network, (nn.Conv2d, nn.Linear)) if isinstance(network, nn.Module) else network)
 
 

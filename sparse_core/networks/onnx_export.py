@@ -50,7 +50,7 @@ def backbone(module: nn.Module, input_size: int, path: Path, batch_size: int | N
     cannot be exported.
     """
     images = torch.zeros(batch_size or 2, 3, input_size, input_size)
-    _export(module, images, path, ["features"], any_batch=batch_size is None)
+    _export(module, images, path, ["features"], any_batch=batch_size is None, metadata={})
 
 
 def classifier_network(
@@ -108,13 +108,7 @@ class _Prepared(nn.Module):
 
 
 def _export(
-    module: nn.Module,
-    images: Tensor,
-    path: Path,
-    outputs: list[str],
-    *,
-    any_batch: bool,
-    metadata: dict[str, str] | None = None,
+    module: nn.Module, images: Tensor, path: Path, outputs: list[str], *, any_batch: bool, metadata: dict[str, str]
 ) -> None:
     axes = {name: {0: "batch"} for name in ("images", *outputs)} if any_batch else None
     with atomic_file(path) as temporary, tempfile.TemporaryDirectory() as folder:
@@ -123,7 +117,7 @@ def _export(
         _fold_constants(traced, folded)
         model = onnx.load(folded)
         _simplify(model)
-        onnx.helper.set_model_props(model, metadata or {})
+        onnx.helper.set_model_props(model, metadata)
         onnx.checker.check_model(model)
         onnx.save(model, temporary)
 

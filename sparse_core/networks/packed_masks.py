@@ -39,9 +39,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 def load_packed(path: Path) -> tuple[dict[str, np.ndarray], Shapes]:
     """The packed bytes (uint8) and the shape of each mask in the file, by weight name, in the order they were written.
-
-    Raises InputError if the file is missing, damaged or not a mask file.
-    """
+    Raises InputError if the file is missing, damaged or not a mask file."""
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}

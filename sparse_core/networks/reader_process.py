@@ -35,10 +35,8 @@ def start() -> None:
 
 
 def read(path: Path, kind: str, folder: Path) -> None:
-    """Have a file of ``torch.save`` read, ``kind`` "zip" or "legacy"; ``folder`` then holds what ``torch_reader.read`` writes.
-
-    Raises InputError where reading takes more time or memory than a file of its size may.
-    """
+    """Have a file of ``torch.save`` read, ``kind`` "zip" or "legacy"; ``folder`` then holds what ``torch_reader.read``
+    writes. Raises InputError where reading takes more time or memory than a file of its size may."""
     if not hasattr(os, "fork"):
         raise InputError(
             f"{path.name} was written by torch.save. Such files are read on Linux and macOS only; save it as safetensors."

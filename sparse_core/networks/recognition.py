@@ -1,6 +1,5 @@
-"""Recognises the architecture of a state dict from its keys and shapes, never from a file's name.
-
-Keys may follow torchvision, TensorFlow (RigL), three namings of MobileNetV1, EfficientNet-Lite0 or a CIFAR ResNet."""
+"""Recognises the architecture of a state dict from its keys and shapes, never from a file's name. Keys may follow
+torchvision, TensorFlow (RigL), three namings of MobileNetV1, EfficientNet-Lite0 or a CIFAR ResNet."""
 
 import functools
 import re

@@ -114,10 +114,8 @@ def find(document: Any, path: Path) -> Found:
 
 
 def _with_masks(weights: dict[str, Tensor], beside: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[str]]:
-    """The state dict with the masks from a dictionary beside it, and the names of tensors there that are not used.
-
-    Such a mask is named after its weight, after its layer, or as torch.nn.utils.prune names it.
-    """
+    """The state dict with the masks from a dictionary beside it, and the names of tensors there that are not used. Such
+    a mask is named after its weight, after its layer, or as torch.nn.utils.prune names it."""
     weights = dict(weights)
     places = {_bare(key): key for key, tensor in weights.items() if tensor.dim() > 1}
     unused = []
@@ -165,13 +163,10 @@ def _hints(document: Mapping[Any, Any], known: Hints) -> Hints:
     texts: dict[str, str] = {}
     for place in (document, document.get("__metadata__"), document.get("model_config")):
         if isinstance(place, dict):
-            texts |= {key: value for key, value in place.items() if _is_plain(value)}
+            plain = {key: value for key, value in place.items() if isinstance(value, str)}
+            texts |= {key: value for key, value in plain.items() if _PLAIN_WORDS.fullmatch(value)}
     names = (field.name for field in dataclasses.fields(Hints))
     return dataclasses.replace(known, **{name: texts[name] for name in names if name in texts})
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str) and bool(_PLAIN_WORDS.fullmatch(value))
 
 
 def _is_state(document: Any) -> bool:

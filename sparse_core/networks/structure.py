@@ -95,10 +95,8 @@ def store_card(home: Path, card: BackboneCard, backbone_hash: str) -> None:
 
 
 def filters_pruned_shares(layers: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """The share of pruned filters in [0, 1], of all filters together and as the mean of the layers' shares (the paper's table 4).
-
-    ``layers`` are the number of pruned filters and of all filters of each convolution.
-    """
+    """The share of pruned filters in [0, 1], of all filters together and as the mean of the layers' shares (the paper's
+    table 4). ``layers`` are the number of pruned filters and of all filters of each convolution."""
     total = sum(pruned for pruned, _ in layers) / sum(filters for _, filters in layers)
     return total, sum(pruned / filters for pruned, filters in layers) / len(layers)
 
@@ -136,9 +134,7 @@ def from_document(document: dict[str, Any]) -> Structure:
 
 def image(kept: np.ndarray, height: int, width: int) -> np.ndarray:
     """A mask (filters, …) as an image of at most ``height`` × ``width``: the share of kept weights per cell, in [0, 1].
-
-    Rows are groups of filters and columns groups of a filter's weights; group sizes differ by one at most.
-    """
+    Rows are groups of filters and columns groups of a filter's weights; group sizes differ by one at most."""
     table = kept.reshape(len(kept), -1)
     rows, columns = (_edges(size, limit) for size, limit in zip(table.shape, (height, width), strict=True))
     sums = np.add.reduceat(np.add.reduceat(table, rows[:-1], axis=0, dtype=np.int64), columns[:-1], axis=1)

@@ -34,10 +34,8 @@ def analyse_cached(home: Path, backbone: Backbone) -> Structure:
 
 
 def analyse(module: nn.Module, input_size: int) -> Structure:
-    """The structure of a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode.
-
-    Raises InputError if the network has no convolution or its forward pass cannot be traced.
-    """
+    """The structure of a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode. Raises
+    InputError if the network has no convolution or its forward pass cannot be traced."""
     analysis = channels.analyse(module, input_size)
     convolutions = [entry for entry in analysis.layers if isinstance(entry.layer, nn.Conv2d)]
     everything = [_layer(entry) for entry in analysis.layers]  # linear layers count in the totals

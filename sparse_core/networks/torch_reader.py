@@ -153,7 +153,7 @@ class _Storages:
 
     def tensors(self) -> dict[str, Tensor]:
         """The storages' bytes, (n,) uint8, by their numbers."""
-        return {str(number): _bytes(storage) for number, storage in enumerate(self._storages)}
+        return {str(number): torch.empty(0, dtype=torch.uint8).set_(kept) for number, kept in enumerate(self._storages)}
 
     def _tensor(self, tensor: Tensor) -> list[Any]:
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
@@ -171,10 +171,6 @@ class _Storages:
                 raise InputError(f"{self._path.name} is damaged: its tensors are larger than the file.")
         kind = str(tensor.dtype).removeprefix("torch.")
         return [number, kind, tensor.storage_offset(), list(tensor.shape), list(tensor.stride())]
-
-
-def _bytes(storage: torch.UntypedStorage) -> Tensor:
-    return torch.empty(0, dtype=torch.uint8).set_(storage)
 
 
 def _key(key: Any) -> Any:

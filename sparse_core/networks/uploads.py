@@ -15,10 +15,8 @@ def folder(home: Path) -> Path:
 
 
 def keep(home: Path, source: BinaryIO, name: str, size_bytes: int) -> Path:
-    """Write an uploaded file under a safe name, atomically; returns its path.
-
-    Removes old uploads first. Raises InputError if the disk has too little space.
-    """
+    """Write an uploaded file under a safe name, atomically; returns its path. Removes old uploads first. Raises
+    InputError if the disk has too little space."""
     sweep(home)
     require_space(folder(home), size_bytes)
     target = folder(home) / secrets.token_hex(8)

@@ -50,7 +50,10 @@ class Other:
 def open_file(path: Path) -> Opened:
     """Read the file's tensors into memory, on the CPU. Raises InputError on anything that is not a whole, safe weight file."""
     size = _size(path)
-    _require_memory(size, path)
+    available = psutil.virtual_memory().available
+    if 2 * size > available:
+        needed = f"{2 * size / 1e9:.1f} GB needed, {available / 1e9:.1f} GB free"
+        raise InputError(f"Not enough memory for {path.name}: {needed}.")
     try:
         with open(path, "rb") as stream:
             start = stream.read(512)
@@ -99,13 +102,6 @@ def _size(path: Path) -> int:
     if found.st_size == 0:
         raise InputError(f"{path.name} is empty: it has 0 bytes. Copy it again.")
     return found.st_size
-
-
-def _require_memory(size: int, path: Path) -> None:
-    available = psutil.virtual_memory().available
-    if 2 * size > available:
-        needed = f"{2 * size / 1e9:.1f} GB needed, {available / 1e9:.1f} GB free"
-        raise InputError(f"Not enough memory for {path.name}: {needed}.")
 
 
 def _is_safetensors(start: bytes) -> bool:

@@ -69,9 +69,7 @@ class Pipeline:
 
     def stream(self, rows: Sequence[int], epoch: int) -> Iterator[np.ndarray]:
         """Augmented images of ``rows`` as the backbone takes them, (N, 3, H, W) float32 with N up to 64, decoded ahead.
-
-        All batches share one buffer: each overwrites the one before.
-        """
+        All batches share one buffer: each overwrites the one before."""
         return self._prepared(lambda row: self.images.augmented(row, 0, epoch), rows)
 
     def accuracy(self) -> float:
@@ -111,9 +109,7 @@ def open_dataset(home: Path, spec: SpeedupSpec) -> Dataset:
 
 def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report: Report) -> dict[str, Any]:
     """Train for ``spec.epochs`` epochs through both networks in turn, chunk by chunk, and return the record's line.
-
-    ``accuracy`` is that of the sparse backbone, None for random weights.
-    """
+    ``accuracy`` is that of the sparse backbone, None for random weights."""
     images = len(dataset.train.labels)
     size = chunk_size(images, spec.epochs)
     report(Progress(f"{ENGINES[engine]}: compiling"))
@@ -138,10 +134,8 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, dataset: Dataset, report
 
 
 def chunk_size(rows: int, epochs: int) -> int:
-    """The number of images in each timed sample: whole batches, or all ``rows`` training images if they do not fill one.
-
-    Raises InputError if ``epochs`` epochs give fewer than three samples, too few to compare.
-    """
+    """The number of images in each timed sample: whole batches, or all ``rows`` training images if they do not fill
+    one. Raises InputError if ``epochs`` epochs give fewer than three samples, too few to compare."""
     size = min(CHUNK * BATCH_SIZE, max(rows // 3 // BATCH_SIZE, 1) * BATCH_SIZE, rows)
     per_epoch = rows // size
     if per_epoch * epochs < 3:

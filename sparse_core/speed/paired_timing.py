@@ -29,10 +29,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Pair:
-    """A sparse network and its dense counterpart, both in evaluation mode, with the fields that describe them in a record.
-
-    The dense one has the same layers with random weights: an engine's time depends on zeros, not on values.
-    """
+    """A sparse network and its dense counterpart, both in evaluation mode, with the fields that describe them in a
+    record. The dense one has the same layers with random weights: an engine's time depends on zeros, not on values."""
 
     dense: nn.Module
     sparse: nn.Module
@@ -42,10 +40,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The speedup: dense median over sparse median, with its 95 % interval; above 1, sparse is faster.
-
-    ``spread`` is the larger interquartile range over median of the two.
-    """
+    """The speedup: dense median over sparse median, with its 95 % interval; above 1, sparse is faster. ``spread`` is
+    the larger interquartile range over median of the two."""
 
     ratio: float
     low: float
@@ -119,10 +115,8 @@ class CompiledPair:
 
 
 def prepare(home: Path, spec: SpeedupSpec) -> Pair:
-    """The networks that a spec asks for: a backbone and its dense counterpart, or random weights with and without a mask.
-
-    Raises InputError for unknown names and for a backbone that is dense.
-    """
+    """The networks that a spec asks for: a backbone and its dense counterpart, or random weights with and without a
+    mask. Raises InputError for unknown names and for a backbone that is dense."""
     return _from_backbone(home, spec.backbone) if spec.backbone else _random_weights(home, spec)
 
 

@@ -75,9 +75,7 @@ def measure(home: Path, spec: SpeedupSpec, report: Report) -> dict[str, Any]:
 
 def _available_engines(spec: SpeedupSpec) -> tuple[list[str], list[str]]:
     """The available ones of those asked for, or of all, and a sentence for each missing one: why, and how to get it.
-
-    Raises InputError with these sentences if none is left, and for an unknown name.
-    """
+    Raises InputError with these sentences if none is left, and for an unknown name."""
     reasons = {name: availability.missing(name) for name in spec.engines or ENGINES}
     available = [name for name, reason in reasons.items() if reason is None]
     problems = [reason for reason in reasons.values() if reason]

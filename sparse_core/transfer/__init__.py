@@ -1,4 +1,2 @@
-"""Transfer of a backbone to a task: features, linear probe, full finetuning, their runs and durations.
-
-May import engines, networks, datasets, results, specs and the modules below them; ``durations`` must load without torch.
-"""
+"""Transfer of a backbone to a task: features, linear probe, full finetuning, their runs and durations. May import
+engines, networks, datasets, results, specs and the modules below them; ``durations`` must load without torch."""

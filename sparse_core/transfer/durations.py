@@ -1,7 +1,5 @@
-"""Estimates of how long a transfer takes on this machine, kept in files; imports no torch, as pages read them.
-
-They come from short measurements (``runs.run_estimate``) and are replaced by the times of real runs.
-"""
+"""Estimates of how long a transfer takes on this machine, kept in files; imports no torch, as pages read them. They
+come from short measurements (``runs.run_estimate``) and are replaced by the times of real runs."""
 
 import dataclasses
 import hashlib
@@ -38,10 +36,8 @@ def key(spec: TransferSpec) -> tuple[str, str, str, int, str]:
 
 
 def recall(home: Path, spec: TransferSpec) -> Estimate | None:
-    """The estimate for this transfer; None where nothing was measured yet.
-
-    The precision "auto" means bf16 where that was measured (it is chosen only where it is faster), else fp32.
-    """
+    """The estimate for this transfer; None where nothing was measured yet. The precision "auto" means bf16 where that
+    was measured (it is chosen only where it is faster), else fp32."""
     precisions = reversed(PRECISIONS) if spec.precision == "auto" else [spec.precision]
     files = (_file(home, dataclasses.replace(spec, precision=precision)) for precision in precisions)
     file = next((file for file in files if file.is_file()), None)
@@ -51,10 +47,8 @@ def recall(home: Path, spec: TransferSpec) -> Estimate | None:
 def remember(
     home: Path, spec: TransferSpec, images: int, seconds_per_epoch: float, images_per_second: float | None = None
 ) -> None:
-    """Keep the times of a run. ``images_per_second`` is the pace of its feature extraction, None under full transfer.
-
-    A pace of 0 means cached features that were never timed: then nothing is kept.
-    """
+    """Keep the times of a run. ``images_per_second`` is the pace of its feature extraction, None under full transfer. A
+    pace of 0 means cached features that were never timed: then nothing is kept."""
     if images_per_second != 0:
         keep(home, spec, Estimate(images, 1 / images_per_second if images_per_second else 0.0, seconds_per_epoch))
 

@@ -22,10 +22,8 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class Features:
-    """Features (N, D) float32, memory mapped, and labels (N,) int64 of both splits.
-
-    ``engine`` made them; ``seconds`` and ``images_per_second`` are of the extraction when it was made, without interruptions.
-    """
+    """Features (N, D) float32, memory mapped, and labels (N,) int64 of both splits. ``engine`` made them; ``seconds``
+    and ``images_per_second`` are of the extraction when it was made, without interruptions."""
 
     train: np.ndarray
     train_labels: np.ndarray
@@ -64,20 +62,11 @@ def is_intact(folder: Path) -> bool:
 def read(folder: Path, dataset: Dataset, *, cached: bool, notes: list[str]) -> Features:
     """Open cached features of the dataset."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return Features(
-        np.load(folder / "train.npy", mmap_mode="r"),
-        np.load(folder / "train_labels.npy"),
-        np.load(folder / "test.npy", mmap_mode="r"),
-        np.load(folder / "test_labels.npy"),
-        dataset.class_names,
-        dataset.metric,
-        cached,
-        manifest["seconds"],
-        manifest["images_per_second"],
-        manifest["engine"],
-        manifest["engine_version"],
-        notes,
-    )
+    train, test = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in SPLITS)
+    train_labels, test_labels = (np.load(folder / f"{name}_labels.npy") for name in SPLITS)
+    known = {name: manifest[name] for name in ("seconds", "images_per_second", "engine", "engine_version")}
+    known |= {"class_names": dataset.class_names, "metric": dataset.metric, "cached": cached, "notes": notes}
+    return Features(train, train_labels, test, test_labels, **known)
 
 
 def write(

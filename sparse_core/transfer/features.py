@@ -1,7 +1,5 @@
-"""Features of a dataset: extracted once, then read from the cache (``feature_cache``).
-
-A damaged cache is noticed and made again. An interrupted extraction continues from its finished parts.
-"""
+"""Features of a dataset: extracted once, then read from the cache (``feature_cache``). A damaged cache is noticed and
+made again. An interrupted extraction continues from its finished parts."""
 
 import errno
 import functools

@@ -139,13 +139,8 @@ class _Training:
 
     def state(self) -> dict[str, Any]:
         """What ``resume`` needs to continue bit by bit."""
-        return {
-            "epoch": self.epoch,
-            "curves": self.curves,
-            "seconds": self.seconds,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+        tensors = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"epoch": self.epoch, "curves": self.curves, "seconds": self.seconds, **tensors}
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved ``state``; an empty one changes nothing."""

@@ -124,10 +124,8 @@ class Training:
         return min(classifier.epoch for classifier in self.classifiers)
 
     def epochs(self) -> Generator[int, None, None]:
-        """Train and test from the present epoch on; yields each epoch once all classifiers have finished it.
-
-        A classifier may run some epochs ahead, so that no core waits where there are more classifiers than cores.
-        """
+        """Train and test from the present epoch on; yields each epoch once all classifiers have finished it. A
+        classifier may run some epochs ahead, so that no core waits where there are more classifiers than cores."""
         epoch = self.epoch
         busy: dict[Future[None], Classifier] = {}
         with thread_pool() as (pool, threads):
@@ -180,20 +178,10 @@ class Classifier:
         rate = self.rate * settings.step_factor ** (self.epoch // settings.step_epochs)
         order = torch.from_numpy(shuffled_rows(self.seed, self.epoch, rows))
         with torch.inference_mode():
-            loss = sgd_epoch(
-                self.training.features,
-                self.training.labels,
-                order,
-                [self.weight, self.bias],
-                [self.weight_velocity, self.bias_velocity],
-                self.gradients,
-                self.product_weight,
-                self.product_gradient,
-                self.gathered,
-                rate,
-                settings.momentum,
-                settings.weight_decay,
-            )
+            data = (self.training.features, self.training.labels, order)
+            vectors = ([self.weight, self.bias], [self.weight_velocity, self.bias_velocity], self.gradients)
+            buffers = (self.product_weight, self.product_gradient, self.gathered)
+            loss = sgd_epoch(*data, *vectors, *buffers, rate, settings.momentum, settings.weight_decay)
             predicted = self.predictions.update(self.product_weight, self.bias)
             scores = self.training.test.score(predicted)
         for curve, value in zip(self.curves.values(), (float(loss) / rows, *scores), strict=True):
@@ -220,6 +208,7 @@ class Classifier:
         with torch.inference_mode():
             predicted = self.predictions.update(self.product_weight, self.bias)
         classes, dimensions = self.weight.shape
+        products = "bf16" if self.product_weight.dtype == torch.bfloat16 else "fp32"
         network = nn.utils.skip_init(nn.Linear, dimensions, classes)
         network.load_state_dict({"weight": self.weight, "bias": self.bias[:, 0]})
         return Result(
@@ -229,10 +218,7 @@ class Classifier:
             self.training.test.confusion(predicted),
             network,
             [seconds_per_epoch] * self.epoch,
-            {
-                "products": "bf16" if self.product_weight.dtype == torch.bfloat16 else "fp32",
-                "share_of_tests_computed": computed,
-            },
+            {"products": products, "share_of_tests_computed": computed},
         )
 
 
@@ -298,10 +284,8 @@ def checked_training_labels(samples: Samples, classes: int) -> np.ndarray:
 
 
 def checked_features(split: str, features: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """The features (N, D) as a tensor of ``dtype``, copied in pieces so that a memory map is never loaded whole.
-
-    Raises InputError for values that are not finite.
-    """
+    """The features (N, D) as a tensor of ``dtype``, copied in pieces so that a memory map is never loaded whole. Raises
+    InputError for values that are not finite."""
     copied = torch.empty(features.shape, dtype=dtype)
     broken: list[int] = []
     for start in range(0, len(features), COPY_ROWS):

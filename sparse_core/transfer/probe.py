@@ -1,7 +1,5 @@
-"""Linear transfer: a new linear classifier on the frozen features of a backbone.
-
-Source: Iofinova et al., "How Well Do Sparse ImageNet Models Transfer?", CVPR 2022, section 3.
-"""
+"""Linear transfer: a new linear classifier on the frozen features of a backbone. Source: Iofinova et al., "How Well Do
+Sparse ImageNet Models Transfer?", CVPR 2022, section 3."""
 
 import dataclasses
 import time

@@ -1,7 +1,5 @@
-"""Transfers as runs: from a spec to a record per seed, and estimates of how long that takes.
-
-The worker and the command line call the ``run_…`` functions; their ``report`` may raise Cancelled.
-"""
+"""Transfers as runs: from a spec to a record per seed, and estimates of how long that takes. The worker and the command
+line call the ``run_…`` functions; their ``report`` may raise Cancelled."""
 
 import dataclasses
 import statistics
@@ -79,11 +77,8 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
 
 
 def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
-    """Time a small part of the transfer, and keep and return the estimate.
-
-    For a probe: a few images through decoding and backbone, and a few epochs on noise of the features' shape. For
-    finetuning: a few training steps and tests.
-    """
+    """Time a small part of the transfer, and keep and return the estimate. For a probe: a few images through decoding
+    and backbone, and a few epochs on noise of the features' shape. For finetuning: a few training steps and tests."""
     backbone, dataset, spec = resolve(home, spec, report)
     rows, tested = len(dataset.train.labels), len(dataset.test.labels)
     if isinstance(spec, FinetuneSpec):
