@@ -3,7 +3,7 @@
 ``reader_process`` starts it and sends a line of JSON for each file. Nothing that a pickle names is imported or run: torch's
 ``weights_only`` unpickler knows tensors and plain containers, and every other name becomes a stand-in. Those of optimizers and
 of plain values, which training scripts save beside their weights, may be called and yield nothing; calling another one is
-refused. Tensors go back as a safetensors file, everything else as JSON, so no pickle reaches the process that asked.
+refused. The bytes of tensors go back as a file, everything else as JSON, so no pickle reaches the process that asked.
 """
 
 import io
@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sparse_core import linux
@@ -66,7 +64,7 @@ def _stand_in(name: str) -> Callable[..., Any]:
 
 
 def read(path: Path, kind: str, folder: Path) -> None:
-    """Read a file into ``folder``: ``document.json``, and ``storages.safetensors`` with the bytes of all tensors.
+    """Read a file into ``folder``: ``document.json``, and ``storages`` with the bytes of all tensors, one after another.
 
     ``kind`` is "zip" or "legacy". In the JSON a list or tuple is a list, a text a text, a dictionary {"items": [[key, value],
     …]}, a tensor {"tensor": [number of its storage, type, offset, shape, strides]} and all else {"other": its type}. Raises
@@ -82,7 +80,7 @@ def read(path: Path, kind: str, folder: Path) -> None:
         with torch.serialization.safe_globals([(_stand_in(name), name) for name in names]):
             document = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
         storages = _Storages(path)
-        text = json.dumps({"document": storages.plain(document)})
+        text = json.dumps({"document": storages.plain(document), "sizes": [kept.nbytes() for kept in storages.found]})
     except _CalledError as error:
         raise InputError(_wants_to_run(path, str(error))) from error
     except (InputError, MemoryError):
@@ -95,9 +93,11 @@ def read(path: Path, kind: str, folder: Path) -> None:
     if len(text) > TEXT_BYTES:
         raise InputError(f"{path.name} holds far more text beside its tensors than weights need.")
     try:
-        save_file(storages.tensors(), folder / "storages.safetensors")
+        with open(folder / "storages", "wb") as stream:
+            for storage in storages.found:
+                stream.write(torch.empty(0, dtype=torch.uint8).set_(storage).numpy().data)
         (folder / "document.json").write_text(text, encoding="utf-8")
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise InputError(f"There is no room for {path.name}'s tensors in {folder.parent}. Free some space.") from error
 
 
@@ -128,14 +128,14 @@ def _special(path: Path) -> str:
 
 
 class _Storages:
-    """The memory behind a file's tensors, each storage once; ``plain`` turns what was loaded into JSON."""
+    """The memory behind a file's tensors, each storage once in ``found``; ``plain`` turns what was loaded into JSON."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._left = path.stat().st_size
         self._entries = 0
         self._numbers: dict[tuple[int, int], int] = {}
-        self._storages: list[torch.UntypedStorage] = []
+        self.found: list[torch.UntypedStorage] = []
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         self._entries += 1
@@ -151,10 +151,6 @@ class _Storages:
             return [self.plain(entry, depth + 1) for entry in value]
         return {"other": type(value).__name__}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The storages' bytes, (n,) uint8, by their numbers."""
-        return {str(number): torch.empty(0, dtype=torch.uint8).set_(kept) for number, kept in enumerate(self._storages)}
-
     def _tensor(self, tensor: Tensor) -> list[Any]:
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
             raise InputError(_special(self._path))
@@ -163,9 +159,9 @@ class _Storages:
             raise InputError(
                 f"{self._path.name} is damaged: a tensor, {tuple(tensor.shape)}, is larger than its content."
             )
-        number = self._numbers.setdefault((storage.data_ptr(), storage.nbytes()), len(self._storages))
-        if number == len(self._storages):
-            self._storages.append(storage)
+        number = self._numbers.setdefault((storage.data_ptr(), storage.nbytes()), len(self.found))
+        if number == len(self.found):
+            self.found.append(storage)
             self._left -= storage.nbytes()
             if self._left < 0:
                 raise InputError(f"{self._path.name} is damaged: its tensors are larger than the file.")

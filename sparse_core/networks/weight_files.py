@@ -11,11 +11,12 @@ import re
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import psutil
 import torch
 from safetensors import SafetensorError, safe_open
@@ -159,11 +160,12 @@ def _read_torch(path: Path, kind: str) -> Any:
         answer = json.loads((Path(folder) / "document.json").read_text(encoding="utf-8"))
         if "error" in answer:
             raise InputError(answer["error"])
-        with safe_open(Path(folder) / "storages.safetensors", "pt", backend="pread") as file:
-            return _restored(answer["document"], file.get_tensors())
+        with open(Path(folder) / "storages", "rb") as stream:
+            storages = [torch.from_numpy(np.fromfile(stream, np.uint8, size)) for size in answer["sizes"]]
+        return _restored(answer["document"], storages)
 
 
-def _restored(value: Any, storages: Mapping[str, Tensor]) -> Any:
+def _restored(value: Any, storages: Sequence[Tensor]) -> Any:
     """What ``torch_reader.read`` wrote as JSON, with its tensors as views of their ``storages``, (n,) uint8."""
     if isinstance(value, list):
         return [_restored(entry, storages) for entry in value]
@@ -175,7 +177,7 @@ def _restored(value: Any, storages: Mapping[str, Tensor]) -> Any:
         return Other(value["other"])
     number, kind, offset, shape, strides = value["tensor"]
     dtype = getattr(torch, kind)
-    content = storages[str(number)]
+    content = storages[number]
     whole = content[: len(content) // dtype.itemsize * dtype.itemsize]
     return whole.view(dtype).as_strided(shape, strides, offset)
 
