@@ -74,13 +74,10 @@ def _read_library(home: Path, card: BackboneCard) -> tuple[nn.Module, Mask]:
         state = checkpoints.own({name: tensor for name, tensor in document.items() if name != "__metadata__"})
         module = architectures.assemble(card.architecture, card.variant, state).eval()
         mask = masks.load(entry / "mask.safetensors")
-        damaged = architectures.content_hash(card.architecture, card.variant, module, mask) != card.hash
+        if architectures.content_hash(card.architecture, card.variant, module, mask) != card.hash:
+            raise InputError("its content has changed since the import")
     except (InputError, RuntimeError, KeyError) as error:
         raise InputError(f"The library's '{card.name}' is damaged ({error}). Remove it and import it again.") from error
-    if damaged:
-        raise InputError(
-            f"The library's '{card.name}' is damaged: its content has changed since the import. Remove it and import it again."
-        )
     return module, mask
 
 

@@ -102,9 +102,7 @@ def split_classifier(weights: dict[str, Tensor], path: Path) -> tuple[dict[str, 
     if len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)) or 0 in shape:
         raise InputError(f"A classifier has shape (classes, features) or (classes, features, 1, 1); got {shape}.")
     if bias is not None and bias.shape != shape[:1]:
-        raise InputError(
-            f"The classifier of {path.name} has weights {shape} that do not fit its bias {tuple(bias.shape)}."
-        )
+        raise InputError(f"The classifier's weight {shape} and bias {tuple(bias.shape)} in {path.name} do not match.")
     taken["weight"] = weight.flatten(1)
     return taken, shape
 

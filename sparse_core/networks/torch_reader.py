@@ -156,9 +156,7 @@ class _Storages:
             raise InputError(_special(self._path))
         storage = tensor.untyped_storage()
         if tensor.numel() * tensor.element_size() > storage.nbytes():
-            raise InputError(
-                f"{self._path.name} is damaged: a tensor, {tuple(tensor.shape)}, is larger than its content."
-            )
+            raise InputError(f"{self._path.name} is damaged: a tensor {list(tensor.shape)} is larger than its content.")
         number = self._numbers.setdefault((storage.data_ptr(), storage.nbytes()), len(self.found))
         if number == len(self.found):
             self.found.append(storage)

@@ -1,7 +1,7 @@
 """Inference: the time of a batch in the sparse network and in the dense one, in turn."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -26,23 +26,21 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, batch_size: int, report:
         networks = {"dense": compiled.dense, "sparse": compiled.sparse}
         timed = list(networks.values())
         repeats = repeat_if_restarted(timed, lambda: {name: _repeats(networks[name], images) for name in networks})
+
+        def time_round(order: Sequence[str]) -> dict[str, float]:
+            return {name: _seconds_per_batch(networks[name], images, repeats[name]) for name in order}
+
         samples: dict[str, list[float]] = {name: [] for name in networks}
         background = BackgroundLoad()
         for number in range(spec.rounds):
             report(Progress(stage, number, spec.rounds))
             order = ("dense", "sparse") if number % 2 else ("sparse", "dense")
-            seconds = repeat_if_restarted(timed, partial(_round, networks, order, images, repeats))
+            seconds = repeat_if_restarted(timed, partial(time_round, order))
             for name in networks:
                 samples[name].append(1000 * seconds[name] / batch_size)
         line = compiled.line(samples, background.share())
         shares = compiled.sparse.layer_shares()
     return {**line, "layers": list(shares.items()) if shares else None}
-
-
-def _round(
-    networks: Mapping[str, Compiled], order: Sequence[str], images: np.ndarray, repeats: Mapping[str, int]
-) -> dict[str, float]:
-    return {name: _seconds_per_batch(networks[name], images, repeats[name]) for name in order}
 
 
 def _repeats(compiled: Compiled, images: np.ndarray) -> int:

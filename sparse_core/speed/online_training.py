@@ -189,6 +189,5 @@ def _decode_seconds(pipeline: Pipeline, rows: int) -> float:
     """Seconds to decode and augment an epoch's images alone, on all cores, extrapolated from two batches."""
     sample = list(range(min(rows, 2 * BATCH_SIZE)))
     began = time.perf_counter()
-    for _ in pipeline.stream(sample, 0):
-        pass
+    list(pipeline.stream(sample, 0))
     return (time.perf_counter() - began) / len(sample) * rows

@@ -57,10 +57,8 @@ def train(
         rate, scores = choose_learning_rate(training, classes, seeds, settings, spec.sweep_lr, on_progress=on_progress)
         settings = dataclasses.replace(settings, learning_rate=rate)
         validation = {exact(candidate): accuracy for candidate, accuracy in scores.items()}
-    test = Samples(extracted.test, extracted.test_labels)
-    results = linear_training.train(
-        training, test, classes, seeds, settings, on_progress=on_progress, checkpoint=checkpoint
-    )
+    data = training, Samples(extracted.test, extracted.test_labels), classes
+    results = linear_training.train(*data, seeds, settings, on_progress=on_progress, checkpoint=checkpoint)
     details = {
         "seconds_features": extracted.seconds,
         "images_per_second": extracted.images_per_second,
