@@ -114,7 +114,9 @@ def _read_safetensors(path: Path, stream: BinaryIO, size: int) -> dict[str, Any]
     stream.seek(0)
     length = int.from_bytes(stream.read(8), "little")
     if length > size - 8:
-        raise InputError(f"{path.name} is cut off or damaged: it claims a header of {length:,} bytes and has {size:,}.")
+        raise InputError(
+            f"{path.name} is not a whole safetensors file: it claims a header of {length:,} bytes and has {size:,} in all."
+        )
     if length > HEADER_BYTES:
         raise InputError(f"The header of {path.name} is {length / 1e6:,.0f} MB, far more than weights need.")
     try:
