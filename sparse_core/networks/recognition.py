@@ -100,9 +100,11 @@ def split_classifier(weights: dict[str, Tensor], path: Path) -> tuple[dict[str, 
         raise InputError(f"{path.name} holds the classifier's bias ('{names[0]}.bias') without its weight.")
     shape = tuple(weight.shape)
     if len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)) or 0 in shape:
-        raise InputError(f"A classifier has shape (classes, features) or (classes, features, 1, 1); got {shape}.")
+        raise InputError(f"Expected a classifier (classes, features) or (classes, features, 1, 1); got {shape}.")
     if bias is not None and bias.shape != shape[:1]:
-        raise InputError(f"The classifier's weight {shape} and bias {tuple(bias.shape)} in {path.name} do not match.")
+        raise InputError(
+            f"{path.name}'s classifier has {shape[0]} classes by its weight, {tuple(bias.shape)} by its bias."
+        )
     taken["weight"] = weight.flatten(1)
     return taken, shape
 

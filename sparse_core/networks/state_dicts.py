@@ -102,7 +102,9 @@ def find(document: Any, path: Path) -> Found:
         named = [key for key in NESTS if _holds_state(document.get(key))]
         inside = named or [key for key, value in document.items() if key not in MASK_NESTS and _holds_state(value)]
         if len(inside) > 1:
-            raise InputError(f"{path.name} holds several networks, under {some(inside)}. Save the one you mean alone.")
+            raise InputError(
+                f"{path.name} holds several networks, under {', '.join(map(repr, inside))}. Save the one you mean alone."
+            )
         if not inside:
             break
         beside |= {str(key): value for key, value in document.items() if key != inside[0]}

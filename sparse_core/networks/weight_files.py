@@ -78,7 +78,9 @@ def _kind(path: Path, start: bytes) -> str:
             f"{path.name} is a tar archive, as torch wrote before 2018, which cannot be opened safely. Open it where it was "
             "made and save its state dict with today's torch.save, or as safetensors."
         )
-    raise InputError(f"{path.name} is not a weight file: it is neither safetensors nor written by torch.save.")
+    raise InputError(
+        f"{path.name} is not a weight file that can be read safely: it is neither safetensors nor written by torch.save."
+    )
 
 
 def tensors(document: Any) -> Iterator[Tensor]:
@@ -118,7 +120,7 @@ def _read_safetensors(path: Path, stream: BinaryIO, size: int) -> dict[str, Any]
             f"{path.name} is not a whole safetensors file: it claims a header of {length:,} bytes and has {size:,} in all."
         )
     if length > HEADER_BYTES:
-        raise InputError(f"The header of {path.name} is {length / 1e6:,.0f} MB, far more than weights need.")
+        raise InputError(f"{path.name} has a header of {length / 1e6:,.0f} MB; at most {HEADER_BYTES >> 20} are read.")
     try:
         with safe_open(path, "pt", backend="pread") as file:
             return {**file.get_tensors(), "__metadata__": file.metadata() or {}}

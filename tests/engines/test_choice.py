@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from sparse_core.engines import availability, choice
+from sparse_core.engines import availability, compiling
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from tests.support.engines import features, patched_compile
@@ -44,24 +44,24 @@ def timed(monkeypatch):
 
 
 def test_the_fastest_exact_engine_is_measured_once_and_remembered(small, timed, home):
-    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"  # deepsparse is faster but not exact
-    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"
+    assert compiling.fastest(home, small, "key", 32, 2) == "onnxruntime"  # deepsparse is faster but not exact
+    assert compiling.fastest(home, small, "key", 32, 2) == "onnxruntime"
     assert timed == ["deepsparse", "onnxruntime", "torch"]
     (file,) = (home / "engines").glob("*.json")
     document = json.loads(file.read_text())
     assert document["measured"]["deepsparse"]["is_exact"] is False
     assert document["machine"]["processor"] and document["batch_size"] == 2
-    choice.fastest(home, small, "key", 32, 4)
-    choice.fastest(home, small, "other", 32, 2)
+    compiling.fastest(home, small, "key", 32, 4)
+    compiling.fastest(home, small, "other", 32, 2)
     assert len(timed) == 9
 
 
 def test_bf16_and_few_images_run_in_torch_unmeasured(home, small, timed):
-    assert choice.fastest(home, small, "key", 32, 2, precision="bf16") == "torch"
-    assert choice.fastest(home, small, "key", 32, 2, images=choice.WORTH_MEASURING - 1) == "torch"
+    assert compiling.fastest(home, small, "key", 32, 2, precision="bf16") == "torch"
+    assert compiling.fastest(home, small, "key", 32, 2, images=compiling.WORTH_MEASURING - 1) == "torch"
     assert not timed
-    assert choice.fastest(home, small, "key", 32, 2, images=choice.WORTH_MEASURING) == "onnxruntime"
-    assert choice.fastest(home, small, "key", 32, 2, images=1) == "onnxruntime"
+    assert compiling.fastest(home, small, "key", 32, 2, images=compiling.WORTH_MEASURING) == "onnxruntime"
+    assert compiling.fastest(home, small, "key", 32, 2, images=1) == "onnxruntime"
 
 
 def test_an_engine_that_cannot_run_the_network_is_not_chosen(small, timed, monkeypatch, home):
@@ -71,14 +71,14 @@ def test_an_engine_that_cannot_run_the_network_is_not_chosen(small, timed, monke
         return compile(name, *given, **named)
 
     patched_compile(monkeypatch, change)
-    assert choice.fastest(home, small, "key", 32, 2) == "torch"
+    assert compiling.fastest(home, small, "key", 32, 2) == "torch"
     (file,) = (home / "engines").glob("*.json")
     assert "cannot be exported" in json.loads(file.read_text())["measured"]["onnxruntime"]["error"]
 
 
 def test_a_damaged_file_is_measured_again(small, timed, home):
-    choice.fastest(home, small, "key", 32, 2)
+    compiling.fastest(home, small, "key", 32, 2)
     (file,) = (home / "engines").glob("*.json")
     file.write_text("{")
-    assert choice.fastest(home, small, "key", 32, 2) == "onnxruntime"
+    assert compiling.fastest(home, small, "key", 32, 2) == "onnxruntime"
     assert len(timed) == 6

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from sparse_core.engines import availability, compiling, deepsparse_client
+from sparse_core.engines import availability, compiling, deepsparse_engine
 from sparse_core.engines.deepsparse_engine import layer_name
 from tests.support.engines import images, needs_deepsparse
 from tests.support.imports import loads_torch
@@ -63,7 +63,7 @@ def test_a_killed_worker_is_started_again_once_and_then_reported(small):
 def test_a_worker_that_dies_while_it_compiles_is_reported_with_its_last_line(small, monkeypatch, tmp_path):
     script = tmp_path / "worker.py"
     script.write_text("import sys\nsys.exit('no such luck')\n")
-    monkeypatch.setattr(deepsparse_client, "SCRIPT", script)
+    monkeypatch.setattr(deepsparse_engine, "SCRIPT", script)
     message = refused(compiling.compile, "deepsparse", small, 32, 2, 1)
     assert "died twice (exit code 1; its last output: no such luck)" in message
 
@@ -120,7 +120,7 @@ def test_deepsparse_refuses_what_it_does_not_support():
 def test_availability_says_why_deepsparse_cannot_run(small, monkeypatch, tmp_path, system, processor, setup, message):
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr("platform.machine", lambda: processor)
-    monkeypatch.setattr(deepsparse_client, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(availability, "DEEPSPARSE", tmp_path)
     (tmp_path / setup).touch()
     assert message in availability.missing("deepsparse")
     assert refused(compiling.compile, "deepsparse", small, 32, 2, 1) == availability.missing("deepsparse")

@@ -53,7 +53,7 @@ def save_weights(state, file, sparsity=0.0):
     """Save the weights of a ResNet18 of 7 classes, pruned to ``sparsity``."""
     network = torchvision.models.resnet18(num_classes=7)
     network.load_state_dict(state)
-    masks.apply(network, masks.magnitude(network, sparsity))
+    masks.apply(network, masks.top_k(network, sparsity))
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), file)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sparse_core.networks import checkpoints
-from sparse_core.networks.misfits import MisfitError
+from sparse_core.networks.state_dicts import MisfitError
 from tests.support.checkpoints import linear, random_masks, save, wrapped
 from tests.support.refusals import refused
 

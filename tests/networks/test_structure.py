@@ -16,8 +16,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparse_core.networks import architectures, channels, masks, structure, structure_analysis
-from sparse_core.networks.cards import BackboneCard
-from sparse_core.networks.cifar_resnet import ZeroPaddedShortcut
+from sparse_core.networks.definitions import ZeroPaddedShortcut
+from sparse_core.networks.library import BackboneCard
 from tests.support.imports import loads_torch
 from tests.support.refusals import refused
 

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
-from sparse_core.engines import choice, compiling
+from sparse_core.engines import compiling
 from sparse_core.errors import Cancelled
 from sparse_core.networks import backbones
 from sparse_core.results.records import Records
@@ -187,7 +187,7 @@ def test_an_engine_that_is_not_exact_is_refused(backbone, images, monkeypatch, h
 
 def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(backbone, images, monkeypatch, home):
     asked = []
-    monkeypatch.setattr(choice, "fastest", lambda *arguments: asked.append(arguments) or "onnxruntime")
+    monkeypatch.setattr(compiling, "fastest", lambda *arguments: asked.append(arguments) or "onnxruntime")
     spec = ProbeSpec("resnet18", "images")
 
     def engine(spec):
