@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import harness
-from sparse_core.engines import compiling, deepsparse_client
+from sparse_core.engines import availability, compiling
 from sparse_core.networks import onnx_export
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
