@@ -22,7 +22,8 @@ from sparse_core.engines.compiled import Compiled, noise
 from sparse_core.errors import InputError
 from sparse_core.paths import default_home
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed.paired_timing import paired_ratio, prepare
+from sparse_core.speed.paired_timing import prepare
+from sparse_core.speed.ratios import paired_ratio
 
 
 def main() -> None:

@@ -19,7 +19,14 @@ from sparse_core.views import labels, speed_tables
 
 ICONS = {"faster": ":material/speed:", "no gain": ":material/remove:", "slower": ":material/trending_down:"}
 COLUMNS = ["created_at", "network", "mode", "engine_words", "batch_size", "threads", "ratio", "ratio_low", "ratio_high"]
-COLUMNS += ["gain", "reliable", "milliseconds_per_image", "dense_milliseconds_per_image", "timing_only"]
+COLUMNS += [
+    "interval_method",
+    "gain",
+    "reliable",
+    "milliseconds_per_image",
+    "dense_milliseconds_per_image",
+    "timing_only",
+]
 
 
 def main() -> None:

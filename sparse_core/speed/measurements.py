@@ -24,6 +24,7 @@ import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import write_json
+from sparse_core.speed.ratios import paired_ratio
 from sparse_core.trash import Trash
 
 GAINS = ("faster", "no gain", "slower")
@@ -54,7 +55,7 @@ _NUMBERS = (
 COLUMNS = (
     *("measurement", "created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method"),
     *("distribution", "product_version", "commit", "dataset", "processor", "engine", "engine_version", "precision"),
-    *("gain", "reliable", *_NUMBERS),
+    *("gain", "reliable", "interval_method", *_NUMBERS),
 )
 
 
@@ -124,6 +125,7 @@ def fingerprint(home: Path) -> tuple[int, int]:
 
 
 def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+    line = {**line, **_interval(line)}
     machine, samples = record.get("machine") or {}, line.get("samples") or {}
     dense = pd.to_numeric(pd.Series(samples.get("dense") or [np.nan]), errors="coerce")
     quartiles = (*(line.get("quartiles") or ()), np.nan, np.nan)[:2], np.percentile(dense, [25, 75])
@@ -138,6 +140,18 @@ def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
         # Lines without ``busy_during`` are older and hold the memory of the whole process, which is not comparable.
         "peak_memory_bytes": line.get("peak_memory_bytes") if "busy_during" in line else None,
     }
+
+
+def _interval(line: dict[str, Any]) -> dict[str, Any]:
+    """The interval of a line from a version that bootstrapped it, from its samples: three rounds covered 74 % instead of 95 %."""
+    samples = line.get("samples") or {}
+    if "interval_method" in line or not samples:
+        return {}
+    try:
+        ratio = paired_ratio(samples["dense"], samples["sparse"])
+    except (InputError, KeyError, TypeError, ValueError):
+        return {}
+    return {"ratio_low": ratio.low, "ratio_high": ratio.high, "gain": ratio.gain, "interval_method": ratio.method}
 
 
 def _scan(home: Path) -> tuple[list[dict[str, Any]], list[str]]:

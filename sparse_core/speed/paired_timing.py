@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
 from torch import nn
 
 from sparse_core.datasets.transforms import Transform
@@ -20,9 +19,9 @@ from sparse_core.errors import InputError
 from sparse_core.networks import architectures, backbones, masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.speed.ratios import paired_ratio
 
 MIN_SPARSITY = 0.005  # dense networks have a few zeros, too
-RESAMPLES = 10_000
 
 Result = TypeVar("Result")
 
@@ -36,43 +35,6 @@ class Pair:
     sparse: nn.Module
     transform: Transform
     description: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """The speedup: dense median over sparse median, with its 95 % interval; above 1, sparse is faster. ``spread`` is
-    the larger interquartile range over median of the two."""
-
-    ratio: float
-    low: float
-    high: float
-    spread: float
-
-    @property
-    def gain(self) -> str:
-        """Faster or slower if the interval lies on one side of 1, else "no gain"; as records store it."""
-        return "faster" if self.low > 1 else "slower" if self.high < 1 else "no gain"
-
-
-def paired_ratio(dense: Sequence[float], sparse: Sequence[float]) -> Ratio:
-    """The ratio of paired samples (seconds or any unit), one pair per round.
-
-    The interval is the percentile bootstrap's (Efron 1979) of the ratio of medians, drawing whole rounds, with a fixed seed.
-    Raises InputError for fewer than three rounds or times that are not positive.
-    """
-    pairs = np.asarray([dense, sparse], dtype=float)
-    if pairs.shape[1] < 3 or not (pairs > 0).all():
-        raise InputError(f"A ratio needs three rounds or more of times above 0; got {pairs.shape[1]} rounds.")
-
-    def statistic(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.median(a, axis=axis) / np.median(b, axis=axis)
-
-    interval = bootstrap(
-        tuple(pairs), statistic, paired=True, vectorized=True, n_resamples=RESAMPLES, method="percentile", rng=0
-    ).confidence_interval
-    quartiles = np.percentile(pairs, [25, 50, 75], axis=1)
-    spread = float(((quartiles[2] - quartiles[0]) / quartiles[1]).max())
-    return Ratio(float(statistic(*pairs)), float(interval.low), float(interval.high), spread)
 
 
 @dataclass(frozen=True)
@@ -102,6 +64,7 @@ class CompiledPair:
             "ratio": ratio.ratio,
             "ratio_low": ratio.low,
             "ratio_high": ratio.high,
+            "interval_method": ratio.method,
             "gain": ratio.gain,
             "spread": ratio.spread,
             "images_per_second": 1000 / median,

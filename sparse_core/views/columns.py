@@ -143,6 +143,11 @@ COLUMNS = {
     "ratio": Column("Speedup over dense", TIMES, "Times as fast as dense"),
     "ratio_low": Column("Speedup, 95 % interval, low", TIMES, "95 % interval from"),
     "ratio_high": Column("Speedup, 95 % interval, high", TIMES, "95 % interval to"),
+    "interval_method": Column(
+        "Interval by",
+        help="Order statistics: an interval of the median ratio of rounds that assumes no distribution, from six rounds on. "
+        "Student's t: on the logarithms of the rounds' ratios.",
+    ),
     "gain": Column("Result", label=_named(GAINS), formerly="Verdict"),
     "milliseconds_per_image": Column("ms/image", DECIMAL, "Milliseconds an image"),
     "dense_milliseconds_per_image": Column("Dense ms/image", DECIMAL, "Milliseconds an image, dense"),

@@ -1,6 +1,5 @@
-"""The networks that are compared; the arithmetic of ratios by hand; turns, precision, and rounds that are repeated."""
+"""The networks that are compared; turns, precision, and rounds that are repeated."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -9,61 +8,10 @@ from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.networks import masks
 from sparse_core.speed import inference
-from sparse_core.speed.paired_timing import Ratio, paired_ratio, prepare
+from sparse_core.speed.paired_timing import prepare
 from tests.support.engines import patched_compile
 from tests.support.refusals import refused
 from tests.support.speed import ROUNDS, run, spec
-
-
-def test_the_ratio_is_that_of_the_medians():
-    found = paired_ratio([10, 12, 11, 13, 30], [5, 4, 5, 5, 6])
-    assert found.ratio == pytest.approx(12 / 5)
-    assert found.spread == pytest.approx((13 - 11) / 12)  # the sparse quartiles are both 5
-    assert found.low <= found.ratio <= found.high
-
-
-def test_the_interval_is_the_bootstraps_over_whole_rounds():
-    generator = np.random.default_rng(5)
-    busy = generator.lognormal(0, 0.3, 25)  # affects both networks of a round
-    dense, sparse = 3 * busy * generator.lognormal(0, 0.1, 25), busy * generator.lognormal(0, 0.1, 25)
-    rows = generator.integers(25, size=(20_000, 25))
-    ratios = np.median(dense[rows], 1) / np.median(sparse[rows], 1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    found = paired_ratio(dense, sparse)
-    assert found.low == pytest.approx(low, rel=0.03)
-    assert found.high == pytest.approx(high, rel=0.03)
-    assert found == paired_ratio(dense, sparse)
-
-
-def test_what_slows_both_networks_of_a_round_leaves_the_ratio_unchanged():
-    dense = [1.0, 5.0, 2.0, 9.0, 3.0]
-    found = paired_ratio(dense, [value / 4 for value in dense])
-    assert (found.ratio, found.low, found.high) == (4, 4, 4)
-
-
-def test_constant_times_give_an_interval_of_one_value():
-    assert paired_ratio([6, 6, 6], [2, 2, 2]) == Ratio(3, 3, 3, 0)
-
-
-@pytest.mark.parametrize(
-    ("dense", "sparse", "gain"),
-    [
-        ([3, 3.1, 2.9, 3], [1, 1.1, 0.9, 1], "faster"),
-        ([1, 1.1, 0.9, 1], [3, 3.1, 2.9, 3], "slower"),
-        ([1, 3, 1, 3, 1, 3], [3, 1, 3, 1, 3, 1], "no gain"),
-        ([1, 1, 1], [1, 1, 1], "no gain"),
-    ],
-)
-def test_the_gain_depends_on_which_side_of_1_the_interval_lies(dense, sparse, gain):
-    assert paired_ratio(dense, sparse).gain == gain
-
-
-@pytest.mark.parametrize(
-    ("dense", "sparse"),
-    [([1, 1], [1, 1]), ([], []), ([1, 1, 0], [1, 1, 1]), ([1, 1, 1], [1, -1, 1]), ([1, 1, float("nan")], [1, 1, 1])],
-)
-def test_too_few_rounds_and_invalid_times_are_refused(dense, sparse):
-    assert "three rounds or more of times above 0" in refused(paired_ratio, dense, sparse)
 
 
 def test_dense_and_sparse_take_turns_and_alternate_who_begins(home, seconds):

@@ -12,7 +12,7 @@ def line(*, ratio: float = 3.0, width: float = 0.1, milliseconds: float = 4.0, *
     speed = {"sparsity": 0.9, "milliseconds_per_image": milliseconds, "images_per_second": 1000 / milliseconds}
     speed["dense_milliseconds_per_image"] = milliseconds * ratio
     speed["quartiles"] = [milliseconds - 0.1, milliseconds + 0.1]
-    gain = {"ratio": ratio, "ratio_low": low, "ratio_high": high}
+    gain = {"ratio": ratio, "ratio_low": low, "ratio_high": high, "interval_method": "order statistics"}
     gain["gain"] = "faster" if low > 1 else "slower" if high < 1 else "no gain"
     quality = {"reliable": True, "spread": 0.05, "busy_during": 0.03, "difference": 1e-6, "restarts": 0}
     cost = {"seconds_to_compile": 5.0, "peak_memory_bytes": 10**9, "layers": None}
