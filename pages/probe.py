@@ -49,8 +49,8 @@ def _controls() -> Job | None:
             format_func=lambda name: ENGINES.get(name, "Fastest"),
             key="feature_engine",
             bind="query-params",
-            help="What computes the features. Fastest: for 5,000 images or more, a short measurement finds the fastest "
-            "engine that agrees with PyTorch; for fewer it is PyTorch, unless the engines were measured before.",
+            help="What computes the features. Fastest: the engine that has these features soonest and agrees "
+            "with PyTorch, by a short measurement once per machine and kind of network. Small datasets run in PyTorch.",
         )
     try:
         rates = tuple(float(word) for word in (sweep or "").replace(",", " ").split())

@@ -22,6 +22,7 @@ class Engine(CompiledFromOnnx):
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(self._onnx), options, providers=["CPUExecutionProvider"])
+        self._folder.cleanup()  # all is in memory now, and a killed process leaves nothing behind
 
     def _run_batch(self, images: np.ndarray) -> np.ndarray:
         given = len(images)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.errors import unknown_name
-from sparse_core.jobs.file_locks import hold, is_held
+from sparse_core.file_locks import hold, is_held
 from sparse_core.jobs.kinds import LANES, Job, job_from_json
 from sparse_core.paths import REPOSITORY, atomic_folder, write_text
 from sparse_core.specs.identity import to_json

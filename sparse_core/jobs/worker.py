@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import sparse_core.networks.architectures  # noqa: F401  loads torchvision now, not when the first job comes
-from sparse_core import linux
+from sparse_core import file_locks, linux
 from sparse_core.errors import Cancelled, as_input_error
-from sparse_core.jobs import file_locks, kinds, queue
+from sparse_core.jobs import kinds, queue
 from sparse_core.networks import reader_process
 from sparse_core.specs.progress import Progress
 

@@ -1,12 +1,16 @@
 """The cache of extracted features, one folder per backbone, data, transform, engine and precision.
 
 ``features/<key>/`` holds ``train.npy`` and ``test.npy`` (N, D) float32, their labels, and a manifest with a checksum of each
-file. It is written whole or not at all. An unfinished extraction keeps its finished parts in a hidden folder beside it.
+file. An extraction writes them in a hidden folder beside it, row by row as they come, so that memory holds few of them and a
+killed extraction goes on where it was; the folder takes its name at the end, whole or not at all.
 """
 
 import hashlib
+import io
 import json
-import shutil
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +19,11 @@ import numpy as np
 
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.networks.backbones import Backbone
-from sparse_core.paths import atomic_folder, write_text
+from sparse_core.paths import write_text
 
 SPLITS = ("train", "test")
+FILES = {f"{name}{kind}.npy" for name in SPLITS for kind in ("", "_labels")}
+JOURNAL = "journal.jsonl"  # of an unfinished extraction: its identity, then a line for each chunk
 
 
 @dataclass(frozen=True)
@@ -45,65 +51,149 @@ def folder(home: Path, backbone: Backbone, dataset: Dataset, engine: str, precis
     return home / "features" / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def parts_folder(folder: Path) -> Path:
-    """The parts of an unfinished extraction."""
+def unfinished(folder: Path) -> Path:
+    """The folder of an extraction that has not ended."""
     return folder.parent / f".{folder.name}.parts"
 
 
-def is_intact(folder: Path) -> bool:
-    """Whether all files are there and match their checksums."""
+def read(folder: Path, dataset: Dataset, *, cached: bool, notes: list[str]) -> Features | None:
+    """The cached features of the dataset; None where they are missing or damaged."""
     try:
-        sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["checksums"]
-        return len(sums) == 2 * len(SPLITS) and all(_checksum(folder / name) == kept for name, kept in sums.items())
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def read(folder: Path, dataset: Dataset, *, cached: bool, notes: list[str]) -> Features:
-    """Open cached features of the dataset."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    train, test = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in SPLITS)
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        sums = manifest["checksums"]
+        if set(sums) != FILES or any(_checksum(folder / name) != kept for name, kept in sums.items()):
+            return None
+        known: dict[str, Any] = {name: float(manifest[name]) for name in ("seconds", "images_per_second")}
+        known |= {name: str(manifest[name]) for name in ("engine", "engine_version")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    # "c" maps for reading: torch accepts arrays only that could be written to, and no change reaches the file.
+    train, test = (np.load(folder / f"{name}.npy", mmap_mode="c") for name in SPLITS)
     train_labels, test_labels = (np.load(folder / f"{name}_labels.npy") for name in SPLITS)
-    known = {name: manifest[name] for name in ("seconds", "images_per_second", "engine", "engine_version")}
     known |= {"class_names": dataset.class_names, "metric": dataset.metric, "cached": cached, "notes": notes}
     return Features(train, train_labels, test, test_labels, **known)
 
 
-def write(
-    folder: Path, parts: dict[str, list[np.ndarray]], backbone: Backbone, dataset: Dataset, manifest: dict[str, Any]
-) -> None:
-    """Join the parts of both splits into the cache's folder and remove them."""
-    with atomic_folder(folder) as temporary:
+class Unfinished:
+    """The features of an extraction that goes on, or goes on again, in ``unfinished(folder)``.
+
+    The file of each split has room for all of its rows (N, D); a journal has a line for each chunk of rows that was
+    written, with its checksum. ``identity`` is what all rows must share, such as the engine's version: those of another one
+    are dropped. Only one process may use it at a time.
+    """
+
+    def __init__(self, folder: Path, rows: Mapping[str, int], dimensions: int, identity: Mapping[str, Any]) -> None:
+        self.folder, self.rows, self.dimensions = unfinished(folder), rows, dimensions
+        self._target, self._identity = folder, json.dumps(identity, sort_keys=True)
+        self._journal = self.folder / JOURNAL
+        self.folder.mkdir(parents=True, exist_ok=True)
+        chunks = self._chunks_of_journal()
+        self._offsets = {name: self._make_room(name) for name in SPLITS}
+        self._chunks = [chunk for chunk in chunks if self._is_intact(chunk)]
+        lines = [self._identity, *map(json.dumps, self._chunks)]
+        write_text(self._journal, "\n".join(lines) + "\n")
+
+    @property
+    def seconds(self) -> float:
+        """The time that the rows which are there took."""
+        return sum(chunk["seconds"] for chunk in self._chunks)
+
+    def missing(self, name: str) -> list[range]:
+        """The rows of a split that are not there yet."""
+        found, start = [], 0
+        chunks = sorted((chunk for chunk in self._chunks if chunk["split"] == name), key=lambda chunk: chunk["start"])
+        for chunk in [*chunks, {"start": self.rows[name], "rows": 0}]:
+            if start < chunk["start"]:
+                found.append(range(start, chunk["start"]))
+            start = max(start, chunk["start"] + chunk["rows"])
+        return found
+
+    def write(self, name: str, start: int, values: np.ndarray, seconds: float) -> None:
+        """Keep the features (N, D) float32 of the rows from ``start``, which took so many seconds."""
+        content = np.ascontiguousarray(values, np.float32).data.cast("B")
+        with open(self._file(name), "r+b", buffering=0) as file:
+            file.seek(self._offsets[name] + start * self._row_bytes)
+            written = 0
+            while written < len(content):
+                written += file.write(content[written:])
+        chunk = {"split": name, "start": start, "rows": len(values), "seconds": seconds}
+        chunk["checksum"] = hashlib.blake2b(content).hexdigest()
+        with open(self._journal, "a", encoding="utf-8") as journal:
+            journal.write(json.dumps(chunk) + "\n")
+        self._chunks.append(chunk)
+
+    def finish(self, labels: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
+        """Give the folder its name, once no row is missing."""
         for name in SPLITS:
-            np.save(temporary / f"{name}.npy", np.concatenate(parts[name]))
-            np.save(temporary / f"{name}_labels.npy", getattr(dataset, name).labels)
-        document = {
-            "backbone": backbone.card.name,
-            "backbone_hash": backbone.hash,
-            "dataset": dataset.id,
-            "dataset_hash": dataset.hash,
-            **manifest,
-            "checksums": {file.name: _checksum(file) for file in temporary.glob("*.npy")},
-        }
-        (temporary / "manifest.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    shutil.rmtree(parts_folder(folder), ignore_errors=True)
+            np.save(self.folder / f"{name}_labels.npy", labels[name])
+        document = {**manifest, "checksums": {name: _checksum(self.folder / name) for name in sorted(FILES)}}
+        write_text(self.folder / "manifest.json", json.dumps(document, indent=1))
+        os.rename(self.folder, self._target)
+        for file in self._target.iterdir():
+            if file.name not in FILES | {"manifest.json"}:
+                file.unlink(missing_ok=True)
+
+    @property
+    def _row_bytes(self) -> int:
+        return 4 * self.dimensions
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"
+
+    def _chunks_of_journal(self) -> list[dict[str, Any]]:
+        """The chunks that the journal names, if it is of this ``identity``; a line cut off by a kill is left out."""
+        try:
+            first, *lines = self._journal.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            return []
+        return [chunk for line in lines if (chunk := self._chunk(line))] if first == self._identity else []
+
+    def _chunk(self, line: str) -> dict[str, Any] | None:
+        """One line of the journal; None where it is damaged, or no chunk of rows that these features have."""
+        with suppress(ValueError, KeyError, TypeError):
+            values = json.loads(line)
+            kinds = {"split": str, "start": int, "rows": int, "seconds": float, "checksum": str}
+            chunk = {name: kind(values[name]) for name, kind in kinds.items()}
+            inside = 0 <= chunk["start"] < chunk["start"] + chunk["rows"] <= self.rows[chunk["split"]]
+            return chunk if inside and chunk["seconds"] >= 0 else None
+        return None
+
+    def _make_room(self, name: str) -> int:
+        """Makes the file of a split, or mends its length, and returns where its first row begins."""
+        file, shape = self._file(name), (self.rows[name], self.dimensions)
+        header = _header(shape)
+        with open(file, "a+b") as stream:
+            stream.seek(0)
+            if stream.read(len(header)) != header:
+                stream.truncate(0)
+                stream.write(header)
+            stream.truncate(len(header) + shape[0] * self._row_bytes)
+        return len(header)
+
+    def _is_intact(self, chunk: Mapping[str, Any]) -> bool:
+        with open(self._file(chunk["split"]), "rb") as file:
+            file.seek(self._offsets[chunk["split"]] + chunk["start"] * self._row_bytes)
+            return hashlib.blake2b(file.read(chunk["rows"] * self._row_bytes)).hexdigest() == chunk["checksum"]
 
 
-def read_part(part: Path) -> tuple[np.ndarray | None, float]:
-    """The features of a finished part and the seconds it took; None where it is missing or damaged."""
+def rows_done(folder: Path) -> int:
+    """The rows that an interrupted extraction says it has written."""
     try:
-        kept = json.loads(part.with_suffix(".json").read_text(encoding="utf-8"))
-        intact = kept["checksum"] == _checksum(part)
+        lines = (unfinished(folder) / JOURNAL).read_text(encoding="utf-8").splitlines()[1:]
     except (OSError, ValueError):
-        return None, 0.0
-    return (np.load(part), kept["seconds"]) if intact else (None, 0.0)
+        return 0
+    rows = 0
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            rows += int(json.loads(line)["rows"])
+    return rows
 
 
-def write_part(part: Path, values: np.ndarray, seconds: float) -> None:
-    """Keep a finished part until the whole is written."""
-    part.parent.mkdir(parents=True, exist_ok=True)
-    np.save(part, values)
-    write_text(part.with_suffix(".json"), json.dumps({"checksum": _checksum(part), "seconds": seconds}))
+def _header(shape: tuple[int, int]) -> bytes:
+    """The header of a .npy file of float32 values."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
 
 
 def _checksum(file: Path) -> str:

@@ -1,40 +1,36 @@
-"""Features of a dataset: extracted once, then read from the cache (``feature_cache``). A damaged cache is noticed and
-made again. An interrupted extraction continues from its finished parts."""
+"""Features of a dataset: extracted once, then read from the cache (``feature_cache``).
+
+A damaged cache is noticed and made again. An interrupted extraction goes on where it was, to the same features bit by bit.
+"""
 
 import errno
-import functools
-import itertools
-import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from sparse_core import file_locks
 from sparse_core.catalog import ENGINES, PRECISIONS
-from sparse_core.datasets import loading
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.transforms import prepare
-from sparse_core.engines import compiling
-from sparse_core.engines.compiled import Compiled
-from sparse_core.engines.torch_cpu import thread_pool
+from sparse_core.engines import availability, choice
+from sparse_core.engines.extractor import Decode, Extractor
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.backbones import Backbone
-from sparse_core.paths import require_space
+from sparse_core.paths import remove, require_space
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.transfer import feature_cache
-from sparse_core.transfer.feature_cache import SPLITS, Features
+from sparse_core.transfer.feature_cache import SPLITS, Features, Unfinished
 from sparse_core.transfer.training import Reporter, no_report
 
-BATCH = 4  # larger activations are mapped anew for each layer by the C library, which takes longer than the layer
-ENGINE_BATCH = 64
-PART = 1024
+CHUNK_SECONDS = 1.0  # a kill loses no more than these
+WORTH_RESUMING = 0.1  # share of the images; less is soon made again in the fastest engine
+SAMPLE_IMAGES = 8
+WAIT_SECONDS = 0.5
 
-Batches = Generator[np.ndarray, None, None]
-Stream = Callable[[Split, list[int]], Batches]
+DAMAGED = "The cached features were damaged; they were made again."
 
 
 def extract(
@@ -43,136 +39,189 @@ def extract(
     dataset: Dataset,
     *,
     precision: str = "fp32",
-    engine: str = "torch",
+    engine: str = "auto",
     on_progress: Report = no_report,
     seconds_after: float = 0.0,
 ) -> Features:
     """The features of every image of the dataset, from the cache where they are there.
 
     ``precision`` bf16 runs the backbone under autocast, in torch only. ``engine`` "auto" is the one that has made these
-    features already, else the fastest that is exact enough; any but torch is compared with torch first. ``seconds_after``
-    is added to the time left. Raises InputError for a full disk, features that are not finite, and an engine that is
-    missing or not exact enough.
+    features already, or begun to, else the one that has them soonest (``choice.open_fastest``); any but torch is compared
+    with torch first. ``seconds_after`` is added to the time left. Raises InputError for a full disk, features that are not
+    finite, and an engine that is missing or not exact enough.
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
-    if engine == "auto":
-        engine = _choose_engine(home, backbone, dataset, precision, on_progress)
-    folder = feature_cache.folder(home, backbone, dataset, engine, precision)
     notes = list(dataset.notes)
-    if folder.exists():
-        if feature_cache.is_intact(folder):
-            return feature_cache.read(folder, dataset, cached=True, notes=notes)
-        notes.append("The cached features were damaged; they were made again.")
-        shutil.rmtree(folder)
-    total = len(dataset.train.labels) + len(dataset.test.labels)
-    require_space(folder.parent, int(2.1 * total * backbone.dimensions * 4))
+    found = _read_cached(home, backbone, dataset, ENGINES if engine == "auto" else [engine], precision, notes)
+    if found:
+        return found
+    require_space(home / "features", int(1.05 * _images(dataset) * backbone.dimensions * 4))
+    with open_extractor(home, backbone, dataset, precision, engine, on_progress, notes) as extractor:
+        folder = feature_cache.folder(home, backbone, dataset, extractor.engine, precision)
+        with _alone(folder, on_progress):
+            found = _read_cached(home, backbone, dataset, [extractor.engine], precision, notes)
+            return found or _extract(folder, extractor, dataset, notes, on_progress, seconds_after)
+
+
+def open_extractor(
+    home: Path, backbone: Backbone, dataset: Dataset, precision: str, engine: str, report: Report, notes: list[str]
+) -> Extractor:
+    """The engine that ``extract`` takes, ready and compared with torch; remarks for the user are added to ``notes``."""
+    if engine == "auto":
+        engine = "torch" if precision != "fp32" else _engine_of_unfinished(home, backbone, dataset) or engine
+
+    def sample() -> np.ndarray:
+        rows = np.linspace(0, len(dataset.train.labels) - 1, SAMPLE_IMAGES).astype(int)
+        return np.stack([decoder(backbone, dataset.train)(int(row)) for row in rows])
+
+    if engine == "auto":
+        extractor, remarks = choice.open_fastest(home, backbone, sample, _images(dataset), report)
+        notes += remarks
+        return extractor
+    if engine != "torch":
+        report(Progress(f"Compiling the network for {ENGINES.get(engine, engine)}"))
+    return choice.open_checked(engine, backbone, sample, precision)
+
+
+def decoder(backbone: Backbone, split: Split) -> Decode:
+    """Rows of a split to images as the backbone takes them, (crop, crop, 3) uint8."""
+    return lambda row: prepare(split.load(row), backbone.transform)
+
+
+def time_sample(extractor: Extractor, split: Split, images: int) -> float:
+    """Seconds per image, decoding included, over a small sample of a split, after one batch per core to warm up."""
+    decode = decoder(extractor.backbone, split)
+    times = []
+    for count in (2 * extractor.form.batch_size, images):
+        started = time.perf_counter()
+        for _ in extractor.extract(decode, [number % len(split.labels) for number in range(count)]):
+            pass
+        times.append(time.perf_counter() - started)
+    return times[-1] / images
+
+
+def _read_cached(
+    home: Path, backbone: Backbone, dataset: Dataset, engines: Iterable[str], precision: str, notes: list[str]
+) -> Features | None:
+    """The features that one of these engines has made; damaged ones are removed, with a note."""
+    for engine in engines:
+        folder = feature_cache.folder(home, backbone, dataset, engine, precision)
+        if folder.exists():
+            found = feature_cache.read(folder, dataset, cached=True, notes=notes)
+            if found:
+                return found
+            notes.append(DAMAGED)
+            remove(folder)
+    return None
+
+
+def _engine_of_unfinished(home: Path, backbone: Backbone, dataset: Dataset) -> str | None:
+    """The engine that has extracted the most of these features before it was interrupted; None if that is not worth much."""
+    done = {
+        engine: feature_cache.rows_done(feature_cache.folder(home, backbone, dataset, engine, "fp32"))
+        for engine in ENGINES
+        if availability.missing(engine) is None
+    }
+    most = max(done, key=lambda engine: done[engine])
+    return most if done[most] >= WORTH_RESUMING * _images(dataset) else None
+
+
+def _extract(
+    folder: Path, extractor: Extractor, dataset: Dataset, notes: list[str], on_progress: Report, seconds_after: float
+) -> Features:
+    """Extract the rows that an interrupted extraction has left, and read the whole."""
+    backbone, total = extractor.backbone, _images(dataset)
+    splits = {name: getattr(dataset, name) for name in SPLITS}
+    identity = {"engine_version": extractor.version, "batch_size": extractor.form.batch_size}
     try:
-        with _open_engine(engine, backbone, precision) as (stream, version):
-            reporter = Reporter(on_progress, total, seconds_after=seconds_after)
-            parts, seconds = _extract_parts(folder, stream, backbone, dataset, reporter)
-        pace = {"seconds": seconds, "images_per_second": total / seconds}
-        manifest = {"precision": precision, "engine": engine, "engine_version": version, **pace}
-        feature_cache.write(folder, parts, backbone, dataset, manifest)
+        rows = {name: len(split.labels) for name, split in splits.items()}
+        unfinished = Unfinished(folder, rows, backbone.dimensions, identity)
+        missing = {name: unfinished.missing(name) for name in SPLITS}
+        done = total - sum(len(rows) for ranges in missing.values() for rows in ranges)
+        reporter = Reporter(on_progress, total, done, seconds_after)
+        for name in SPLITS:
+            for rows_left in missing[name]:
+                done = _extract_range(unfinished, name, splits[name], rows_left, extractor, reporter, done)
+        seconds = unfinished.seconds
+        unfinished.finish(
+            {name: split.labels for name, split in splits.items()},
+            {
+                "backbone": backbone.card.name,
+                "backbone_hash": backbone.hash,
+                "dataset": dataset.id,
+                "dataset_hash": dataset.hash,
+                "precision": extractor.precision,
+                "engine": extractor.engine,
+                "engine_version": extractor.version,
+                "seconds": seconds,
+                "images_per_second": total / seconds,
+            },
+        )
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         raise InputError(f"The disk became full while features were written to {folder.parent}. Free some.") from error
-    return feature_cache.read(folder, dataset, cached=False, notes=notes)
+    made = feature_cache.read(folder, dataset, cached=False, notes=notes)
+    if made is None:
+        raise InputError(f"The features just written to {folder} cannot be read. Check the disk, then start again.")
+    return made
 
 
-def time_sample(backbone: Backbone, split: Split, images: int, *, precision: str = "fp32") -> float:
-    """Seconds per image, decoding included, over a small sample of a split, after one batch to warm up."""
-    chosen = [number % len(split.labels) for number in range(images)]
-    list(extract_with_torch(backbone, precision, split, chosen[:BATCH]))
-    started = time.perf_counter()
-    list(extract_with_torch(backbone, precision, split, chosen))
-    return (time.perf_counter() - started) / images
+def _extract_range(
+    unfinished: Unfinished,
+    name: str,
+    split: Split,
+    rows: range,
+    extractor: Extractor,
+    reporter: Reporter,
+    done: int,
+) -> int:
+    """Extract consecutive rows and write them about once a second, and on a cancel; returns the new number of rows done."""
+    waiting: list[np.ndarray] = []
+    written, started = rows.start, time.perf_counter()
 
+    def write() -> None:
+        nonlocal written, started
+        now = time.perf_counter()
+        if waiting:
+            values = np.concatenate(waiting)
+            unfinished.write(name, written, values, now - started)
+            written += len(values)
+        waiting.clear()
+        started = now
 
-def extract_with_torch(backbone: Backbone, precision: str, split: Split, rows: list[int]) -> Batches:
-    """Features of the rows, batch by batch, in order. Each core decodes a batch and runs the backbone on it."""
-
-    def work(batch: list[int]) -> np.ndarray:
-        decoded = np.stack([prepare(split.load(row), backbone.transform) for row in batch])
-        return forward(backbone, decoded, precision)
-
-    waiting = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
-    with thread_pool() as (pool, threads):
-        queue = deque(pool.submit(work, batch) for batch in itertools.islice(waiting, 2 * threads))
-        while queue:
-            values = queue.popleft().result()
-            queue.extend(pool.submit(work, batch) for batch in itertools.islice(waiting, 1))
-            yield values
-
-
-def forward(backbone: Backbone, decoded: np.ndarray, precision: str) -> np.ndarray:
-    """Images (N, H, W, 3) uint8 to features (N, D) float32, with torch."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        return backbone.module(loading.normalised(decoded, backbone.transform)).float().numpy()
-
-
-def _choose_engine(home: Path, backbone: Backbone, dataset: Dataset, precision: str, report: Report) -> str:
-    for name in ENGINES:
-        if feature_cache.folder(home, backbone, dataset, name, precision).is_dir():
-            return name
-    report(Progress("Looking for the fastest engine"))
-    total, side = len(dataset.train.labels) + len(dataset.test.labels), backbone.transform.crop
-    return compiling.fastest(home, backbone.module, backbone.hash, side, ENGINE_BATCH, precision, total)
-
-
-def _extract_parts(
-    folder: Path, stream: Stream, backbone: Backbone, dataset: Dataset, reporter: Reporter
-) -> tuple[dict[str, list[np.ndarray]], float]:
-    """The parts of each split, those of an interrupted extraction included, and the seconds that all of them took."""
-    done, seconds = 0, 0.0
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
-    for name, rows in _ranges(dataset):
-        file = feature_cache.parts_folder(folder) / f"{name}-{rows.start}.npy"
-        values, taken = feature_cache.read_part(file)
-        if values is None:
-            started = time.perf_counter()
-            batches = []
-            with closing(stream(getattr(dataset, name), list(rows))) as made:
-                for batch in made:
-                    batches.append(batch)
-                    reporter.update("Extracting features", done + sum(map(len, batches)))
-            values = np.concatenate(batches)
-            _require_finite(values, backbone)
-            taken = time.perf_counter() - started
-            feature_cache.write_part(file, values, taken)
-        else:
-            reporter.start += len(rows)  # took no time now
-        done += len(rows)
-        seconds += taken
-        parts[name].append(values)
-    return parts, seconds
-
-
-def _ranges(dataset: Dataset) -> Iterator[tuple[str, range]]:
-    for name in SPLITS:
-        rows = len(getattr(dataset, name).labels)
-        for start in range(0, rows, PART):
-            yield name, range(start, min(start + PART, rows))
+    try:
+        with closing(extractor.extract(decoder(extractor.backbone, split), rows)) as batches:
+            for batch in batches:
+                _require_finite(batch, extractor.backbone)
+                waiting.append(batch)
+                done += len(batch)
+                if time.perf_counter() - started >= CHUNK_SECONDS:
+                    write()
+                reporter.update("Extracting features", done)
+    finally:
+        write()
+    return done
 
 
 @contextmanager
-def _open_engine(engine: str, backbone: Backbone, precision: str) -> Iterator[tuple[Stream, str]]:
-    """What computes features in this engine while it is open, and the engine's version."""
-    if engine == "torch":
-        yield functools.partial(extract_with_torch, backbone, precision), torch.__version__
-        return
-    side = backbone.transform.crop
-    with compiling.compile(engine, backbone.module, side, ENGINE_BATCH, precision=precision) as compiled:
-        compiling.require_exact(compiled, backbone.module)
-        yield functools.partial(_extract_with_engine, backbone, compiled), compiled.version
+def _alone(folder: Path, report: Report) -> Iterator[None]:
+    """Wait until no other process extracts these features, and keep others waiting meanwhile."""
+    place = feature_cache.unfinished(folder)
+    while True:
+        with file_locks.hold(place / "lock") as held:
+            if held:
+                yield
+                break
+        report(Progress("Waiting for another extraction of these features"))
+        time.sleep(WAIT_SECONDS)
+    if folder.exists():
+        remove(place)  # made anew for the lock, after the other process had finished
 
 
-def _extract_with_engine(backbone: Backbone, compiled: Compiled, split: Split, rows: list[int]) -> Batches:
-    """Features of the rows, batch by batch, in order, from an engine that spreads each batch over the cores itself."""
-    decoded = loading.batches(lambda row: prepare(split.load(row), backbone.transform), rows, compiled.batch_size)
-    for batch in decoded:
-        yield compiled.run(loading.normalised(batch, backbone.transform, torch.contiguous_format).numpy())
+def _images(dataset: Dataset) -> int:
+    return len(dataset.train.labels) + len(dataset.test.labels)
 
 
 def _require_finite(values: np.ndarray, backbone: Backbone) -> None:

@@ -84,7 +84,8 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
     if isinstance(spec, FinetuneSpec):
         estimate = durations.Estimate(rows + tested, 0.0, finetune.time_epoch(backbone, dataset, spec))
     else:
-        seconds_per_image = features.time_sample(backbone, dataset.train, SAMPLE_IMAGES, precision=spec.precision)
+        with features.open_extractor(home, backbone, dataset, spec.precision, spec.engine, report, []) as extractor:
+            seconds_per_image = features.time_sample(extractor, dataset.train, SAMPLE_IMAGES)
         sample = min(rows, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
         seconds = _time_epoch(sample, backbone.dimensions, len(dataset.class_names), spec.settings)
         estimate = durations.Estimate(rows + tested, seconds_per_image, seconds * rows / sample)

@@ -1,84 +1,194 @@
-"""The fastest engine: measured once, remembered, exact ones only."""
+"""The engine that has the features soonest: measured once per machine and kind of network, kept, exact ones only."""
 
+import dataclasses
 import json
-import time
 
 import numpy as np
 import pytest
 
-from sparse_core.engines import availability, compiling
-from sparse_core.engines.compiled import Compiled
+from sparse_core.engines import availability, choice, extractor
 from sparse_core.errors import InputError
-from tests.support.engines import features, patched_compile
+from tests.support.backbones import small_backbone
+
+LONG, SHORT = 10_000, 20  # images
+IMAGES = np.zeros((8, 32, 32, 3), np.uint8)
 
 
-class TimedEngine(Compiled):
-    """An engine with a given error, and a given speed by a clock that it advances."""
+class TimedEngine:
+    """An engine with given seconds to compile and per image, and perhaps an error."""
 
-    clock = 0.0
+    known = {"torch": (0.0, 0.02), "onnxruntime": (3.0, 0.007), "deepsparse": (8.0, 0.003)}  # noqa: RUF012
+    opened: list["TimedEngine"] = []  # noqa: RUF012
 
-    def __init__(self, name, module, seconds, error):
-        super().__init__(name, 32, 2, 1)
-        self._module, self._seconds, self._error = module, seconds, error
+    def __init__(self, engine, backbone, precision="fp32"):
+        self.seconds_to_start, self.pace = self.known[engine]
+        self.engine, self.is_open, self.times_measured = engine, self.pace is not None, 0
+        self.opened.append(self)
+        if self.pace is None:
+            raise InputError("This network cannot be exported to ONNX.")
 
-    def _run_batch(self, given):
-        TimedEngine.clock += self._seconds
-        return features(self._module, given) * np.float32(1 + self._error)
+    def seconds_per_image(self, images):
+        assert images is IMAGES
+        self.times_measured += 1
+        return self.pace
+
+    def require_exact(self, images):
+        assert images is IMAGES
+        if self.engine in self.inexact:
+            raise InputError("It differs.")
+
+    def close(self):
+        self.is_open = False
 
 
 @pytest.fixture
 def timed(monkeypatch):
-    """Replaces the engines by timed ones; the list of those compiled."""
-    compiled = []
-    known = {"deepsparse": (0.0, 0.1), "onnxruntime": (0.02, 0.0), "torch": (0.2, 0.0)}
-
-    def change(_, name, module, *__, **___):
-        compiled.append(name)
-        return TimedEngine(name, module, *known[name])
-
-    patched_compile(monkeypatch, change)
+    """Replaces the engines by timed ones, which the tests may change."""
+    timed = type("Timed", (TimedEngine,), {"known": dict(TimedEngine.known), "opened": [], "inexact": set()})
+    monkeypatch.setattr(choice, "Extractor", timed)
     monkeypatch.setattr(availability, "missing", lambda name: None)
-    monkeypatch.setattr("sparse_core.engines.compiled.MEASURE_SECONDS", 0.0)
-    monkeypatch.setattr(time, "perf_counter", lambda: TimedEngine.clock)
-    return compiled
+    return timed
 
 
-def test_the_fastest_exact_engine_is_measured_once_and_remembered(small, timed, home):
-    assert compiling.fastest(home, small, "key", 32, 2) == "onnxruntime"  # deepsparse is faster but not exact
-    assert compiling.fastest(home, small, "key", 32, 2) == "onnxruntime"
-    assert timed == ["deepsparse", "onnxruntime", "torch"]
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    return small_backbone(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def sparse(dense):
+    return dataclasses.replace(dense, sparsity=0.9)
+
+
+def choose(timed, home, backbone, images):
+    """The engine and the notes; nothing else is left open, and nothing compiled twice."""
+    timed.opened.clear()
+    chosen, notes = choice.open_fastest(home, backbone, lambda: IMAGES, images, lambda progress: None)
+    assert [entry for entry in timed.opened if entry.is_open] == [chosen]
+    engines = [entry.engine for entry in timed.opened]
+    assert len(engines) == len(set(engines))
+    return chosen.engine, notes
+
+
+def measured(timed):
+    return {entry.engine for entry in timed.opened if entry.times_measured}
+
+
+def test_a_long_job_measures_the_engines_once_and_uses_the_measured_one(dense, timed, home):
+    assert choose(timed, home, dense, LONG) == ("onnxruntime", [])
+    assert measured(timed) == {"torch", "onnxruntime"}
+    assert choose(timed, home, dense, LONG) == ("onnxruntime", [])
+    assert not measured(timed)
     (file,) = (home / "engines").glob("*.json")
     document = json.loads(file.read_text())
-    assert document["measured"]["deepsparse"]["is_exact"] is False
-    assert document["machine"]["processor"] and document["batch_size"] == 2
-    compiling.fastest(home, small, "key", 32, 4)
-    compiling.fastest(home, small, "other", 32, 2)
-    assert len(timed) == 9
+    assert document["measured"]["onnxruntime"] == {
+        "seconds_to_start": 3.0,
+        "seconds_per_image": 0.007,
+        "error": "",
+    }
+    assert document["machine"]["processor"] and document["architecture"] == "resnet20"
 
 
-def test_bf16_and_few_images_run_in_torch_unmeasured(home, small, timed):
-    assert compiling.fastest(home, small, "key", 32, 2, precision="bf16") == "torch"
-    assert compiling.fastest(home, small, "key", 32, 2, images=compiling.WORTH_MEASURING - 1) == "torch"
-    assert not timed
-    assert compiling.fastest(home, small, "key", 32, 2, images=compiling.WORTH_MEASURING) == "onnxruntime"
-    assert compiling.fastest(home, small, "key", 32, 2, images=1) == "onnxruntime"
+def test_another_network_of_the_kind_needs_no_measurement_but_another_kind_does(dense, sparse, timed, home):
+    choose(timed, home, dense, LONG)
+    choose(timed, home, dataclasses.replace(dense, hash="another", sparsity=0.04), LONG)
+    assert not measured(timed)
+    for other in (sparse, dataclasses.replace(dense, variant="B")):
+        choose(timed, home, other, LONG)
+        assert {"torch", "onnxruntime"} <= measured(timed)
 
 
-def test_an_engine_that_cannot_run_the_network_is_not_chosen(small, timed, monkeypatch, home):
-    def change(compile, name, *given, **named):
-        if name == "onnxruntime":
-            raise InputError("This network cannot be exported to ONNX.")
-        return compile(name, *given, **named)
+def test_a_short_job_runs_in_torch(dense, timed, home):
+    assert choose(timed, home, dense, SHORT) == ("torch", [])
+    assert measured(timed) == {"torch"}
+    choose(timed, home, dense, LONG)
+    # Known to be faster, but not once the time to compile counts: 20 ms × 200 < 3 s + 7 ms × 200 < 20 ms × 300
+    assert choose(timed, home, dense, 200) == ("torch", [])
+    assert choose(timed, home, dense, 300) == ("onnxruntime", [])
 
-    patched_compile(monkeypatch, change)
-    assert compiling.fastest(home, small, "key", 32, 2) == "torch"
+
+def test_deepsparse_is_measured_for_sparse_networks_only(dense, sparse, timed, home):
+    assert choose(timed, home, sparse, LONG) == ("deepsparse", [])
+    assert measured(timed) == {"torch", "onnxruntime", "deepsparse"}
+    choose(timed, home, dense, LONG)
+    assert "deepsparse" not in measured(timed)
+
+
+def test_deepsparse_is_not_measured_where_little_is_left_to_save(sparse, timed, home):
+    images = int(choice.WORTH_SECONDS["deepsparse"] / 0.007 / 2)
+    assert choose(timed, home, sparse, images) == ("onnxruntime", [])
+    assert measured(timed) == {"torch", "onnxruntime"}
+    assert choose(timed, home, sparse, LONG) == ("deepsparse", [])
+    assert measured(timed) == {"deepsparse"}
+
+
+def test_an_engine_that_is_not_exact_for_a_network_is_passed_over_for_it(sparse, timed, home):
+    timed.inexact.add("deepsparse")
+    engine, notes = choose(timed, home, sparse, LONG)
+    assert engine == "onnxruntime" and "DeepSparse" in notes[0] and "It differs." in notes[0]
+    timed.inexact.clear()
+    assert choose(timed, home, sparse, LONG) == ("deepsparse", [])
+    timed.inexact |= {"deepsparse", "onnxruntime"}
+    engine, notes = choose(timed, home, sparse, LONG)
+    assert engine == "torch" and len(notes) == 2
+
+
+def test_an_engine_that_cannot_run_the_kind_of_network_is_not_tried_again(dense, timed, home):
+    timed.known["onnxruntime"] = (0.0, None)
+    for tries in (1, 0):
+        assert choose(timed, home, dense, LONG) == ("torch", [])
+        assert [entry.engine for entry in timed.opened].count("onnxruntime") == tries
     (file,) = (home / "engines").glob("*.json")
     assert "cannot be exported" in json.loads(file.read_text())["measured"]["onnxruntime"]["error"]
 
 
-def test_a_damaged_file_is_measured_again(small, timed, home):
-    compiling.fastest(home, small, "key", 32, 2)
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"measured": []}',
+        '{"measured": {"torch": {}}}',
+        '{"measured": {"torch": {"seconds_to_start": "soon", "seconds_per_image": 1, "error": ""}}}',
+        '{"measured": {"torch": {"seconds_to_start": 0, "seconds_per_image": -1, "error": ""}}}',
+    ],
+)
+def test_a_damaged_file_is_measured_again(dense, timed, home, content):
+    choose(timed, home, dense, LONG)
     (file,) = (home / "engines").glob("*.json")
-    file.write_text("{")
-    assert compiling.fastest(home, small, "key", 32, 2) == "onnxruntime"
-    assert len(timed) == 6
+    file.write_text(content)
+    assert choose(timed, home, dense, LONG) == ("onnxruntime", [])
+    assert measured(timed) == {"torch", "onnxruntime"}
+
+
+def test_without_other_engines_torch_is_used(dense, timed, home, monkeypatch):
+    monkeypatch.setattr(availability, "missing", lambda name: "not installed")
+    assert choose(timed, home, dense, LONG) == ("torch", [])
+
+
+def test_the_network_compiled_for_the_measurement_extracts(dense, home, monkeypatch):
+    """With the real engines: one compilation, and the pace is that of the form in which features are extracted."""
+    compiled, extracted = [], []
+
+    class Watched(extractor.Extractor):
+        def __init__(self, engine, backbone, precision="fp32"):
+            compiled.append(engine)
+            super().__init__(engine, backbone, precision)
+
+        def extract(self, decode, rows):
+            extracted.append((self.engine, len(rows)))
+            return super().extract(decode, rows)
+
+    monkeypatch.setattr(choice, "Extractor", Watched)
+    monkeypatch.setattr(choice, "WORTH_SECONDS", {"onnxruntime": 0.0, "deepsparse": 0.0})
+    monkeypatch.setattr(extractor, "MEASURE_SECONDS", 0.0)
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    chosen, _ = choice.open_fastest(home, dense, lambda: images, 10**9, lambda progress: None)
+    with chosen:
+        assert compiled == ["torch", "onnxruntime"]
+        assert {engine for engine, _ in extracted} == set(compiled)
+        for engine, rows in extracted:
+            assert rows % extractor.FORMS[engine].batch_size == 0
+        assert np.concatenate(list(chosen.extract(lambda row: images[row], range(8)))).shape == (8, 64)

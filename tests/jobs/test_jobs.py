@@ -11,8 +11,9 @@ import psutil
 import pytest
 import torch
 
+from sparse_core import file_locks
 from sparse_core.errors import InputError
-from sparse_core.jobs import file_locks, kinds, queue, worker
+from sparse_core.jobs import kinds, queue, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones, classifier, finetuned
 from sparse_core.results.records import Records

@@ -1,4 +1,4 @@
-"""Features against torchvision's, and their cache against crashes, damage and bad input."""
+"""Features against torchvision's, and their cache against damage and bad input."""
 
 import dataclasses
 import resource
@@ -14,14 +14,13 @@ from torchvision.transforms import v2
 
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
-from sparse_core.engines import compiling
-from sparse_core.errors import Cancelled
+from sparse_core.engines import choice, compiling
+from sparse_core.engines.extractor import Extractor
 from sparse_core.networks import backbones
 from sparse_core.results.records import Records
-from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import ProbeSpec
-from sparse_core.transfer import durations, feature_cache, features, runs, training
+from sparse_core.transfer import durations, feature_cache, features, runs
 from tests.support.images import torchvision_steps
 from tests.support.refusals import refused
 
@@ -107,27 +106,6 @@ def test_damaged_features_are_extracted_again(backbone, images, home):
     assert not features.extract(home, backbone, images).cached
 
 
-def test_an_interrupted_extraction_resumes_after_its_last_part(backbone, images, monkeypatch, home):
-    monkeypatch.setattr(features, "PART", 4)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN", 0.0)
-    done = []
-
-    def stop(progress: Progress) -> None:
-        done.append(progress.done)
-        if progress.done >= 6:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        features.extract(home, backbone, images, on_progress=stop)
-    assert not [entry for entry in (home / "features").iterdir() if not entry.name.startswith(".")]
-    resumed = []
-    whole = features.extract(home, backbone, images, on_progress=lambda progress: resumed.append(progress.done))
-    assert resumed[0] > 4
-    assert not list((home / "features").glob(".*"))
-    expected = features.extract(home / "other", backbone, images).train
-    np.testing.assert_allclose(whole.train, expected, rtol=1e-5, atol=1e-6)
-
-
 def run_probe(home, weights, images_folder):
     settings = Hyperparameters(epochs=2, batch_size=4)
     spec = ProbeSpec(f"resnet18:{weights[1]}", str(images_folder), settings=settings, engine="torch")
@@ -135,9 +113,9 @@ def run_probe(home, weights, images_folder):
 
 
 def test_an_extraction_killed_at_its_end_keeps_the_time_it_took(home, weights, images, tmp_path, monkeypatch):
-    """All parts are finished, so nothing is left to extract; the time they took was saved with them."""
+    """All rows are written, so nothing is left to extract; the time they took was saved with them."""
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="killed"):
-        patched.setattr(feature_cache, "atomic_folder", killed)
+        patched.setattr(feature_cache.Unfinished, "finish", killed)
         run_probe(home, weights, tmp_path / "d")
     spec, given = run_probe(home, weights, tmp_path / "d")
     result = Records(home).read(given["runs"][0]).result
@@ -187,19 +165,25 @@ def test_an_engine_that_is_not_exact_is_refused(backbone, images, monkeypatch, h
 
 def test_the_engine_is_the_one_asked_for_then_the_cached_one_then_the_fastest(backbone, images, monkeypatch, home):
     asked = []
-    monkeypatch.setattr(compiling, "fastest", lambda *arguments: asked.append(arguments) or "onnxruntime")
+
+    def fastest(home, backbone, sample, images, report):
+        asked.append((sample().shape, images))
+        return Extractor("onnxruntime", backbone), ["a remark"]
+
+    monkeypatch.setattr(choice, "open_fastest", fastest)
     spec = ProbeSpec("resnet18", "images")
 
-    def engine(spec):
-        return features.extract(home, backbone, images, precision=spec.precision, engine=spec.engine).engine
+    def extract(spec):
+        return features.extract(home, backbone, images, precision=spec.precision, engine=spec.engine)
 
-    assert engine(dataclasses.replace(spec, engine="torch")) == "torch"
-    assert engine(spec) == "torch"
+    assert extract(dataclasses.replace(spec, engine="torch")).engine == "torch"
+    assert extract(spec).engine == "torch"
     assert not asked
-    assert engine(dataclasses.replace(spec, precision="bf16", engine="torch")) == "torch"
+    assert extract(dataclasses.replace(spec, precision="bf16")).engine == "torch"
     shutil.rmtree(home / "features")
-    assert engine(spec) == "onnxruntime"
-    assert asked == [(home, backbone.module, backbone.hash, 224, features.ENGINE_BATCH, "fp32", 12)]
+    made = extract(spec)
+    assert made.engine == "onnxruntime" and "a remark" in made.notes
+    assert asked == [((features.SAMPLE_IMAGES, 224, 224, 3), 12)]
 
 
 def test_features_that_are_not_finite_are_refused(backbone, images, home):

@@ -17,7 +17,7 @@ except ImportError:  # Windows
 def hold(file: Path) -> Iterator[bool]:
     """Hold the lock on ``file``; yields False where another process holds it. Raises InputError on a system without flock."""
     if fcntl is None:
-        raise InputError("Jobs need the file locks of Linux or macOS, which this system lacks. On Windows, use WSL.")
+        raise InputError("This needs the file locks of Linux or macOS, which this system lacks. On Windows, use WSL.")
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_CREAT | os.O_RDWR)
     try:
