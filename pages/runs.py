@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts import choices, deletion, finetuned_network, frame, links
 from pages.parts.frame import home
 from pages.parts.results import open_store, show_chart, show_table
-from pages.parts.run_details import RUN_COLUMNS, run_table, show_run_details
+from pages.parts.run_details import OWN_RUN_COLUMNS, repeated, run_table, show_run_details
 from sparse_core.catalog import METRICS, task_label
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -62,7 +62,8 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
     if table.empty:
         return
     annotated = [name for name in ("note", "tags") if (table[name].notna() & (table[name] != "")).any()]
-    columns = ["state", *(name for name in RUN_COLUMNS if name != "source"), "protocol", *annotated]
+    usual = [name for name in [*OWN_RUN_COLUMNS, *repeated(table)] if name != "source"]
+    columns = ["state", *usual, "protocol", *annotated]
     show_table(table.drop(columns="spec"), key="all_runs", name="runs", shown_columns=columns)
 
 
@@ -119,7 +120,7 @@ def _details(record: Record, records: Records) -> None:
     spec = recorded(record.spec)
     result = record.result
     with st.container(border=True):
-        st.subheader(label(record))
+        st.subheader(frame.plain(label(record, network=True)))
         with st.container(horizontal=True):
             st.metric(f"Final {METRICS[result['metric']]}", labels.percent(result["accuracy_final"]))
             st.metric("Best epoch", labels.percent(result["accuracy_best"]), help="Selected on test data: optimistic.")
@@ -144,7 +145,7 @@ def _details(record: Record, records: Records) -> None:
                 job_id = queue.submit(home(), Job(kind, again, (record.spec["seed"],)))
                 st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
             if st.button("Delete …", icon=":material/delete:"):
-                text = f"{label(record)} will be removed from all pages. You can undo this afterwards."
+                text = f"{frame.plain(label(record))} will be removed from all pages. You can undo this afterwards."
                 state = {"deleted": record.run_id, "chosen": []}
                 deletion.confirm("Delete this run?", text, partial(records.delete, record.run_id), state)
             links.share(command(spec, max(record.spec["seed"] + 1, USUAL_SEEDS[spec.transfer])))
@@ -187,8 +188,12 @@ def _compare(records: list[Record]) -> None:
 
 
 def _labels(records: list[Record]) -> list[str]:
-    """A label for each run; the end of its id tells apart runs that differ only in settings."""
+    """A label for each run, with the network's name where several have the same method and sparsity; the end of the run's id
+    tells apart those that differ only in settings."""
+    networks = {label(record, network=True) for record in records}
     names = [label(record) for record in records]
+    if len(networks) > len(set(names)):
+        names = [label(record, network=True) for record in records]
     return [
         f"{name} ({record.run_id[-4:]})" if names.count(name) > 1 else name
         for record, name in zip(records, names, strict=True)

@@ -21,8 +21,8 @@ LAYER_COLUMNS = ["layer", "name", "shape", "sparsity", "filters", "filters_prune
 LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "nonzero", "multiply_adds_sparse"]
 SIDE_COLUMNS = ["network", "measured_sparsity", *tables.SHARES, "nonzero_parameters", "multiply_adds_sparse"]
 SIDE_COLUMNS += ["file_size"]
-ACCURACY_COLUMNS = ["method", "sparsity", "nonzero_parameters", "multiply_adds", "file_size", "accuracy_mean"]
-ACCURACY_COLUMNS += ["accuracy_std", "runs"]
+ACCURACY_COLUMNS = ["method", "sparsity", "network_name", "network", "nonzero_parameters", "multiply_adds", "file_size"]
+ACCURACY_COLUMNS += ["accuracy_mean", "accuracy_std", "seeds"]
 COMPARED_AT_FIRST = 6
 
 REMOVABLE = (
@@ -262,7 +262,7 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
     table = tables.accuracy_table(picked)
     protocols = labels.distinct(table["protocol"])
     protocol = protocols[0] if len(protocols) == 1 else f"{len(protocols)} protocols, never averaged together"
-    single = " n = 1 where there is no error bar." if (table["runs"] == 1).any() else ""
+    single = " n = 1 where there is no error bar." if (table["seeds"] == 1).any() else ""
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
     show_chart(
         structure_charts.accuracy(table, size),

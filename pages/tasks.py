@@ -19,9 +19,19 @@ from sparse_core.views.charts import tasks as task_charts
 VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
 SATURATION = {"accuracy_mean": [], "difference": ["Values beyond the ends of the scale have the colour of its end"]}
 UNFILTERED: dict[str, Any] = {"source": "all", "accuracy": "best", "level": None, "cells": []}
-CELL_COLUMNS = ["row", "task", "accuracy_mean", "accuracy_std", "runs", "difference"]
-LONG_COLUMNS = ["source", "method", "sparsity", "task", "accuracy_mean", "accuracy_std", "runs"]
-LONG_COLUMNS += ["baseline_accuracy", "difference", "relative_error_increase", "difficulty"]
+CELL_COLUMNS = [
+    "row",
+    "task",
+    "accuracy_mean",
+    "accuracy_std",
+    "seeds",
+    "difference",
+    "difference_low",
+    "difference_high",
+]
+CELL_COLUMNS += ["interval"]
+LONG_COLUMNS = ["task", "accuracy_mean", "accuracy_std", "seeds", "baseline_accuracy", "baseline_std", "baseline_seeds"]
+LONG_COLUMNS += ["difference", "difference_low", "difference_high", "interval", "relative_error_increase", "difficulty"]
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,8 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         shown = shown[shown["method"] != "Dense"]
     if shown.empty:
         st.warning(
-            "No baseline: there is no dense run of the same backbone, data and protocol to compare with. Run the dense "
-            "backbone on the Probe page with the same settings, or choose Accuracy as the value."
+            "No baseline: there is no dense run of the same architecture, upstream data, task and protocol to compare "
+            "with. Run the dense backbone on the Probe page with the same settings, or choose Accuracy as the value."
         )
         return
     name = architecture_label(controls.architecture)
@@ -105,7 +115,7 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         footnotes.caption(
             rows,
             [f"Only sparsity {labels.sparsity_label(controls.level)}"] if controls.level is not None else [],
-            [*footnotes.row_notes(rows), *footnotes.single_run_notes(table), *SATURATION[controls.value]],
+            [*footnotes.row_notes(rows), *footnotes.single_seed_notes(table), *SATURATION[controls.value]],
             controls.accuracy,
             date.today(),
         ),
@@ -120,6 +130,7 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
 
 def _underlying_runs(rows: pd.DataFrame, table: pd.DataFrame) -> None:
     """The control that selects cells, and the table of their runs."""
+    links.update_names("cells", labels.former_points(table), table["point"])
     cells = choices.multiselect(
         "Underlying runs",
         table["point"].tolist(),
@@ -140,7 +151,8 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
         show_table(tables.paper_layout(table), key="wide", name=name, title=str)
 
     def by_task() -> None:
-        show_table(table.drop(columns=["row", "point", "hover"]), key="long", name=name, shown_columns=LONG_COLUMNS)
+        columns = ["source", "method", "sparsity", *tables.network_columns(table), *LONG_COLUMNS]
+        show_table(table.drop(columns=tables.LABELS), key="long", name=name, shown_columns=columns)
 
     choices.tabs("layout", {"By network": by_network, "By task": by_task})
 

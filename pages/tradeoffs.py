@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.parts import choices, links
+from pages.parts import choices, frame, links
 from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
 from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
@@ -29,8 +29,8 @@ UNFILTERED |= {"methods": [], "tasks": [], "sparsity": (0, 100), "points": []}
 
 SUMMARY_COLUMNS = ["source", "transfer", "method", "sparsity", "mean_relative_error_increase", "standard_error"]
 SUMMARY_COLUMNS += ["tasks", "runs"]
-TASK_COLUMNS = ["source", "task", "transfer", "method", "sparsity", "accuracy_mean", "accuracy_std", "runs"]
-TASK_COLUMNS += ["difference", "relative_error_increase"]
+TASK_COLUMNS = ["source", "task", "transfer", "method", "sparsity", "accuracy_mean", "accuracy_std", "seeds"]
+TASK_COLUMNS += ["difference", "difference_low", "difference_high", "interval", "relative_error_increase"]
 PARETO_COLUMNS = ["transfer", "method", "sparsity", "accuracy_mean", "standard_error", "front", "tasks", "runs"]
 
 
@@ -90,6 +90,7 @@ def main() -> None:
         _explain_empty(store, controls)
         return
     above = st.container()  # the control for points is below the chart that they select from
+    links.update_names("points", labels.former_points(view.summary), view.summary["point"])
     points = choices.multiselect(
         "Selected points",
         view.summary["point"].tolist(),
@@ -101,7 +102,7 @@ def main() -> None:
         _chart(store, controls, view, points)
         _warn_without_baseline(view.summary)
     only = view.only(points)
-    averages, columns = only.summary.drop(columns="point"), _with_size(SUMMARY_COLUMNS, controls)
+    averages, columns = only.summary.drop(columns="point"), _shown(SUMMARY_COLUMNS, controls, only.summary)
     tabs = {
         "Averages": lambda: show_table(averages, key="averages", name="tradeoffs", shown_columns=columns),
         "Accuracy per task": lambda: _per_task(store, controls, only),
@@ -202,7 +203,7 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
         name=f"tradeoffs-{controls.architecture}",
         alt=f"Mean relative error increase over dense against {AXES[controls.axis].lower()}, {name}. Lower is better.",
         select_into="points",
-        table=placed[_with_size(SUMMARY_COLUMNS, controls)],
+        table=placed[_shown(SUMMARY_COLUMNS, controls, placed)],
         beside=lambda: links.share(controls.command),
     )
 
@@ -264,7 +265,8 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
         name=name,
         alt="Accuracy of each method on each task",
     )
-    show_table(table.drop(columns=["row", "point", "hover"]), key="per_task", name=name, shown_columns=TASK_COLUMNS)
+    columns = [*TASK_COLUMNS[:5], *tables.network_columns(table), *TASK_COLUMNS[5:]]
+    show_table(table.drop(columns=tables.LABELS), key="per_task", name=name, shown_columns=columns)
 
 
 def _pareto(controls: Controls, view: View, points: list[str]) -> None:
@@ -298,14 +300,15 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
         name=name,
         alt=f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front",
     )
-    table = table.drop(columns="point")
-    show_table(table, key="pareto", name=name, shown_columns=_with_size(PARETO_COLUMNS, controls))
+    columns = _shown(PARETO_COLUMNS, controls, table)
+    show_table(table.drop(columns="point"), key="pareto", name=name, shown_columns=columns)
 
 
-def _with_size(columns: list[str], controls: Controls) -> list[str]:
-    """The columns and, after the sparsity, that of the charts' x axis if it is another."""
+def _shown(columns: list[str], controls: Controls, table: pd.DataFrame) -> list[str]:
+    """The columns and, after the sparsity, those of the user's networks and that of the charts' x axis if it is another."""
     after = columns.index("sparsity") + 1
-    return columns if controls.axis == "sparsity" else [*columns[:after], controls.axis, *columns[after:]]
+    size = [] if controls.axis == "sparsity" else [controls.axis]
+    return [*columns[:after], *tables.network_columns(table), *size, *columns[after:]]
 
 
 def _explain_empty(store: Store, controls: Controls) -> None:
@@ -362,9 +365,9 @@ def _warn_without_baseline(summary: pd.DataFrame) -> None:
     if len(uncompared):
         pages = [MEASURED_ON[transfer] for transfer in measures.present(TRANSFERS, uncompared)]
         st.warning(
-            f"No baseline for {'; '.join(uncompared['point'])}: there is no dense run of the same backbone, data and "
-            f"protocol to compare with. Run the dense backbone on the {' and the '.join(pages)} page with the same settings. "
-            "The accuracies are in the tables below."
+            f"No baseline for {frame.plain('; '.join(uncompared['point']))}: there is no dense run of the same "
+            "architecture, upstream data, task and protocol to compare with. Run the dense backbone on the "
+            f"{' and the '.join(pages)} page with the same settings. The accuracies are in the tables below."
         )
 
 

@@ -88,6 +88,27 @@ def architecture_label(architecture: str) -> str:
     return ARCHITECTURES.get(architecture, architecture)
 
 
+DIGITS = "digits"
+
+# The datasets with a loader of their own, id to name.
+BUILT_IN = {DIGITS: "Digits", **{task.id: task.name for task in TASKS.values()}}
+
+
+def built_in_dataset(given: str) -> str:
+    """The built-in dataset that a user asked for as ``given``, a name or a path; empty for a path, whatever its last part."""
+    return given if given in BUILT_IN else ""
+
+
+def listed_dataset(name: str, built_in: str) -> str:
+    """The name under which results of a dataset are listed: ``built_in``, the id of one of ``BUILT_IN``, or a user's own name.
+
+    ``built_in`` is empty for a user's folder or file. One that has the name of a built-in dataset is marked, because nothing
+    known of that one is true of it.
+    """
+    taken = {known.lower() for known in (*BUILT_IN, *BUILT_IN.values())}
+    return built_in or (f"{name} (own data)" if name.lower() in taken else name)
+
+
 def task_label(dataset: str) -> str:
-    """The dataset's usual name; a user's folder keeps its own."""
-    return TASKS[dataset].name if dataset in TASKS else "Digits" if dataset == "digits" else dataset
+    """The usual name of a dataset, given as ``listed_dataset`` names it; a user's own keeps its name."""
+    return BUILT_IN.get(dataset, dataset)

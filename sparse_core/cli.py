@@ -73,7 +73,7 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
         rows = rows[~measures.is_hidden_lottery_ticket(rows)]
     if rows.empty and options.source != "measured":
         _note("No paper results for these choices.")
-    _note_disputed(rows)
+    _note_on(rows)
     measure = measures.difference_to_dense if options.per_task else measures.summary
     return _as_rows(measure(rows, options.accuracy))
 
@@ -90,7 +90,7 @@ def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = Store(Records(options.home)).results(source=options.source)
-    _note_disputed(rows)
+    _note_on(rows)
     return _as_rows(rows.drop(columns="spec"))
 
 
@@ -205,7 +205,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
         return _export_network(options.home, options.run, options.path)
     store = Store(Records(options.home))
     rows = store.export(options.path)
-    _note_disputed(store.results())
+    _note_on(store.results())
     return {"rows": rows, "path": str(options.path)}
 
 
@@ -227,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     sources = ["published", "measured", "all"]
 
-    summary = _verb(verbs, "summary", _summary, "mean relative error increase over dense, by sparse backbone")
+    summary = _verb(verbs, "summary", _summary, "mean relative error increase over dense, by sparse network")
     summary.add_argument("--architecture", help="such as resnet50; all by default")
     summary.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
     summary.add_argument("--source", choices=sources, default="all")
@@ -291,9 +291,9 @@ def _show_progress(progress: Progress) -> None:
     print(f"\033[K{progress.description}{left}", end=end, file=sys.stderr, flush=True)
 
 
-def _note_disputed(rows: pd.DataFrame) -> None:
-    if measures.has_disputed_rows(rows):
-        _note(footnotes.RIGL_NOTE)
+def _note_on(rows: pd.DataFrame) -> None:
+    """What must be said where these results are shown."""
+    _note(*footnotes.result_notes(rows))
 
 
 def _note(*notes: str) -> None:

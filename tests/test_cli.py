@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from sparse_core.cli import main
-from sparse_core.networks import finetuned
+from sparse_core.networks import finetuned, importing, library
 from sparse_core.paths import REPOSITORY
 from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes
+from tests.support.networks import pruned_file
 
 
 @pytest.fixture
@@ -77,6 +78,43 @@ def test_summary_per_task_is_the_difference_to_dense(home, summary):
     expected = measures.difference_to_dense(Store(Records(home)).results(architecture="resnet50", datasets=["pets"]))
     assert given["difference"].tolist() == pytest.approx(expected["difference"].tolist())
     assert len(given) == len(expected) > 30
+
+
+@pytest.fixture
+def probed(home, images, tmp_path, capsys):
+    """A function that imports a new network under a name, probes it with two seeds and returns its content hash."""
+
+    def probe(name, seed, **described):
+        card = importing.add(home, pruned_file(tmp_path / "net.pth", 0.9 * bool(described), seed), name, **described)
+        assert main(["probe", "--backbone", name, "--dataset", images, "--seeds", "2", "--epochs", "2"]) == 0
+        capsys.readouterr()
+        return card.hash
+
+    return probe
+
+
+def test_networks_of_one_method_and_sparsity_are_not_pooled(probed, summary):
+    """Neither are dense networks: they are the baseline together, by the mean of their means."""
+    hashes = {name: probed(name, seed, method="Magnitude") for seed, name in ((5, "net5"), (6, "net6"))}
+    hashes |= {name: probed(name, seed) for seed, name in ((7, "dense7"), (8, "dense8"))}
+    rows, said = summary("--source", "measured", "--per-task")
+    assert dict(zip(rows["network_name"], rows["network"], strict=True)) == hashes
+    assert rows["seeds"].tolist() == [2, 2, 2, 2]
+    by_name = rows.set_index("network_name")
+    baseline = by_name.loc[["dense7", "dense8"], "accuracy_mean"].mean()
+    assert by_name["baseline_accuracy"].tolist() == pytest.approx([baseline] * 4)
+    assert "(dense7, dense8), the baseline is the mean of their means" in said
+    means, _ = summary("--source", "measured")
+    assert sorted(means["network_name"]) == ["net5", "net6"]
+
+
+def test_a_network_imported_under_the_name_of_a_removed_one_is_another(probed, summary, home):
+    first = probed("mine", 5, method="STR")
+    library.remove(home, "mine")
+    second = probed("mine", 6, method="STR")
+    rows, _ = summary("--source", "measured", "--per-task")
+    assert set(rows["network"]) == {first, second} and set(rows["network_name"]) == {"mine"}
+    assert rows["runs"].tolist() == [2, 2]
 
 
 def test_summary_prints_one_document():

@@ -168,25 +168,28 @@ def accuracy_choice() -> str:
 
 def task_order() -> str:
     """The control that orders tasks: ``difficulty`` or ``name``."""
-    help_text = "A task is difficult if the dense network gains much from full over linear transfer. Easiest first."
+    help_text = (
+        "A task is difficult if the dense network gains much from full over linear transfer. Easiest first. The paper's figure "
+        "counts where there is one; else that of your runs with the two protocols that have most seeds, one of each transfer."
+    )
     return choice("Order of tasks", "order", {"difficulty": "By difficulty", "name": "By name"}, help_text)
 
 
-def ordered_tasks(store: Store, architecture: str, order: str) -> dict[str, float]:
+def ordered_tasks(store: Store, architecture: str, order: str) -> dict[tuple[str, str], float]:
     """The tasks of an architecture in that order, with their difficulty: see ``measures.ordered_tasks``."""
     return _tasks(store, store.version, architecture, order)
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
-def _tasks(_store: Store, version: tuple[int, ...], architecture: str, order: str) -> dict[str, float]:
+def _tasks(_store: Store, version: tuple[int, ...], architecture: str, order: str) -> dict[tuple[str, str], float]:
     return measures.ordered_tasks(_store.results(architecture=architecture), order)
 
 
 def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The control for a task and transfer of the user's runs, most backbones first; returns its runs and name."""
+    """The control for a task and transfer of the user's runs, most networks first; returns its runs and name."""
     groups = runs.groupby(MEASURED_TASK_KEY)
-    counts = groups.agg(backbones=("backbone", "nunique"), runs=("run_id", "size")).reset_index()
-    counts = counts.sort_values(["backbones", "runs"], ascending=False)
+    counts = groups.agg(networks=("network", "nunique"), runs=("run_id", "size")).reset_index()
+    counts = counts.sort_values(["networks", "runs"], ascending=False)
     options = {_task_name(row, counts): tuple(row[MEASURED_TASK_KEY]) for _, row in counts.iterrows()}
     chosen = selectbox("Task", list(options), key="task", width=330)
     return runs[(runs[MEASURED_TASK_KEY] == list(options[chosen])).all(axis=1)], chosen

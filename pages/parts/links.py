@@ -1,5 +1,6 @@
 """Links: to this view, to other pages, and those that earlier versions wrote."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -37,13 +38,27 @@ _open_address = st.components.v2.component(
 
 
 def update_address() -> None:
-    """Rewrite an address of an earlier version to today's labels, then start the page again.
+    """Rewrite an address of an earlier version to today's labels, then start the page again."""
+    _rewrite({name: update_values(name, st.query_params.get_all(name)) for name in st.query_params})
+
+
+def update_names(name: str, former: Mapping[str, Sequence[str]], today: Iterable[str]) -> None:
+    """The same for the control ``name`` whose options follow from the results: ``former`` maps names of earlier versions to
+    those of ``today``. A name that is in use stays. Call it before the control is drawn."""
+    if name in st.query_params:
+        kept = set(today)
+        values = st.query_params.get_all(name)
+        _rewrite({name: [new for old in values for new in ([old] if old in kept else former.get(old, [old]))]})
+
+
+def _rewrite(wanted: dict[str, list[str]]) -> None:
+    """Put these values into the address and start the page again, if they differ from those in it.
 
     Streamlit sets a control from the address that a run starts with, and drops labels that it does not know. Where it does
     not let the address be changed, the browser opens the new one.
     """
     arrived = {name: st.query_params.get_all(name) for name in st.query_params}
-    changed = {name: updated for name, values in arrived.items() if (updated := update_values(name, values)) != values}
+    changed = {name: values for name, values in wanted.items() if values != arrived[name]}
     if not changed:
         return
     try:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages.parts import frame, links, run_details
 from pages.parts.frame import home
-from sparse_core.catalog import task_label
+from sparse_core.catalog import built_in_dataset, listed_dataset, task_label
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.networks import library
@@ -35,8 +35,9 @@ def job_heading(status: queue.Status) -> None:
     """Which backbone the job transfers to which dataset, as a heading."""
     backbones = {card.name: labels.backbone_label(card) for card in library.available(home())}
     spec = status.job.spec
-    dataset = task_label(Path(spec.dataset).name)  # the name of a user's folder or file
-    st.subheader(f"{backbones.get(spec.backbone, spec.backbone)} on {dataset}", divider="gray")
+    dataset = task_label(listed_dataset(Path(spec.dataset).name, built_in_dataset(spec.dataset)))
+    title = f"{backbones.get(spec.backbone, spec.backbone)} on {dataset}"
+    st.subheader(frame.plain(title), divider="gray")
 
 
 def ended_without_result(status: queue.Status, button: str) -> None:

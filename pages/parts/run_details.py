@@ -8,14 +8,14 @@ import streamlit as st
 from pages.parts import choices
 from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import TRANSFERS, architecture_label, task_label
-from sparse_core.results import measures
 from sparse_core.results.records import Record
 from sparse_core.results.statistics import per_class
-from sparse_core.views import footnotes, labels, runs
+from sparse_core.views import footnotes, labels, runs, tables
 from sparse_core.views.charts import training
 
-RUN_COLUMNS = ["source", "architecture", "method", "sparsity", "transfer", "dataset", "seed"]
-RUN_COLUMNS += ["accuracy_best", "accuracy_final"]
+NETWORK_COLUMNS = ["source", "architecture", "method", "sparsity"]
+SAMPLE_COLUMNS = ["transfer", "dataset", "seed", "accuracy_best", "accuracy_final"]
+OWN_RUN_COLUMNS = [*NETWORK_COLUMNS, "network_name", "network", *SAMPLE_COLUMNS]
 CURVE_TITLES = {
     "accuracy": ("Test accuracy per epoch", "after each epoch, higher is better"),
     "loss": ("Training loss per epoch", "mean over the epoch, lower is better"),
@@ -25,15 +25,21 @@ CURVE_TITLES = {
 def run_table(rows: pd.DataFrame, *, key: str) -> None:
     """The table of single runs, as the store returns them, and the note on disputed rows."""
     annotations = [name for name in ("note", "tags") if name in rows and (rows[name] != "").any()]
-    show_table(rows.drop(columns="spec"), key=key, name="runs", shown_columns=[*RUN_COLUMNS, *annotations])
-    if measures.has_disputed_rows(rows):
-        st.caption(footnotes.RIGL_NOTE)
+    usual = [*NETWORK_COLUMNS, *tables.network_columns(rows), *SAMPLE_COLUMNS, *repeated(rows)]
+    show_table(rows.drop(columns="spec"), key=key, name="runs", shown_columns=[*usual, *annotations])
+    for note in footnotes.result_notes(rows):
+        st.caption(f"{note.rstrip('.')}.")
+
+
+def repeated(rows: pd.DataFrame) -> list[str]:
+    """The column that flags runs which repeat a seed, if there are any."""
+    return ["replicate"] if (rows["replicate"] > 0).any() else []
 
 
 def show_run_details(records: Sequence[Record]) -> None:
     """Learning curves, per-class accuracy and confusion matrix of the runs of one job."""
     result = records[0].result
-    backbone = f"{result['method']} {labels.sparsity_label(result['sparsity'])}" if result["sparsity"] else "Dense"
+    backbone = labels.method_label(result["method"], result["sparsity"])
     transfer = TRANSFERS[records[0].spec["transfer"]].lower()
     network = (
         f"{architecture_label(result['architecture'])} ({backbone}) on {task_label(result['dataset_name'])}, {transfer}"

@@ -14,10 +14,18 @@ from sparse_core.results.store import Store
 from sparse_core.views import labels, speed_tables
 from sparse_core.views.charts import speed as speed_charts
 
-PARETO_COLUMNS = ["architecture", "method", "sparsity", "accuracy_mean", "accuracy_std", "runs", "engine_words"]
-PARETO_COLUMNS += ["milliseconds_per_image", "images_per_second", "front"]
+PARETO_COLUMNS = ["architecture", "method", "sparsity", "network_name", "network", "accuracy_mean", "accuracy_std"]
+PARETO_COLUMNS += ["seeds", "engine_words", "milliseconds_per_image", "images_per_second", "front"]
 TRAINING_COLUMNS = ["network", "engine_words", "dataset", "ratio", "ratio_low", "ratio_high", "difference"]
-TRAINING_COLUMNS += ["accuracy_mean", "accuracy_std", "runs", "baseline_accuracy", "protocol"]
+TRAINING_COLUMNS += [
+    "accuracy_mean",
+    "accuracy_std",
+    "seeds",
+    "baseline_accuracy",
+    "baseline_std",
+    "baseline_seeds",
+    "protocol",
+]
 BATCH_COLUMNS = ["engine_words", "batch_size", "ratio", "ratio_low", "ratio_high", "gain", "reliable"]
 FASTEST = "Fastest per network"
 MOST_SPLITS = 6
@@ -137,7 +145,7 @@ def _accuracy_and_speed_chart(
 ) -> None:
     better = "left" if axis == "milliseconds_per_image" else "right"
     setting = f"batch {timed['batch_size'].iloc[0]:.0f}, {labels.counted(int(timed['threads'].iloc[0]), 'thread')}"
-    single = " n = 1 where there is no vertical error bar." if (table["runs"] == 1).any() else ""
+    single = " n = 1 where there is no vertical error bar." if (table["seeds"] == 1).any() else ""
     show_chart(
         speed_charts.accuracy_against_speed(table, axis),
         "Accuracy against speed",
@@ -150,9 +158,7 @@ def _accuracy_and_speed_chart(
         name="accuracy-speed",
         alt="Accuracy against speed of each backbone, with the Pareto front",
     )
-    show_table(
-        table.drop(columns="backbone_hash"), key="front_table", name="accuracy-speed", shown_columns=PARETO_COLUMNS
-    )
+    show_table(table, key="front_table", name="accuracy-speed", shown_columns=PARETO_COLUMNS)
 
 
 def online_training(

@@ -40,7 +40,7 @@ class ClassifierNetwork(nn.Module):
 
 
 def save(network: ClassifierNetwork, backbone: Backbone, class_names: list[str], target: Path, dataset: str) -> None:
-    """Write a finetuned network atomically. ``dataset`` is the id of the data it was finetuned on."""
+    """Write a finetuned network atomically. ``dataset`` is the data it was finetuned on, as results list it."""
     body = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
     classifier = {f"{CLASSIFIER}.{name}": tensor for name, tensor in network.classifier.state_dict().items()}
     label = task_label(dataset)

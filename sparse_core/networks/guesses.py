@@ -19,11 +19,14 @@ def nominal(sparsity: float) -> float:
 
 
 def guess_method(stated: str | None, sparsity: float) -> str:
-    """The method a file states, or Unknown if misspelled. If it states none: Dense at a nominal sparsity of 0, else Unknown."""
+    """The method a file states, or Unknown if misspelled or dense and yet sparse. If it states none: Dense at a nominal
+    sparsity of 0, else Unknown."""
+    dense = nominal(sparsity) == 0
     try:
-        return known_method(stated) or ("Dense" if nominal(sparsity) == 0 else UNKNOWN)
+        method = known_method(stated) or ("Dense" if dense else UNKNOWN)
     except InputError:
         return UNKNOWN
+    return UNKNOWN if method == "Dense" and not dense else method
 
 
 def guess_upstream(dataset: str | None, upstream: str | None, classes: int | None, architecture: str) -> str:

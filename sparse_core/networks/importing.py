@@ -30,8 +30,8 @@ def add(home: Path, path: str | Path, name: str, **stated: Any) -> BackboneCard:
 
     ``stated`` are other fields of ``ImportSpec``. What is left out comes from the file: ``architecture`` from its keys,
     ``method`` from its format, else "Dense" or "Unknown", nominal ``sparsity`` in [0, 1) from its zeros, ``upstream`` from
-    its metadata or its number of classes. Raises InputError, and keeps nothing, on a malformed or used name and on a file
-    that ``checkpoints.read`` refuses.
+    its metadata or its number of classes. Raises InputError, and keeps nothing, on a malformed or used name, on Dense with
+    a sparsity, and on a file that ``checkpoints.read`` refuses.
     """
     spec = ImportSpec(str(path), name, **stated)
     sweep(home)
@@ -42,6 +42,10 @@ def add(home: Path, path: str | Path, name: str, **stated: Any) -> BackboneCard:
     checkpoint = checkpoints.read(path, spec.architecture or None)
     mask = checkpoint.full_mask()
     card = _card(checkpoint, mask, dataclasses.replace(spec, method=method or ""))
+    if card.method == "Dense" and card.sparsity:
+        raise InputError(
+            f"Dense means sparsity 0, not {100 * card.sparsity:.3g} %. Give the pruning method of this network, or Unknown."
+        )
     require_space(folder(home), 2 * checkpoint.size_bytes)
     with atomic_folder(folder(home) / name) as temporary:
         _write(temporary, checkpoint, mask, card)
@@ -61,7 +65,7 @@ def _card(checkpoint: Checkpoint, mask: Mask, spec: ImportSpec) -> BackboneCard:
         name=spec.name,
         architecture=architecture,
         upstream=spec.upstream or guess_upstream(checkpoint.dataset, checkpoint.upstream, classes, architecture),
-        method=spec.method or guess_method(checkpoint.method, measured),
+        method=spec.method or guess_method(checkpoint.method, figure),
         sparsity=figure,
         kind="library",
         note="; ".join([f"imported from {checkpoint.path.name}", *differing, *checkpoint.notes]),

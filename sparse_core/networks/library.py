@@ -6,16 +6,22 @@ An entry is a folder ``library/<name>/`` with ``weights.safetensors`` (the backb
 ``library/.trash`` until they are restored or the trash is emptied.
 """
 
+import dataclasses
+import functools
 import itertools
 import json
+import logging
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparse_core.catalog import UNKNOWN
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import remove_leftovers
 from sparse_core.trash import Trash
+
+log = logging.getLogger(__name__)
 
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
 TORCHVISION = ("resnet18", "resnet34", "resnet50")
@@ -160,7 +166,15 @@ def read_card(entry: Path) -> BackboneCard | None:
         card = BackboneCard(**{**document, "formats": tuple(document["formats"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    if card.method == "Dense" and card.sparsity:
+        _warn_about_dense(entry, card.sparsity)
+        card = dataclasses.replace(card, method=UNKNOWN)
     return card if card.name == entry.name else None
+
+
+@functools.cache  # once per process: pages read the cards often
+def _warn_about_dense(entry: Path, sparsity: float) -> None:
+    log.warning("%s calls a network of sparsity %g dense; its method is shown as %s.", entry, sparsity, UNKNOWN)
 
 
 def _taken(home: Path) -> set[str]:

@@ -4,6 +4,9 @@ Source: Iofinova et al., "How Well Do Sparse ImageNet Models Transfer?", CVPR 20
 Measures take rows as ``sparse_core.results.store.Store.results`` returns them, one per run, and an ``accuracy``:
 ``best`` (over epochs, the paper's convention, optimistic) or ``final``. Runs without that accuracy do not count. All
 accuracies, errors and differences are fractions of 1, and unknown values are NaN.
+
+A sample is one seed of one network: runs that repeat a seed are averaged first, so that they neither raise n nor narrow an
+interval. Networks are never joined, except into the dense baseline: that is the mean of the dense networks' means.
 """
 
 import functools
@@ -15,52 +18,71 @@ import pandas as pd
 
 from sparse_core.catalog import task_label
 from sparse_core.errors import unknown_name
-from sparse_core.results.statistics import pareto_optimal
+from sparse_core.results.statistics import paired_interval, pareto_optimal, welch_interval
 
-BASELINE_KEY = ["source", "architecture", "upstream", "transfer", "protocol", "dataset", "dataset_hash", "metric"]
-CONFIGURATION_KEY = [*BASELINE_KEY, "method", "sparsity"]
-SUMMARY_KEY = ["source", "architecture", "upstream", "transfer", "protocol", "method", "sparsity"]
-BACKBONE_KEY = ["method", "sparsity"]
-SERIES_KEY = [name for name in SUMMARY_KEY if name not in BACKBONE_KEY]
-TASK_KEY = ["source", "architecture", "upstream", "dataset"]
+CONTENT_KEY = ["dataset", "dataset_hash", "metric"]
+SERIES_KEY = ["source", "architecture", "upstream", "transfer", "protocol"]
+NETWORK_KEY = ["method", "sparsity", "network", "network_name"]
+BASELINE_KEY = [*SERIES_KEY, *CONTENT_KEY]
+CONFIGURATION_KEY = [*BASELINE_KEY, *NETWORK_KEY]
+SUMMARY_KEY = [*SERIES_KEY, *NETWORK_KEY]
+TASK_KEY = ["source", "architecture", "upstream", *CONTENT_KEY]
 
 SIZES = ["nonzero_parameters", "multiply_adds", "file_size"]
 ACCURACIES = {"best": "accuracy_best", "final": "accuracy_final"}
 
 # favg sums by Kahan's method, so a mean does not depend on the order of its rows: the command line prints what a page shows.
-_CONFIGURATIONS = f"""
-    SELECT {", ".join(CONFIGURATION_KEY)}, favg(accuracy) AS accuracy_mean, stddev_samp(accuracy) AS accuracy_std,
-           count(*) AS runs, 1 - favg(accuracy) AS error
-    FROM runs GROUP BY ALL"""
-
-_COMPARED = f"""
-    WITH configurations AS ({_CONFIGURATIONS}),
+_PARTS = f"""
+    WITH samples AS (
+        SELECT {", ".join(CONFIGURATION_KEY)}, seed, favg(accuracy) AS accuracy, count(*) AS runs
+        FROM runs GROUP BY ALL),
+    configurations AS (
+        SELECT {", ".join(CONFIGURATION_KEY)}, favg(accuracy) AS accuracy_mean, stddev_samp(accuracy) AS accuracy_std,
+               count(*) AS seeds, sum(runs)::BIGINT AS runs, 1 - favg(accuracy) AS error
+        FROM samples GROUP BY ALL),
     dense AS (
-        SELECT {", ".join(BASELINE_KEY)}, favg(accuracy) AS baseline_accuracy, count(*) AS baseline_runs,
-               CASE WHEN favg(accuracy) < 1 THEN 1 - favg(accuracy) END AS baseline_error
-        FROM runs WHERE method = 'Dense' GROUP BY ALL)
-    SELECT configurations.*, baseline_accuracy, baseline_runs,
-           (error - baseline_error) / baseline_error AS relative_error_increase,
-           accuracy_mean - baseline_accuracy AS difference
-    FROM configurations LEFT JOIN dense USING ({", ".join(BASELINE_KEY)})"""
+        SELECT {", ".join(BASELINE_KEY)}, favg(accuracy_mean) AS baseline_accuracy, count(*) AS baseline_networks,
+               sum(seeds)::BIGINT AS baseline_seeds,
+               CASE WHEN count(*) = 1 THEN max(accuracy_std) ELSE stddev_samp(accuracy_mean) END AS baseline_std,
+               CASE WHEN favg(accuracy_mean) < 1 THEN 1 - favg(accuracy_mean) END AS baseline_error
+        FROM configurations WHERE method = 'Dense' GROUP BY ALL),
+    compared AS (
+        SELECT configurations.*, baseline_accuracy, baseline_std, baseline_seeds, baseline_networks,
+               (error - baseline_error) / baseline_error AS relative_error_increase,
+               accuracy_mean - baseline_accuracy AS difference
+        FROM configurations LEFT JOIN dense USING ({", ".join(BASELINE_KEY)}))"""
 
-_SUMMARY = f"""
+_CONFIGURATIONS = f"{_PARTS} SELECT * FROM configurations"
+
+_COMPARED = f"""{_PARTS},
+    pairs AS (
+        SELECT {", ".join(f"sparse.{name}" for name in CONFIGURATION_KEY)}, count(*) AS pairs,
+               stddev_samp(sparse.accuracy - reference.accuracy) AS pairs_std
+        FROM samples AS sparse JOIN samples AS reference USING ({", ".join(BASELINE_KEY)}, seed)
+        WHERE sparse.source = 'measured' AND sparse.method != 'Dense' AND reference.method = 'Dense' GROUP BY ALL)
+    SELECT * FROM compared LEFT JOIN pairs USING ({", ".join(CONFIGURATION_KEY)})"""
+
+_SUMMARY = f"""{_PARTS}
     SELECT {", ".join(SUMMARY_KEY)}, avg(relative_error_increase) AS mean_relative_error_increase,
            stddev_samp(relative_error_increase) / sqrt(count(relative_error_increase)) AS standard_error,
            count(relative_error_increase) AS tasks,
            coalesce(sum(runs) FILTER (relative_error_increase IS NOT NULL), 0)::BIGINT AS runs
-    FROM ({_COMPARED}) WHERE method != 'Dense' GROUP BY ALL"""
+    FROM compared WHERE method != 'Dense' GROUP BY ALL"""
 
-_DIFFICULTY = f"""
-    SELECT {", ".join(TASK_KEY)}, avg(accuracy_mean) FILTER (transfer = 'full') AS "full",
-           avg(accuracy_mean) FILTER (transfer = 'linear') AS linear, "full" - linear AS difficulty
-    FROM ({_CONFIGURATIONS}) WHERE method = 'Dense' GROUP BY ALL HAVING difficulty IS NOT NULL"""
+_DIFFICULTY = f"""{_PARTS}
+    SELECT {", ".join(TASK_KEY)}, linear.protocol AS linear_protocol, "full".protocol AS full_protocol,
+           "full".baseline_accuracy AS "full", linear.baseline_accuracy AS linear,
+           "full".baseline_accuracy - linear.baseline_accuracy AS difficulty,
+           ("full".baseline_seeds + linear.baseline_seeds)::BIGINT AS seeds
+    FROM (SELECT * FROM dense WHERE transfer = 'full') AS "full"
+    JOIN (SELECT * FROM dense WHERE transfer = 'linear') AS linear USING ({", ".join(TASK_KEY)})"""
 
 
 def per_configuration(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
-    """Mean and sample standard deviation (n − 1) over the runs of each backbone on each task.
+    """Mean and sample standard deviation (n − 1) over the seeds of each network on each task.
 
-    Returns one row per configuration with ``accuracy_mean``, ``accuracy_std`` (NaN if n = 1), ``runs`` (n) and ``error``.
+    Returns one row per configuration with ``accuracy_mean``, ``accuracy_std`` (NaN if n = 1), ``seeds`` (n), ``runs`` (more
+    than n where seeds were repeated) and ``error``.
     """
     return _query(results, accuracy, _CONFIGURATIONS, CONFIGURATION_KEY)
 
@@ -68,15 +90,34 @@ def per_configuration(results: pd.DataFrame, accuracy: str = "best") -> pd.DataF
 def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     """(err(D, sparse) − err(D, dense)) / err(D, dense) for each configuration, errors averaged over seeds first.
 
-    Adds to ``per_configuration``: ``baseline_accuracy``, ``baseline_runs``, ``relative_error_increase`` (0.1 means 10 % more
-    errors than dense) and ``difference`` (of the accuracies). The dense baseline has the same ``BASELINE_KEY``; the measures
-    are NaN if there is none, and the increase if it makes no error.
+    Adds to ``per_configuration``: ``baseline_accuracy``, the mean of the ``baseline_networks`` dense networks' means, with
+    ``baseline_std`` (over seeds; between networks if there are several) and ``baseline_seeds``; ``relative_error_increase``
+    (0.1 means 10 % more errors than dense); ``difference`` of the accuracies, ``difference_low`` and ``difference_high``, its
+    95 % interval, and ``interval``, the interval's method. A dense network belongs to the baseline if it has the same
+    ``BASELINE_KEY``; the measures are NaN if there is none, and the increase if it makes no error.
+
+    The interval is that of a t test, NaN without two samples on both sides: paired over seeds if both sides are the user's
+    runs with the same seeds, which then also share the order of the training data; else Welch's.
     """
-    return _query(results, accuracy, _COMPARED, CONFIGURATION_KEY)
+    table = _query(results, accuracy, _COMPARED, CONFIGURATION_KEY)
+    one = table["baseline_networks"] == 1
+    paired = one & (table["pairs"] == table["seeds"]) & (table["pairs"] == table["baseline_seeds"])
+    low, high = paired_interval(table["difference"], table["pairs_std"], table["pairs"])
+    reference = table["baseline_seeds"].where(one, table["baseline_networks"])
+    sides = (table["accuracy_std"], table["seeds"]), (table["baseline_std"], reference)
+    welch_low, welch_high = welch_interval(table["difference"], *sides)
+    sparse = table["method"] != "Dense"
+    table["difference_low"] = low.where(paired, welch_low).where(sparse)
+    table["difference_high"] = high.where(paired, welch_high).where(sparse)
+    names = np.where(
+        paired, "paired t, over seeds", np.where(one, "Welch's t, over seeds", "Welch's t, dense networks")
+    )
+    table["interval"] = pd.Series(names, index=table.index).where(table["difference_low"].notna(), "")
+    return table.drop(columns=["pairs", "pairs_std"])
 
 
 def summary(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
-    """Mean over tasks of the relative error increase, for each sparse backbone (the paper's figure 2).
+    """Mean over tasks of the relative error increase, for each sparse network (the paper's figure 2).
 
     ``standard_error`` is the sample standard deviation (n − 1) over √n, NaN if n = 1; ``tasks`` is n, the number of
     tasks with a dense baseline; ``runs`` is the number of runs on those tasks.
@@ -87,23 +128,23 @@ def summary(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
 def difficulty(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     """Task difficulty: dense full accuracy minus dense linear accuracy, by source, architecture, upstream and dataset.
 
-    One row per task that has both, with ``full``, ``linear`` and ``difficulty``.
+    One row for each pair of a linear and a full protocol (``linear_protocol``, ``full_protocol``), which are never averaged,
+    with ``full``, ``linear``, ``difficulty`` and the ``seeds`` of both. Several dense networks count as their mean.
     """
-    return _query(results, accuracy, _DIFFICULTY, TASK_KEY)
+    return _query(results, accuracy, _DIFFICULTY, [*TASK_KEY, "linear_protocol", "full_protocol"])
 
 
 def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy of each backbone over the tasks that all backbones of its series have, so that the means compare.
+    """Mean accuracy of each network over the tasks that all networks of its series have, so that the means compare.
 
-    ``table`` is from ``per_configuration``. Returns a row for each backbone with ``accuracy_mean``, ``tasks``,
-    ``runs`` and ``standard_error`` of the mean over seeds: √(Σ std²/n) over the number of tasks, NaN where a task has one run.
+    ``table`` is from ``per_configuration``. Returns a row for each network with ``accuracy_mean``, ``tasks``,
+    ``runs`` and ``standard_error`` of the mean over seeds: √(Σ std²/n) over the number of tasks, NaN where a task has one seed.
     """
-    task = ["dataset", "dataset_hash", "metric"]
-    backbones = table.drop_duplicates([*SERIES_KEY, *BACKBONE_KEY]).groupby(SERIES_KEY).size().rename("backbones")
-    table = table.join(backbones, on=SERIES_KEY)
-    shared = table.groupby([*SERIES_KEY, *task])["method"].transform("size") == table["backbones"]
-    means = table[shared].assign(variance=lambda rows: rows["accuracy_std"] ** 2 / rows["runs"])
-    grouped = means.groupby([*SERIES_KEY, *BACKBONE_KEY])
+    networks = table.drop_duplicates(SUMMARY_KEY).groupby(SERIES_KEY).size().rename("networks")
+    table = table.join(networks, on=SERIES_KEY)
+    shared = table.groupby(BASELINE_KEY)["method"].transform("size") == table["networks"]
+    means = table[shared].assign(variance=lambda rows: rows["accuracy_std"] ** 2 / rows["seeds"])
+    grouped = means.groupby(SUMMARY_KEY)
     found = grouped.agg(accuracy_mean=("accuracy_mean", "mean"), tasks=("dataset", "size"), runs=("runs", "sum"))
     variance = grouped["variance"].agg(lambda values: values.sum(skipna=False))
     found["standard_error"] = np.sqrt(variance) / found["tasks"]
@@ -111,7 +152,7 @@ def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_sizes(means: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The means, a row for each backbone, with columns ``SIZES``, averaged over ``runs``: NaN for published ones."""
+    """The means, a row for each network, with columns ``SIZES``, averaged over ``runs``: NaN for published ones."""
     return means.join(runs.groupby(SUMMARY_KEY)[SIZES].mean(), on=SUMMARY_KEY)
 
 
@@ -125,13 +166,19 @@ def with_front(table: pd.DataFrame, axis: str) -> pd.DataFrame:
     return table.assign(front=pd.concat(fronts))
 
 
-def ordered_tasks(results: pd.DataFrame, order: str = "difficulty") -> dict[str, float]:
-    """The tasks of these rows with their difficulty (NaN where unknown), easiest first; ``order`` may be ``name``.
+def ordered_tasks(results: pd.DataFrame, order: str = "difficulty") -> dict[tuple[str, str], float]:
+    """The tasks of these rows (dataset and content hash) with their difficulty, NaN where unknown; easiest first, or by name.
 
-    Where several sources know a task's difficulty, the published one counts. Tasks of unknown difficulty come last.
+    ``order`` is ``difficulty`` or ``name``. The paper's difficulty counts where it is known. Of the user's runs that pair of a
+    linear and a full protocol counts that has most seeds; of several such, the first by name. Tasks of unknown difficulty come
+    last.
     """
-    known = difficulty(results).sort_values("source").groupby("dataset")["difficulty"].last()
-    tasks = {task: float(known.get(task, np.nan)) for task in sorted(results["dataset"].unique(), key=task_label)}
+    known = difficulty(results).sort_values("seeds", ascending=False, kind="stable")
+    published = known[known["source"] == "published"].drop_duplicates("dataset").set_index("dataset")["difficulty"]
+    own = known.drop_duplicates(["dataset", "dataset_hash"]).set_index(["dataset", "dataset_hash"])["difficulty"]
+    pairs = results[["dataset", "dataset_hash"]].drop_duplicates().itertuples(index=False, name=None)
+    by_name = sorted(pairs, key=lambda task: (task_label(task[0]), task[1]))
+    tasks = {task: float(published.get(task[0], own.get(task, np.nan))) for task in by_name}
     if order == "name":
         return tasks
     return dict(sorted(tasks.items(), key=lambda item: (np.isnan(item[1]), item[1])))
@@ -140,7 +187,7 @@ def ordered_tasks(results: pd.DataFrame, order: str = "difficulty") -> dict[str,
 def underlying_runs(rows: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     """The runs that these rows of a summary or task table average, and the dense runs they are compared with."""
     baseline = [name for name in BASELINE_KEY if name in means]
-    runs = rows.merge(means[[*baseline, *BACKBONE_KEY]].drop_duplicates())
+    runs = rows.merge(means[[*baseline, *NETWORK_KEY]].drop_duplicates())
     dense = rows[rows["method"] == "Dense"].merge(means[baseline].drop_duplicates())
     return pd.concat([runs, dense]).drop_duplicates("run_id")
 
@@ -165,12 +212,12 @@ def _query(results: pd.DataFrame, accuracy: str, query: str, key: list[str]) -> 
     """The query over ``runs``, the rows that have the chosen accuracy, sorted by ``key``."""
     if accuracy not in ACCURACIES:
         raise unknown_name("accuracy", accuracy, ACCURACIES)
-    rows = results[[*CONFIGURATION_KEY, ACCURACIES[accuracy]]].dropna(subset=[ACCURACIES[accuracy]])
+    rows = results[[*CONFIGURATION_KEY, "seed", ACCURACIES[accuracy]]].dropna(subset=[ACCURACIES[accuracy]])
     with _memory().cursor() as cursor:
-        cursor.register("runs", rows.set_axis([*CONFIGURATION_KEY, "accuracy"], axis=1))
+        cursor.register("runs", rows.set_axis([*CONFIGURATION_KEY, "seed", "accuracy"], axis=1))
         found = cursor.execute(f"{query} ORDER BY {', '.join(key)}").df()
     # DuckDB returns empty text columns as objects, and counts with gaps as nullable integers.
-    kinds = {name: results[name].dtype for name in key if found[name].dtype != results[name].dtype}
+    kinds = {name: results[name].dtype for name in key if name in results and found[name].dtype != results[name].dtype}
     kinds |= {name: float for name in found if found[name].dtype == "Int64"}
     return found.astype(kinds) if kinds else found
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from sparse_core.catalog import UNKNOWN, built_in_dataset, listed_dataset
 from sparse_core.errors import unknown_name
 from sparse_core.paths import atomic_file, atomic_folder, remove, write_text
 from sparse_core.trash import Trash
@@ -179,8 +180,24 @@ def _warn_about(folder: Path) -> None:
 
 
 def _parse(run_id: str, spec: str, result: str, events: str) -> Record:
-    outcome = {_RENAMED.get(name, name): value for name, value in json.loads(result).items()}
-    return Record(run_id, json.loads(spec), outcome, [json.loads(line) for line in events.splitlines()])
+    asked, outcome = json.loads(spec), {_RENAMED.get(name, name): value for name, value in json.loads(result).items()}
+    if outcome.get("method") == "Dense" and outcome.get("sparsity"):
+        _warn_about_dense(run_id, outcome["sparsity"])
+        outcome["method"] = UNKNOWN
+    if "dataset_name" in outcome:
+        built_in = outcome.get("task") or built_in_dataset(asked.get("dataset", ""))
+        outcome["dataset_name"] = listed_dataset(outcome["dataset_name"], built_in)
+    return Record(run_id, asked, outcome, [json.loads(line) for line in events.splitlines()])
+
+
+@cache
+def _warn_about_dense(run_id: str, sparsity: float) -> None:
+    log.warning(
+        "Run %s calls a network of sparsity %g dense. Its method is shown as %s: it is no baseline.",
+        run_id,
+        sparsity,
+        UNKNOWN,
+    )
 
 
 def _write_parquet(target: Path, rows: pd.DataFrame) -> None:

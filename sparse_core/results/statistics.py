@@ -37,6 +37,46 @@ def _wilson_interval(successes: int, total: int) -> tuple[float, float]:
     return interval.low, interval.high
 
 
+def paired_interval(mean: pd.Series, deviation: pd.Series, pairs: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Low and high end of the 95 % t interval of each mean difference of pairs (Student 1908).
+
+    ``deviation`` is the sample standard deviation (n − 1) of the differences, ``pairs`` their number. NaN with fewer than two
+    pairs, and where all differences are the same: then nothing is known of how they vary.
+    """
+    return _t_interval(mean, _squared_error(deviation, pairs), pairs - 1)
+
+
+def welch_interval(
+    difference: pd.Series, first: tuple[pd.Series, pd.Series], second: tuple[pd.Series, pd.Series]
+) -> tuple[pd.Series, pd.Series]:
+    """Low and high end of the 95 % t interval of each difference of two means with unequal variances (Welch 1947).
+
+    ``first`` and ``second`` are the sample standard deviations (n − 1) of the two sides and their numbers of samples. NaN where
+    a side has fewer than two samples, and where none of them varies.
+    """
+    (first_error, first_size), (second_error, second_size) = (
+        (_squared_error(*side), side[1]) for side in (first, second)
+    )
+    error = first_error + second_error
+    freedom = error**2 / (first_error**2 / (first_size - 1) + second_error**2 / (second_size - 1))
+    return _t_interval(difference, error, freedom)
+
+
+def _squared_error(deviation: pd.Series, size: pd.Series) -> pd.Series:
+    """The squared standard error of a mean, NaN with fewer than two samples."""
+    return deviation.where(size > 1) ** 2 / size
+
+
+def _t_interval(mean: pd.Series, squared_error: pd.Series, freedom: pd.Series) -> tuple[pd.Series, pd.Series]:
+    known = squared_error > 0
+    half = pd.Series(np.nan, index=mean.index)
+    if known.any():
+        from scipy.special import stdtrit  # a page without intervals need not wait for SciPy
+
+        half[known] = stdtrit(freedom[known], 0.975) * np.sqrt(squared_error[known])
+    return mean - half, mean + half
+
+
 def pareto_optimal(table: pd.DataFrame, first: str, second: str) -> pd.Series:
     """True for the rows that no other row dominates: at least as large in both columns and larger in one.
 

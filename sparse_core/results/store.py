@@ -24,15 +24,18 @@ log = logging.getLogger(__name__)
 
 SOURCES = ("published", "measured")
 
+# A network is the hash of its weights and mask, empty for the paper's.
 _SCHEMA = """
-    source VARCHAR, architecture VARCHAR, upstream VARCHAR, method VARCHAR, sparsity DOUBLE, transfer VARCHAR,
-    dataset VARCHAR, dataset_hash VARCHAR, protocol VARCHAR, seed INTEGER, replicate INTEGER, metric VARCHAR,
-    accuracy_best DOUBLE, accuracy_final DOUBLE, backbone VARCHAR, nonzero_parameters BIGINT, multiply_adds BIGINT,
-    file_size BIGINT, run_id VARCHAR PRIMARY KEY, created_at TIMESTAMP, spec VARCHAR"""
+    source VARCHAR, architecture VARCHAR, upstream VARCHAR, method VARCHAR, sparsity DOUBLE, network VARCHAR,
+    network_name VARCHAR, transfer VARCHAR, dataset VARCHAR, dataset_hash VARCHAR, protocol VARCHAR, seed INTEGER,
+    replicate INTEGER, metric VARCHAR, accuracy_best DOUBLE, accuracy_final DOUBLE, backbone VARCHAR,
+    nonzero_parameters BIGINT, multiply_adds BIGINT, file_size BIGINT, run_id VARCHAR PRIMARY KEY, created_at TIMESTAMP,
+    spec VARCHAR"""
 COLUMNS = tuple(column.split()[0] for column in _SCHEMA.split(","))
 
 _PUBLISHED_VALUES: dict[str, Any] = {"source": "published", "upstream": "ImageNet", "protocol": "the paper's protocol"}
-_PUBLISHED_VALUES |= {"metric": "accuracy", "dataset_hash": "", "backbone": "", "spec": "{}"}
+_PUBLISHED_VALUES |= {"metric": "accuracy", "dataset_hash": "", "network": "", "network_name": "", "backbone": ""}
+_PUBLISHED_VALUES |= {"spec": "{}"}
 _PUBLISHED_VALUES |= dict.fromkeys(("accuracy_final", "nonzero_parameters", "multiply_adds", "file_size", "created_at"))
 
 
@@ -88,12 +91,15 @@ class Store:
     ) -> pd.DataFrame:
         """One row per run, columns ``COLUMNS``, filtered. None means no filter; ``sparsity`` bounds are inclusive.
 
-        Dense rows pass every method and sparsity filter: they are the baseline of the others.
+        Dense rows pass every method and sparsity filter: they are the baseline of the others. A network that was imported
+        under several names has that of its first run.
         """
         if source not in ("all", *SOURCES):
             raise unknown_name("source", source, ("all", *SOURCES))
         query = """
-            SELECT * FROM results
+            SELECT * EXCLUDE (first_name) REPLACE (first_name AS network_name) FROM (
+                SELECT *, first(network_name) OVER (PARTITION BY network ORDER BY created_at, run_id) AS first_name
+                FROM results)
             WHERE $source IN ('all', source) AND coalesce(architecture = $architecture, true)
                 AND coalesce(transfer = $transfer, true) AND coalesce(list_contains($datasets, dataset), true)
                 AND (method = 'Dense'
@@ -176,6 +182,8 @@ def result_row(record: Record) -> dict[str, Any]:
         **{name: result[name] for name in ("architecture", "upstream", "method", "sparsity", "protocol", "metric")},
         **{name: result[name] for name in ("accuracy_best", "accuracy_final")},
         **{name: spec[name] for name in ("transfer", "dataset_hash", "seed", "replicate", "backbone")},
+        "network": spec.get("backbone_hash") or spec["backbone"],
+        "network_name": network_name(spec["backbone"]),
         # Records from before sizes were stored lack them.
         **{name: result.get(name) for name in ("nonzero_parameters", "multiply_adds", "file_size")},
         "dataset": result["dataset_name"],
@@ -183,6 +191,11 @@ def result_row(record: Record) -> dict[str, Any]:
         "created_at": pd.Timestamp(result["created_at"]),
         "spec": json.dumps(spec, sort_keys=True),
     }
+
+
+def network_name(backbone: str) -> str:
+    """The name of a network by that of its backbone, which for a checkpoint file is ``ARCHITECTURE:PATH``."""
+    return Path(backbone.partition(":")[2]).name or backbone
 
 
 def published_rows() -> pd.DataFrame:

@@ -26,7 +26,7 @@ class Estimate:
         """The whole transfer: features unless they are cached, the learning-rate sweep if there is one, then training."""
         extraction = 0.0 if features_cached else self.images * self.seconds_per_image
         rates = len(spec.sweep_lr) if isinstance(spec, ProbeSpec) else 0
-        epochs = spec.settings.epochs * seeds * (1 + rates * (1 - VALIDATION_SHARE))
+        epochs = spec.settings.epochs * (seeds + rates * spec.usual_seeds * (1 - VALIDATION_SHARE))
         return extraction + epochs * self.seconds_per_epoch
 
 

@@ -22,6 +22,8 @@ from sparse_core.transfer.evaluation import EvaluationSet
 from sparse_core.transfer.linear_training import Samples
 from sparse_core.transfer.training import Reporter, Result, no_report
 
+SWEEP_SEEDS = range(ProbeSpec.usual_seeds)  # whichever seeds are trained: the learning rate follows from the spec alone
+
 
 def train(
     backbone: Backbone,
@@ -54,7 +56,9 @@ def train(
     started = time.perf_counter()
     settings, validation = spec.settings, None
     if spec.sweep_lr:
-        rate, scores = choose_learning_rate(training, classes, seeds, settings, spec.sweep_lr, on_progress=on_progress)
+        rate, scores = choose_learning_rate(
+            training, classes, SWEEP_SEEDS, settings, spec.sweep_lr, on_progress=on_progress
+        )
         settings = dataclasses.replace(settings, learning_rate=rate)
         validation = {exact(candidate): accuracy for candidate, accuracy in scores.items()}
     data = training, Samples(extracted.test, extracted.test_labels), classes

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sparse_core import __version__
+from sparse_core.catalog import built_in_dataset, listed_dataset
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.engines.compiling import TOLERANCE
@@ -66,7 +67,8 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
         state = home / "checkpoints" / f"{name}.pt"
         result = finetune.train(backbone, dataset, spec, seed, on_progress=on_progress, checkpoint=state)
         saved = finetuned.file(home, name)
-        classifier.save(result.network, backbone, dataset.class_names, saved, dataset.id)
+        named = listed_dataset(dataset.id, built_in_dataset(spec.dataset))
+        classifier.save(result.network, backbone, dataset.class_names, saved, named)
         violations = max(*result.curves["mask_violations"], classifier.violations(saved, backbone.mask))
         shared = _shared_fields(home, backbone, dataset, spec)
         records.write(_record(name, spec, result, {**shared, "mask_violations": violations}))

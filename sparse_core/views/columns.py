@@ -3,6 +3,7 @@
 Downloads keep the stored names and values; headings and units are for the screen only.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,6 +62,11 @@ def _named(names: dict[str, str]) -> Callable[[str], str]:
     return lambda value: names.get(value, value)
 
 
+def _short_hash(network: str) -> str:
+    """The start of a network's content hash; some tables name networks by a label, which stays."""
+    return network[:8] if re.fullmatch("[0-9a-f]{64}", network) else network
+
+
 COLUMNS = {
     # What was run
     "source": Column("Source", label=_named(SOURCES)),
@@ -70,6 +76,12 @@ COLUMNS = {
     "dataset": Column("Task", label=task_label),
     "dataset_hash": Column("Task content hash", formerly="Task's content"),
     "row": Column("Network"),
+    "network": Column(
+        "Network",
+        label=_short_hash,
+        help="The start of the hash of its content: weights, mask and preparation of images.",
+    ),
+    "network_name": Column("Network name", help="As in the library."),
     "run_id": Column("Run"),
     "created_at": Column("Created", TIMESTAMP, "Made at"),
     "imported_at": Column("Imported", TIMESTAMP, "Imported at"),
@@ -87,16 +99,26 @@ COLUMNS = {
     "accuracy_final": Column("Final accuracy", PERCENT, help="After the last epoch."),
     "accuracy_mean": Column("Mean accuracy", PERCENT),
     "accuracy_std": Column(
-        "Standard deviation", POINTS, format="%.2f", help="Over runs (n − 1); empty for a single run."
+        "Standard deviation", POINTS, format="%.2f", help="Over seeds (n − 1); empty for a single seed."
     ),
     "top1": Column("Top-1 accuracy", PERCENT, "Top1"),
     "mean_per_class": Column("Mean per-class accuracy", PERCENT, "Mean per class"),
     "error": Column("Error", PERCENT),
     "lowest": Column("95 % interval, low", PERCENT, "95 % interval from (%)", help="Wilson's score interval."),
     "highest": Column("95 % interval, high", PERCENT, "95 % interval to (%)", help="Wilson's score interval."),
-    "baseline_accuracy": Column("Dense accuracy", PERCENT),
-    "baseline_runs": Column("Dense runs", COUNT),
+    "baseline_accuracy": Column("Dense accuracy", PERCENT, help="The mean of the dense networks' means."),
+    "baseline_std": Column(
+        "Dense standard deviation",
+        POINTS,
+        format="%.2f",
+        help="Over seeds (n − 1); between networks where there are several dense ones.",
+    ),
+    "baseline_seeds": Column("Dense seeds", COUNT, "Dense runs"),
+    "baseline_networks": Column("Dense networks", COUNT),
     "difference": Column("Difference to dense", POINTS),
+    "difference_low": Column("Difference, 95 % interval, low", POINTS, help="By the method in the column Interval."),
+    "difference_high": Column("Difference, 95 % interval, high", POINTS, help="By the method in the column Interval."),
+    "interval": Column("Interval", help="How the interval of the difference is computed; empty where n = 1 on a side."),
     "relative_error_increase": Column("Relative error increase over dense", PERCENT, "Relative error increase (%)"),
     "mean_relative_error_increase": Column(
         "Mean relative error increase over dense", PERCENT, "Mean relative error increase (%)"
@@ -105,6 +127,8 @@ COLUMNS = {
     "difficulty": Column("Difficulty", POINTS, help="Dense accuracy of full transfer minus that of linear transfer."),
     "front": Column("Pareto-optimal", formerly="On the front"),
     "runs": Column("Runs", COUNT),
+    "seeds": Column("Seeds", COUNT, help="The n of the mean. Runs that repeat a seed are averaged into it."),
+    "replicate": Column("Replicate", COUNT, help="Above 0: the run repeats a seed, and counts as the same sample."),
     "tasks": Column("Tasks", COUNT),
     "images": Column("Images", COUNT),
     # Structure

@@ -6,8 +6,17 @@ from datetime import date
 import pandas as pd
 
 from sparse_core.catalog import CITATION, task_label
-from sparse_core.results.measures import has_disputed_rows
-from sparse_core.views.labels import SIZES, SOURCES, counted, marked_series_names, method_order, sparsity_label
+from sparse_core.results.measures import BASELINE_KEY, has_disputed_rows
+from sparse_core.views.labels import (
+    SIZES,
+    SOURCES,
+    counted,
+    marked_series_names,
+    method_label,
+    method_order,
+    network_names,
+    sparsity_label,
+)
 
 RIGL_NOTE = (
     "RigL, full transfer: the paper's text and its public rows disagree for an unknown reason; the rows are shown "
@@ -51,12 +60,48 @@ def size_notes(axis: str, left_out: int) -> list[str]:
 
 def row_notes(rows: pd.DataFrame) -> list[str]:
     """The notes that must accompany these rows wherever they are shown."""
-    notes = [RIGL_NOTE] if has_disputed_rows(rows) else []
+    notes = result_notes(rows)
     for (source, upstream, protocol), name in marked_series_names(rows).items():
         if source == "measured":
-            baseline = "compared with the dense run of the same backbone, data and protocol"
+            baseline = "compared with the dense network of the same architecture, upstream data and protocol"
             notes.append(f"{name.capitalize()}: pretrained on {upstream}, {protocol}; {baseline}")
     return notes
+
+
+def result_notes(rows: pd.DataFrame) -> list[str]:
+    """The notes on disputed rows, repeated seeds and several dense networks."""
+    return [*([RIGL_NOTE] if has_disputed_rows(rows) else []), *repeated_notes(rows), *baseline_notes(rows)]
+
+
+def repeated_notes(rows: pd.DataFrame) -> list[str]:
+    """A note on the runs that repeat a seed: reruns, and the paper's rows that have one seed twice."""
+    repeats = rows[rows["replicate"] > 0]
+    notes = []
+    for source, which in (
+        ("published", "published under a seed that has another row"),
+        ("measured", "a rerun of a seed"),
+    ):
+        found = repeats[repeats["source"] == source]
+        if len(found):
+            networks = "; ".join(sorted({method_label(row.method, row.sparsity) for row in found.itertuples()}))
+            notes.append(
+                f"{counted(len(found), 'run')} {'is' if len(found) == 1 else 'are'} {which} ({networks}): averaged into that "
+                "seed, n counts seeds"
+            )
+    return notes
+
+
+def baseline_notes(rows: pd.DataFrame) -> list[str]:
+    """A note where several dense networks are the baseline of the others."""
+    dense = rows[rows["method"] == "Dense"]
+    counts = dense.groupby(BASELINE_KEY)["network"].nunique()
+    if not (counts > 1).any():
+        return []
+    several = dense[dense.set_index(BASELINE_KEY).index.isin(counts.index[counts > 1])]
+    names = ", ".join(sorted({network_names(rows)[network] for network in several["network"]}))
+    return [
+        f"Where there are several dense networks ({names}), the baseline is the mean of their means, n is their number"
+    ]
 
 
 def absent_methods(methods: Iterable[str], published: Iterable[str]) -> dict[str, str]:
@@ -80,13 +125,13 @@ def single_task_notes(means: pd.DataFrame) -> list[str]:
     return [f"One task only, so no error bar: {', '.join(method_order(single.unique()))}"] if len(single) else []
 
 
-def single_run_notes(table: pd.DataFrame) -> list[str]:
-    """A note on the means over one run, which have no standard deviation."""
-    single = int((table["runs"] == 1).sum())
+def single_seed_notes(table: pd.DataFrame) -> list[str]:
+    """A note on the means over one seed, which have no standard deviation."""
+    single = int((table["seeds"] == 1).sum())
     if not single:
         return []
     which = "All numbers are" if single == len(table) else f"{single:,} of {counted(len(table), 'number')} are"
-    return [f"{which} from a single run and have no standard deviation"]
+    return [f"{which} from a single seed and have no standard deviation"]
 
 
 def task_count(means: pd.DataFrame) -> str:

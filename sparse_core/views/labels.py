@@ -5,15 +5,17 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from sparse_core.catalog import METHODS, TASKS, UNKNOWN, architecture_label, task_label
+from sparse_core.catalog import METHODS, METRICS, TASKS, UNKNOWN, architecture_label, task_label
 from sparse_core.networks.library import BackboneCard
 
 SERIES_KEY = ["source", "upstream", "protocol"]
 
 SOURCES = {"published": "Paper results", "shipped": "Shipped results", "measured": "Your runs"}
+OWN = "your runs"  # a series of the user's own results, in names of points and lines
 TRANSFER_NAMES = {"linear": "Linear", "full": "Full"}
 MODES = {"inference": "Inference", "training": "Online training"}
 # A stored "slower" has its 95 % interval below 1; "no gain" has one that includes 1.
@@ -61,6 +63,12 @@ def percent(fraction: float, *, signed: bool = False) -> str:
 def sparsity_label(sparsity: float) -> str:
     """A sparsity (0..1) such as 90 % or 97.5 %."""
     return f"{100 * sparsity:.3g} %"
+
+
+def samples(row: Any) -> str:
+    """The n of a mean: the seeds, and the runs where some seed has several, such as "5 seeds, 6 runs"."""
+    seeds = counted(int(row.seeds), "seed")
+    return seeds if row.runs == row.seeds else f"{seeds}, {counted(int(row.runs), 'run')}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -121,7 +129,7 @@ def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """
     names = marked_series_names(frame)
     several = sum(map(bool, names.values())) > 1
-    return names if several else {key: name and "your runs" for key, name in names.items()}
+    return names if several else {key: name and OWN for key, name in names.items()}
 
 
 def marked_series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
@@ -131,23 +139,87 @@ def marked_series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """
     keys = sorted(frame[SERIES_KEY].drop_duplicates().itertuples(index=False, name=None))
     marks = {key: hashlib.sha256("\n".join(key).encode()).hexdigest()[:4] for key in keys}
-    return {key: f"your runs {marks[key]}" if key[0] == "measured" else "" for key in keys}
+    return {key: f"{OWN} {marks[key]}" if key[0] == "measured" else "" for key in keys}
 
 
-def name_backbones(frame: pd.DataFrame, names: dict[tuple[str, str, str], str]) -> list[str]:
-    """A name for each row's backbone, such as "AC/DC 90 %" or "Magnitude 50 %, your runs"."""
+def network_names(frame: pd.DataFrame) -> dict[str, str]:
+    """The name of each network (by content hash) of the user's rows; with the start of its hash where several have one name."""
+    names = frame[["network", "network_name"]].drop_duplicates("network").set_index("network")["network_name"]
+    several = names.duplicated(keep=False)
+    return {network: f"{name} ({network[:6]})" if several[network] else name for network, name in names.items()}
+
+
+def network_label(row: Any) -> str:
+    """A row's network by name and the start of its content hash; empty for the paper's."""
+    return f"network {row.network_name}, {row.network[:8]}" if row.network else ""
+
+
+def name_networks(frame: pd.DataFrame) -> list[str]:
+    """A name for each row's network, such as "AC/DC 90 %" or "Magnitude 50 %, your runs".
+
+    Where several networks of one series have the same method and sparsity, their own names follow: "AC/DC 90 %, net5".
+    """
+    methods = map(method_label, frame["method"], frame["sparsity"])
+    return _with_networks(frame, methods, _shared(frame))
+
+
+def name_lines(frame: pd.DataFrame) -> list[str]:
+    """A name for each row's line in a chart: as ``name_networks``, without the sparsity.
+
+    A line joins the networks of one method and series, unless two of them have the same sparsity: then each is a line.
+    """
+    series = [frame[name] for name in ("method", *SERIES_KEY)]
+    return _with_networks(frame, frame["method"], _shared(frame).groupby(series).transform("any"))
+
+
+def _shared(frame: pd.DataFrame) -> pd.Series:
+    """True for rows whose method, sparsity and series several networks share."""
+    return frame.groupby(["method", "sparsity", *SERIES_KEY])["network"].transform("nunique") > 1
+
+
+def _with_networks(frame: pd.DataFrame, heads: Iterable[str], distinguished: pd.Series) -> list[str]:
+    """Each row's head with the name of its series, and that of its network where it is ``distinguished``."""
+    names, series = network_names(frame), series_names(frame)
+    rows = zip(heads, frame["network"], distinguished, _series(frame), strict=True)
     return [
-        ", ".join(filter(None, [method_label(method, sparsity), names[tuple(key)]]))
-        for method, sparsity, *key in frame[["method", "sparsity", *SERIES_KEY]].itertuples(index=False, name=None)
+        ", ".join(filter(None, [head, names[network], series[key] if series[key] != OWN else ""]))
+        if apart
+        else ", ".join(filter(None, [head, series[key]]))
+        for head, network, apart, key in rows
     ]
 
 
+def _series(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
+    return list(frame[SERIES_KEY].itertuples(index=False, name=None))
+
+
+def link_names(frame: pd.DataFrame) -> list[str]:
+    """A name for each row's network that keeps its meaning in a link whatever is measured later, such as
+    "AC/DC 90 %, your runs 3f2a, net5 (1b2c3d)"."""
+    series = marked_series_names(frame)
+    rows = zip(frame["method"], frame["sparsity"], _link_networks(frame), _series(frame), strict=True)
+    return [", ".join(filter(None, [method_label(*row[:2]), series[row[3]]])) + row[2] for row in rows]
+
+
+def _link_networks(frame: pd.DataFrame) -> list[str]:
+    pairs = zip(frame["network"], frame["network_name"], strict=True)
+    return [f", {name} ({network[:6]})" if network else "" for network, name in pairs]
+
+
 def name_points(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with a column ``point``: each row's transfer and backbone, as links name it."""
+    """The frame with a column ``point``: each row's transfer and network, as links name it."""
     transfers = frame["transfer"].map(TRANSFER_NAMES)
-    backbones = name_backbones(frame, marked_series_names(frame))
-    points = [f"{transfer}: {name}" for transfer, name in zip(transfers, backbones, strict=True)]
+    points = [f"{transfer}: {name}" for transfer, name in zip(transfers, link_names(frame), strict=True)]
     return frame.assign(point=points)
+
+
+def former_points(frame: pd.DataFrame) -> dict[str, list[str]]:
+    """The points of the frame under the names that links of earlier versions give them, which are without the network."""
+    found: dict[str, list[str]] = {}
+    for point, network in zip(frame["point"], _link_networks(frame), strict=True):
+        if network:
+            found.setdefault(point.replace(network, "", 1), []).append(point)
+    return found
 
 
 def current_point(name: str) -> str:
@@ -156,11 +228,14 @@ def current_point(name: str) -> str:
 
 
 def name_tasks(table: pd.DataFrame) -> list[str]:
-    """Each row's task; where several datasets have one name, with the start of the content hash."""
+    """Each row's task; where several datasets have one name, with the start of the content hash, and where one is measured in
+    several metrics, with the metric."""
     measured = table[table["source"] == "measured"]
     contents = measured.groupby("dataset")["dataset_hash"].nunique()
     several = table["dataset"].map(contents).gt(1)
-    return table["dataset"].map(task_label).where(~several, marked_task_names(table)).tolist()
+    names = table["dataset"].map(task_label).where(~several, marked_task_names(table))
+    metrics = table.groupby(["source", "dataset", "dataset_hash"])["metric"].transform("nunique")
+    return names.where(metrics == 1, names + ", " + table["metric"].map(METRICS)).tolist()
 
 
 def marked_task_names(table: pd.DataFrame) -> list[str]:

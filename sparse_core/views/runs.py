@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import task_label
+from sparse_core.catalog import built_in_dataset, listed_dataset, task_label
 from sparse_core.jobs.queue import Status
 from sparse_core.networks import library
 from sparse_core.results.records import Record
+from sparse_core.results.store import network_name
 from sparse_core.specs import options
 from sparse_core.specs.identity import recorded, to_json
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec, protocol
@@ -65,11 +66,15 @@ def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
         **{name: card.get(name) for name in ("architecture", "upstream", "method")},
         "sparsity": card.get("sparsity", math.nan),
         "transfer": spec.transfer,
-        "dataset": Path(spec.dataset).name,  # as the record will name the user's folder or file
+        "dataset": listed_dataset(
+            Path(spec.dataset).name, built_in_dataset(spec.dataset)
+        ),  # as the record will name it
         "protocol": protocol(spec),
         "seed": seed,
         "replicate": spec.replicate,
         "backbone": spec.backbone,
+        "network": card.get("hash") or "",
+        "network_name": network_name(spec.backbone),
         "spec": to_json(spec),
         "state": STATES[status.state],
     }
@@ -82,12 +87,14 @@ def command(spec: TransferSpec, seeds: int) -> str:
     return options.command(verb, spec, *more, *(["--rerun"] if spec.replicate else []))
 
 
-def label(record: Record) -> str:
-    """A run by method, sparsity, dataset, transfer and seed, and the replicate if it is a rerun."""
+def label(record: Record, *, network: bool = False) -> str:
+    """A run by method, sparsity, dataset, transfer and seed, and the replicate if it is a rerun; with the name of its
+    ``network`` if asked for."""
     result, spec = record.result, record.spec
     method = method_label(result["method"], result["sparsity"])
+    name = f", {network_name(spec['backbone'])} ({spec.get('backbone_hash', '')[:6]})" if network else ""
     again = f", rerun {spec['replicate']}" if spec["replicate"] else ""
-    return f"{method}, {task_label(result['dataset_name'])}, {spec['transfer']}, seed {spec['seed']}{again}"
+    return f"{method}{name}, {task_label(result['dataset_name'])}, {spec['transfer']}, seed {spec['seed']}{again}"
 
 
 def curves(records: Sequence[Record], *, by_seed: bool = True) -> pd.DataFrame:

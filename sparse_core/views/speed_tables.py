@@ -144,18 +144,18 @@ def training_with_accuracy(training: pd.DataFrame, runs: pd.DataFrame) -> pd.Dat
     same backbone (by content) to the same task, best over epochs; ``difference`` is NaN where there is no run, or no dense one
     of the same protocol. Timing-only rows are left out.
     """
-    linear = with_hashes(runs[runs["transfer"] == "linear"])
+    linear = with_named_datasets(runs[runs["transfer"] == "linear"])
+    taken = ["upstream", "protocol", "accuracy_mean", "accuracy_std", "seeds", "runs"]
+    taken += ["baseline_accuracy", "baseline_std", "baseline_seeds", "baseline_networks", "difference"]
     found = []
     for row in training[~training["timing_only"].astype(bool)].to_dict("records"):
         on_task = linear[(linear["dataset"] == row["dataset"]) | (linear["dataset_named"] == row["dataset"])]
-        own = on_task[on_task["backbone_hash"] == row["backbone_hash"]]
+        own = on_task[on_task["network"] == row["backbone_hash"]]
         dense = on_task[on_task["method"] == "Dense"]
         compared = measures.difference_to_dense(pd.concat([own, dense]))
         compared = compared[compared["method"] != "Dense"] if len(own) else compared.head(0)
-        taken = ["upstream", "protocol", "accuracy_mean", "accuracy_std", "runs", "baseline_accuracy", "difference"]
         found += [{**row, "source": "measured", **pair} for pair in compared[taken].to_dict("records") or [{}]]
-    columns = [*training.columns, "source", "upstream", "protocol", "accuracy_mean", "accuracy_std", "runs"]
-    return pd.DataFrame(found, columns=[*columns, "baseline_accuracy", "difference"])
+    return pd.DataFrame(found, columns=[*training.columns, "source", *taken])
 
 
 def missing_accuracy(compared: pd.DataFrame) -> list[str]:
@@ -173,18 +173,19 @@ def speed_and_accuracy(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     the backbones of one protocol. Timing-only rows are left out; protocols are never averaged together.
     """
     measured = rows[~rows["timing_only"].astype(bool)]
-    key = ["architecture", "method", "sparsity", *SERIES_KEY, "backbone", "backbone_hash"]
-    grouped = with_hashes(runs).groupby(key)["accuracy_best"]
-    accuracies = grouped.agg(accuracy_mean="mean", accuracy_std="std", runs="size").reset_index()
+    accuracies = measures.per_configuration(runs)
     dense = accuracies["method"] == "Dense"
     times = ["milliseconds_per_image", "quartile_low", "quartile_high"]
     taken = ["engine_words", "threads", "batch_size", "reliable", *times]
-    sparse = accuracies[~dense].merge(measured[["backbone_hash", *taken]], on="backbone_hash")
+    of_network = measured[["backbone_hash", *taken]].rename(columns={"backbone_hash": "network"})
+    sparse = accuracies[~dense].merge(of_network, on="network")
     of_dense = measured.drop_duplicates(DENSE_KEY, keep="last").drop(columns=times)
     of_dense = of_dense.rename(columns={f"dense_{name}": name for name in times})
     parts = [sparse, accuracies[dense].merge(of_dense[["architecture", *taken]], on="architecture")]
     found = pd.concat(parts, ignore_index=True).sort_values("milliseconds_per_image", kind="stable")
-    found = found.drop_duplicates(key).sort_values(["architecture", "sparsity", "method"], ignore_index=True)
+    found = found.drop_duplicates(measures.CONFIGURATION_KEY).sort_values(
+        ["architecture", "sparsity", "method"], ignore_index=True
+    )
     found["images_per_second"] = 1000 / found["milliseconds_per_image"]
     found["front"] = False
     for _, group in found.groupby("protocol"):
@@ -192,11 +193,9 @@ def speed_and_accuracy(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def with_hashes(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with their specs' ``backbone_hash`` (of content) and ``dataset_named`` (the user's name or path)."""
-    specs = [json.loads(spec) for spec in runs["spec"]]
-    hashes, names = ([spec.get(field, "") for spec in specs] for field in ("backbone_hash", "dataset"))
-    return runs.assign(backbone_hash=hashes, dataset_named=names)
+def with_named_datasets(runs: pd.DataFrame) -> pd.DataFrame:
+    """The store's runs with ``dataset_named``, the user's name or path of the dataset."""
+    return runs.assign(dataset_named=[json.loads(spec).get("dataset", "") for spec in runs["spec"]])
 
 
 def series(compared: pd.DataFrame) -> list[str]:

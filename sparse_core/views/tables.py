@@ -12,9 +12,9 @@ from sparse_core.networks import packed_masks
 from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.packed_masks import Shapes
 from sparse_core.networks.structure import Structure
-from sparse_core.results.measures import difference_to_dense
+from sparse_core.results.measures import difference_to_dense, per_configuration, with_sizes
 from sparse_core.views import labels
-from sparse_core.views.labels import SERIES_KEY, SIZES, counted, distinct, percent
+from sparse_core.views.labels import SIZES, counted, distinct, percent
 
 SHARES = ("mean_layer_filters_pruned_share", "filters_pruned_share", "filters_dead_share")
 # What networks are compared by: column, and field of their structure.
@@ -22,44 +22,51 @@ COMPARED = {"measured_sparsity": "sparsity", **{share: share for share in SHARES
 COMPARED |= {name: name for name in ("parameters", "multiply_adds_sparse", "multiply_adds")}
 COMPARED |= {"file_size": "bytes_sparse"}
 COMPARED |= {name: name for name in ("parameters_removable", "multiply_adds_removable")}
+LABELS = ["row", "line", "point", "hover"]  # columns of a task table that are for charts and links, not for reading
 LAYER_COLUMNS = ["layer", "name", "shape", "output", "sparsity", "filters", "filters_pruned", "filters_removable"]
 LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "parameters", "nonzero"]
 LAYER_COLUMNS += ["multiply_adds", "multiply_adds_sparse", "groups"]
 
 
-def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[str, float]) -> pd.DataFrame:
-    """``measures.difference_to_dense`` with names: backbones in the catalog's order, tasks in that of ``difficulties``.
+def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[tuple[str, str], float]) -> pd.DataFrame:
+    """``measures.difference_to_dense`` with names: networks in the catalog's order, tasks in that of ``difficulties``, which
+    are by dataset and content hash (``measures.ordered_tasks``).
 
-    Adds ``row`` (the backbone's name), ``task`` (with part of its content hash where several datasets have one name),
-    ``difficulty``, ``point`` (backbone and task, as links name them) and ``hover`` (a description of the cell, as HTML).
+    Adds ``row`` and ``line`` (``labels.name_networks``, ``labels.name_lines``), ``task`` (``labels.name_tasks``),
+    ``difficulty``, ``point`` (network and task, as links name them) and ``hover`` (a description of the cell, as HTML).
     """
     table = difference_to_dense(rows, accuracy)
     task_rank = {task: number for number, task in enumerate(difficulties)}
     method_rank = {method: number for number, method in enumerate(labels.method_order(table["method"].unique()))}
+    tasks = list(zip(table["dataset"], table["dataset_hash"], strict=True))
     order = {
-        "difficulty": table["dataset"].map(difficulties),
-        "task_rank": table["dataset"].map(task_rank),
+        "difficulty": [difficulties.get(task, math.nan) for task in tasks],
+        "task_rank": [task_rank.get(task, len(task_rank)) for task in tasks],
         "own": table["source"] != "published",
         "method_rank": table["method"].map(method_rank),
     }
-    by = ["own", "method_rank", "sparsity", "protocol", "task_rank"]
+    by = ["own", "method_rank", "sparsity", "protocol", "network_name", "network", "task_rank"]
     table = table.assign(**order).sort_values(by, kind="stable", ignore_index=True)
-    table["row"] = labels.name_backbones(table, labels.series_names(table))
+    table["row"], table["line"] = labels.name_networks(table), labels.name_lines(table)
     table["task"] = labels.name_tasks(table)
-    backbones = labels.name_backbones(table, labels.marked_series_names(table))
-    names = zip(backbones, labels.marked_task_names(table), strict=True)
-    table["point"] = [f"{backbone} on {task}" for backbone, task in names]
+    names = zip(labels.link_names(table), labels.marked_task_names(table), strict=True)
+    table["point"] = [f"{network} on {task}" for network, task in names]
     table["hover"] = [_hover(cell) for cell in table.itertuples()]
     by_rank = table.sort_values(["task_rank", "task"])["task"].unique()
     table["task"] = pd.Categorical(table["task"], by_rank, ordered=True)
     return table.drop(columns=["task_rank", "own", "method_rank"])
 
 
+def network_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that name each row's network, if any is the user's: the paper's networks have neither name nor hash."""
+    return ["network_name", "network"] if (table["network"] != "").any() else []
+
+
 def paper_layout(table: pd.DataFrame) -> pd.DataFrame:
-    """A ``task_table`` as the paper's tables C.1 and C.2: a row for each backbone, "mean ± std (n)" in percent for each task."""
+    """A ``task_table`` as the paper's tables C.1 and C.2: a row for each network, "mean ± std (n)" in percent for each task."""
     deviations = ["" if np.isnan(deviation) else f" ± {100 * deviation:.1f}" for deviation in table["accuracy_std"]]
-    parts = zip(table["accuracy_mean"], deviations, table["runs"], strict=True)
-    cells = [f"{100 * mean:04.1f}{deviation} ({runs})" for mean, deviation, runs in parts]
+    parts = zip(table["accuracy_mean"], deviations, table["seeds"], strict=True)
+    cells = [f"{100 * mean:04.1f}{deviation} ({seeds})" for mean, deviation, seeds in parts]
     wide = table.assign(cell=cells).pivot(index="row", columns="task", values="cell")
     return wide.reindex(distinct(table["row"])).rename_axis("Network").rename_axis(columns=None).reset_index()
 
@@ -111,25 +118,37 @@ def overlap_table(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], shap
 
 
 def accuracy_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each measured backbone: its sizes, and mean and standard deviation (NaN for one run) of the best accuracy.
+    """A row for each measured network: its sizes, and mean and standard deviation (NaN for one seed) of the best accuracy.
 
     ``runs`` are the store's rows of one architecture, task, metric and transfer; those whose sizes are unknown are left
     out. Runs of different protocols or upstream data are never averaged together.
     """
     known = runs.dropna(subset=list(SIZES))
-    grouped = known.groupby(["method", "sparsity", *SERIES_KEY, "backbone", *SIZES])["accuracy_best"]
-    table = grouped.agg(accuracy_mean="mean", accuracy_std="std", runs="size").reset_index()
-    return table.sort_values(["sparsity", "method"], ignore_index=True)
+    table = with_sizes(per_configuration(known), known)
+    return table.sort_values(["sparsity", "method", "network_name", "network"], ignore_index=True)
 
 
 def _hover(cell: Any) -> str:
-    deviation = "" if np.isnan(cell.accuracy_std) else f" ± {percent(cell.accuracy_std)}"
     lines = [
         f"<b>{html.escape(cell.row)}</b> on {html.escape(cell.task)}",
-        f"{100 * cell.accuracy_mean:.1f}{deviation} % ({counted(cell.runs, 'run')})",
+        html.escape(labels.network_label(cell)),
+        f"{_mean_and_deviation(cell.accuracy_mean, cell.accuracy_std)} ({labels.samples(cell)})",
     ]
     if cell.method != "Dense" and not np.isnan(cell.difference):
-        lines.append(f"dense {100 * cell.baseline_accuracy:.1f} %, difference {100 * cell.difference:+.1f} points")
+        dense = _mean_and_deviation(cell.baseline_accuracy, cell.baseline_std)
+        lines.append(f"dense {dense} ({_baseline_samples(cell)}), difference {100 * cell.difference:+.1f} points")
+        if cell.interval:
+            ends = f"{100 * cell.difference_low:+.1f} to {100 * cell.difference_high:+.1f}"
+            lines.append(f"95 % interval of the difference: {ends} ({cell.interval})")
     if not np.isnan(cell.difficulty):
         lines.append(f"difficulty: dense gains {100 * cell.difficulty:.1f} points from full over linear transfer")
-    return "<br>".join(lines)
+    return "<br>".join(filter(None, lines))
+
+
+def _mean_and_deviation(mean: float, deviation: float) -> str:
+    return f"{100 * mean:.1f}{'' if np.isnan(deviation) else f' ± {percent(deviation)}'} %"
+
+
+def _baseline_samples(cell: Any) -> str:
+    networks = int(cell.baseline_networks)
+    return counted(int(cell.baseline_seeds), "seed") if networks == 1 else counted(networks, "network")

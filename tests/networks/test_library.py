@@ -174,6 +174,8 @@ def test_an_unreadable_file_leaves_nothing(home, state, tmp_path, kind):
         ({"architecture": "resnet50"}, "do not fit ResNet50"),
         ({"architecture": "resnet21"}, "resnet20"),
         ({"method": "WoodFischer"}, "WoodFisher"),
+        ({"method": "dense"}, "Dense means sparsity 0, not 90 %"),
+        ({"method": "Dense", "sparsity": 0.5}, "Dense means sparsity 0, not 50 %"),
         ({"sparsity": 1.0}, "in \\[0, 1\\)"),
         ({"sparsity": -0.1}, "in \\[0, 1\\)"),
         ({"sparsity": float("nan")}, "in \\[0, 1\\)"),
@@ -233,6 +235,18 @@ def test_an_entry_with_an_unreadable_card_is_not_listed_but_reserves_its_name(ho
     assert importing.add(home, file, "mine").name == "mine"
 
 
+def test_a_card_that_calls_a_sparse_network_dense_has_an_unknown_method(home, file, caplog):
+    """An earlier version accepted this."""
+    importing.add(home, file, "mine", method="STR")
+    card = library.folder(home) / "mine" / "card.json"
+    card.write_text(card.read_text().replace('"STR"', '"Dense"'))
+    for _ in range(2):
+        (found,) = library.cards(home)
+    assert (found.method, found.sparsity) == ("Unknown", 0.9)
+    assert caplog.text.count("calls a network of sparsity 0.9 dense") == 1
+    assert backbones.load(home, "mine").card.method == "Unknown"
+
+
 def test_a_renamed_entry_is_not_listed(home, file):
     importing.add(home, file, "mine")
     os.rename(library.folder(home) / "mine", library.folder(home) / "yours")
@@ -280,7 +294,7 @@ def test_a_nominal_sparsity_is_a_round_figure(measured, nominal):
 
 
 def test_guesses_of_method_and_upstream():
-    methods = {("STR", 0.9): "STR", (None, 0.001): "Dense", (None, 0.9): "Unknown"}
+    methods = {("STR", 0.9): "STR", (None, 0.001): "Dense", (None, 0.9): "Unknown", ("Dense", 0.9): "Unknown"}
     assert {each: guesses.guess_method(*each) for each in methods} == methods
     upstreams = {
         ("imagenet", None, 10, "resnet20"): "ImageNet",

@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from streamlit.testing.v1 import AppTest
@@ -14,7 +13,7 @@ from sparse_core.networks import backbones, library, masks, packed_masks, struct
 from sparse_core.views import labels, tables
 from sparse_core.views.charts import structure as structure_charts
 from tests.pages.support import chart_text, choose, figure, metrics, open_page, submitted
-from tests.support.records import write_probes
+from tests.support.records import measured, row, write_probes
 
 DENSE, SPARSE = "efficientnet_lite0", "efficientnet_lite0_magnitude_50"
 
@@ -179,9 +178,8 @@ def test_accuracy_against_each_size(home):
 
 
 def test_runs_of_different_protocols_are_never_averaged():
-    row = {"method": "STR", "sparsity": 0.9, "source": "measured", "upstream": "ImageNet", "backbone": "b"}
-    row |= dict.fromkeys(labels.SIZES, 1e6)
-    runs = pd.DataFrame([{**row, "protocol": name, "accuracy_best": best} for name, best in (("A", 0.5), ("B", 0.7))])
+    sizes = dict.fromkeys(labels.SIZES, 1e6)
+    runs = measured(*(row("STR", 0.9, best, protocol=name, **sizes) for name, best in (("A", 0.5), ("B", 0.7))))
     table = tables.accuracy_table(runs)
     assert sorted(table["accuracy_mean"]) == [0.5, 0.7]
     assert len(structure_charts.accuracy(table, "file_size").data) == 2

@@ -24,9 +24,10 @@ def test_heat_map_and_table_of_accuracy_and_difference() -> None:
     assert "above 0 beats the dense network" in chart_text(app)
 
 
-def test_the_caption_counts_single_runs() -> None:
+def test_the_caption_counts_single_seeds() -> None:
     app = open_app("tasks", architecture="MobileNetV1", task_transfer="Full")
-    assert "108 of 120 numbers are from a single run" in chart_text(app)
+    assert "All numbers are from a single seed" in chart_text(app)
+    assert "12 runs are published under a seed that has another row (STR 75 %)" in chart_text(app)
     assert table(app).set_index("Network").loc["AC/DC 90 %", "CIFAR-10"].endswith(" (1)")
     assert "±" not in table(app).set_index("Network").loc["AC/DC 90 %", "CIFAR-10"]
 

@@ -131,7 +131,7 @@ def test_an_architecture_with_your_runs_only(home) -> None:
     assert legend(app) == ["Magnitude, your runs"]
     said = chart_text(app)
     assert "EfficientNet-Lite0 is not in the paper's published results" in said
-    assert "dense run of the same backbone" in said and "SGD lr 0.01, 150 epochs" in said
+    assert "dense network of the same architecture" in said and "SGD lr 0.01, 150 epochs" in said
     assert "Full transfer: no results" in said
 
 
@@ -139,7 +139,7 @@ def test_a_missing_baseline_is_reported(home) -> None:
     write_runs(home, "Magnitude", 0.5, [0.96, 0.95])
     app = open_app(architecture="EfficientNet-Lite0")
     assert len(app.get("plotly_chart")) == 0
-    assert "No baseline for Linear: Magnitude 50 %, your runs" in app.warning[0].value
+    assert "No baseline for Linear\\: Magnitude 50 %, your runs" in app.warning[0].value
     assert table(app)["mean_relative_error_increase"].isna().all()
     tasks = open_app("tasks", architecture="EfficientNet-Lite0", value="Difference to dense")
     assert tasks.warning[0].value.startswith("No baseline")

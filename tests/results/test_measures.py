@@ -16,8 +16,8 @@ from tests.support.records import measured, row
 def rows(*runs: tuple[str, float, str, float]) -> pd.DataFrame:
     """Rows of (method, sparsity, dataset, accuracy); the rest is the same for all."""
     frame = pd.DataFrame(runs, columns=["method", "sparsity", "dataset", "accuracy_best"])
-    constants = {name: "x" for name in COLUMNS if name not in (*frame.columns, "accuracy_final")}
-    return frame.assign(**constants, accuracy_final=np.nan)
+    constants = {name: "x" for name in COLUMNS if name not in (*frame.columns, "seed", "accuracy_final")}
+    return frame.assign(**constants, seed=range(len(frame)), accuracy_final=np.nan)
 
 
 def test_relative_error_increase_by_hand():

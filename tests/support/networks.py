@@ -8,16 +8,16 @@ from torch import nn
 from sparse_core.networks import architectures, masks
 
 
-def pruned_state(sparsity: float) -> dict[str, torch.Tensor]:
+def pruned_state(sparsity: float, seed: int = 0) -> dict[str, torch.Tensor]:
     """The state of a CIFAR ResNet20 with a classifier of ten classes, pruned by magnitude."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     module = architectures.build("resnet20")
     masks.apply(module, masks.top_k(module, sparsity))
     return {**module.state_dict(), "linear.weight": torch.randn(10, 64), "linear.bias": torch.zeros(10)}
 
 
-def pruned_file(file: Path, sparsity: float) -> Path:
-    torch.save(pruned_state(sparsity), file)
+def pruned_file(file: Path, sparsity: float, seed: int = 0) -> Path:
+    torch.save(pruned_state(sparsity, seed), file)
     return file
 
 

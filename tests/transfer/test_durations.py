@@ -14,9 +14,9 @@ def test_an_estimate_counts_features_epochs_seeds_and_swept_rates():
     spec = ProbeSpec("b", "d", settings=Hyperparameters(epochs=10))
     assert known.seconds(spec, 2, features_cached=True) == pytest.approx(10)
     assert known.seconds(spec, 2, features_cached=False) == pytest.approx(20)
-    # Three rates are tried on four fifths of the training data before.
+    # Three rates are tried on four fifths of the training data before, with five seeds whatever seeds are asked for.
     swept = dataclasses.replace(spec, sweep_lr=(0.1, 0.01, 0.001))
-    assert known.seconds(swept, 2, features_cached=True) == pytest.approx(10 * (1 + 3 * 0.8))
+    assert known.seconds(swept, 2, features_cached=True) == pytest.approx(10 + 10 * 0.5 * 5 * 3 * 0.8)
     full = FinetuneSpec("b", "d", settings=Hyperparameters(epochs=10))
     assert known.seconds(full, 2, features_cached=True) == pytest.approx(10)
 

@@ -1,6 +1,7 @@
 """Linear training against a loop of torch's own parts, scikit-learn, and itself; its learning-rate sweep and its shortcuts."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from sparse_core.errors import Cancelled
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
-from sparse_core.transfer import linear_training
+from sparse_core.specs.transfer import ProbeSpec
+from sparse_core.transfer import features, linear_training, probe
 from sparse_core.transfer.evaluation import EvaluationSet
 from sparse_core.transfer.fused_sgd import sgd_epoch
 from sparse_core.transfer.linear_training import Samples, train
@@ -204,6 +206,23 @@ def test_the_sweep_chooses_what_is_best_on_validation_data():
     x, y = TRAIN
     results = train(Samples(x[fit], y[fit]), Samples(x[held_out], y[held_out]), 4, [0, 1], one)
     assert scores[0.05] == pytest.approx(np.mean([result.final("top1") for result in results]))
+
+
+def test_the_swept_rate_depends_on_the_spec_alone(home, monkeypatch):
+    """Not on the seeds that happen to be missing: the run's id would be the same."""
+    extracted = SimpleNamespace(
+        **{"train": TRAIN.features, "train_labels": TRAIN.labels, "test": TEST.features, "test_labels": TEST.labels},
+        **{"class_names": list("abcd"), "seconds": 1.0, "images_per_second": 1.0, "engine": "torch"},
+        **{"engine_version": "", "cached": False, "notes": []},
+    )
+    monkeypatch.setattr(features, "extract", lambda *_, **__: extracted)
+    spec = ProbeSpec("b", "d", settings=SETTINGS, sweep_lr=(0.01, 0.02, 0.05, 0.1))
+    together = {result.seed: result for result in probe.train(None, None, spec, range(3), home=home)}
+    for seed in together:
+        (alone,) = probe.train(None, None, spec, [seed], home=home)
+        assert alone.details["validation"] == together[seed].details["validation"]
+        assert alone.learning_rate == together[seed].learning_rate
+        assert alone.curves == together[seed].curves
 
 
 def test_a_sweep_in_which_every_rate_diverges_is_refused():

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from sparse_core.catalog import task_label
 from sparse_core.views.charts.panels import EDGE
-from sparse_core.views.labels import SIZES, counted, percent, sparsity_label
+from sparse_core.views.labels import SIZES, counted, network_label, percent, samples, sparsity_label
 
 TITLE_SIZE, SUBTITLE_SIZE, CAPTION_SIZE = 18, 13, 11
 TITLE_CHARACTERS, SUBTITLE_CHARACTERS, CAPTION_CHARACTERS = 64, 112, 140
@@ -40,13 +40,18 @@ def with_caption(figure: go.Figure, title: str, subtitle: str = "", caption: str
 
 
 def accuracy_hover(name: str, row: Any, *details: str) -> str:
-    """Name, sparsity, mean accuracy ± standard deviation and number of runs; then the ``details``, each on its line (HTML)."""
-    deviation = getattr(row, "accuracy_std", math.nan)
-    around = "" if math.isnan(deviation) else f" ± {percent(deviation)}"
+    """Name, sparsity and network, the mean accuracy with its spread and n; then the ``details``, each on its line (HTML).
+
+    The spread is the standard deviation over seeds (``accuracy_std``), or the standard error of a mean over tasks.
+    """
+    spread = getattr(row, "accuracy_std", getattr(row, "standard_error", math.nan))
+    around = "" if math.isnan(spread) else f" ± {percent(spread)}"
     at = "" if row.sparsity == 0 else f" at {sparsity_label(row.sparsity)}"
     on = f" on {html.escape(task_label(row.dataset))}" if hasattr(row, "dataset") else ""
-    accuracy = f"{percent(row.accuracy_mean)}{around} % ({counted(row.runs, 'run')})"
-    return "<br>".join([f"<b>{html.escape(name)}</b>{at}{on}", accuracy, *details])
+    size = f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}" if hasattr(row, "tasks") else samples(row)
+    accuracy = f"{percent(row.accuracy_mean)}{around} % ({size})"
+    lines = [f"<b>{html.escape(name)}</b>{at}{on}", html.escape(network_label(row)), accuracy, *details]
+    return "<br>".join(filter(None, lines))
 
 
 def size_hover(row: Any, size: str) -> str:

@@ -18,7 +18,7 @@ from sparse_core.views.charts.captions import accuracy_hover
 from sparse_core.views.charts.panels import WIDE_ENTRY, Panels, percents
 from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels, shortened
 from sparse_core.views.charts.tradeoffs import front_line
-from sparse_core.views.labels import counted, level_labels, percent, sparsity_label
+from sparse_core.views.labels import counted, level_labels, percent, samples, sparsity_label
 from sparse_core.views.speed_tables import EPOCH_PARTS
 
 ENGINE_COLOURS = {"deepsparse": style.BLUE, "onnxruntime": style.ORANGE, "torch": style.VERMILLION}
@@ -210,8 +210,7 @@ def _speedup_hover(row: Any) -> str:
 def _training_hover(row: Any) -> str:
     return (
         f"<b>{html.escape(row.network)}</b><br>{speed_tables.result(row)} {html.escape(speed_tables.setting(row))}<br>"
-        f"accuracy {percent(row.accuracy_mean)} % ({counted(int(row.runs), 'run')}), "
-        f"dense {percent(row.baseline_accuracy)} %"
+        f"accuracy {percent(row.accuracy_mean)} % ({samples(row)}), dense {percent(row.baseline_accuracy)} %"
     )
 
 

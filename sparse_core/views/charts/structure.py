@@ -9,9 +9,17 @@ import plotly.graph_objects as go
 from sparse_core.views.charts import style
 from sparse_core.views.charts.captions import accuracy_hover, size_hover
 from sparse_core.views.charts.panels import Panels, layer_panel, percents
-from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels, shortened
+from sparse_core.views.charts.style import (
+    by_line,
+    dotted_lines,
+    error_bars,
+    marker,
+    method_style,
+    point_labels,
+    shortened,
+)
 from sparse_core.views.columns import COLUMNS
-from sparse_core.views.labels import SERIES_KEY, SIZES, level_labels, percent, series_names
+from sparse_core.views.labels import SIZES, level_labels, name_lines, percent
 from sparse_core.views.tables import SHARES
 
 SHARE_STYLES = {
@@ -111,16 +119,15 @@ def accuracy(table: pd.DataFrame, size: str) -> go.Figure:
 
     ``table`` is from ``tables.accuracy_table``; ``size`` is one of ``labels.SIZES``.
     """
-    names = series_names(table)
     panels = Panels([""], SIZES[size].title, "Accuracy (%)", entry=ENTRY)
-    sizes = table[size] / SIZES[size].scale
-    for (method, *series), rows in table.groupby(["method", *SERIES_KEY], sort=False):
+    table = table.assign(line=name_lines(table))
+    sizes, dotted = table[size] / SIZES[size].scale, dotted_lines(table)
+    for (method, *_, name), rows in by_line(table):
         colour, symbol = method_style(method)
-        name = f"{method}, {names[tuple(series)]}"
         trace = {
             **{"mode": "markers+text", "x": sizes[rows.index].tolist(), "y": percents(rows["accuracy_mean"])},
             "error_y": {**error_bars(100 * rows["accuracy_std"]), "color": colour},
-            "marker": marker(colour, symbol, hollow=True, size=16 if method == "Dense" else 10),
+            "marker": marker(colour, symbol, hollow=True, size=16 if method == "Dense" else 10, dotted=name in dotted),
             **point_labels([f" {level}" for level in level_labels(rows)], "middle right"),
             "hovertext": [
                 accuracy_hover(name, row, *(size_hover(row, each) for each in SIZES))

@@ -47,7 +47,7 @@ TEMPLATE = {
     }
 }
 
-Series = tuple[str, str, str, str]  # method, source, upstream, protocol
+Line = tuple[str, str, str, str, str]  # method, source, upstream, protocol, name
 
 
 def method_style(method: str) -> tuple[str, str]:
@@ -55,14 +55,20 @@ def method_style(method: str) -> tuple[str, str]:
     return STYLES.get(method, (GREY, "star"))
 
 
-def marker(colour: str, symbol: str, *, hollow: bool | Iterable[bool] = False, size: Any = 10) -> dict[str, Any]:
-    """A marker; ``hollow`` and ``size`` are for all points, or one for each. Line symbols (dense) have no inside."""
+def marker(
+    colour: str, symbol: str, *, hollow: bool | Iterable[bool] = False, size: Any = 10, dotted: bool = False
+) -> dict[str, Any]:
+    """A marker; ``hollow`` and ``size`` are for all points, or one for each. ``dotted`` tells lines of one method apart.
+
+    Line symbols (dense) have no inside.
+    """
     if symbol.startswith("line"):
         return {"symbol": f"{symbol}-open", "size": size, "color": colour, "opacity": 1, "line": {"width": 2.5}}
-    hollow_symbol = f"{symbol}-open"
-    shapes: Any = hollow_symbol if hollow is True else symbol
+    dot = "-dot" if dotted and not symbol.startswith("circle-") else ""  # circles with a cross have no such variant
+    solid_symbol, hollow_symbol = f"{symbol}{dot}", f"{symbol}-open{dot}"
+    shapes: Any = hollow_symbol if hollow is True else solid_symbol
     if not isinstance(hollow, bool):
-        shapes = [hollow_symbol if each else symbol for each in hollow]
+        shapes = [hollow_symbol if each else solid_symbol for each in hollow]
     width = 0 if hollow is False else 1.8
     return {"symbol": shapes, "size": size, "color": colour, "opacity": 1, "line": {"width": width, "color": colour}}
 
@@ -86,11 +92,18 @@ def point_labels(labels: Sequence[str], position: str, colour: str | None = None
     return {"text": text, "textposition": position, "textfont": font, "cliponaxis": False}
 
 
-def by_series(rows: pd.DataFrame) -> list[tuple[Series, pd.DataFrame]]:
-    """The rows of each (method, source, upstream, protocol), published first, in the catalog's order, by sparsity."""
-    groups = rows.sort_values("sparsity").groupby(["method", *SERIES_KEY], sort=False)
+def by_line(rows: pd.DataFrame) -> list[tuple[Line, pd.DataFrame]]:
+    """The rows of each line (``labels.name_lines``, in the column ``line``), published first, in the catalog's order, by
+    sparsity."""
+    groups = rows.sort_values("sparsity").groupby(["method", *SERIES_KEY, "line"], sort=False)
     rank = {name: number for number, name in enumerate(METHODS)}
     return sorted(groups, key=lambda item: (item[0][1] != "published", rank.get(item[0][0], len(rank)), item[0]))
+
+
+def dotted_lines(rows: pd.DataFrame) -> set[str]:
+    """The names of every second line of a method and series, whose markers are dotted."""
+    lines = rows[["method", *SERIES_KEY, "line"]].drop_duplicates().sort_values("line")
+    return set(lines.loc[lines.groupby(["method", *SERIES_KEY]).cumcount() % 2 == 1, "line"])
 
 
 def readable_on(scale: Any, shares: pd.Series) -> list[str]:

@@ -9,42 +9,56 @@ import plotly.graph_objects as go
 
 from sparse_core.views.charts import style
 from sparse_core.views.charts.panels import Panels, percents
-from sparse_core.views.charts.style import by_series, error_bars, marker, method_style, readable_on, shortened
-from sparse_core.views.labels import series_names
+from sparse_core.views.charts.style import (
+    by_line,
+    dotted_lines,
+    error_bars,
+    marker,
+    method_style,
+    readable_on,
+    shortened,
+)
 
+ROW_CHARACTERS = 34
 COLOUR_TITLES = {"accuracy_mean": "Accuracy (%)", "difference": "Difference to dense (points)"}
 
 
 def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequence[str]) -> go.Figure:
-    """Accuracy on each task, a row for each task and a marker for each method, a panel for each transfer; error bars: std.
+    """Accuracy on each task, a row for each task and a marker for each line, a panel for each transfer; error bars: std.
 
     ``table`` is from ``tables.task_table`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
     """
     panels = Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
-    names = series_names(table)
-    series = list(dict.fromkeys(key for key, _ in by_series(table) if key[0] != "Dense"))
-    offsets = dict(zip(series, np.linspace(0.3, -0.3, max(len(series), 2)), strict=False))
+    lines = list(dict.fromkeys(key for key, _ in by_line(table) if key[0] != "Dense"))
+    offsets = dict(zip(lines, np.linspace(0.3, -0.3, max(len(lines), 2)), strict=False))
+    dotted = dotted_lines(table)
     place = {task: number for number, task in enumerate(reversed(tasks))}
     for number, transfer in enumerate(transfers):
-        for key, line in by_series(table[table["transfer"] == transfer]):
+        for key, line in by_line(table[table["transfer"] == transfer]):
             colour, symbol = method_style(key[0])
             trace = {
                 "x": percents(line["accuracy_mean"]),
                 "y": [place[task] + offsets.get(key, 0.0) for task in line["task"]],
                 "error_x": error_bars(100 * line["accuracy_std"]),
                 "mode": "markers",
-                "marker": marker(colour, symbol, hollow=key[1] == "measured", size=24 if key[0] == "Dense" else 9),
+                "marker": marker(
+                    colour,
+                    symbol,
+                    hollow=key[1] == "measured",
+                    size=24 if key[0] == "Dense" else 9,
+                    dotted=key[4] in dotted,
+                ),
                 "customdata": line["point"].tolist(),
                 "hovertext": line["hover"].tolist(),
             }
-            panels.add(number, ", ".join(filter(None, [key[0], names[key[1:]]])), trace)
+            panels.add(number, key[4], trace)
         ticks = {"tickvals": list(place.values()), "ticktext": [shortened(task, 20) for task in place]}
         panels.y(number).update(**ticks, showticklabels=number == 0, range=[-0.6, len(place) - 0.4])
     return panels.figure()
 
 
 def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequence[str]) -> go.Figure:
-    """One number for each backbone (row) and task (column), written in its cell.
+    """One number for each network (row) and task (column), written in its cell.
 
     ``table`` is from ``tables.task_table``; ``value`` is ``accuracy_mean`` in a sequential scale, or ``difference`` in a
     diverging one that is centred at 0 and saturates at the 85th percentile of absolute values (fractions of 1). ``rows`` from
@@ -63,7 +77,9 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         y=lambda cells: [row_places[row] for row in cells["row"]],
         colour=lambda cells: readable_on(scale, (100 * cells[value] - low) / ((high - low) or 1)),
     )
-    panels = Panels([""], "", "", plot_height=28 * len(rows), left=160, bottom=92, legend_from=99)
+    row_labels = [shortened(row, ROW_CHARACTERS) for row in rows]
+    left = min(max(160, 20 + 7 * max(map(len, rows))), 20 + 7 * ROW_CHARACTERS)
+    panels = Panels([""], "", "", plot_height=28 * len(rows), left=left, bottom=92, legend_from=99)
     heat = {
         **{"type": "heatmap", "z": numbers, "zmin": low, "zmax": high, "colorscale": scale, "xgap": 1, "ygap": 1},
         "hoverinfo": "skip",
@@ -74,7 +90,7 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         panels.add(0, "numbers", _numbers(group, value, str(colour)))
     ticks = {"tickvals": list(task_places.values()), "ticktext": [shortened(task, 20) for task in tasks]}
     panels.x(0).update(**ticks, tickangle=-45, ticks="", range=[-0.5, len(tasks) - 0.5], showgrid=False, showline=False)
-    panels.name_rows([shortened(row, 24) for row in rows])
+    panels.name_rows(row_labels)
     panels.y(0)["ticks"] = ""
     return panels.figure().update_layout(dragmode="zoom")
 

@@ -11,8 +11,28 @@ import plotly.graph_objects as go
 from sparse_core.views.charts import panels as layout
 from sparse_core.views.charts.captions import accuracy_hover, size_hover
 from sparse_core.views.charts.panels import Panels, magnitudes, percents
-from sparse_core.views.charts.style import GREY, Series, by_series, dash, error_bars, marker, method_style, point_labels
-from sparse_core.views.labels import SERIES_KEY, SIZES, counted, level_labels, percent, series_names, sparsity_label
+from sparse_core.views.charts.style import (
+    GREY,
+    Line,
+    by_line,
+    dash,
+    dotted_lines,
+    error_bars,
+    marker,
+    method_style,
+    point_labels,
+)
+from sparse_core.views.labels import (
+    SERIES_KEY,
+    SIZES,
+    counted,
+    level_labels,
+    name_lines,
+    network_label,
+    percent,
+    series_names,
+    sparsity_label,
+)
 
 
 def tradeoff(
@@ -33,6 +53,8 @@ def tradeoff(
     x_title = layout.SPARSITY_TITLE if axis == "sparsity" else SIZES[axis].title
     panels = Panels(transfers, x_title, "Relative error increase over dense (%)")
     names, chosen = series_names(summary), set(selected)  # as in the caption
+    rows = rows.assign(line=name_lines(rows))
+    dotted = dotted_lines(rows)
     for number, transfer in enumerate(transfers):
         panel = rows[rows["transfer"] == transfer]
         free = 0.32 if len(transfers) > 1 else 0.18
@@ -43,12 +65,12 @@ def tradeoff(
         )
         panels.y(number)["range"] = _limits(panel["mean_relative_error_increase"], panel["standard_error"])
         ends = [(last, 0.0, "dense", GREY)]
-        for key, line in by_series(panel):
-            name = _joined(key[0], names[key[1:]])
-            panels.add(number, name, _tradeoff_line(line, name, key[0], dash(names[key[1:]], names), chosen, axis))
+        for key, line in by_line(panel):
+            style = dash(names[key[1:4]], names)
+            panels.add(number, key[4], _tradeoff_line(line, key, style, chosen, axis, key[4] in dotted))
             end = line.loc[line["place"].idxmax()]
             height = 100 * end["mean_relative_error_increase"]
-            ends.append((end["place"], height, name, method_style(key[0])[0]))
+            ends.append((end["place"], height, key[4], method_style(key[0])[0]))
         panels.dense_line(number, (limits[0], last))
         panels.label_ends(number, ends, last + 0.05 * (limits[1] - limits[0]))
     return panels.figure(absent)
@@ -66,10 +88,11 @@ def pareto(
     """
     by_sparsity = axis == "sparsity"
     table = table.assign(
-        place=layout.reductions(percents(table[axis])) if by_sparsity else magnitudes(table[axis], axis)
+        place=layout.reductions(percents(table[axis])) if by_sparsity else magnitudes(table[axis], axis),
+        line=name_lines(table),
     )
     panels = Panels(transfers, "Sparsity (%), log scale" if by_sparsity else SIZES[axis].title, "Accuracy (%)")
-    names, chosen = series_names(table), set(selected)
+    names, chosen, dotted = series_names(table), set(selected), dotted_lines(table)
     for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
         if by_sparsity:
@@ -78,10 +101,9 @@ def pareto(
             panels.x(number).update(layout.size_ticks(panel["place"].min(), panel["place"].max()))
         for key, front in sorted(panel[panel["front"]].groupby(SERIES_KEY), key=lambda item: item[0][0] != "published"):
             line = {**front_line(front, "place"), "line": {"color": GREY, "width": 5, "dash": dash(names[key], names)}}
-            panels.add(number, _joined("Pareto front", names[key]), line)
-        for key, points in by_series(panel):
-            name = _joined(key[0], names[key[1:]])
-            panels.add(number, name, _pareto_points(points, name, key, chosen, axis))
+            panels.add(number, ", ".join(filter(None, ["Pareto front", names[key]])), line)
+        for key, points in by_line(panel):
+            panels.add(number, key[4], _pareto_points(points, key, chosen, axis, key[4] in dotted))
     return panels.figure()
 
 
@@ -93,15 +115,15 @@ def front_line(front: pd.DataFrame, x: str) -> dict[str, Any]:
 
 
 def _tradeoff_line(
-    line: pd.DataFrame, name: str, method: str, style: str, chosen: set[str], axis: str
+    line: pd.DataFrame, key: Line, style: str, chosen: set[str], axis: str, dotted: bool
 ) -> dict[str, Any]:
-    colour, symbol = method_style(method)
+    colour, symbol = method_style(key[0])
     sizes = [14 if point in chosen else 9 for point in line["point"]]
     return {
         **_points(line, "mean_relative_error_increase", axis, "lines+markers"),
         "line": {"color": colour, "width": 2.2, "dash": style},
-        "marker": marker(colour, symbol, hollow=style != "solid", size=sizes),
-        "hovertext": [_tradeoff_hover(name, row, axis) for row in line.itertuples()],
+        "marker": marker(colour, symbol, hollow=style != "solid", size=sizes, dotted=dotted),
+        "hovertext": [_tradeoff_hover(key[4], row, axis) for row in line.itertuples()],
     }
 
 
@@ -110,23 +132,24 @@ def _tradeoff_hover(name: str, row: Any, axis: str) -> str:
     error = "one task, so no standard error" if single else f"standard error {percent(row.standard_error)}"
     lines = [
         f"<b>{html.escape(name)}</b> at {sparsity_label(row.sparsity)}",
+        html.escape(network_label(row)),
         f"{percent(row.mean_relative_error_increase, signed=True)} % relative error increase, {error}",
         f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}",
         *_size_hover(row, axis),
     ]
-    return "<br>".join(lines)
+    return "<br>".join(filter(None, lines))
 
 
-def _pareto_points(points: pd.DataFrame, name: str, key: Series, chosen: set[str], axis: str) -> dict[str, Any]:
+def _pareto_points(points: pd.DataFrame, key: Line, chosen: set[str], axis: str, dotted: bool) -> dict[str, Any]:
     colour, symbol = method_style(key[0])
     sizes = [18 if row.point in chosen else 13 if row.front else 8 for row in points.itertuples()]
     optimal = {True: "Pareto-optimal", False: "not Pareto-optimal"}
     horizontal = symbol.replace("line-ns", "line-ew")  # dense: its place on the vertical axis is what matters here
     return {
         **_points(points, "accuracy_mean", axis, "markers"),
-        "marker": marker(colour, horizontal, hollow=key[1] == "measured", size=sizes),
+        "marker": marker(colour, horizontal, hollow=key[1] == "measured", size=sizes, dotted=dotted),
         "hovertext": [
-            accuracy_hover(name, row, *_size_hover(row, axis), optimal[row.front]) for row in points.itertuples()
+            accuracy_hover(key[4], row, *_size_hover(row, axis), optimal[row.front]) for row in points.itertuples()
         ],
     }
 
@@ -143,10 +166,6 @@ def _points(rows: pd.DataFrame, value: str, axis: str, mode: str) -> dict[str, A
 
 def _size_hover(row: Any, axis: str) -> list[str]:
     return [] if axis == "sparsity" else [size_hover(row, axis)]
-
-
-def _joined(method: str, series: str) -> str:
-    return f"{method}, {series}" if series else method
 
 
 def _limits(values: pd.Series, errors: pd.Series) -> tuple[float, float]:
