@@ -71,7 +71,7 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
 @frame.errors_as_messages()
 def _running_jobs() -> None:
     """Jobs that have not ended, with their progress and a button to cancel each."""
-    jobs = [status for status in (queue.status(home(), name) for name in queue.queued(home())) if status.job.label]
+    jobs = [status for status in queue.waiting(home()) if status.job.label]
     states = {status.job_id: status.state for status in jobs}
     before = st.session_state.get("running_jobs", states)
     st.session_state["running_jobs"] = states

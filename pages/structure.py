@@ -62,13 +62,14 @@ def _structure(card: BackboneCard) -> Structure | None:
     if known:
         return known
     submitted = st.session_state.setdefault("structure_jobs", {})
-    if card not in submitted:
+    status = queue.find(home(), submitted[card]) if card in submitted else None
+    if status is None:
         if not card.ready:
             st.info(f"The weights of {architecture_label(card.architecture)} are not on this machine yet.")
             if not st.button("Download and analyse", key=f"fetch_{card.name}", icon=":material/download:"):
                 return None
         submitted[card] = queue.submit(home(), Job("structure", StructureSpec(card.name)))
-    status = queue.status(home(), submitted[card])
+        status = queue.status(home(), submitted[card])
     if not status.ended:
         st.caption(f"Analysing {labels.backbone_label(card)}. This is done once per network.")
         progress.wait_for(status.job_id)

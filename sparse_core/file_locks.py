@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparse_core.errors import InputError
@@ -27,11 +27,12 @@ def hold(file: Path) -> Iterator[bool]:
 
 
 def is_held(file: Path) -> bool:
-    """Whether a process holds the lock."""
+    """Whether a process holds the lock, as far as this one may look."""
     if not file.exists():
         return False
-    with hold(file) as held:
+    with suppress(PermissionError, FileNotFoundError), hold(file) as held:
         return not held
+    return False
 
 
 def _lock(descriptor: int) -> bool:

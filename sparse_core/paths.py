@@ -1,12 +1,14 @@
 """Where files are on disk, and how they are written so that a crash never leaves half a file."""
 
+import hashlib
 import json
 import math
 import os
+import platform
+import re
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,8 @@ from sparse_core.errors import InputError
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = REPOSITORY / "data" / "published"
 LEFTOVER_SECONDS = 24 * 3600.0
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{6})-([0-9]+)-[a-z0-9_]{8}")  # its machine and process
+_unfinished: set[Path] = set()
 
 
 def default_home() -> Path:
@@ -35,14 +39,15 @@ def default_home() -> Path:
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; on success it takes the target's name, on failure it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=temporary_prefix())
     os.close(handle)
     temporary = Path(name)
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with unfinished(temporary):
+        try:
+            yield temporary
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -69,24 +74,55 @@ def finite(document: Any) -> Any:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``target`` on success; an existing one is kept: the first writer wins."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        yield temporary
-        if not target.exists():
-            os.rename(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=temporary_prefix()))
+    with unfinished(temporary):
+        try:
+            yield temporary
+            if not target.exists():
+                os.rename(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def flush(entry: Path) -> None:
+    """Return once a file, or a folder with its files, is on the disk itself, so that not even a power cut loses it."""
+    for part in (*entry.glob("*"), entry, entry.parent):
+        with suppress(OSError):  # it was moved in between, or the file system cannot flush folders
+            descriptor = os.open(part, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def remove(entry: Path) -> None:
     """Delete a file or folder if it exists; readers never see a half-deleted folder, even after a kill."""
-    hidden = entry.with_name(f".{entry.name}.{uuid.uuid4().hex[:8]}")
+    hidden = entry.with_name(f"{temporary_prefix('removed')}{os.urandom(4).hex()}")
     with suppress(FileNotFoundError):
         os.rename(entry, hidden)
-        if hidden.is_dir() and not hidden.is_symlink():
-            shutil.rmtree(hidden)
-        else:
-            hidden.unlink()
+        _delete(hidden)
+
+
+def temporary_prefix(name: str = "partial") -> str:
+    """How the name of a temporary file or folder begins; ``tempfile`` adds the rest. It names this machine and process, so
+    that what a killed process leaves is known to be nobody's: see ``remove_leftovers_of_dead_processes``."""
+    return f".{name}.{_machine()}-{os.getpid()}-"
+
+
+@contextmanager
+def unfinished(entry: Path) -> Iterator[None]:
+    """While this is open, ``remove_unfinished`` deletes ``entry``."""
+    _unfinished.add(entry)
+    try:
+        yield
+    finally:
+        _unfinished.discard(entry)
+
+
+def remove_unfinished() -> None:
+    """Delete what this process has not finished. Called just before it ends without unwinding its stack."""
+    for entry in list(_unfinished):
+        _delete(entry)
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:
@@ -95,6 +131,61 @@ def remove_leftovers(folders: Iterable[Path]) -> None:
         with suppress(FileNotFoundError):
             if time.time() - folder.stat().st_mtime > LEFTOVER_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers_of_dead_processes(home: Path) -> None:
+    """Delete the temporary files of processes of this machine that have died, in ``home``, its folders and theirs, and in the
+    system's temporary folder. Those of other machines go a day after the last write.
+
+    A process calls this when it starts: a name with its own number is of an earlier process of that number.
+    """
+    folders = [home, *_subfolders(home)]
+    folders += [inner for folder in folders[1:] for inner in _subfolders(folder)]
+    for folder in (*folders, Path(tempfile.gettempdir())):
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") and _is_leftover(Path(entry.path)):
+                    _delete(Path(entry.path))
+
+
+def _is_leftover(entry: Path) -> bool:
+    found = _TEMPORARY.fullmatch(entry.name)
+    if not found or entry in _unfinished:
+        return False
+    if found[1] == _machine():
+        return int(found[2]) == os.getpid() or not _is_alive(int(found[2]))
+    with suppress(OSError):
+        return time.time() - entry.stat().st_mtime > LEFTOVER_SECONDS
+    return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []
+
+
+def _delete(entry: Path) -> None:
+    """Delete a file or folder that no reader looks at, as far as it can be deleted."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            entry.unlink()
 
 
 def require_space(folder: Path, needed: int) -> None:

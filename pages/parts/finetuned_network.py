@@ -51,8 +51,9 @@ def offer(record: Record) -> None:
         _onnx(record)
         _import_form(record)
     job_id = st.session_state.get(f"import_{record.run_id}")
-    if job_id:
-        progress.import_result(queue.status(home(), job_id))
+    status = queue.find(home(), job_id) if job_id else None
+    if status:
+        progress.import_result(status)
 
 
 def _download(record: Record, ending: str, label: str) -> None:
@@ -80,11 +81,11 @@ def _onnx(record: Record) -> None:
     if st.button("Make ONNX", icon=":material/deployed_code:", help="One file that other runtimes can load."):
         st.session_state[key] = queue.submit(home(), Job("export", ExportSpec(record.run_id)))
     job_id = st.session_state.get(key)
-    if job_id is None:
+    status = queue.find(home(), job_id) if job_id else None
+    if status is None:
         return
-    status = queue.status(home(), job_id)
     if not status.ended:
-        progress.wait_for(job_id)
+        progress.wait_for(status.job_id)
     elif status.state == "failed":
         st.error(frame.plain(status.message))
 

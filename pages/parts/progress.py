@@ -8,7 +8,6 @@ import streamlit as st
 from pages.parts import frame, links, run_details
 from pages.parts.frame import home
 from sparse_core.catalog import built_in_dataset, listed_dataset, task_label
-from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.networks import library
 from sparse_core.views import labels
@@ -20,9 +19,8 @@ def linked_job(kind: str, parameter: str = "job", advice: str = "") -> queue.Sta
     job_id = st.query_params.get(parameter)
     if not job_id:
         return None
-    try:
-        status = queue.status(home(), job_id)
-    except InputError:
+    status = queue.find(home(), job_id)
+    if status is None:
         st.info(f"The job that this link names was started on another machine, or its state was deleted. {advice}")
         return None
     if status.job.kind != kind:
@@ -70,8 +68,8 @@ def show_progress(job_id: str, *, curves: bool = False) -> None:
 @frame.errors_as_messages()
 def wait_for(job_id: str) -> None:
     """The progress of a short job; the page runs again once it has ended."""
-    status = queue.status(home(), job_id)
-    if status.ended:
+    status = queue.find(home(), job_id)
+    if status is None or status.ended:
         st.rerun()
     _bar(status)
 
@@ -79,8 +77,8 @@ def wait_for(job_id: str) -> None:
 @st.fragment(run_every=0.5)
 @frame.errors_as_messages()
 def _progress_and_cancel(job_id: str) -> None:
-    status = queue.status(home(), job_id)
-    if status.ended:
+    status = queue.find(home(), job_id)
+    if status is None or status.ended:
         st.rerun()
     _bar(status)
     if st.button("Cancel", icon=":material/close:"):
@@ -105,8 +103,7 @@ def _bar(status: queue.Status) -> None:
     if status.state == "queued":
         lane = status.job.lane
         queue.ensure_worker(home(), lane)
-        earlier = [queue.status(home(), name) for name in queue.queued(home(), lane) if name < status.job_id]
-        waiting = [other for other in earlier if other.job.label]
+        waiting = [other for other in queue.waiting(home(), lane) if other.job.label and other.job_id < status.job_id]
         st.progress(0.0, f"Waiting for {labels.counted(len(waiting), 'other job')}" if waiting else "Starting …")
         return
     progress = status.progress

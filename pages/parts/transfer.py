@@ -118,10 +118,11 @@ def _time_estimate(job: Job) -> None:
         return
     asked = st.session_state.setdefault("estimate_jobs", {})
     key = durations.key(spec)
-    if key not in asked:
+    status = queue.find(home(), asked[key]) if key in asked else None
+    if status is None:
         kind = "estimate" if spec.transfer == "linear" else "estimate_finetune"
         asked[key] = queue.submit(home(), Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
-    status = queue.status(home(), asked[key])
+        status = queue.status(home(), asked[key])
     if status.state == "failed":
         st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")
     elif status.state == "queued" and queue.queued(home(), status.job.lane)[:1] != [status.job_id]:

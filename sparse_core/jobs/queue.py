@@ -1,33 +1,42 @@
 """Jobs: a spec goes in, runs come out. Submit, follow and cancel work that a worker process does.
 
-A job is a folder ``jobs/<job_id>/`` with ``job.json`` (the spec), ``events.jsonl`` (progress, appended by the worker),
-``cancel`` (present once requested) and, at the end, ``outcome.json``. ``queue/<lane>/<job_id>`` exists until the job has
-ended. A worker holds a file lock on the job while it works, so the job of a killed worker becomes free and is started
-again. There are two lanes with a worker each, so that a request that takes seconds never waits for hours of finetuning.
+A job is a folder ``jobs/<job_id>/`` with ``job.json`` (the spec), what it reports (``reports``), ``cancel`` (present once
+requested) and, at the end, ``outcome.json``. ``queue/<lane>/<job_id>`` exists until the job has ended. A worker holds a
+file lock on the job while it works, so the job of a killed worker becomes free and is started again. There are two lanes
+with a worker each, so that a request that takes seconds never waits for hours of finetuning.
+
+Jobs that this version cannot read are left out of every list and named once in the log.
 """
 
-import dataclasses
+import functools
 import json
+import logging
 import secrets
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparse_core.errors import unknown_name
+from sparse_core.errors import InputError, unknown_name
 from sparse_core.file_locks import hold, is_held
+from sparse_core.jobs import reports
 from sparse_core.jobs.kinds import LANES, Job, job_from_json
-from sparse_core.paths import REPOSITORY, atomic_folder, write_text
+from sparse_core.paths import REPOSITORY, atomic_folder, remove, write_text
 from sparse_core.specs.identity import to_json
 from sparse_core.specs.progress import Progress
 
 ENDED = ("done", "failed", "cancelled")
 ATTEMPTS = 3
-CANCEL_GRACE_SECONDS = 5.0
+CANCEL_GRACE_SECONDS = 6.0
+SUBMIT_SECONDS = 60.0  # a queue entry older than this whose job is missing belongs to none
+KEPT_JOBS = 200  # ended ones that users started
+KEPT_SECONDS = 24 * 3600.0  # the ended ones that pages submitted by themselves
 START_SECONDS = 20.0  # a worker that has not taken its lane's lock by then is considered dead
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,55 +68,97 @@ def submit(home: Path, job: Job) -> str:
 
 
 def status(home: Path, job_id: str) -> Status:
-    """The state of the job. Raises InputError for an unknown id."""
+    """The state of the job. Raises InputError for an unknown id, and for a job that this version cannot read."""
     folder = _folder(home, job_id)
-    if not (folder / "job.json").is_file():
-        raise unknown_name("job", job_id, (entry.name for entry in (home / "jobs").glob("*")))
-    job = job_from_json(json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    job = _read_job(home, folder)
     outcome = _outcome(folder)
-    if outcome:
-        return Status(job_id, job, outcome["state"], message=outcome["message"], result=outcome["result"])
-    state = "running" if is_held(folder / "lock") else "queued"
-    return Status(job_id, job, state, _last_progress(events(home, job_id)))
+    if outcome is None and is_held(folder / "lock"):
+        return Status(job_id, job, "running", reports.last_progress(folder))
+    if outcome is None and _is_queued(home, job_id):
+        return Status(job_id, job, "queued", reports.last_progress(folder))
+    outcome = outcome or _outcome(folder) or _LOST  # it may have ended in between
+    return Status(job_id, job, outcome["state"], message=outcome["message"], result=outcome["result"])
 
 
-def events(home: Path, job_id: str) -> list[dict[str, Any]]:
-    """The job's events so far, oldest first; a line still being written, or cut off by a full disk, is left out."""
-    file = _folder(home, job_id) / "events.jsonl"
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.is_file() else []
-    found: list[dict[str, Any]] = []
-    for line in lines:
-        with suppress(ValueError):
-            found.append(json.loads(line))
-    return found
+def find(home: Path, job_id: str) -> Status | None:
+    """``status``, or None where the job is gone or cannot be read."""
+    try:
+        return status(home, job_id)
+    except InputError:
+        return None
 
 
 def epochs(home: Path, job_id: str) -> list[dict[str, Any]]:
     """The epochs that have ended in the job's trainings: see ``Progress.epochs``."""
-    return [epoch for event in events(home, job_id) for epoch in event.get("epochs", ())]
+    return reports.epochs(_folder(home, job_id))
 
 
 def cancel(home: Path, job_id: str) -> None:
     """Request that the job stops. A queued one ends at once, a running one within ``CANCEL_GRACE_SECONDS``."""
-    write_text(_folder(home, job_id) / "cancel", "")
+    folder = _folder(home, job_id)
+    if not folder.is_dir():
+        raise _unknown(home, job_id)
+    write_text(folder / "cancel", "")
     with claim(home, job_id) as claimed:
-        if claimed and not _outcome(_folder(home, job_id)):
+        if claimed and not _outcome(folder):
             end(home, job_id, "cancelled", "Cancelled before it started.")
 
 
 def recent(home: Path, limit: int = 50) -> list[Status]:
     """The newest jobs that users started, newest first; jobs that pages submit by themselves are left out."""
-    names = sorted((entry.name for entry in (home / "jobs").glob("[0-9]*")), reverse=True)
-    found = (status(home, name) for name in names[: 4 * limit])
-    return [entry for entry in found if entry.job.label][:limit]
+    found: list[Status] = []
+    for name in _names(home)[: -4 * limit - 1 : -1]:
+        if len(found) == limit:
+            break
+        found += [entry for entry in _readable(home, [name]) if entry.job.label]
+    return found
+
+
+def waiting(home: Path, lane: str | None = None) -> list[Status]:
+    """The jobs of a lane (of all by default) that have not ended, oldest first."""
+    return _readable(home, queued(home, lane))
 
 
 def queued(home: Path, lane: str | None = None) -> list[str]:
-    """The jobs of a lane (of all by default) that have not ended, oldest first."""
+    """The names in the queue of a lane (of all by default), oldest first; a job may be missing or unreadable."""
     lanes = LANES if lane is None else (lane,)
     return sorted(
         entry.name for each in lanes if _queue(home, each).is_dir() for entry in _queue(home, each).glob("[0-9]*")
     )
+
+
+def set_aside(home: Path, job_id: str, reason: str) -> None:
+    """Take a job that cannot be read off the queue, so that the others go on. Its folder keeps the reason.
+
+    An entry without a folder is kept for ``SUBMIT_SECONDS``: the job may be being submitted.
+    """
+    if _folder(home, job_id).is_dir():
+        end(home, job_id, "failed", reason)
+        _leave_out(_folder(home, job_id), reason)
+        return
+    for lane in LANES:
+        entry = _queue(home, lane) / job_id
+        if entry.exists() and _is_older(entry, SUBMIT_SECONDS):
+            _leave_out(entry, "its job is missing")
+            entry.unlink(missing_ok=True)
+
+
+def sweep(home: Path) -> None:
+    """Delete old jobs that have ended: those that pages submitted by themselves after ``KEPT_SECONDS``, and of the others all
+    but the newest ``KEPT_JOBS``."""
+    kept = 0
+    for job_id in reversed(_names(home)):
+        folder = _folder(home, job_id)
+        if _is_queued(home, job_id) or is_held(folder / "lock"):
+            continue
+        found = find(home, job_id)
+        if found is None or found.job.label:
+            kept += 1
+            old = kept > KEPT_JOBS
+        else:
+            old = _is_older(folder / "outcome.json", KEPT_SECONDS)
+        if old:
+            remove(folder)
 
 
 def ensure_worker(home: Path, lane: str = "interactive") -> None:
@@ -120,11 +171,16 @@ def ensure_worker(home: Path, lane: str = "interactive") -> None:
     if is_held(worker_lock(home, lane)) or _is_starting(home, lane):
         return
     _start_marker(home, lane).touch()
-    with open(workers / "log.txt", "ab") as log:
-        command = [sys.executable, "-m", "sparse_core.jobs.worker", str(home), lane]
+    with open(workers / "log.txt", "ab") as output:
+        command, quiet = worker_command(home, lane), subprocess.DEVNULL
         subprocess.Popen(
-            command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, cwd=REPOSITORY, stdin=quiet, stdout=output, stderr=output, start_new_session=True
         )
+
+
+def worker_command(home: Path, lane: str) -> list[str]:
+    """The command that runs a worker."""
+    return [sys.executable, "-m", "sparse_core.jobs.worker", str(home.absolute()), lane]
 
 
 def worker_lock(home: Path, lane: str) -> Path:
@@ -142,11 +198,14 @@ def claim(home: Path, job_id: str) -> AbstractContextManager[bool]:
     return hold(_folder(home, job_id) / "lock")
 
 
-def append_event(home: Path, job_id: str, event: dict[str, Any]) -> None:
-    """Add one line to the job's events: its start, or a ``Progress`` as a dictionary."""
-    line = json.dumps({"time": time.time(), **event}) + "\n"
-    with open(_folder(home, job_id) / "events.jsonl", "a", encoding="utf-8") as file:
-        file.write(line)
+def open_reports(home: Path, job_id: str) -> reports.Reports:
+    """Where the worker reports the progress of a job that it starts."""
+    return reports.Reports(_folder(home, job_id))
+
+
+def events(home: Path, job_id: str) -> list[dict[str, Any]]:
+    """The job's starts, saved states and epochs, oldest first: see ``reports``."""
+    return reports.events(_folder(home, job_id))
 
 
 def is_cancelled(home: Path, job_id: str) -> bool:
@@ -164,18 +223,64 @@ def end(home: Path, job_id: str, state: str, message: str = "", result: dict[str
         (_queue(home, lane) / job_id).unlink(missing_ok=True)
 
 
-def _last_progress(events: list[dict[str, Any]]) -> Progress:
-    """The newest progress among a job's events, without fields that another version of the product wrote."""
-    newest: dict[str, Any] = next((event for event in reversed(events) if "stage" in event), {"stage": ""})
-    names = {field.name for field in dataclasses.fields(Progress)}
-    return Progress(**{name: value for name, value in newest.items() if name in names})
+_LOST: dict[str, Any] = {
+    "state": "failed",
+    "message": "This job was lost: it is no longer queued, and how it ended is not known. Start it again.",
+    "result": {},
+}
+
+
+def _read_job(home: Path, folder: Path) -> Job:
+    """The job in a folder. Raises InputError if it is missing, damaged or of a version with other kinds or fields."""
+    try:
+        return job_from_json(json.loads((folder / "job.json").read_bytes()))
+    except FileNotFoundError:
+        raise _unknown(home, folder.name) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"Job '{folder.name}' cannot be read; it is damaged or of another version ({error}). Start it again."
+        ) from error
+
+
+def _readable(home: Path, names: list[str]) -> list[Status]:
+    """The states of these jobs; those that cannot be read are left out and named once."""
+    found = []
+    for name in names:
+        try:
+            found.append(status(home, name))
+        except InputError as error:
+            if _folder(home, name).is_dir():
+                _leave_out(_folder(home, name), str(error))
+    return found
+
+
+@functools.cache  # once per process: pages list the jobs often
+def _leave_out(entry: Path, reason: str) -> None:
+    log.warning("%s is left out: %s", entry, reason)
 
 
 def _outcome(folder: Path) -> dict[str, Any] | None:
+    """How the job ended; None if it has not."""
     try:
-        return json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        outcome = {**_LOST, **json.loads((folder / "outcome.json").read_bytes())}
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError):
+        return _LOST
+    return outcome if outcome["state"] in ENDED and isinstance(outcome["result"], dict) else _LOST
+
+
+def _names(home: Path) -> list[str]:
+    """All jobs, oldest first."""
+    return sorted(entry.name for entry in (home / "jobs").glob("[0-9]*"))
+
+
+def _is_queued(home: Path, job_id: str) -> bool:
+    return any((_queue(home, lane) / job_id).exists() for lane in LANES)
+
+
+def _unknown(home: Path, job_id: str) -> InputError:
+    return unknown_name("job", job_id, _names(home))
 
 
 def _start_marker(home: Path, lane: str) -> Path:
@@ -183,10 +288,15 @@ def _start_marker(home: Path, lane: str) -> Path:
 
 
 def _is_starting(home: Path, lane: str) -> bool:
+    return not _is_older(_start_marker(home, lane), START_SECONDS)
+
+
+def _is_older(file: Path, seconds: float) -> bool:
+    """Whether a file was written that long ago, or is missing."""
     try:
-        return time.time() - _start_marker(home, lane).stat().st_mtime < START_SECONDS
-    except FileNotFoundError:
-        return False
+        return time.time() - file.stat().st_mtime >= seconds
+    except OSError:
+        return True
 
 
 def _folder(home: Path, job_id: str) -> Path:

@@ -1,24 +1,28 @@
 """The worker process: takes queued jobs one after another and keeps torch loaded between them.
 
 Started by ``sparse_core.jobs.queue.ensure_worker`` as ``python -m sparse_core.jobs.worker HOME LANE``. One worker serves
-a lane of a home folder; it exits after a while without work.
+a lane of a home folder; it exits after a while without work. When it starts, it removes what killed processes have left.
+
+A cancelled job stops at its next report. One that does not report, as in a download that hangs, is interrupted wherever it
+is; one that cannot be interrupted, as in a long compilation, ends with the process, which starts anew in its place.
 """
 
-import dataclasses
 import logging
 import os
+import signal
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import sparse_core.networks.architectures  # noqa: F401  loads torchvision now, not when the first job comes
-from sparse_core import file_locks, linux
-from sparse_core.errors import Cancelled, as_input_error
+from sparse_core import file_locks, linux, paths
+from sparse_core.errors import Cancelled, InputError, as_input_error
 from sparse_core.jobs import kinds, queue
+from sparse_core.jobs.reports import Reports, starts_without_progress
 from sparse_core.networks import reader_process
 from sparse_core.specs.progress import Progress
 
@@ -27,6 +31,10 @@ POLL_SECONDS = 0.05
 RETRY_SECONDS = 5.0
 LOCK_TRIES = 10
 NICENESS = 10
+INTERRUPT_SECONDS = 3.0  # for a cancelled job to stop at a report, before it is interrupted
+SWEEP_SECONDS = 3600.0
+STATE_SECONDS = 30 * 24 * 3600.0  # for a training that was given up to be resumed
+INTERRUPT = getattr(signal, "SIGUSR1", None)
 
 log = logging.getLogger("sparse_core.jobs.worker")
 
@@ -40,38 +48,85 @@ def main(home: Path, lane: str) -> None:
         with file_locks.hold(queue.worker_lock(home, lane)) as held:
             if held:
                 queue.mark_started(home, lane)
-                return _serve(home, lane)
+                paths.remove_leftovers_of_dead_processes(home)
+                Worker(home, lane).serve()
+                return
         time.sleep(0.1)
 
 
 def _lower_priority() -> None:
     """Leave the cores to the dashboard and the browser first, so that they answer while a job uses all cores."""
-    os.nice(NICENESS)
+    os.nice(max(0, NICENESS - os.nice(0)))  # a worker that starts anew has its niceness already
     linux.lower_session_priority(NICENESS)  # this worker has a session of its own
 
 
-def _serve(home: Path, lane: str) -> None:
-    idle_since = time.monotonic()
-    while time.monotonic() - idle_since < IDLE_SECONDS and home.is_dir():
-        job_id = _next_job(home, lane)
-        if job_id is None:
-            time.sleep(POLL_SECONDS)
-            continue
+class Interrupted(Cancelled):
+    """The work was cancelled at an arbitrary place."""
+
+
+class Worker:
+    """Serves one lane of a home folder."""
+
+    def __init__(self, home: Path, lane: str) -> None:
+        self.home, self.lane = home, lane
+        self._postponed: dict[str, float] = {}  # jobs whose folder could not be written, and when to try again
+
+    def serve(self) -> None:
+        """Do job after job until none came for ``IDLE_SECONDS`` or the home folder is gone."""
+        idle_since, swept_at = time.monotonic(), -SWEEP_SECONDS
+        while time.monotonic() - idle_since < IDLE_SECONDS and self.home.is_dir():
+            if time.monotonic() - swept_at >= SWEEP_SECONDS:
+                swept_at = time.monotonic()
+                self._sweep()
+            job_id = self._next_job()
+            if job_id is None:
+                time.sleep(POLL_SECONDS)
+                continue
+            try:
+                with queue.claim(self.home, job_id) as claimed:
+                    if claimed:
+                        work(self.home, job_id)
+            except OSError:  # even the outcome cannot be written, as on a full disk
+                log.exception("job %s waits until its folder can be written", job_id)
+                self._postponed[job_id] = time.monotonic() + RETRY_SECONDS
+            idle_since = time.monotonic()
+
+    def _next_job(self) -> str | None:
+        """The oldest job of the lane; estimates come after what users asked for."""
+        found = None
+        for job_id in queue.queued(self.home, self.lane):
+            if self._postponed.get(job_id, 0.0) > time.monotonic():
+                continue
+            try:
+                if not queue.status(self.home, job_id).job.kind.startswith("estimate"):
+                    return job_id
+                found = found or job_id
+            except InputError as error:
+                self._set_aside(job_id, str(error))
+        return found
+
+    def _set_aside(self, job_id: str, reason: str) -> None:
         try:
-            with queue.claim(home, job_id) as claimed:
-                if claimed:
-                    work(home, job_id)
-        except OSError:  # even the outcome cannot be written, as on a full disk
-            log.exception("job %s waits until its folder can be written", job_id)
-            time.sleep(RETRY_SECONDS)
-        idle_since = time.monotonic()
+            queue.set_aside(self.home, job_id, reason)
+        except OSError:
+            log.exception("job %s cannot be taken off the queue", job_id)
+            self._postponed[job_id] = time.monotonic() + RETRY_SECONDS
+
+    def _sweep(self) -> None:
+        """Delete old jobs, and the states of trainings that were given up."""
+        with suppress(OSError):
+            queue.sweep(self.home)
+        for state in (self.home / "checkpoints").glob("*.pt"):
+            with suppress(OSError):
+                if time.time() - state.stat().st_mtime > STATE_SECONDS:
+                    state.unlink()
 
 
 def work(home: Path, job_id: str) -> None:
     """Do one job and write how it ended; only the death of this process prevents that."""
     status = queue.status(home, job_id)
     if status.ended:
-        queue.end(home, job_id, status.state)
+        queue.end(home, job_id, status.state, status.message)
         return
     starts = starts_without_progress(queue.events(home, job_id))
     if starts >= queue.ATTEMPTS:
@@ -79,14 +134,16 @@ def work(home: Path, job_id: str) -> None:
             home, job_id, "failed", f"The worker died {starts} times on this job. Is there enough memory? See the log."
         )
         return
-    queue.append_event(home, job_id, {"started": os.getpid()})
-    finished = threading.Event()
-    threading.Thread(target=_enforce_cancel, args=(home, job_id, finished), daemon=True).start()
+    reports = queue.open_reports(home, job_id)
+    reports.start()
     try:
-        result = kinds.run(home, status.job, lambda progress: _report(home, job_id, progress))
+        with _cancellable(home, job_id):
+            result = kinds.run(home, status.job, lambda progress: _report(home, job_id, progress, reports))
         queue.end(home, job_id, "done", result=result)
-    except Cancelled:
+    except Cancelled as stop:
         queue.end(home, job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
+        if isinstance(stop, Interrupted):
+            start_anew()  # what was interrupted may have left this process's memory inconsistent
     except Exception as error:  # no job may end the worker
         wrong = as_input_error(error)
         if wrong is not error:
@@ -94,42 +151,59 @@ def work(home: Path, job_id: str) -> None:
         fault = f"Internal error ({type(error).__name__}). The log has the details."
         details = {"candidates": list(wrong.candidates) if wrong else [], "keys": getattr(wrong, "keys", {})}
         queue.end(home, job_id, "failed", str(wrong or fault), details)
-    finally:
-        finished.set()
 
 
-def starts_without_progress(events: Sequence[dict[str, Any]]) -> int:
-    """How often a job was started since it last got further than ever before: a job that advances may resume without limit."""
-    furthest: Counter[int] = Counter()  # by total, as stages count different units
-    starts = 0
-    for event in events:
-        starts += "started" in event
-        done, total = event.get("done", 0), event.get("total", 0)
-        if done > furthest[total]:
-            furthest[total] = done
-            starts = 0
-    return starts
-
-
-def _next_job(home: Path, lane: str) -> str | None:
-    """The oldest job of the lane; estimates come after what users asked for."""
-    waiting = queue.queued(home, lane)
-    first = [job_id for job_id in waiting if not queue.status(home, job_id).job.kind.startswith("estimate")]
-    return next(iter(first or waiting), None)
-
-
-def _report(home: Path, job_id: str, progress: Progress) -> None:
+def _report(home: Path, job_id: str, progress: Progress, reports: Reports) -> None:
     if queue.is_cancelled(home, job_id):
         raise Cancelled
-    queue.append_event(home, job_id, dataclasses.asdict(progress))
+    reports.report(progress)
+
+
+@contextmanager
+def _cancellable(home: Path, job_id: str) -> Iterator[None]:
+    """While this is open, a request to cancel the job ends it one way or another: see the top of this module."""
+    finished = threading.Event()
+    watcher = threading.Thread(target=_enforce_cancel, args=(home, job_id, finished), daemon=True)
+    watcher.start()
+    with _interruptible():
+        try:
+            yield
+        finally:
+            finished.set()
 
 
 def _enforce_cancel(home: Path, job_id: str, finished: threading.Event) -> None:
-    """Exit the process when a cancelled job does not stop by itself, as in a download that hangs."""
     while not finished.wait(0.5):
-        if queue.is_cancelled(home, job_id) and not finished.wait(queue.CANCEL_GRACE_SECONDS):
+        if not queue.is_cancelled(home, job_id) or finished.wait(INTERRUPT_SECONDS):
+            continue
+        if INTERRUPT is not None:
+            signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
+        if not finished.wait(queue.CANCEL_GRACE_SECONDS - INTERRUPT_SECONDS):
             queue.end(home, job_id, "cancelled", "Cancelled.")
-            os._exit(0)
+            start_anew()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let ``INTERRUPT`` raise Cancelled in the main thread, even where it waits for a network or a lock."""
+
+    def cancel(number: int, frame: FrameType | None) -> None:
+        raise Interrupted
+
+    if INTERRUPT is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(INTERRUPT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(INTERRUPT, before if before is not signal.SIG_DFL else signal.SIG_IGN)
+
+
+def start_anew() -> None:
+    """Replace this process by a new worker, whatever its threads are doing."""
+    paths.remove_unfinished()
+    os.execv(sys.executable, queue.worker_command(Path(sys.argv[1]), sys.argv[2]))
 
 
 if __name__ == "__main__":

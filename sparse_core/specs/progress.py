@@ -11,7 +11,8 @@ class Progress:
 
     ``fraction`` (0..1) is finer than done over total where one is known. ``seconds_left`` is for the whole job, None where
     it cannot be estimated yet. ``epochs`` are the epochs that ended since the last report: dictionaries with ``seed``,
-    ``epoch``, ``loss``, ``top1`` and ``mean_per_class``.
+    ``epoch``, ``loss``, ``top1`` and ``mean_per_class``. ``saved`` means that all work so far is on disk: after a kill it is
+    not repeated.
     """
 
     stage: str
@@ -20,6 +21,7 @@ class Progress:
     seconds_left: float | None = None
     fraction: float | None = None
     epochs: tuple[dict[str, Any], ...] = ()
+    saved: bool = False
 
     @property
     def share(self) -> float:

@@ -53,8 +53,9 @@ def train(
     """Finetune one network and test it after every epoch. ``spec.precision`` is fp32 or bf16, no longer "auto".
 
     A seed fixes classifier, order, crops and flips, so the same seed gives the same result on the same machine and number
-    of threads, in fp32 on a CPU bit by bit. ``checkpoint`` is a file for the state, saved after every epoch. Raises
-    Diverged at a loss, weight, statistic or logit that is not finite, and RuntimeError at a pruned weight that is not 0.
+    of threads, in fp32 on a CPU bit by bit. ``checkpoint`` is a file for the state, saved after every epoch but the last; the
+    caller discards it once the result is on disk. Raises Diverged at a loss, weight, statistic or logit that is not finite,
+    and RuntimeError at a pruned weight that is not 0.
 
     The curves also hold ``mask_violations``. ``details`` hold the sparsity of the backbone's convolution weights before and
     after, ``seconds_training``, and ``top1_final_fp32``: the last accuracy tested again in fp32 where training was in bf16.
@@ -68,7 +69,8 @@ def train(
         while training.epoch < epochs:
             training.run_epoch(reporter)
             if training.epoch < epochs:
-                state.save(training.state)
+                state.save(training.state())
+                reporter.saved()
     return training.result()
 
 

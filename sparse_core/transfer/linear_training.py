@@ -6,9 +6,9 @@ Shapes: N training and T test samples, D features, C classes. Each step is two m
 
 import time
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,8 @@ from sparse_core.transfer.training import (
 )
 from sparse_core.transfer.unchanged_predictions import Predictions
 
-CHECKPOINT_SECONDS = 10.0
+SAVING_SECONDS = 1.0  # at least, between two saves of the state
+SAVING_SHARE = 0.02  # of the time, at most, for saving it
 EPOCHS_AHEAD = 2
 SMALL_CLASSIFIER = 16_384  # weights; up to here the conversions to bf16 cost more than its products save
 
@@ -55,7 +56,7 @@ def train(
     *,
     products: str = "auto",
     on_progress: Report = no_report,
-    checkpoint: Path | None = None,
+    checkpoints: Mapping[int, Path] | None = None,
 ) -> list[Result[nn.Linear]]:
     """Train one classifier per seed with the paper's linear protocol (section 3) and test each after every epoch.
 
@@ -63,8 +64,9 @@ def train(
     rate falls by ``step_factor`` every ``step_epochs``; the last, smaller mini-batch of an epoch is kept. A seed gives the
     same result whichever seeds train beside it, on any number of cores, and after a resume. ``products`` is the precision
     of the matrix products: "fp32", "bf16", or "auto", which is bf16 where the processor computes it natively and the
-    classifier is large enough to gain by it. Weights, momentum and update are always fp32. ``checkpoint`` is a file for the
-    state, saved every ten seconds. Raises InputError for unusable samples, and Diverged.
+    classifier is large enough to gain by it. Weights, momentum and update are always fp32. ``checkpoints`` hold a file for
+    each seed's state, saved as often as it costs little; the caller discards it once the seed's result is on disk. Raises
+    InputError for unusable samples, and Diverged.
     """
     labels = checked_training_labels(training, classes)
     test_labels = checked_labels("test", test, classes)
@@ -81,9 +83,9 @@ def train(
         EvaluationSet(checked_features("test", test.features, dtype), test_labels, classes),
         [(seed, settings.learning_rate) for seed in seeds],
         settings,
-        keep_states=checkpoint is not None,
+        keep_states=checkpoints is not None,
     )
-    return _run(work, on_progress, checkpoint)
+    return _run(work, on_progress, checkpoints or {})
 
 
 def product_type(products: str, classes: int, dimensions: int) -> torch.dtype:
@@ -146,10 +148,10 @@ class Training:
         return [classifier.curves[name][epoch - 1] for classifier in self.classifiers]
 
     def identity(self) -> str:
-        """Identifies the training: data, precision of the products, seeds and rates, settings."""
+        """Identifies what all classifiers share: data, precision of the products, settings."""
         tensors = (self.features, self.labels, self.test.features, self.test.labels)
         sums = [zlib.crc32(tensor.view(torch.uint8).numpy().data) for tensor in tensors]
-        return f"{sums} {self.features.dtype} {self.test.classes} {self.replicas} {self.settings}"
+        return f"{sums} {self.features.dtype} {self.test.classes} {self.settings}"
 
 
 class Classifier:
@@ -187,20 +189,29 @@ class Classifier:
         for curve, value in zip(self.curves.values(), (float(loss) / rows, *scores), strict=True):
             curve.append(value)
         if self.keep_states:
-            tensors = ("weight", "bias", "weight_velocity", "bias_velocity")
-            self.state = {"epoch": self.epoch + 1, **{name: list(values) for name, values in self.curves.items()}}
-            self.state |= {name: getattr(self, name).clone() for name in tensors}
+            # Assigned when complete, and never changed: another thread saves it while this one trains on.
+            self.state = {
+                "epoch": self.epoch + 1,
+                "curves": {name: list(values) for name, values in self.curves.items()},
+                "tensors": {name: tensor.clone() for name, tensor in self._trained().items()},
+                "predictions": self.predictions.state(),
+            }
         self.epoch += 1
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from a former ``state``."""
-        for name, value in state.items():
-            if name in self.curves:
-                self.curves[name] = list(value)
-            else:
-                setattr(self, name, value)
-        self.product_weight = self.weight.to(self.product_weight.dtype)
-        self.state = state
+        """Continue bit by bit from a former ``state``, which stays as it is."""
+        for name, tensor in self._trained().items():
+            tensor.copy_(state["tensors"][name])
+        self.product_weight.copy_(self.weight)
+        for name, values in state["curves"].items():
+            self.curves[name][:] = values
+        self.predictions.resume(state["predictions"])
+        self.epoch, self.state = state["epoch"], state
+
+    def _trained(self) -> dict[str, Tensor]:
+        """What an epoch changes in place."""
+        names = ("weight", "bias", "weight_velocity", "bias_velocity")
+        return {name: getattr(self, name) for name in names}
 
     def result(self, seconds_per_epoch: float) -> Result[nn.Linear]:
         """The trained classifier. ``details`` say the precision of its products and the share of predictions computed."""
@@ -222,22 +233,43 @@ class Classifier:
         )
 
 
-def _run(training: Training, on_progress: Report, checkpoint: Path | None) -> list[Result[nn.Linear]]:
-    state = TrainingState(checkpoint, training.identity() if checkpoint else "", CHECKPOINT_SECONDS)
-    started = time.perf_counter()
-    with state, closing(training.epochs()) as epochs:
-        for classifier, saved in zip(training.classifiers, state.load().get("states", ()), strict=False):
-            classifier.resume(saved)
-        first = training.epoch
+def _run(training: Training, on_progress: Report, checkpoints: Mapping[int, Path]) -> list[Result[nn.Linear]]:
+    identity = training.identity() if checkpoints else ""
+    states = [TrainingState(checkpoints.get(seed), f"{identity} {seed} {rate}") for seed, rate in training.replicas]
+    with ExitStack() as stack:
+        for state in states:
+            stack.enter_context(state)
+        started = time.perf_counter() - _resume(training, states)
+        save_at = time.perf_counter() + SAVING_SECONDS
+        epochs = stack.enter_context(closing(training.epochs()))
         curves = {classifier.seed: classifier.curves for classifier in training.classifiers}
-        reporter = Reporter(on_progress, training.settings.epochs, first)
+        reporter = Reporter(on_progress, training.settings.epochs, training.epoch)
         for epoch in epochs:
             _require_convergence(training, epoch)
             reporter.update("Training the classifiers", epoch, curves)
-            state.save(lambda: {"states": [classifier.state for classifier in training.classifiers]})
-    trained = max(training.settings.epochs - first, 1) * len(training.classifiers)
-    seconds = (time.perf_counter() - started) / trained
+            if checkpoints and time.perf_counter() >= save_at:
+                save_at = _save(training, states, time.perf_counter() - started)
+                reporter.saved()
+    seconds = (time.perf_counter() - started) / (training.settings.epochs * len(training.classifiers))
     return [classifier.result(seconds) for classifier in training.classifiers]
+
+
+def _resume(training: Training, states: Sequence[TrainingState]) -> float:
+    """Continue from the saved states; returns the seconds that the training had taken until then."""
+    saved = [state.load() for state in states]
+    for classifier, values in zip(training.classifiers, saved, strict=True):
+        if values:
+            classifier.resume(values["classifier"])
+    return sum(values.get("seconds", 0.0) for values in saved)
+
+
+def _save(training: Training, states: Sequence[TrainingState], seconds: float) -> float:
+    """Save the state of a training that has taken ``seconds`` so far; returns the time from which to do so again."""
+    started = time.perf_counter()
+    for classifier, state in zip(training.classifiers, states, strict=True):
+        state.save({"classifier": classifier.state, "seconds": seconds / len(states)})
+    ended = time.perf_counter()
+    return ended + max(SAVING_SECONDS, (ended - started) / SAVING_SHARE)
 
 
 def _require_convergence(training: Training, epoch: int) -> None:

@@ -3,7 +3,7 @@ Sparse ImageNet Models Transfer?", CVPR 2022, section 3."""
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -33,12 +33,12 @@ def train(
     *,
     home: Path,
     on_progress: Report = no_report,
-    checkpoint: Path | None = None,
+    checkpoints: Mapping[int, Path] | None = None,
 ) -> list[Result[nn.Linear]]:
     """Extract the features, choose a learning rate if the spec lists several, and train a classifier per seed.
 
     The shape is that of ``finetune.train`` but for all seeds at once: they share the features, which are extracted once and
-    cached under ``home``, and classifiers trained side by side use all cores. For the checkpoint and the errors see
+    cached under ``home``, and classifiers trained side by side use all cores. For the checkpoints and the errors see
     ``linear_training.train``. ``details`` of each result hold the fields of a probe's record.
     """
     known = durations.recall(home, spec)
@@ -62,7 +62,8 @@ def train(
         settings = dataclasses.replace(settings, learning_rate=rate)
         validation = {exact(candidate): accuracy for candidate, accuracy in scores.items()}
     data = training, Samples(extracted.test, extracted.test_labels), classes
-    results = linear_training.train(*data, seeds, settings, on_progress=on_progress, checkpoint=checkpoint)
+    chosen = time.perf_counter()
+    results = linear_training.train(*data, seeds, settings, on_progress=on_progress, checkpoints=checkpoints)
     details = {
         "seconds_features": extracted.seconds,
         "images_per_second": extracted.images_per_second,
@@ -70,7 +71,7 @@ def train(
         "engine_version": extracted.engine_version,
         "features_cached": extracted.cached,
         "notes": extracted.notes,
-        "seconds_training": time.perf_counter() - started,
+        "seconds_training": chosen - started + sum(sum(result.seconds) for result in results),
         "validation": validation,
     }
     return [dataclasses.replace(result, details={**result.details, **details}) for result in results]

@@ -19,6 +19,7 @@ from sparse_core.engines.compiling import TOLERANCE
 from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import backbones, classifier, finetuned, structure_analysis
 from sparse_core.networks.backbones import Backbone
+from sparse_core.paths import flush
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
 from sparse_core.specs.progress import Progress, Report
@@ -26,7 +27,7 @@ from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec, protocol
 from sparse_core.transfer import durations, features, finetune, linear_training, probe
 from sparse_core.transfer.linear_training import Samples
-from sparse_core.transfer.training import Result, epoch_values
+from sparse_core.transfer.training import Result, discard, epoch_values
 
 SAMPLE_IMAGES = 32
 SAMPLE_ROWS = 4096
@@ -39,13 +40,13 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
     """Train the missing seeds together and write a record for each; finished runs are found, not repeated."""
     backbone, dataset, spec = resolve(home, spec, report)
     records = Records(home)
-    names, missing = _run_names(records, spec, seeds)
+    names, missing = _run_names(home, spec, seeds)
     if missing:
-        state = home / "checkpoints" / f"{names[missing[0]]}-{len(missing)}.pt"
-        results = probe.train(backbone, dataset, spec, missing, home=home, on_progress=report, checkpoint=state)
+        states = {seed: _state_file(home, names[seed]) for seed in missing}
+        results = probe.train(backbone, dataset, spec, missing, home=home, on_progress=report, checkpoints=states)
         shared = _shared_fields(home, backbone, dataset, spec)
         for result in results:
-            records.write(_record(names[result.seed], spec, result, shared))
+            _keep(home, _record(names[result.seed], spec, result, shared), report)
         records.compact()
         seconds, pace = statistics.fmean(results[0].seconds), results[0].details["images_per_second"]
         durations.remember(home, spec, shared["train_images"] + shared["test_images"], seconds, pace)
@@ -60,18 +61,18 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
     """
     backbone, dataset, spec = resolve(home, spec, report)
     records = Records(home)
-    names, missing = _run_names(records, spec, seeds)
+    names, missing = _run_names(home, spec, seeds)
     for number, seed in enumerate(missing):
         name = names[seed]
         on_progress = _report_seed(report, seed, number, len(missing))
-        state = home / "checkpoints" / f"{name}.pt"
+        state = _state_file(home, name)
         result = finetune.train(backbone, dataset, spec, seed, on_progress=on_progress, checkpoint=state)
         saved = finetuned.file(home, name)
         named = listed_dataset(dataset.id, built_in_dataset(spec.dataset))
         classifier.save(result.network, backbone, dataset.class_names, saved, named)
         violations = max(*result.curves["mask_violations"], classifier.violations(saved, backbone.mask))
         shared = _shared_fields(home, backbone, dataset, spec)
-        records.write(_record(name, spec, result, {**shared, "mask_violations": violations}))
+        _keep(home, _record(name, spec, result, {**shared, "mask_violations": violations}), on_progress)
         images = shared["train_images"] + shared["test_images"]
         durations.remember(home, spec, images, statistics.fmean(result.seconds))
     records.compact()
@@ -148,11 +149,30 @@ def _time_epoch(rows: int, dimensions: int, classes: int, settings: Hyperparamet
     return results[0].seconds[0]
 
 
-def _run_names(records: Records, spec: TransferSpec, seeds: Sequence[int]) -> tuple[dict[int, str], list[int]]:
-    """The name of each seed's run, and the seeds that have no finished run yet."""
+def _run_names(home: Path, spec: TransferSpec, seeds: Sequence[int]) -> tuple[dict[int, str], list[int]]:
+    """The name of each seed's run, and the seeds that have no finished run yet. A kill may have left the others' state."""
     names = {seed: run_id(spec, seed) for seed in seeds}
-    finished = records.ids()
+    finished = Records(home).ids()
+    for name in finished.intersection(names.values()):
+        discard(_state_file(home, name))
     return names, [seed for seed in seeds if names[seed] not in finished]
+
+
+def _state_file(home: Path, name: str) -> Path:
+    """Where the state of a run's training is saved until the run is finished."""
+    return home / "checkpoints" / f"{name}.pt"
+
+
+def _keep(home: Path, record: Record, report: Report) -> None:
+    """Write a run's record, then delete the state of its training: only now is nothing of it needed any more."""
+    records = Records(home)
+    network = finetuned.file(home, record.run_id)
+    if network.is_file():
+        flush(network)
+    records.write(record)
+    flush(records.runs / record.run_id)
+    discard(_state_file(home, record.run_id))
+    report(Progress("Keeping the results", fraction=1.0, saved=True))
 
 
 def _job_result(names: dict[int, str], missing: Sequence[int]) -> dict[str, list[str]]:

@@ -1,9 +1,11 @@
 """What every training shares: what its seed decides, its progress reports, its saved state, and its result."""
 
+import dataclasses
 import math
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core.errors import Cancelled, InputError
-from sparse_core.paths import atomic_file
+from sparse_core.paths import atomic_file, unfinished
 from sparse_core.specs.progress import Progress, Report
 
 SECONDS_BETWEEN = 0.2  # reports
@@ -90,6 +92,7 @@ class Reporter:
         self.started = time.perf_counter()
         self.reported_at = -math.inf
         self.epochs_reported = 0
+        self.latest = Progress("")
 
     def update(self, stage: str, done: float, curves: Mapping[int, Curves] | None = None) -> None:
         """Report ``done`` units if a report is due; ``curves`` (by seed) have a value per epoch that has ended."""
@@ -107,20 +110,26 @@ class Reporter:
         if done > self.start:
             pace = (time.perf_counter() - self.started) / (done - self.start)
             left = pace * (self.total - done) + self.seconds_after
-        self.report(Progress(stage, math.ceil(done), self.total, left, done / self.total, epochs))
+        self.latest = Progress(stage, math.ceil(done), self.total, left, done / self.total, epochs)
+        self.report(self.latest)
+
+    def saved(self) -> None:
+        """Report that the work done so far was saved: a restart continues from here."""
+        self.report(dataclasses.replace(self.latest, epochs=(), saved=True))
 
 
 class TrainingState:
     """Saves a training's state to ``file`` and loads it again; without a file it does nothing.
 
-    ``identity`` says what is trained (data, spec, seeds): the state of another training is not loaded. ``save`` writes
-    atomically, and no more often than every ``seconds_between``. As a context manager it removes the file when the training
-    ends, is cancelled or diverges; any other exception leaves it to be resumed from.
+    ``identity`` says what is trained (data, spec, seed): the state of another training is not loaded. ``save`` writes
+    atomically. As a context manager it deletes the file when the training is cancelled or diverges. Whoever keeps the result
+    of a training that ends calls ``discard`` once the result is on disk; any other exception leaves the file to be resumed
+    from.
     """
 
-    def __init__(self, file: Path | None, identity: str, seconds_between: float = 0.0) -> None:
-        self.file, self.identity, self.seconds_between = file, identity, seconds_between
-        self.saved_at = time.monotonic()
+    def __init__(self, file: Path | None, identity: str) -> None:
+        self.file, self.identity = file, identity
+        self._open = ExitStack()
 
     def load(self) -> dict[str, Any]:
         """The saved values; empty where the file is missing, damaged or of another training."""
@@ -128,19 +137,25 @@ class TrainingState:
             saved = torch.load(self.file, weights_only=True) if self.file else {}
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
             return {}
-        return saved if saved.get("fingerprint") == self.identity else {}
+        return saved if isinstance(saved, dict) and saved.get("fingerprint") == self.identity else {}
 
-    def save(self, values: Callable[[], dict[str, Any]]) -> None:
-        """Write what ``values`` returns, unless the last save is too recent."""
-        if self.file is None or time.monotonic() - self.saved_at < self.seconds_between:
-            return
-        with atomic_file(self.file) as temporary:
-            torch.save({"fingerprint": self.identity, **values()}, temporary)
-        self.saved_at = time.monotonic()
+    def save(self, values: dict[str, Any]) -> None:
+        """Write these values in place of those saved before."""
+        if self.file is not None:
+            with atomic_file(self.file) as temporary:
+                torch.save({"fingerprint": self.identity, **values}, temporary)
 
     def __enter__(self) -> "TrainingState":
+        if self.file:
+            self._open.enter_context(unfinished(self.file))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self.file and (error is None or isinstance(error, Cancelled | Diverged)):
-            self.file.unlink(missing_ok=True)
+        self._open.close()
+        if self.file and isinstance(error, Cancelled | Diverged):
+            discard(self.file)
+
+
+def discard(state: Path) -> None:
+    """Delete the saved state of a training that will not be resumed."""
+    state.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ still the prediction.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from sparse_core.transfer.evaluation import EvaluationSet
 
 EVALUATION_ROWS = 256  # matrix libraries slow down where one factor is much longer than the other
+_STATE = ("computed", "computed_since_all", "weight", "bias", "size", "classes", "margin")
 
 
 class Predictions:
@@ -28,6 +30,15 @@ class Predictions:
         self.computed = 0
         self.computed_since_all = 0
         self.classes = torch.empty(0, dtype=torch.int64)
+
+    def state(self) -> dict[str, Any]:
+        """What ``resume`` needs to continue bit by bit. Its tensors are not changed later."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from a former ``state``."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def update(self, weight: Tensor, bias: Tensor) -> Tensor:
         """Predicted classes (T,) of the classifier with weight (C, D), in the precision of the products, and bias (C, 1)."""

@@ -1,5 +1,6 @@
 """Linear training against a loop of torch's own parts, scikit-learn, and itself; its learning-rate sweep and its shortcuts."""
 
+import copy
 import dataclasses
 from types import SimpleNamespace
 
@@ -12,12 +13,12 @@ from sparse_core.errors import Cancelled
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import ProbeSpec
-from sparse_core.transfer import features, linear_training, probe
+from sparse_core.transfer import features, linear_training, probe, training
 from sparse_core.transfer.evaluation import EvaluationSet
 from sparse_core.transfer.fused_sgd import sgd_epoch
 from sparse_core.transfer.linear_training import Samples, train
 from sparse_core.transfer.probe import choose_learning_rate, validation_split
-from sparse_core.transfer.training import Diverged, Result, TrainingState, initial_classifier, shuffled_rows
+from sparse_core.transfer.training import Diverged, Result, initial_classifier, shuffled_rows
 from sparse_core.transfer.unchanged_predictions import Predictions
 from tests.support.refusals import refused
 
@@ -134,47 +135,119 @@ def test_different_seeds_differ():
     assert not np.array_equal(weight_of(first), weight_of(second))
 
 
-def test_an_interrupted_training_resumes_to_the_same_bits(tmp_path, monkeypatch):
-    monkeypatch.setattr(linear_training, "CHECKPOINT_SECONDS", 0.0)
-    whole = train(TRAIN, TEST, 4, [0, 1], SETTINGS)
+@pytest.fixture
+def every_epoch_saved(monkeypatch):
+    monkeypatch.setattr(linear_training, "SAVING_SECONDS", 0.0)
+    monkeypatch.setattr(linear_training, "SAVING_SHARE", float("inf"))
+    monkeypatch.setattr(training, "SECONDS_BETWEEN", 0.0)
 
-    def kill(progress: Progress) -> None:
-        if progress.done == 5:
-            raise RuntimeError("killed")
 
-    file = tmp_path / "state.pt"
-    with pytest.raises(RuntimeError):
-        train(TRAIN, TEST, 4, [0, 1], SETTINGS, on_progress=kill, checkpoint=file)
-    assert file.exists()
+def stop_at(epoch: int, error: type[BaseException]):
+    """A report that raises ``error``. KeyboardInterrupt acts as a kill: it leaves the state."""
+
+    def report(progress: Progress) -> None:
+        if progress.done == epoch and progress.saved:
+            raise error
+
+    return report
+
+
+def assert_same(ours, theirs):
+    """Two results of a seed agree in every bit."""
+    assert ours.curves == theirs.curves
+    assert ours.details == theirs.details
+    np.testing.assert_array_equal(ours.confusion, theirs.confusion)
+    np.testing.assert_array_equal(weight_of(ours), weight_of(theirs))
+    assert torch.equal(ours.network.bias, theirs.network.bias)
+
+
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+def test_a_training_killed_several_times_ends_in_the_same_bits(tmp_path, every_epoch_saved, products):
+    seeds = [3, 0, 1]
+    files = {seed: tmp_path / f"{seed}.pt" for seed in seeds}
+    settings = dataclasses.replace(SETTINGS, epochs=12)
+    whole = train(TRAIN, TEST, 4, seeds, settings, products=products)
+    for epoch in (2, 5, 6, 11):
+        with pytest.raises(KeyboardInterrupt):
+            stop = stop_at(epoch, KeyboardInterrupt)
+            train(TRAIN, TEST, 4, seeds, settings, products=products, on_progress=stop, checkpoints=files)
     events = []
-    resumed = train(TRAIN, TEST, 4, [0, 1], SETTINGS, on_progress=events.append, checkpoint=file)
-    assert events[0].done > 1
+    resumed = train(TRAIN, TEST, 4, seeds, settings, products=products, on_progress=events.append, checkpoints=files)
+    assert min(event.done for event in events) == 12
     for ours, theirs in zip(resumed, whole, strict=True):
-        assert ours.curves["top1"] == theirs.curves["top1"]
-        np.testing.assert_array_equal(weight_of(ours), weight_of(theirs))
-    assert not file.exists()
+        assert_same(ours, theirs)
+    assert all(file.exists() for file in files.values())  # until the results are on disk
 
 
-def test_a_checkpoint_of_the_last_epoch_gives_the_same_result(tmp_path, monkeypatch):
-    monkeypatch.setattr(linear_training, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(TrainingState, "__exit__", lambda *_: None)
-    whole = train(TRAIN, TEST, 4, [0], SETTINGS, checkpoint=tmp_path / "state.pt")
-    again = train(TRAIN, TEST, 4, [0], SETTINGS, checkpoint=tmp_path / "state.pt")
-    assert again[0].curves["top1"] == whole[0].curves["top1"]
-    np.testing.assert_array_equal(again[0].confusion, whole[0].confusion)
+def test_seeds_resume_beside_others_and_alone(tmp_path, every_epoch_saved):
+    """A kill between the records of two seeds leaves one of them to be trained: from its own state."""
+    files = {seed: tmp_path / f"{seed}.pt" for seed in (0, 1, 2)}
+    whole = train(TRAIN, TEST, 4, [0, 1, 2], SETTINGS)
+    for seeds, epoch in (([0, 1], 3), ([1, 2], 5)):
+        with pytest.raises(KeyboardInterrupt):
+            stop = stop_at(epoch, KeyboardInterrupt)
+            train(TRAIN, TEST, 4, seeds, SETTINGS, on_progress=stop, checkpoints=files)
+    for seeds in ([1], [2, 0]):
+        for result in train(TRAIN, TEST, 4, seeds, SETTINGS, checkpoints=files):
+            assert_same(result, whole[result.seed])
 
 
-def test_a_cancelled_training_leaves_no_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(linear_training, "CHECKPOINT_SECONDS", 0.0)
-    file = tmp_path / "state.pt"
+def test_a_resumed_training_leaves_what_it_loaded_as_it_was(tmp_path, every_epoch_saved):
+    """It must not train inside the tensors that it may save again."""
+    with pytest.raises(KeyboardInterrupt):
+        stop = stop_at(3, KeyboardInterrupt)
+        train(TRAIN, TEST, 4, [0], SETTINGS, on_progress=stop, checkpoints={0: tmp_path / "0.pt"})
+    saved = torch.load(tmp_path / "0.pt")["classifier"]
+    before = copy.deepcopy(saved)
+    x, y = map(torch.from_numpy, TRAIN)
+    work = linear_training.Training(x, y, EvaluationSet(torch.from_numpy(TEST[0]), TEST[1], 4), [(0, 0.1)], SETTINGS)
+    (classifier,) = work.classifiers
+    classifier.resume(saved)
+    classifier.train_epoch()
+    for kind in ("tensors", "predictions"):
+        for name, value in before[kind].items():
+            assert torch.equal(torch.as_tensor(saved[kind][name]), torch.as_tensor(value)), name
+    assert saved["curves"] == before["curves"]
 
-    def cancel(progress: Progress) -> None:
-        if progress.done == 3:
-            assert file.exists()
-            raise Cancelled
 
+def test_states_are_complete_whenever_they_are_read(monkeypatch):
+    """Another thread saves them while a classifier trains on."""
+    assigned = []
+    monkeypatch.setattr(
+        linear_training.Classifier,
+        "state",
+        property(lambda _: assigned[-1][0], lambda _, state: assigned.append((state, set(state)))),
+        raising=False,
+    )
+    x, y = map(torch.from_numpy, TRAIN)
+    test = EvaluationSet(torch.from_numpy(TEST[0]), TEST[1], 4)
+    (classifier,) = linear_training.Training(x, y, test, [(0, 0.1)], SETTINGS, keep_states=True).classifiers
+    classifier.train_epoch()
+    assert [names for state, names in assigned[1:]] == [set(classifier.state)]  # the first is empty
+
+
+def test_states_of_other_settings_and_damaged_ones_are_not_resumed(tmp_path, every_epoch_saved):
+    files = {0: tmp_path / "0.pt"}
+    other = dataclasses.replace(SETTINGS, weight_decay=0.1)
+    with pytest.raises(KeyboardInterrupt):
+        train(TRAIN, TEST, 4, [0], other, on_progress=stop_at(3, KeyboardInterrupt), checkpoints=files)
+    whole = train(TRAIN, TEST, 4, [0], SETTINGS)[0]
+    assert_same(train(TRAIN, TEST, 4, [0], SETTINGS, checkpoints=files)[0], whole)
+    files[0].write_bytes(b"damaged")
+    assert_same(train(TRAIN, TEST, 4, [0], SETTINGS, checkpoints=files)[0], whole)
+
+
+def test_a_state_of_the_last_epoch_gives_the_same_result(tmp_path, every_epoch_saved):
+    files = {0: tmp_path / "0.pt"}
+    whole = train(TRAIN, TEST, 4, [0], SETTINGS, checkpoints=files)[0]
+    again = train(TRAIN, TEST, 4, [0], SETTINGS, checkpoints=files)[0]
+    assert_same(again, whole)
+    assert again.seconds == pytest.approx(whole.seconds, rel=0.9)  # of the training, not of reading its state
+
+
+def test_a_cancelled_training_leaves_no_checkpoint(tmp_path, every_epoch_saved):
     with pytest.raises(Cancelled):
-        train(TRAIN, TEST, 4, [0], SETTINGS, on_progress=cancel, checkpoint=file)
+        train(TRAIN, TEST, 4, [0], SETTINGS, on_progress=stop_at(3, Cancelled), checkpoints={0: tmp_path / "0.pt"})
     assert not list(tmp_path.iterdir())
 
 
@@ -192,7 +265,7 @@ def test_divergence_is_reported_and_leaves_no_checkpoint(tmp_path):
     settings = dataclasses.replace(SETTINGS, learning_rate=1e25)
     large = (Samples(1e18 * features, labels) for features, labels in (TRAIN, TEST))
     with pytest.raises(Diverged, match="learning rate"):
-        train(*large, 4, [0], settings, checkpoint=tmp_path / "state.pt")
+        train(*large, 4, [0], settings, checkpoints={0: tmp_path / "state.pt"})
     assert not list(tmp_path.iterdir())
 
 
