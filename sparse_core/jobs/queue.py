@@ -173,9 +173,7 @@ def ensure_worker(home: Path, lane: str = "interactive") -> None:
     _start_marker(home, lane).touch()
     with open(workers / "log.txt", "ab") as output:
         command, quiet = worker_command(home, lane), subprocess.DEVNULL
-        subprocess.Popen(
-            command, cwd=REPOSITORY, stdin=quiet, stdout=output, stderr=output, start_new_session=True
-        )
+        subprocess.Popen(command, cwd=REPOSITORY, stdin=quiet, stdout=output, stderr=output, start_new_session=True)
 
 
 def worker_command(home: Path, lane: str) -> list[str]:

@@ -97,7 +97,10 @@ class _Log:
                 lines = file.read().rpartition(b"\n")
                 self.read += len(lines[0]) + len(lines[1])
                 for event in _parsed(lines[0] + b"\n"):
-                    self._epochs += [epoch for epoch in event.get("epochs") or () if isinstance(epoch, dict)]
+                    found = event.get("epochs")
+                    self._epochs += (
+                        [epoch for epoch in found if isinstance(epoch, dict)] if isinstance(found, list) else []
+                    )
             return list(self._epochs)
 
 

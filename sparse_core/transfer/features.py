@@ -197,9 +197,12 @@ def _extract_range(
                 _require_finite(batch, extractor.backbone)
                 waiting.append(batch)
                 done += len(batch)
-                if time.perf_counter() - started >= CHUNK_SECONDS:
+                due = time.perf_counter() - started >= CHUNK_SECONDS
+                if due:
                     write()
                 reporter.update("Extracting features", done)
+                if due:
+                    reporter.saved()
     finally:
         write()
     return done

@@ -13,7 +13,7 @@ import torch
 
 from sparse_core import file_locks
 from sparse_core.errors import InputError
-from sparse_core.jobs import kinds, queue, worker
+from sparse_core.jobs import kinds, queue, reports, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones, classifier, finetuned
 from sparse_core.results.records import Records
@@ -93,7 +93,7 @@ def test_an_outcome_that_cannot_be_written_is_retried(no_worker, home, monkeypat
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(worker, "IDLE_SECONDS", 0.3)
     job_id = queue.submit(home, probe_job("/nowhere/at/all"))
-    worker._serve(home, "interactive")
+    worker.Worker(home, "interactive").serve()
     assert ends == ["failed", "failed"]
     assert queue.status(home, job_id).state == "failed"
 
@@ -102,20 +102,10 @@ def test_a_truncated_event_is_skipped(no_worker, home):
     job_id = queue.submit(home, probe_job("digits"))
     with open(home / "jobs" / job_id / "events.jsonl", "a") as file:
         file.write('{"stage": "Ope')
-    queue.append_event(home, job_id, {"stage": "Joined to the truncated line"})
-    queue.append_event(home, job_id, {"stage": "Training"})
-    assert queue.status(home, job_id).progress.stage == "Training"
-
-
-def test_a_job_that_progresses_between_kills_is_restarted_without_limit():
-    def attempt(*epochs: int) -> list[dict]:
-        steps = ({"stage": f"step {step} of 9", "done": epoch, "total": 8} for epoch in epochs for step in range(9))
-        return [{"started": 1}, {"stage": "Features", "done": 500, "total": 500}, *steps]
-
-    advancing = [*attempt(1, 2), *attempt(3), *attempt(4), *attempt(5)]
-    assert worker.starts_without_progress(advancing) == 0
-    assert worker.starts_without_progress([*advancing, *attempt(5), *attempt(4, 5), *attempt()]) == queue.ATTEMPTS
-    assert worker.starts_without_progress([*attempt(), *attempt(), *attempt()]) == 2  # the first made the features
+    epochs = [{"seed": 0, "epoch": number} for number in (1, 2)]
+    reports.append(home / "jobs" / job_id, {"epochs": epochs[:1]})  # joined to the truncated line
+    reports.append(home / "jobs" / job_id, {"epochs": epochs[1:]})
+    assert queue.epochs(home, job_id) == epochs[1:]
 
 
 def test_a_queued_job_is_cancelled_at_once(home, images, no_worker):
@@ -128,7 +118,7 @@ def test_a_queued_job_is_cancelled_at_once(home, images, no_worker):
 def test_a_job_that_kills_its_worker_fails_after_three_starts(home, images, no_worker):
     job_id = queue.submit(home, probe_job(images))
     for _ in range(queue.ATTEMPTS):
-        queue.append_event(home, job_id, {"started": 1})
+        reports.append(home / "jobs" / job_id, {"started": 1})
     worker.work(home, job_id)
     assert queue.status(home, job_id).message.startswith("The worker died 3 times")
 
@@ -149,6 +139,7 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(home, sparse_b
     assert row["transfer"] == "full"
     assert 0 < row["nonzero_parameters"] < row["file_size"] / 4 < 272_000
     assert [epoch["epoch"] for epoch in queue.epochs(home, job_id)] == [1, 2]
+    assert not list((home / "checkpoints").iterdir())
     assert durations.recall(home, finetune_job(sparse_backbone, images).spec).seconds_per_epoch > 0
 
     saved = finetuned.file(home, name)
@@ -177,7 +168,7 @@ def wait_for(what, seconds: float = 300.0):
 def test_a_killed_worker_is_replaced_and_its_job_resumes(home):
     job_id = queue.submit(home, Job("probe", ProbeSpec("efficientnet_lite0", "digits", settings=QUICK), (0,)))
     try:
-        wait_for(lambda: any(event.get("done", 0) > 20 for event in queue.events(home, job_id)))
+        wait_for(lambda: queue.status(home, job_id).progress.done > 20)
         first = next(event["started"] for event in queue.events(home, job_id) if "started" in event)
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: queue.status(home, job_id).state == "queued")

@@ -11,6 +11,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import finetuned, importing
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
+from sparse_core.specs.progress import Progress
 from sparse_core.specs.transfer import FinetuneSpec, protocol
 from tests.pages.support import choose, metrics, open_page, press, submitted
 from tests.support.records import record
@@ -115,7 +116,7 @@ def test_progress_shows_each_epoch_once_and_can_be_cancelled(home):
     job_id = queue.submit(home, Job("finetune", ASKED))
     epoch = {"seed": 0, "epoch": 1, "loss": 1.0, "top1": 0.5, "mean_per_class": 0.5}
     for _ in range(2):  # a resumed training reports an epoch twice
-        queue.append_event(home, job_id, {"stage": "Training", "done": 1, "total": 2, "epochs": [epoch]})
+        queue.open_reports(home, job_id).report(Progress("Training", 1, 2, epochs=(epoch,)))
     app = open_page("finetune", job=job_id)
     (chart,) = app.get("plotly_chart")
     assert chart.proto.spec.count('"x":[1]') == 1

@@ -113,13 +113,16 @@ def _start(home: Path, job: Job, trained: Path, killed: Path | None = None) -> l
 
 def _count_epochs(trained: Path) -> None:
     descriptor = os.open(trained, os.O_WRONLY | os.O_APPEND)
-    for owner, name in ((finetune._Training, "run_epoch"), (linear_training.Classifier, "train_epoch")):
 
-        def counted(*arguments: Any, original: Callable[..., Any] = getattr(owner, name)) -> Any:
+    def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
             os.write(descriptor, b".")
             return original(*arguments)
 
-        setattr(owner, name, counted)
+        return call
+
+    for owner, name in ((finetune._Training, "run_epoch"), (linear_training.Classifier, "train_epoch")):
+        setattr(owner, name, counted(getattr(owner, name)))
 
 
 def _copy_before_each_change(home: Path, trained: Path, killed: Path) -> None:
