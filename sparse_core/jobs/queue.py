@@ -260,7 +260,7 @@ def _leave_out(entry: Path, reason: str) -> None:
 def _outcome(folder: Path) -> dict[str, Any] | None:
     """How the job ended; None if it has not."""
     try:
-        outcome = {**_LOST, **json.loads((folder / "outcome.json").read_bytes())}
+        outcome = {"state": "", "message": "", "result": {}, **json.loads((folder / "outcome.json").read_bytes())}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError):

@@ -74,12 +74,14 @@ class Worker:
     def serve(self) -> None:
         """Do job after job until none came for ``IDLE_SECONDS`` or the home folder is gone."""
         idle_since, swept_at = time.monotonic(), -SWEEP_SECONDS
-        while time.monotonic() - idle_since < IDLE_SECONDS and self.home.is_dir():
+        while self.home.is_dir():
             if time.monotonic() - swept_at >= SWEEP_SECONDS:
                 swept_at = time.monotonic()
                 self._sweep()
             job_id = self._next_job()
             if job_id is None:
+                if time.monotonic() - idle_since >= IDLE_SECONDS:
+                    return
                 time.sleep(POLL_SECONDS)
                 continue
             try:

@@ -13,6 +13,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.specs.checkpoints import InspectSpec
 from sparse_core.specs.transfer import ProbeSpec
 from tests.pages.support import open_page
+from tests.support import records
 
 PROBE = Job("probe", ProbeSpec("efficientnet_lite0", "digits"))
 
@@ -74,6 +75,7 @@ HOWS = (
 def test_such_a_job_is_left_out_and_the_next_is_done(home, how, monkeypatch, caplog):
     wrong = spoilt(home, how)
     right = queue.submit(home, PROBE)
+    records.write_probes(home)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert [status.job_id for status in queue.waiting(home)] == [right]

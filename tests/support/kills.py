@@ -71,7 +71,7 @@ def _use_one_thread_and_save_every_epoch() -> None:
     torch.set_num_threads(1)
     linear_training.SAVING_SECONDS, linear_training.SAVING_SHARE = 0.0, float("inf")
     training.SECONDS_BETWEEN = 60.0
-    workers.IDLE_SECONDS = 0.3
+    workers.IDLE_SECONDS = 0.0
 
 
 def _job(folder: Path, kind: str) -> Job:
