@@ -7,21 +7,18 @@ An entry is a folder ``library/<name>/`` with ``weights.safetensors`` (the backb
 """
 
 import dataclasses
-import functools
 import itertools
 import json
-import logging
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparse_core import stored
 from sparse_core.catalog import UNKNOWN
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import remove_leftovers
 from sparse_core.trash import Trash
-
-log = logging.getLogger(__name__)
 
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
 TORCHVISION = ("resnet18", "resnet34", "resnet50")
@@ -160,21 +157,16 @@ def sweep(home: Path) -> None:
 
 
 def read_card(entry: Path) -> BackboneCard | None:
-    """The card in a library folder; None if it cannot be read."""
-    try:
-        document = json.loads((entry / "card.json").read_text(encoding="utf-8"))
-        card = BackboneCard(**{**document, "formats": tuple(document["formats"])})
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    if card.method == "Dense" and card.sparsity:
-        _warn_about_dense(entry, card.sparsity)
-        card = dataclasses.replace(card, method=UNKNOWN)
-    return card if card.name == entry.name else None
-
-
-@functools.cache  # once per process: pages read the cards often
-def _warn_about_dense(entry: Path, sparsity: float) -> None:
-    log.warning("%s calls a network of sparsity %g dense; its method is shown as %s.", entry, sparsity, UNKNOWN)
+    """The card in a library folder; None if it is left out."""
+    with stored.reading(entry):
+        card = stored.made(BackboneCard, json.loads((entry / "card.json").read_bytes()))
+        if card.name != entry.name:
+            raise InputError(f"its card has another name, '{card.name}'")
+        if card.method != "Dense" or not card.sparsity:
+            return card
+        stored.note(entry, f"calls a network of sparsity {card.sparsity:g} dense; its method is shown as {UNKNOWN}")
+        return dataclasses.replace(card, method=UNKNOWN)
+    return None
 
 
 def _taken(home: Path) -> set[str]:

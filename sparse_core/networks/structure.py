@@ -18,6 +18,8 @@ from urllib.parse import quote
 
 import numpy as np
 
+from sparse_core import stored
+from sparse_core.networks import packed_masks
 from sparse_core.networks.library import BackboneCard, file_stamp
 from sparse_core.paths import write_text
 
@@ -103,16 +105,17 @@ def filters_pruned_shares(layers: Sequence[tuple[int, int]]) -> tuple[float, flo
 
 def recall(home: Path, backbone_hash: str) -> Structure | None:
     """The stored structure of a backbone; None if it or its mask is missing or unreadable."""
-    document = _read(_folder(home) / f"{backbone_hash}.json")
-    try:
-        return from_document(document) if document and mask_file(home, backbone_hash).is_file() else None
-    except (TypeError, LookupError):  # stored by a version with other fields
-        return None
+    file = _folder(home) / f"{backbone_hash}.json"
+    with stored.reading(file):
+        found = from_document(json.loads(file.read_bytes()))
+        packed_masks.load_packed(mask_file(home, backbone_hash))
+        return found
+    return None
 
 
 def recall_card(home: Path, card: BackboneCard) -> Structure | None:
     """The stored structure of a card's backbone; None if the card or its local file has changed."""
-    document = _read(_card_file(home, card))
+    document = stored.read_json(_card_file(home, card), {"hash": str, "card": dict})
     if not document or {**document["card"], "note": card.note} != _plain(home, card):  # a note is only for reading
         return None
     return recall(home, document["hash"])
@@ -124,12 +127,8 @@ def mask_file(home: Path, backbone_hash: str) -> Path:
 
 
 def from_document(document: dict[str, Any]) -> Structure:
-    """The inverse of ``dataclasses.asdict``, after JSON."""
-    layers = (
-        Layer(**{**layer, "shape": tuple(layer["shape"]), "output": tuple(layer["output"])})
-        for layer in document["layers"]
-    )
-    return Structure(**{**document, "layers": tuple(layers)})
+    """The inverse of ``dataclasses.asdict``, after JSON. Raises InputError for another document."""
+    return stored.made(Structure, document)
 
 
 def image(kept: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -143,13 +142,6 @@ def image(kept: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _edges(size: int, limit: int) -> np.ndarray:
     return np.linspace(0, size, min(size, limit) + 1).round().astype(int)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
 
 
 def _plain(home: Path, card: BackboneCard) -> dict[str, Any]:

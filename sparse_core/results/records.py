@@ -6,26 +6,39 @@ Parquet files beside them; both are read in the same way.
 """
 
 import json
-import logging
 import os
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from sparse_core import stored
 from sparse_core.catalog import UNKNOWN, built_in_dataset, listed_dataset
-from sparse_core.errors import unknown_name
+from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_file, atomic_folder, remove, write_text
+from sparse_core.specs.identity import recorded
+from sparse_core.stored import NUMBER, require
 from sparse_core.trash import Trash
 
 COMPACT_ABOVE = 500
 DOCUMENTS = ("spec.json", "events.jsonl", "result.json")
 _RENAMED = {"train_pictures": "train_images", "test_pictures": "test_images"}  # in records of version 0.1.0
 
-log = logging.getLogger(__name__)
+# What pages and tables show of a result; records of version 0.1.0 have all of it.
+_RESULT: stored.Kinds = {
+    **dict.fromkeys(("architecture", "upstream", "method", "protocol", "metric", "dataset_name", "created_at"), str),
+    **dict.fromkeys(("sparsity", "backbone_sparsity", "learning_rate", "seconds_training"), NUMBER),
+    **{f"{name}_{when}": NUMBER for name in ("accuracy", "top1", "mean_per_class") for when in ("best", "final")},
+    **{"train_images": int, "test_images": int, "class_names": list, "confusion": list, "notes": list},
+}
+_SIZES: stored.Kinds = dict.fromkeys(("nonzero_parameters", "multiply_adds", "file_size"), int)
+_OPTIONAL: stored.Kinds = {**_SIZES, "validation": dict, "images_per_second": NUMBER, "seconds_features": NUMBER}
+_FINETUNED: stored.Kinds = {"sparsity_before": NUMBER, "sparsity_after": NUMBER, "mask_violations": int}
+_EVENT: stored.Kinds = {"epoch": int, "loss": NUMBER, "top1": NUMBER, "mean_per_class": NUMBER}
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class Record:
 
 
 class Records:
-    """A home folder's run records, safe to read while workers write. Incomplete runs are skipped, and logged."""
+    """A home folder's run records, safe to read while workers write. What cannot be read is left out: see ``stored``."""
 
     def __init__(self, home: Path) -> None:
         self.folder = home
@@ -75,9 +88,7 @@ class Records:
         for file in self._compacted_files():
             if run_ids <= found.keys():
                 break
-            rows = pd.read_parquet(file, filters=[("run_id", "in", run_ids - found.keys())])
-            texts = zip(rows["run_id"], rows["spec"], rows["result"], rows["events"], strict=True)
-            found.update({run_id: _parse(run_id, *documents) for run_id, *documents in texts})
+            found.update({record.run_id: record for record in _read_compacted(file, run_ids - found.keys())})
         return list(found.values())
 
     def delete(self, run_id: str) -> None:
@@ -88,9 +99,10 @@ class Records:
         self.write(self.read(run_id))  # a compacted run becomes a folder again
         self.trash.put(self.runs / run_id)
         for file in self._compacted_files():
-            rows = pd.read_parquet(file)
-            if (rows.run_id == run_id).any():
-                _write_parquet(file, rows[rows.run_id != run_id])
+            with stored.reading(file):
+                rows = pd.read_parquet(file)
+                if (rows.run_id == run_id).any():
+                    _write_parquet(file, rows[rows.run_id != run_id])
         if (self.networks / run_id).is_dir():
             os.rename(self.networks / run_id, self.trash.folder / run_id / "network")
 
@@ -119,8 +131,7 @@ class Records:
 
     def fingerprint(self) -> tuple[int, ...]:
         """Changes whenever a run is added, deleted or compacted; cheap enough for every page load."""
-        self.runs.mkdir(parents=True, exist_ok=True)
-        return (self.runs.stat().st_mtime_ns, *(file.stat().st_mtime_ns for file in self._compacted_files()))
+        return tuple(_modified(entry) for entry in (self.runs, *self._compacted_files()))
 
     def annotate(self, run_id: str, note: str, tags: list[str]) -> None:
         """Store the user's note and tags on a run; they survive its deletion."""
@@ -128,25 +139,25 @@ class Records:
 
     def annotation(self, run_id: str) -> tuple[str, list[str]]:
         """The user's note and tags on a run, empty if there are none."""
-        file = self.annotations / f"{run_id}.json"
-        if not file.is_file():
-            return "", []
-        document = json.loads(file.read_text(encoding="utf-8"))
-        return document["note"], document["tags"]
+        document = stored.read_json(self.annotations / f"{run_id}.json", {"note": str, "tags": list})
+        return (document["note"], [str(tag) for tag in document["tags"]]) if document else ("", [])
 
     def _folders(self) -> set[str]:
         """The names of the folders that are complete runs."""
-        if not self.runs.is_dir():
-            return set()
-        entries = [Path(entry) for entry in os.scandir(self.runs) if entry.is_dir() and not entry.name.startswith(".")]
-        return {entry.name for entry in entries if _is_complete(entry)}
+        with stored.reading(self.runs), os.scandir(self.runs) as entries:
+            folders = [Path(entry) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            return {folder.name for folder in folders if _is_complete(folder)}
+        return set()
 
     def _compacted_files(self) -> list[Path]:
         return sorted(self.runs.glob("compacted-*.parquet"))
 
     def _compacted(self) -> set[str]:
-        names = (pd.read_parquet(file, columns=["run_id"]).run_id for file in self._compacted_files())
-        return set().union(*names)
+        names: set[str] = set()
+        for file in self._compacted_files():
+            with stored.reading(file):
+                names |= set(pd.read_parquet(file, columns=["run_id"]).run_id)
+        return names
 
 
 def _documents(record: Record) -> dict[str, str]:
@@ -157,47 +168,62 @@ def _documents(record: Record) -> dict[str, str]:
 
 
 def _is_complete(folder: Path) -> bool:
-    complete = all((folder / name).is_file() for name in DOCUMENTS)
-    if not complete and folder.is_dir():  # otherwise it was compacted or deleted in between
-        _warn_about(folder)
-    return complete
+    missing = [name for name in DOCUMENTS if not (folder / name).is_file()]
+    if missing and folder.is_dir():  # otherwise it was compacted or deleted in between
+        stored.leave_out(folder, f"{' and '.join(missing)} cannot be found")
+    return not missing
 
 
 def _read_folder(folder: Path) -> Record | None:
-    """The run in a folder; None if it cannot be read or was compacted in between."""
-    try:
+    """The run in a folder; None if it is left out, or was compacted in between."""
+    with stored.reading(folder):
         spec, events, result = ((folder / name).read_text(encoding="utf-8") for name in DOCUMENTS)
-        return _parse(folder.name, spec, result, events)
-    except (OSError, ValueError):
-        if folder.is_dir():
-            _warn_about(folder)
-        return None
+        return _parse(folder, spec, result, events)
+    return None
 
 
-@cache  # once per process: pages read the runs often
-def _warn_about(folder: Path) -> None:
-    log.warning("%s is left out: expected a run with readable %s.", folder, ", ".join(DOCUMENTS))
+def _read_compacted(file: Path, run_ids: set[str]) -> Iterator[Record]:
+    """Those of these runs that are in a Parquet file."""
+    with stored.reading(file):
+        rows = pd.read_parquet(file, filters=[("run_id", "in", run_ids)])
+        for run_id, *documents in zip(rows["run_id"], rows["spec"], rows["result"], rows["events"], strict=True):
+            with stored.reading(file):
+                yield _parse(file.parent / run_id, *documents)
 
 
-def _parse(run_id: str, spec: str, result: str, events: str) -> Record:
-    asked, outcome = json.loads(spec), {_RENAMED.get(name, name): value for name, value in json.loads(result).items()}
-    if outcome.get("method") == "Dense" and outcome.get("sparsity"):
-        _warn_about_dense(run_id, outcome["sparsity"])
+def _parse(folder: Path, spec: str, result: str, events: str) -> Record:
+    """The run of a folder with these texts. Raises ValueError, TypeError or LookupError for what is no record that this version reads."""
+    asked, outcome = json.loads(spec), json.loads(result)
+    require(asked, {"transfer": str, "seed": int}, where=" of the spec")
+    recorded(asked)
+    outcome = {_RENAMED.get(name, name): value for name, value in require(outcome, {}).items()}
+    required = {**_RESULT, **(_FINETUNED if asked["transfer"] == "full" else {})}
+    require(outcome, required, _OPTIONAL, " of the result")
+    epochs = [require(json.loads(line), _EVENT, where=" of an epoch") for line in events.splitlines()]
+    _require_consistent(outcome)
+    if outcome["method"] == "Dense" and outcome["sparsity"]:
+        claim = f"calls a network of sparsity {outcome['sparsity']:g} dense"
+        stored.note(folder, f"{claim}; its method is shown as {UNKNOWN}: it is no baseline")
         outcome["method"] = UNKNOWN
-    if "dataset_name" in outcome:
-        built_in = outcome.get("task") or built_in_dataset(asked.get("dataset", ""))
-        outcome["dataset_name"] = listed_dataset(outcome["dataset_name"], built_in)
-    return Record(run_id, asked, outcome, [json.loads(line) for line in events.splitlines()])
+    built_in = outcome.get("task") or built_in_dataset(asked["dataset"])
+    outcome["dataset_name"] = listed_dataset(outcome["dataset_name"], built_in)
+    return Record(folder.name, asked, outcome, epochs)
 
 
-@cache
-def _warn_about_dense(run_id: str, sparsity: float) -> None:
-    log.warning(
-        "Run %s calls a network of sparsity %g dense. Its method is shown as %s: it is no baseline.",
-        run_id,
-        sparsity,
-        UNKNOWN,
-    )
+def _require_consistent(result: dict[str, Any]) -> None:
+    datetime.fromisoformat(result["created_at"])
+    classes = range(len(result["class_names"]))
+    counts = [(true in classes, predicted in classes, count >= 0) for true, predicted, count in result["confusion"]]
+    shares = [result[name] for name in ("sparsity", "backbone_sparsity", "accuracy_best", "accuracy_final")]
+    if not all(map(all, counts)) or not all(0 <= share <= 1 for share in shares):
+        raise InputError("its numbers contradict each other")
+
+
+def _modified(entry: Path) -> int:
+    try:
+        return entry.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _write_parquet(target: Path, rows: pd.DataFrame) -> None:

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from sparse_core.errors import InputError
-from sparse_core.specs.training import Hyperparameters
+from sparse_core import stored
+from sparse_core.specs.checks import require_known
 from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec
 
 AnySpec = TypeVar("AnySpec")
@@ -21,16 +21,8 @@ def to_json(value: Any) -> str:
 
 
 def parse(spec: type[AnySpec], document: dict[str, Any]) -> AnySpec:
-    """The spec that ``to_json`` wrote. Raises InputError on an unknown field."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
-    }
-    try:
-        if "settings" in values:
-            values["settings"] = Hyperparameters(**values["settings"])
-        return spec(**values)
-    except TypeError as error:
-        raise InputError(f"Not a {spec.__name__}: {error}.") from error
+    """The spec that ``to_json`` wrote. Raises InputError on an unknown field, a missing one, and one of another type."""
+    return stored.made(spec, document, strict=True)
 
 
 def record_document(spec: TransferSpec, seed: int) -> dict[str, Any]:
@@ -40,6 +32,7 @@ def record_document(spec: TransferSpec, seed: int) -> dict[str, Any]:
 
 def recorded(document: dict[str, Any]) -> TransferSpec:
     """The spec within a run's record, which also holds its seed and its transfer."""
+    require_known("transfer", document["transfer"], TRANSFER_SPECS)
     spec = TRANSFER_SPECS[document["transfer"]]
     return parse(spec, {name: value for name, value in document.items() if name not in ("seed", "transfer")})
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sparse_core import stored
 from sparse_core.catalog import PRECISIONS
 from sparse_core.paths import write_text
 from sparse_core.specs.training import VALIDATION_SHARE
@@ -40,8 +41,7 @@ def recall(home: Path, spec: TransferSpec) -> Estimate | None:
     was measured (it is chosen only where it is faster), else fp32."""
     precisions = reversed(PRECISIONS) if spec.precision == "auto" else [spec.precision]
     files = (_file(home, dataclasses.replace(spec, precision=precision)) for precision in precisions)
-    file = next((file for file in files if file.is_file()), None)
-    return Estimate(**json.loads(file.read_text(encoding="utf-8"))) if file else None
+    return next(filter(None, map(_read, files)), None)
 
 
 def remember(
@@ -56,6 +56,12 @@ def remember(
 def keep(home: Path, spec: TransferSpec, estimate: Estimate) -> None:
     """Keep an estimate for all specs with the same ``key``."""
     write_text(_file(home, spec), json.dumps(asdict(estimate)))
+
+
+def _read(file: Path) -> Estimate | None:
+    with stored.reading(file):
+        return stored.made(Estimate, json.loads(file.read_bytes()))
+    return None
 
 
 def _file(home: Path, spec: TransferSpec) -> Path:
