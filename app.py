@@ -12,8 +12,11 @@ def main() -> None:
     st.html(streamlit_internals.STYLE)
     streamlit_internals.load_charts_early()
     buttons.provide_plotly()
+    notes = st.container()
     with frame.errors_as_messages():
         page.run()
+    with notes, frame.errors_as_messages():
+        frame.show_notes()
     st.caption(f"Paper results: {CITATION}. Everything runs on this machine; nothing leaves it.")
     frame.settle_link(page)
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from sparse_core import stored
 from sparse_core.errors import as_input_error
 from sparse_core.paths import REPOSITORY, default_home
 
 STATIC = REPOSITORY / "static"
+SHOWN_NOTES = 5
 
 PAGES = (
     ("tradeoffs", "Tradeoffs", ":material/show_chart:"),
@@ -55,6 +57,20 @@ def errors_as_messages() -> Iterator[None]:
 def plain(text: str) -> str:
     """The text with Markdown escaped: names read from a file may contain links and images, which a browser would fetch."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&])", r"\\\1", text)
+
+
+def show_notes() -> None:
+    """One notice that names what was left out of the home folder, and why."""
+    found = list(stored.notes(home()).items())
+    if not found:
+        return
+    lines = [f"- {plain(f'{entry} {text}.')}" for entry, text in found[:SHOWN_NOTES]]
+    if len(found) > SHOWN_NOTES:
+        lines.append(f"- and {len(found) - SHOWN_NOTES:,} more: the server's log names them.")
+    text = (
+        f"Some files of {plain(str(home()))} cannot be used as they are. Everything else is shown; nothing was deleted."
+    )
+    st.warning("\n".join([text, "", *lines]), icon=":material/rule:")
 
 
 def home() -> Path:

@@ -192,7 +192,7 @@ def _read_compacted(file: Path, run_ids: set[str]) -> Iterator[Record]:
 
 
 def _parse(folder: Path, spec: str, result: str, events: str) -> Record:
-    """The run of a folder with these texts. Raises ValueError, TypeError or LookupError for what is no record that this version reads."""
+    """The run of a folder with these texts. Raises what ``stored.reading`` takes for a damaged file."""
     asked, outcome = json.loads(spec), json.loads(result)
     require(asked, {"transfer": str, "seed": int}, where=" of the spec")
     recorded(asked)

@@ -233,5 +233,5 @@ def test_a_record_that_calls_a_sparse_network_dense_is_no_baseline(home, caplog)
     for _ in range(2):
         (found,) = Store(Records(home)).results(source="measured").itertuples()
     assert (found.method, found.sparsity) == ("Unknown", 0.9)
-    assert caplog.text.count(f"Run {made.run_id} calls a network of sparsity 0.9 dense") == 1
+    assert caplog.text.count(f"{made.run_id} calls a network of sparsity 0.9 dense") == 1
     assert json.loads((Records(home).runs / made.run_id / "result.json").read_text())["method"] == "Dense"
