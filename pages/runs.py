@@ -16,7 +16,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store
 from sparse_core.specs.identity import first_free_replicate, recorded
-from sparse_core.views import labels
+from sparse_core.views import footnotes, labels
 from sparse_core.views.charts import training
 from sparse_core.views.runs import STATES, command, curves, label, with_states
 from sparse_core.views.speed_tables import spec_label
@@ -65,6 +65,8 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
     usual = [name for name in [*OWN_RUN_COLUMNS, *repeated(table)] if name != "source"]
     columns = ["state", *usual, "protocol", *annotated]
     show_table(table.drop(columns="spec"), key="all_runs", name="runs", shown_columns=columns)
+    for note in footnotes.repeated_notes(rows):
+        st.caption(f"{note}.")
 
 
 @st.fragment(run_every=1.0)

@@ -259,7 +259,7 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
         ),
         "Accuracy of each network on each task",
         f"{architecture_label(controls.architecture)} at {labels.sparsity_label(level)} sparsity (± 1) · mean ± "
-        "standard deviation over seeds (none for a single run) · higher is better, the vertical line is dense",
+        "standard deviation over seeds (none for a single seed) · higher is better, the vertical line is dense",
         footnotes.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
         key="per_task_chart",
         name=name,

@@ -6,6 +6,7 @@ one is in the trash and the rest are compacted, a finetuning with its network, a
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from sparse_core.results.store import Store, default_database
 from sparse_core.specs.identity import recorded, run_id
 from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.speed import measurements
+from tests.pages.support import open_app, table
 from tests.support.images import image_folder
-from tests.support.measurements import speed_record
+from tests.support.measurements import backbone_record, speed_record
 from tests.support.records import record
 
 OLD_HOME = zipfile.ZipFile(Path(__file__).parent / "data" / "home-0.1.0.zip")
@@ -92,6 +94,43 @@ def test_every_page_opens(old_home, no_worker, page):
     app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60).run()
     app.switch_page(f"pages/{page}.py").run()
     assert not app.exception and not app.error
+
+
+@pytest.fixture
+def home_of_sparse_dense(old_home):
+    """A home whose card, run and measurement call a sparse network dense, as an earlier version accepted."""
+    card = old_home / "library" / "made_98" / "card.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "method": "Dense"}))
+    for sparsity in (0.9, 0.0):
+        made = record(sparsity=sparsity)
+        Records(old_home).write(replace(made, result={**made.result, "method": "Dense"}))
+    measurements.write(old_home, backbone_record("m", method="Dense"))
+    return old_home
+
+
+def test_every_page_opens_where_a_sparse_network_is_called_dense(home_of_sparse_dense, no_worker):
+    for page, _, _ in PAGES:
+        app = open_app(page, architecture="EfficientNet-Lite0")
+        assert not app.error, page
+        if page == "tasks":
+            assert table(app)["Network"].tolist() == ["Dense, your runs", "Unknown 90 %, your runs"]
+
+
+def test_every_verb_answers_where_a_sparse_network_is_called_dense(home_of_sparse_dense, tmp_path, capsys):
+    verbs = [
+        "summary",
+        "summary --per-task",
+        "backbones",
+        "datasets",
+        "runs",
+        "rebuild",
+        f"export {tmp_path / 'all.csv'}",
+    ]
+    for verb in verbs:
+        assert main([*verb.split(), "--json"]) == 0, verb
+        found = json.loads(capsys.readouterr().out)
+        if verb in ("runs", "backbones"):
+            assert {row["sparsity"] for row in found if row["method"] == "Dense"} == {0}
 
 
 def test_runs_and_their_caches_are_separate(used, new):

@@ -162,4 +162,5 @@ def accuracy_metrics(records: Sequence[Record]) -> None:
 
 def _mean_and_std(accuracies: Sequence[float]) -> str:
     percent = 100 * pd.Series(accuracies)
-    return f"{percent.mean():.1f} % (n = 1)" if len(percent) == 1 else f"{percent.mean():.1f} ± {percent.std():.1f} %"
+    deviation = "" if len(percent) == 1 else f" ± {percent.std():.1f}"
+    return f"{percent.mean():.1f}{deviation} % (n = {len(percent)})"

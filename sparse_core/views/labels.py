@@ -159,8 +159,7 @@ def name_networks(frame: pd.DataFrame) -> list[str]:
 
     Where several networks of one series have the same method and sparsity, their own names follow: "AC/DC 90 %, net5".
     """
-    methods = map(method_label, frame["method"], frame["sparsity"])
-    return _with_networks(frame, methods, _shared(frame))
+    return _with_networks(frame, _method_labels(frame), _shared(frame))
 
 
 def name_lines(frame: pd.DataFrame) -> list[str]:
@@ -172,9 +171,14 @@ def name_lines(frame: pd.DataFrame) -> list[str]:
     return _with_networks(frame, frame["method"], _shared(frame).groupby(series).transform("any"))
 
 
+def _method_labels(frame: pd.DataFrame) -> pd.Series:
+    return pd.Series(list(map(method_label, frame["method"], frame["sparsity"])), frame.index, dtype=str)
+
+
 def _shared(frame: pd.DataFrame) -> pd.Series:
-    """True for rows whose method, sparsity and series several networks share."""
-    return frame.groupby(["method", "sparsity", *SERIES_KEY])["network"].transform("nunique") > 1
+    """True for rows whose method, sparsity (as shown) and series several networks share."""
+    series = [frame[name] for name in SERIES_KEY]
+    return frame["network"].groupby([_method_labels(frame), *series]).transform("nunique") > 1
 
 
 def _with_networks(frame: pd.DataFrame, heads: Iterable[str], distinguished: pd.Series) -> list[str]:

@@ -24,7 +24,7 @@ def test_a_finished_probe_shows_its_accuracy(home):
     write(home, *records)
     job_id = queue.submit(home, Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0, 1)))
     queue.end(home, job_id, "done", result={"runs": [entry.run_id for entry in records], "found": []})
-    assert open_page("probe", job=job_id).metric[1].value == "85.0 ± 7.1 %"
+    assert open_page("probe", job=job_id).metric[1].value == "85.0 ± 7.1 % (n = 2)"
 
 
 def test_a_failed_probe_gives_the_reason(home):

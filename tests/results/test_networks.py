@@ -51,6 +51,11 @@ def test_networks_that_share_a_name_differ_in_rows_lines_and_points():
     assert set(chosen["network"]) == {"a" * 64} and len(chosen) == 6
 
 
+def test_sparsities_that_read_alike_do_not_give_two_networks_one_name():
+    table = tables.task_table(measured(*network("a"), *network("b", sparsity=0.9003)), "best", {})
+    assert table["row"].tolist() == ["AC/DC 90 %, net_a", "AC/DC 90 %, net_b"]
+
+
 def test_one_network_under_two_names_is_one_result(home):
     for seed, name in enumerate(("first", "second")):
         made = record(sparsity=0.5, seed=seed)
