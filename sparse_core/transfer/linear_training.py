@@ -100,7 +100,8 @@ def product_type(products: str, classes: int, dimensions: int) -> torch.dtype:
 
 
 class Training:
-    """Classifiers trained side by side on features (N, D) and labels (N,); ``replicas`` are their (seed, learning rate).
+    """Classifiers trained side by side on features (N, D) and labels (N,), or on these ``rows`` of them; ``replicas`` are
+    their (seed, learning rate).
 
     Each trains in one thread at a time, with single-threaded products. So it rounds alike whichever classifiers train
     beside it and on any number of cores, and a busy machine slows one classifier instead of making all threads wait.
@@ -114,9 +115,11 @@ class Training:
         replicas: Sequence[tuple[int, float]],
         settings: Hyperparameters,
         *,
+        rows: Tensor | None = None,
         keep_states: bool = False,
     ) -> None:
         self.features, self.labels, self.test = features, labels, test
+        self.rows = torch.arange(len(features)) if rows is None else rows
         self.replicas, self.settings = list(replicas), settings
         self.classifiers = [Classifier(self, seed, rate, keep_states) for seed, rate in replicas]
 
@@ -176,9 +179,9 @@ class Classifier:
 
     def train_epoch(self) -> None:
         """One pass over the training rows in the seed's own order, then the test."""
-        settings, rows = self.training.settings, len(self.training.features)
+        settings, rows = self.training.settings, self.training.rows
         rate = self.rate * settings.step_factor ** (self.epoch // settings.step_epochs)
-        order = torch.from_numpy(shuffled_rows(self.seed, self.epoch, rows))
+        order = rows[torch.from_numpy(shuffled_rows(self.seed, self.epoch, len(rows)))]
         with torch.inference_mode():
             data = (self.training.features, self.training.labels, order)
             vectors = ([self.weight, self.bias], [self.weight_velocity, self.bias_velocity], self.gradients)
@@ -186,7 +189,7 @@ class Classifier:
             loss = sgd_epoch(*data, *vectors, *buffers, rate, settings.momentum, settings.weight_decay)
             predicted = self.predictions.update(self.product_weight, self.bias)
             scores = self.training.test.score(predicted)
-        for curve, value in zip(self.curves.values(), (float(loss) / rows, *scores), strict=True):
+        for curve, value in zip(self.curves.values(), (float(loss) / len(rows), *scores), strict=True):
             curve.append(value)
         if self.keep_states:
             # Assigned when complete, and never changed: another thread saves it while this one trains on.
@@ -316,15 +319,17 @@ def checked_training_labels(samples: Samples, classes: int) -> np.ndarray:
 
 
 def checked_features(split: str, features: np.ndarray, dtype: torch.dtype) -> Tensor:
-    """The features (N, D) as a tensor of ``dtype``, copied in pieces so that a memory map is never loaded whole. Raises
-    InputError for values that are not finite."""
-    copied = torch.empty(features.shape, dtype=dtype)
+    """The features (N, D) as a tensor of ``dtype``: they themselves where they are of this type, in their file if they
+    are memory-mapped; else a copy, made in pieces. Raises InputError for values that are not finite."""
+    same = features.dtype == np.float32 and dtype == torch.float32 and features.flags.writeable
+    copied = torch.from_numpy(np.ascontiguousarray(features)) if same else torch.empty(features.shape, dtype=dtype)
     broken: list[int] = []
     for start in range(0, len(features), COPY_ROWS):
         rows = np.array(features[start : start + COPY_ROWS], dtype=np.float32)
         if not np.isfinite(rows.sum()):
             broken += (start + np.flatnonzero(~np.isfinite(rows).all(axis=1))).tolist()
-        copied[start : start + COPY_ROWS] = torch.from_numpy(rows)
+        if not same:
+            copied[start : start + COPY_ROWS] = torch.from_numpy(rows)
     if broken:
         raise InputError(
             f"The {split} features must be finite; {len(broken)} of {len(features)} rows are not, the first is row "

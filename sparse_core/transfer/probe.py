@@ -99,13 +99,13 @@ def choose_learning_rate(
     dtype = linear_training.product_type("auto", classes, samples.features.shape[1])
     features = linear_training.checked_features("training", samples.features, dtype)
     training = linear_training.Training(
-        features[torch.from_numpy(fitted)],
-        torch.from_numpy(labels[fitted]),
+        features,
+        torch.from_numpy(labels),
         EvaluationSet(features[torch.from_numpy(held_out)], labels[held_out], classes),
         [(seed, rate) for rate in rates for seed in seeds],
         settings,
+        rows=torch.from_numpy(fitted),
     )
-    del features
     reporter = Reporter(on_progress, settings.epochs)
     with closing(training.epochs()) as epochs:
         for epoch in epochs:
