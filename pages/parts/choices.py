@@ -14,6 +14,7 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.library import BackboneCard
 from sparse_core.results import measures
 from sparse_core.results.store import Store
+from sparse_core.specs.locations import absolute_dataset
 from sparse_core.views import labels
 
 TRANSFER_HELP = (
@@ -130,7 +131,7 @@ def _own_dataset() -> str | None:
     st.caption(
         f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test images: {seen.layout}."
     )
-    return dataset
+    return absolute_dataset(dataset)
 
 
 def architecture_choice(store: Store) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 from sparse_core.engines.machine import PeakMemory
 from sparse_core.errors import InputError
 from sparse_core.networks import onnx_export
+from sparse_core.paths import temporary_prefix
 
 MEASURE_SECONDS = 1.0
 
@@ -89,7 +90,7 @@ class CompiledFromOnnx(Compiled):
 
     def __init__(self, engine: str, module: nn.Module, input_size: int, batch_size: int, threads: int) -> None:
         super().__init__(engine, input_size, batch_size, threads)
-        self._folder = tempfile.TemporaryDirectory(prefix="sparse-transfer-")
+        self._folder = tempfile.TemporaryDirectory(prefix=temporary_prefix("engine"))
         self._onnx = Path(self._folder.name) / "backbone.onnx"
         try:
             onnx_export.backbone(module, input_size, self._onnx, batch_size)

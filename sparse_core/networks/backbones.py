@@ -3,6 +3,7 @@ without its classifier: images (N, 3, H, W) to features (N, D) after global aver
 
 import functools
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import architectures, checkpoints, guesses, library, masks, weight_files
 from sparse_core.networks.library import BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
+from sparse_core.paths import atomic_file
 
 DENSE_ZEROS = 0.05  # dense networks may contain a few zeros; one with more was pruned
 
@@ -45,6 +47,11 @@ def load(home: Path, name: str) -> Backbone:
     if file:
         return _load_file(name, architecture, Path(file))
     known = {card.name: card for card in library.available(home)}
+    if name not in known and _is_path(name):
+        raise InputError(
+            f"Expected a name that 'backbones' lists, or ARCHITECTURE:FILE such as resnet50:{name}; got a path alone. Name its "
+            "architecture, or import the file."
+        )
     if name not in known:
         raise unknown_name("backbone", name, known)
     card = known[name]
@@ -53,6 +60,10 @@ def load(home: Path, name: str) -> Backbone:
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
     return _load_torchvision(home, card)
+
+
+def _is_path(name: str) -> bool:
+    return os.sep in name or Path(name).suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
 
 
 def load_cached(home: Path, name: str) -> Backbone:
@@ -131,10 +142,10 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
 def _download(home: Path, architecture: str) -> Path:
     url = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url
     target = home / "backbones" / url.rpartition("/")[2]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    checksum = target.stem.rpartition("-")[2]
     try:
-        checksum = target.stem.rpartition("-")[2]
-        torch.hub.download_url_to_file(url, str(target), hash_prefix=checksum, progress=False)
+        with atomic_file(target) as temporary:
+            torch.hub.download_url_to_file(url, str(temporary), hash_prefix=checksum, progress=False)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"Could not download the weights of {architecture_label(architecture)} ({error}). Without internet, put a weight "

@@ -89,8 +89,8 @@ def local_file(home: Path, architecture: str) -> Path | None:
 def file_stamp(home: Path, name: str) -> tuple[str, int, int] | None:
     """Path, size and modification time of a backbone's local weight file; None if it has none. It shows whether the
     file has changed since the backbone was loaded."""
-    architecture, _, given = name.partition(":")
-    file = Path(given) if given else local_file(home, architecture)
+    _, _, given = name.partition(":")
+    file = Path(given) if given else local_file(home, name) if name in TORCHVISION else None
     try:
         status = file.stat() if file else None
     except OSError:

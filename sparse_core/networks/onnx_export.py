@@ -20,7 +20,7 @@ from sparse_core import __version__
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
 from sparse_core.networks import classifier, finetuned
-from sparse_core.paths import atomic_file
+from sparse_core.paths import atomic_file, temporary_prefix
 from sparse_core.specs.checkpoints import ExportSpec
 from sparse_core.specs.progress import Progress, Report
 
@@ -111,7 +111,7 @@ def _export(
     module: nn.Module, images: Tensor, path: Path, outputs: list[str], *, any_batch: bool, metadata: dict[str, str]
 ) -> None:
     axes = {name: {0: "batch"} for name in ("images", *outputs)} if any_batch else None
-    with atomic_file(path) as temporary, tempfile.TemporaryDirectory() as folder:
+    with atomic_file(path) as temporary, tempfile.TemporaryDirectory(prefix=temporary_prefix("onnx")) as folder:
         traced, folded = Path(folder) / "traced.onnx", Path(folder) / "folded.onnx"
         _to_onnx(module, images, traced, outputs, axes)
         _fold_constants(traced, folded)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sparse_core.errors import InputError
 from sparse_core.networks import reader_process
+from sparse_core.paths import temporary_prefix
 
 HEADER_BYTES = 4 << 20  # a safetensors header, or a torch file's pickled part; a ResNet50's takes 200 kB at most
 
@@ -159,7 +160,7 @@ def _entries(path: Path, stream: BinaryIO) -> list[zipfile.ZipInfo]:
 
 
 def _read_torch(path: Path, kind: str) -> Any:
-    with tempfile.TemporaryDirectory(prefix="weights-") as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix("weights")) as folder:
         reader_process.read(path, kind, Path(folder))
         answer = json.loads((Path(folder) / "document.json").read_text(encoding="utf-8"))
         if "error" in answer:

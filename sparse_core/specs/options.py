@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from sparse_core.errors import InputError
@@ -13,13 +13,22 @@ PROGRAM = ("python", "-m", "sparse_core")
 AnySpec = TypeVar("AnySpec")
 
 
-def option(default: Any = dataclasses.MISSING, help: str = "", *, flag: str = "", **keywords: Any) -> Any:
+def option(
+    default: Any = dataclasses.MISSING,
+    help: str = "",
+    *,
+    flag: str = "",
+    convert: Callable[[str], str] | None = None,
+    **keywords: Any,
+) -> Any:
     """A dataclass field that the user can set: without a default it is required.
 
     ``flag`` defaults to the field's name with dashes; one that does not begin with a dash makes the argument positional.
-    ``keywords`` are more of those of ``add_argument``. Fields made without this function are no options.
+    ``convert`` is applied to the text that the user gave, unless it is a list. ``keywords`` are more of those of
+    ``add_argument``. Fields made without this function are no options.
     """
-    return dataclasses.field(default=default, metadata={"flag": flag, "keywords": {"help": help, **keywords}})
+    metadata = {"flag": flag, "convert": convert, "keywords": {"help": help, **keywords}}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 class Parser(argparse.ArgumentParser):
@@ -102,7 +111,8 @@ def _flag(field: dataclasses.Field[Any]) -> str:
 def _converted(spec: type, field: dataclasses.Field[Any], value: Any) -> Any:
     """A list of values, each given on its own or with commas between them, as a tuple of the field's type."""
     if not isinstance(field.default, tuple):
-        return value
+        convert = field.metadata["convert"]
+        return convert(value) if convert else value
     kind = get_args(get_type_hints(spec)[field.name])[0]
     parts = [part for given in value for part in given.replace(",", " ").split()]
     try:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sparse_core.errors import InputError
 from sparse_core.specs.checks import require, require_known
+from sparse_core.specs.locations import absolute_backbone, absolute_dataset
 from sparse_core.specs.options import option
 
 TIMING_DISTRIBUTIONS = ("uniform", "erk")  # random weights have no magnitudes to rank globally
@@ -19,18 +20,18 @@ class SpeedupSpec:
     one available; ``threads`` 0 means all cores. ``mode`` training needs a ``dataset``.
     """
 
-    backbone: str = option("", "a sparse backbone; or give an architecture and a sparsity")
+    backbone: str = option("", "a sparse backbone; or give an architecture and a sparsity", convert=absolute_backbone)
     architecture: str = option("", "such as resnet50, with random weights (timing only)")
     sparsity: float = option(0.0, "of the mask for timing, in (0, 1)")
     distribution: str = option("uniform", "of that sparsity over the layers", choices=TIMING_DISTRIBUTIONS)
-    densities_of: str = option("", "or give the mask the layer densities of this backbone")
+    densities_of: str = option("", "or give the mask the layer densities of this backbone", convert=absolute_backbone)
     engines: tuple[str, ...] = option(
         (), "such as deepsparse,onnxruntime,torch; default: all available", metavar="ENGINE"
     )
     batch_sizes: tuple[int, ...] = option((1, 64), "such as 1,64", metavar="SIZE")
     threads: int = option(0, "0: all cores")
     mode: str = option("inference", "training is online linear training", choices=SPEEDUP_MODES)
-    dataset: str = option("", "for the mode training")
+    dataset: str = option("", "for the mode training", convert=absolute_dataset)
     rounds: int = option(10, "paired measurements of dense and sparse, at least 3")
     epochs: int = option(1, "of the mode training")
 

@@ -6,6 +6,7 @@ from typing import ClassVar, TypeVar
 
 from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.specs.checks import require, require_known
+from sparse_core.specs.locations import absolute_backbone, absolute_dataset
 from sparse_core.specs.options import option
 from sparse_core.specs.training import FULL_LEARNING_RATE, OPTIMIZERS, Hyperparameters, full_learning_rate
 
@@ -17,8 +18,8 @@ class _Transfer:
     """What both transfers have. ``backbone`` and ``dataset`` are what the user named; the two hashes are filled in when the
     names are resolved, so that a run's identity follows content and not names. ``replicate`` above 0 is a rerun."""
 
-    backbone: str = option(help="a name that 'backbones' lists, or ARCHITECTURE:FILE")
-    dataset: str = option(help="a name that 'datasets' lists, a folder or a Parquet file")
+    backbone: str = option(help="a name that 'backbones' lists, or ARCHITECTURE:FILE", convert=absolute_backbone)
+    dataset: str = option(help="a name that 'datasets' lists, a folder or a Parquet file", convert=absolute_dataset)
     backbone_hash: str = ""
     dataset_hash: str = ""
     settings: Hyperparameters = field(default_factory=Hyperparameters)

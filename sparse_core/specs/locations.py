@@ -1,0 +1,20 @@
+"""Names of datasets and backbones that may be paths: made absolute, so that a run can be repeated from any folder."""
+
+import os
+
+from sparse_core.catalog import BUILT_IN
+
+
+def absolute_dataset(given: str) -> str:
+    """The path of a folder or file as an absolute one; any other name as it is."""
+    return given if given in BUILT_IN or not os.path.exists(os.path.expanduser(given)) else _absolute(given)
+
+
+def absolute_backbone(given: str) -> str:
+    """ARCHITECTURE:FILE with an absolute path; any other name as it is."""
+    architecture, _, file = given.partition(":")
+    return f"{architecture}:{_absolute(file)}" if file else given
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
