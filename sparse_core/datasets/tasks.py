@@ -2,6 +2,8 @@
 ``home/datasets/<task>``, in torchvision's own layout or in one of ``contents.LAYOUTS``."""
 
 import hashlib
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from sparse_core.datasets.contents import per_class
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.local_files import content_hash, open_path
 from sparse_core.errors import InputError
-from sparse_core.paths import atomic_folder
 
 # Torchvision's class of each task and its options for the training and the test split; without the latter torchvision has
 # all images in one part, and the split is made here, with ``TRAINING_IMAGES`` per class or half of each class.
@@ -73,14 +74,17 @@ def _torchvision_parts(home: Path, name: str, root: Path, download: bool) -> lis
 
 def _download(home: Path, name: str) -> None:
     folder = task_folder(home, name)
-    with atomic_folder(folder) as temporary:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
         try:
-            _torchvision_parts(home, name, temporary, download=True)
+            _torchvision_parts(home, name, Path(temporary), download=True)
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"Could not download {TASKS[name].name} ({error}). Without a network, put the images at {folder} as "
                 "train/CLASS/ and test/CLASS/, or choose digits, which needs no download."
             ) from error
+        os.rename(temporary, folder)
+        os.mkdir(temporary)  # for the context manager to remove
 
 
 def _open_torchvision(home: Path, name: str) -> Dataset:

@@ -5,12 +5,10 @@ requested) and, at the end, ``outcome.json``. ``queue/<lane>/<job_id>`` exists u
 file lock on the job while it works, so the job of a killed worker becomes free and is started again. There are two lanes
 with a worker each, so that a request that takes seconds never waits for hours of finetuning.
 
-Jobs that this version cannot read are left out of every list and named once in the log.
+Jobs that this version cannot read are left out of every list and named: see ``stored``.
 """
 
-import functools
 import json
-import logging
 import secrets
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparse_core import stored
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.file_locks import hold, is_held
 from sparse_core.jobs import reports
@@ -35,8 +34,6 @@ SUBMIT_SECONDS = 60.0  # a queue entry older than this whose job is missing belo
 KEPT_JOBS = 200  # ended ones that users started
 KEPT_SECONDS = 24 * 3600.0  # the ended ones that pages submitted by themselves
 START_SECONDS = 20.0  # a worker that has not taken its lane's lock by then is considered dead
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -134,12 +131,12 @@ def set_aside(home: Path, job_id: str, reason: str) -> None:
     """
     if _folder(home, job_id).is_dir():
         end(home, job_id, "failed", reason)
-        _leave_out(_folder(home, job_id), reason)
+        stored.leave_out(_folder(home, job_id), reason)
         return
     for lane in LANES:
         entry = _queue(home, lane) / job_id
         if entry.exists() and _is_older(entry, SUBMIT_SECONDS):
-            _leave_out(entry, "its job is missing")
+            stored.leave_out(entry, "its job is missing")
             entry.unlink(missing_ok=True)
 
 
@@ -248,24 +245,17 @@ def _readable(home: Path, names: list[str]) -> list[Status]:
             found.append(status(home, name))
         except InputError as error:
             if _folder(home, name).is_dir():
-                _leave_out(_folder(home, name), str(error))
+                stored.leave_out(_folder(home, name), str(error))
     return found
-
-
-@functools.cache  # once per process: pages list the jobs often
-def _leave_out(entry: Path, reason: str) -> None:
-    log.warning("%s is left out: %s", entry, reason)
 
 
 def _outcome(folder: Path) -> dict[str, Any] | None:
     """How the job ended; None if it has not."""
-    try:
-        outcome = {"state": "", "message": "", "result": {}, **json.loads((folder / "outcome.json").read_bytes())}
-    except FileNotFoundError:
+    file = folder / "outcome.json"
+    if not file.exists():
         return None
-    except (OSError, ValueError, TypeError):
-        return _LOST
-    return outcome if outcome["state"] in ENDED and isinstance(outcome["result"], dict) else _LOST
+    found = stored.read_json(file, {"state": str}, {"message": str, "result": dict}) or {}
+    return {"message": "", "result": {}, **found} if found.get("state") in ENDED else _LOST
 
 
 def _names(home: Path) -> list[str]:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sparse_core import stored
 from sparse_core.paths import write_text
 from sparse_core.specs.progress import Progress
 
@@ -66,12 +67,10 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
 
 def last_progress(folder: Path) -> Progress:
     """The newest progress, without fields that another version of the product wrote; empty where there is none."""
-    try:
-        document = json.loads((folder / "progress.json").read_bytes())
-        names = {field.name for field in dataclasses.fields(Progress)} - {"epochs"}
-        return Progress(**{name: value for name, value in document.items() if name in names})
-    except (OSError, ValueError, TypeError, AttributeError):
-        return Progress("")
+    file = folder / "progress.json"
+    with stored.reading(file):
+        return stored.made(Progress, json.loads(file.read_bytes()))
+    return Progress("")
 
 
 def starts_without_progress(events: list[dict[str, Any]]) -> int:

@@ -9,7 +9,9 @@ backbone's hash, next to the mask. Reading them needs no torch.
 """
 
 import dataclasses
+import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from sparse_core.networks import packed_masks
 from sparse_core.networks.library import BackboneCard, file_stamp
 from sparse_core.paths import write_text
 
+NAME_LENGTH = 200  # bytes; file systems allow 255
 FILE_SIZE_FORMULA = (
     "32 bits per parameter and BatchNorm statistic; in the sparse file, convolutions take 1 bit per weight for the mask "
     "and 32 bits per nonzero weight, or the dense size if smaller"
@@ -150,7 +153,10 @@ def _plain(home: Path, card: BackboneCard) -> dict[str, Any]:
 
 
 def _card_file(home: Path, card: BackboneCard) -> Path:
-    return _folder(home) / "cards" / f"{quote(card.name, safe='')}.json"
+    name = quote(os.fsencode(card.name), safe="")
+    if len(name) > NAME_LENGTH:  # the path of a file, which may be longer than a file's name
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return _folder(home) / "cards" / f"{name}.json"
 
 
 def _folder(home: Path) -> Path:
