@@ -7,6 +7,7 @@ An entry is a folder ``library/<name>/`` with ``weights.safetensors`` (the backb
 """
 
 import dataclasses
+import glob
 import itertools
 import json
 import os
@@ -83,14 +84,14 @@ def torchvision_card(home: Path, name: str) -> BackboneCard:
 
 def local_file(home: Path, architecture: str) -> Path | None:
     """The user's weight file that replaces a download; None if there is none."""
-    return next(iter(sorted((home / "backbones").glob(f"{architecture}[-.]*pth"))), None)
+    return next(iter(sorted((home / "backbones").glob(f"{glob.escape(architecture)}[-.]*pth"))), None)
 
 
 def file_stamp(home: Path, name: str) -> tuple[str, int, int] | None:
     """Path, size and modification time of a backbone's local weight file; None if it has none. It shows whether the
     file has changed since the backbone was loaded."""
     _, _, given = name.partition(":")
-    file = Path(given) if given else local_file(home, name) if name in TORCHVISION else None
+    file = Path(given) if given else None if os.path.isabs(name) else local_file(home, name)
     try:
         status = file.stat() if file else None
     except OSError:
