@@ -50,6 +50,26 @@ PRECISIONS = ("fp32", "bf16")
 
 DISTRIBUTIONS = {"uniform": "uniform", "erk": "Erdős–Rényi-Kernel", "global": "global magnitude"}
 
+INTERPOLATIONS = ("bilinear", "bicubic")  # of images that are resized
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel (red, green, blue) of pixels scaled to 0..1, by a name users know."""
+
+    name: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+NORMALISATIONS = {
+    "imagenet": Normalisation("ImageNet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "efficientnet_lite": Normalisation("EfficientNet-Lite", (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),
+    "cifar10": Normalisation("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": Normalisation("CIFAR-100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "half": Normalisation("0.5 and 0.5", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy", "accuracy": "accuracy"}
 
 

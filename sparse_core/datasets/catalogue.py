@@ -14,7 +14,7 @@ from sparse_core.catalog import TASKS
 from sparse_core.datasets.contents import LAYOUTS, stratified
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.local_files import look_into, open_path, without_unreadable
-from sparse_core.datasets.tasks import DOWNLOADS, open_task, task_folder
+from sparse_core.datasets.tasks import DOWNLOADS, describe_split, open_task, task_folder
 from sparse_core.errors import InputError, unknown_name
 
 DIGITS = "digits"
@@ -52,7 +52,7 @@ def available(home: Path) -> list[DatasetCard]:
         kind = "download" if name in DOWNLOADS else "folder"
         missing = "downloaded on first use" if name in DOWNLOADS else f"put it at {task_folder(home, name)}"
         ready = task_folder(home, name).is_dir()
-        note = "on this machine" if ready else missing
+        note = f"{'on this machine' if ready else missing}; {describe_split(home, name)}"
         cards.append(DatasetCard(name, task.name, task.metric, task.classes, kind, note, ready))
     return cards
 
@@ -95,7 +95,7 @@ def _digits() -> Dataset:
 
     digest = hashlib.sha256(pixels.tobytes() + loaded.target.tobytes() + test.tobytes()).hexdigest()
     names = [str(name) for name in loaded.target_names]
-    return Dataset(DIGITS, "top1", names, split(train), split(test), digest, DIGITS_LAYOUT)
+    return Dataset(DIGITS, "top1", names, split(train), split(test), digest, DIGITS_LAYOUT, task=DIGITS)
 
 
 def _open(home: Path, name: str, *, download: bool) -> Dataset:

@@ -14,7 +14,7 @@ TEST_SHARE = 0.2
 # Shown as Markdown too, so without stars.
 LAYOUTS = "images in D/train/CLASS/ and D/test/CLASS/, or in D/CLASS/, or Parquet files with columns image and label"
 
-Place = TypeVar("Place")  # where an image is: a file, or a Parquet file and its row
+Place = TypeVar("Place")  # where an image is: a file, or a row of Parquet files
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,18 @@ def split_images(images: list[tuple[Place, int]]) -> tuple[list[tuple[Place, int
     return [images[row] for row in train], [images[row] for row in test]
 
 
-def per_class(labels: np.ndarray, training: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for training and for test: ``training`` images of each class and the rest, or half of each where None."""
+def first_of_each_class(labels: np.ndarray, training: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training, the first ``training`` of each class, and for test, the rest; both in ascending order."""
+    return _parts_of_classes([np.flatnonzero(labels == label) for label in np.unique(labels)], training)
+
+
+def halves_of_each_class(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training and for test: half of each class each, drawn with seed 0; in ascending order."""
     generator = np.random.default_rng(0)
-    classes = [generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
-    parts = [np.split(rows, [training or len(rows) // 2]) for rows in classes]
+    return _parts_of_classes([generator.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
+
+
+def _parts_of_classes(classes: list[np.ndarray], first: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    parts = [np.split(rows, [len(rows) // 2 if first is None else first]) for rows in classes]
     train, test = (np.sort(np.concatenate(part)) for part in zip(*parts, strict=True))
     return train, test

@@ -26,8 +26,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset to transfer to. ``hash`` identifies its content: images, labels and split. ``metric`` is ``top1`` or
-    ``mean_per_class``; ``layout`` says where the split comes from; ``notes`` are warnings for the user."""
+    """A dataset to transfer to. ``hash`` identifies its content: images, class names, labels and split. ``metric`` is
+    ``top1`` or ``mean_per_class``; ``layout`` says where the split comes from; ``notes`` are warnings for the user. ``task``
+    is the id of the built-in dataset or the paper's task that it was opened as; empty for a user's folder or file, whatever
+    it is called."""
 
     id: str
     metric: str
@@ -37,6 +39,7 @@ class Dataset:
     hash: str
     layout: str
     notes: tuple[str, ...] = ()
+    task: str = ""
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

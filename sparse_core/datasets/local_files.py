@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from sparse_core.datasets import folders, parquet
@@ -32,14 +34,22 @@ def open_path(home: Path, path: Path, name: str, metric: str) -> Dataset:
     """The dataset at ``path``. Raises InputError as ``look_into`` does."""
     contents = look_into(path)
     if parquet.is_parquet(path):
-        images = {file: parquet.encoded_images(file) for file in contents.files}
-        train, test = (parquet.open_split(rows, images) for rows in (contents.train, contents.test))
-        root, split = path.parent if path.is_file() else path, contents.layout
+        images = parquet.open_images(home, path, contents.files)
+        train, test = (parquet.open_split(rows, images, contents.files) for rows in (contents.train, contents.test))
+        content, split = images.digest, [[row for row, _ in rows] for rows in (contents.train, contents.test)]
     else:
         train, test = (folders.open_split(path, rows) for rows in (contents.train, contents.test))
-        root, split = path, json.dumps([len(contents.train), len(contents.test)])
-    digest = hashlib.sha256((content_hash(home, root, contents.files) + split).encode()).hexdigest()
+        content, split = content_hash(home, path, contents.files), [[len(contents.train)], [len(contents.test)]]
+    digest = identity(content, contents.class_names, split, train.labels, test.labels)
     return Dataset(name, metric, contents.class_names, train, test, digest, contents.layout)
+
+
+def identity(content: str, class_names: list[str], split: list[list[int]], *labels: np.ndarray) -> str:
+    """The hash of a dataset: ``content`` is that of its images; ``split`` says which of them are for training and for test."""
+    digest = hashlib.sha256(json.dumps([content, class_names, split]).encode())
+    for values in labels:
+        digest.update(values.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def content_hash(home: Path, root: Path, files: list[Path]) -> str:
@@ -49,13 +59,15 @@ def content_hash(home: Path, root: Path, files: list[Path]) -> str:
         stamps = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     listing = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
     cached = home / "datasets" / "hashes" / f"{listing[:32]}.txt"
-    if cached.is_file():
-        return cached.read_text(encoding="utf-8")
+    with suppress(OSError, ValueError):
+        known = cached.read_text(encoding="utf-8")
+        if re.fullmatch(r"[0-9a-f]{64}", known):
+            return known
     digest = hashlib.sha256()
     for file in files:
-        with _readable(file):
-            content = file.read_bytes()
-        digest.update(f"{file.relative_to(root)}\0".encode() + hashlib.sha256(content).digest())
+        with _readable(file), file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").digest()
+        digest.update(f"{file.relative_to(root)}\0".encode() + content)
     write_text(cached, digest.hexdigest())
     return digest.hexdigest()
 
@@ -68,9 +80,10 @@ def without_unreadable(home: Path, dataset: Dataset) -> Dataset:
     """
     file = home / "datasets" / "unreadable" / f"{dataset.hash[:32]}.json"
     splits = dataset.train, dataset.test
-    if not file.is_file():
-        write_text(file, json.dumps([_unreadable_rows(split) for split in splits]))
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = _recall_unreadable(file, splits)
+    if found is None:
+        found = [_unreadable_rows(split) for split in splits]
+        write_text(file, json.dumps(found))
     names = [split.names[row] for split, rows in zip(splits, found, strict=True) for row in rows]
     if not names:
         return dataset
@@ -81,6 +94,18 @@ def without_unreadable(home: Path, dataset: Dataset) -> Dataset:
         raise InputError(f"{note} That is {100 * UNREADABLE_LIMIT:.0f} % or more: repair or remove them.")
     train, test = (split.without(rows) for split, rows in zip(splits, found, strict=True))
     return dataclasses.replace(dataset, train=train, test=test, notes=(*dataset.notes, f"{note} They are left out."))
+
+
+def _recall_unreadable(file: Path, splits: tuple[Split, Split]) -> list[list[int]] | None:
+    """The rows in the file, by split; None where it is missing or damaged."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        known = [
+            [row for row in rows if 0 <= row < len(split.labels)] for rows, split in zip(found, splits, strict=True)
+        ]
+        return known if known == found and all(type(row) is int for rows in found for row in rows) else None
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _unreadable_rows(split: Split) -> list[int]:

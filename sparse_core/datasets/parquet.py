@@ -1,8 +1,10 @@
 """Datasets as Parquet files with columns image (bytes, or a struct of bytes and path) and label (integers or strings)."""
 
 import io
+import itertools
 import json
 import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from PIL import Image
 
 from sparse_core.datasets.contents import LAYOUTS, Contents, split_images
 from sparse_core.datasets.dataset import Split
+from sparse_core.datasets.image_copy import BATCH_ROWS, READ_BYTES, ImageCopy, open_copy
 from sparse_core.errors import InputError
 
-Row = tuple[Path, int]
 Label = int | str
 
 
@@ -24,8 +26,11 @@ def is_parquet(path: Path) -> bool:
     return path.is_file() or any(path.glob("*.parquet"))
 
 
-def find_images(path: Path) -> Contents[Row]:
-    """The rows of the Parquet files at ``path``. Raises InputError for unreadable files and labels that name no class."""
+def find_images(path: Path) -> Contents[int]:
+    """The rows of the Parquet files at ``path``, counted through all files in the order of their names.
+
+    Raises InputError for unreadable files and labels that name no class.
+    """
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if any(file.suffix != ".parquet" for file in files):
         raise InputError(f"Expected a folder or a .parquet file, got {path.name}. Layouts: {LAYOUTS}.")
@@ -38,10 +43,12 @@ def find_images(path: Path) -> Contents[Row]:
         numbers |= {number: number for number in range(len(named))}  # labels may be numbers into the list of names
     for file in files:
         _require_known_labels(file, labels[file], numbers, named)
-    rows = {file: [((file, row), numbers[value]) for row, value in enumerate(labels[file])] for file in files}
+    rows, counted = {}, itertools.count()
+    for file in files:
+        rows[file] = [(next(counted), numbers[value]) for value in labels[file]]
     train = [row for file in files if file.name.startswith("train") for row in rows[file]]
     test = [row for file in files if file.name.startswith(("test", "val")) for row in rows[file]]
-    layout = "train and test Parquet files"  # part of the content hash: keep the wording of all three
+    layout = "train and test Parquet files"
     if not train or not test:
         train, test = split_images([row for file in files for row in rows[file]])
         layout = "Parquet, stratified split by seed 0"
@@ -50,25 +57,59 @@ def find_images(path: Path) -> Contents[Row]:
     return Contents([str(name) for name in classes], train, test, layout, files)
 
 
-def open_split(rows: list[tuple[Row, int]], images: dict[Path, pa.ChunkedArray]) -> Split:
-    """The split of these rows. ``images`` are the files' columns of encoded images."""
+def open_images(home: Path, path: Path, files: list[Path]) -> ImageCopy:
+    """The encoded images of all rows. Raises InputError for a column image of another kind."""
+    batches = itertools.chain.from_iterable(map(_encoded_images, files))
+    return open_copy(home, path, files, batches, sum(map(_unpacked_bytes, files)))
+
+
+def open_split(rows: list[tuple[int, int]], images: ImageCopy, files: list[Path]) -> Split:
+    """The split of these rows."""
     labels = np.array([label for _, label in rows], dtype=np.int64)
+    places = np.array([row for row, _ in rows], dtype=np.int64)
+    starts = np.cumsum([0, *map(_count_rows, files)])
+    of_file = np.searchsorted(starts, places, side="right") - 1
+    names = [
+        f"{files[file].name} row {row}" for file, row in zip(of_file, (places - starts[of_file]).tolist(), strict=True)
+    ]
+    return Split(labels, lambda number: Image.open(io.BytesIO(images[int(places[number])])), names)
 
-    def open_row(number: int) -> Image.Image:
-        file, row = rows[number][0]
-        return Image.open(io.BytesIO(images[file][row].as_py()))
 
-    return Split(labels, open_row, [f"{file.name} row {row}" for (file, row), _ in rows])
+def _encoded_images(file: Path) -> Iterator[pa.Array]:
+    """The images' bytes, a few rows at a time, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
+    for column in _batches(file):
+        if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+            column = pc.struct_field(column, "bytes")
+        if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)) or column.null_count:
+            raise InputError(
+                f"{file.name} must hold images as bytes, or structs of bytes and path, in its column image."
+            )
+        yield column
 
 
-def encoded_images(file: Path) -> pa.ChunkedArray:
-    """The images' bytes, from plain bytes or from structs of bytes and path as Hugging Face writes them."""
-    column = _read(file, "image")["image"]
-    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-        column = pc.struct_field(column, "bytes")
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)) or column.null_count:
-        raise InputError(f"{file.name} must hold images as bytes, or structs of bytes and path, in its column image.")
-    return column
+def _batches(file: Path) -> Iterator[pa.Array]:
+    """The column image of a file, ``BATCH_ROWS`` rows at a time."""
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False) as opened:
+            for batch in opened.iter_batches(BATCH_ROWS, columns=["image"], use_threads=False):
+                yield batch.column(0)
+    except (OSError, pa.ArrowException) as error:
+        raise _not_readable(file, error) from error
+
+
+def _count_rows(file: Path) -> int:
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(file).num_rows
+
+
+def _unpacked_bytes(file: Path) -> int:
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(file)
+    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
 
 def _read(file: Path, column: str) -> pa.Table:
@@ -80,10 +121,14 @@ def _read(file: Path, column: str) -> pa.Table:
         missing = sorted({"image", "label"} - set(columns))
         table = None if missing else pq.read_table(file, columns=[column])
     except Exception as error:
-        raise InputError(f"{file.name} is not a readable Parquet file ({type(error).__name__}).") from error
+        raise _not_readable(file, error) from error
     if missing:
         raise InputError(f"{file.name} lacks the column {' and '.join(missing)}; it has {', '.join(columns)}.")
     return table
+
+
+def _not_readable(file: Path, error: Exception) -> InputError:
+    return InputError(f"{file.name} is not a readable Parquet file ({type(error).__name__}).")
 
 
 def _labels(file: Path, table: pa.Table) -> list[Label]:

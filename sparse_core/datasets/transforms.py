@@ -1,18 +1,30 @@
 """Preprocessing of images for evaluation: resizing, cropping, and each channel's scale. Needs no torch."""
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from sparse_core.catalog import INTERPOLATIONS, NORMALISATIONS
+from sparse_core.errors import InputError
+from sparse_core.specs.checks import require, require_known
+
 MAX_ASPECT_RATIO = 16  # only the crop of longer images is resized
-FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTERS = dict(zip(INTERPOLATIONS, (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC), strict=True))
+MIN_SIDE, MAX_SIDE = 8, 1024
 
 
 @dataclass(frozen=True)
 class Transform:
     """How an image becomes the network's input: shorter side to ``resize``, centre crop of ``crop`` pixels, scaled to
-    0..1, then (x − mean) / std for each channel. ``interpolation`` is bilinear or bicubic."""
+    0..1, then (x − mean) / std for each channel. ``interpolation`` is bilinear or bicubic.
+
+    Its ``repr`` is part of a network's content hash. Raises InputError for values that no network is prepared with.
+    """
 
     resize: int
     crop: int
@@ -20,11 +32,61 @@ class Transform:
     std: tuple[float, float, float]
     interpolation: str = "bilinear"
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = tuple(float(value) for value in getattr(self, name))
+            require(len(values) == 3, f"The {name}", "three numbers, one per channel", getattr(self, name))
+            object.__setattr__(self, name, values)
+        for name in ("resize", "crop"):
+            side = getattr(self, name)
+            expected = f"whole pixels from {MIN_SIDE} to {MAX_SIDE}"
+            require(isinstance(side, int) and MIN_SIDE <= side <= MAX_SIDE, name, expected, side)
+        expected = "from 0 to 1, because pixels are scaled to 0..1 first (divide by 255)"
+        require(all(0 <= value <= 1 for value in self.mean), "The mean of each channel", expected, self.mean)
+        positive = all(0 < value < math.inf for value in self.std)
+        require(positive, "The std of each channel", "finite and above 0", self.std)
+        require(self.crop <= self.resize, "crop", f"at most resize, {self.resize} pixels", self.crop)
+        require_known("interpolation", self.interpolation, INTERPOLATIONS)
 
-IMAGENET = Transform(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-IMAGENET_BICUBIC = Transform(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bicubic")
-LITE = Transform(256, 224, (0.498, 0.498, 0.498), (0.502, 0.502, 0.502), "bicubic")
-CIFAR = Transform(32, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+    @property
+    def normalisation(self) -> str:
+        """The key of ``catalog.NORMALISATIONS`` with this mean and std; "" for other numbers."""
+        known = ((key, (each.mean, each.std)) for key, each in NORMALISATIONS.items())
+        return next((key for key, values in known if values == (self.mean, self.std)), "")
+
+    @property
+    def description(self) -> str:
+        """One line for the user, such as "ImageNet, 256 → 224 px, bilinear"."""
+        key = self.normalisation
+        scale = f"mean {_numbers(self.mean)}, std {_numbers(self.std)}"
+        return f"{NORMALISATIONS[key].name if key else scale}, {self.resize} → {self.crop} px, {self.interpolation}"
+
+    def document(self) -> dict[str, Any]:
+        """The transform as JSON has it; ``from_document`` reads it."""
+        return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+
+def from_document(document: Mapping[str, Any]) -> Transform:
+    """The transform in a JSON document. Raises InputError for a document that is not one."""
+    try:
+        return Transform(**document)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"Not a description of preprocessing: {error}") from error
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _usual(normalisation: str, resize: int, crop: int, interpolation: str = "bilinear") -> Transform:
+    usual = NORMALISATIONS[normalisation]
+    return Transform(resize, crop, usual.mean, usual.std, interpolation)
+
+
+IMAGENET = _usual("imagenet", 256, 224)
+IMAGENET_BICUBIC = _usual("imagenet", 256, 224, "bicubic")
+LITE = _usual("efficientnet_lite", 256, 224, "bicubic")
+CIFAR = _usual("cifar10", 32, 32)
 
 
 def prepare(image: Image.Image, transform: Transform) -> np.ndarray:

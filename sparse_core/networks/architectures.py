@@ -13,10 +13,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, Transform
+from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import unknown_name
 from sparse_core.networks.definitions import CifarResNet, EfficientNetLite0, MobileNetV1
 from sparse_core.networks.masks import Mask
+from sparse_core.networks.preprocessing import DEFAULTS
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ def assemble(architecture: str, variant: str, state: Mapping[str, Tensor]) -> nn
     return module
 
 
-def content_hash(architecture: str, variant: str, module: nn.Module, mask: Mask) -> str:
+def content_hash(architecture: str, variant: str, module: nn.Module, mask: Mask, transform: Transform) -> str:
     """SHA-256 of everything that determines a backbone's features and training: transform, variant, weights, and the zero
     weights kept by ``mask``."""
     variants = ARCHITECTURES[architecture].variants
     variant = resolve_variant(architecture, variant)
-    digest = hashlib.sha256(repr(variants[variant]).encode())
+    digest = hashlib.sha256(repr(transform).encode())
     if variant != next(iter(variants)):
         digest.update(variant.encode())
     weights = dict(module.named_parameters())
@@ -100,15 +101,12 @@ def _torchvision(name: str, variant: str) -> nn.Module:
     return module
 
 
-def _cifar(depth: int) -> Architecture:
-    return Architecture(64, {"A": CIFAR, "B": CIFAR}, partial(CifarResNet, (depth - 2) // 6))
-
-
-ARCHITECTURES = {
-    "resnet18": Architecture(512, {"": IMAGENET}, partial(_torchvision, "resnet18")),
-    "resnet34": Architecture(512, {"": IMAGENET}, partial(_torchvision, "resnet34")),
-    "resnet50": Architecture(2048, {"": IMAGENET, "tensorflow": IMAGENET_BICUBIC}, partial(_torchvision, "resnet50")),
-    "mobilenet_v1": Architecture(1024, {"": IMAGENET}, lambda _: MobileNetV1()),
-    **{f"resnet{depth}": _cifar(depth) for depth in (20, 32, 44, 56)},
-    "efficientnet_lite0": Architecture(1280, {"": LITE}, lambda _: EfficientNetLite0()),
+_NETWORKS: dict[str, tuple[int, Callable[[str], nn.Module]]] = {
+    "resnet18": (512, partial(_torchvision, "resnet18")),
+    "resnet34": (512, partial(_torchvision, "resnet34")),
+    "resnet50": (2048, partial(_torchvision, "resnet50")),
+    "mobilenet_v1": (1024, lambda _: MobileNetV1()),
+    **{f"resnet{depth}": (64, partial(CifarResNet, (depth - 2) // 6)) for depth in (20, 32, 44, 56)},
+    "efficientnet_lite0": (1280, lambda _: EfficientNetLite0()),
 }
+ARCHITECTURES = {name: Architecture(width, DEFAULTS[name], make) for name, (width, make) in _NETWORKS.items()}

@@ -14,7 +14,7 @@ from torch import nn
 from sparse_core.catalog import architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.networks import architectures, checkpoints, guesses, library, masks, weight_files
+from sparse_core.networks import architectures, checkpoints, guesses, library, masks, preprocessing, weight_files
 from sparse_core.networks.library import BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
 from sparse_core.paths import atomic_file
@@ -85,7 +85,8 @@ def _read_library(home: Path, card: BackboneCard) -> tuple[nn.Module, Mask]:
         state = checkpoints.own({name: tensor for name, tensor in document.items() if name != "__metadata__"})
         module = architectures.assemble(card.architecture, card.variant, state).eval()
         mask = masks.load(entry / "mask.safetensors")
-        if architectures.content_hash(card.architecture, card.variant, module, mask) != card.hash:
+        content = architectures.content_hash(card.architecture, card.variant, module, mask, card.preprocessing)
+        if content != card.hash:
             raise InputError("its content has changed since the import")
     except (InputError, RuntimeError, KeyError) as error:
         raise InputError(f"The library's '{card.name}' is damaged ({error}). Remove it and import it again.") from error
@@ -135,6 +136,7 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
         variant=checkpoint.variant,
         classes=checkpoint.classes,
         formats=checkpoint.formats,
+        preprocessing=checkpoint.preprocessing or preprocessing.default(checkpoint.architecture, checkpoint.variant),
     )
     return _finish(card, module, checkpoint.full_mask())
 
@@ -158,7 +160,7 @@ def _finish(card: BackboneCard, module: nn.Module, mask: Mask) -> Backbone:
     known = architectures.ARCHITECTURES[card.architecture]
     variant = architectures.resolve_variant(card.architecture, card.variant)
     module.eval().requires_grad_(False)
-    content = architectures.content_hash(card.architecture, variant, module, mask)
+    content = architectures.content_hash(card.architecture, variant, module, mask, card.preprocessing)
     module.to(memory_format=torch.channels_last)
     sparsity = masks.sparsity(module).total
-    return Backbone(card, module, known.dimensions, known.variants[variant], content, sparsity, mask, variant)
+    return Backbone(card, module, known.dimensions, card.preprocessing, content, sparsity, mask, variant)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, checkpoint_formats, masks, recognition, state_dicts, weight_files
 from sparse_core.networks.state_dicts import some
@@ -24,7 +25,8 @@ class Checkpoint:
     ``state`` holds the backbone's tensors under the names of ``architectures``, float32; ``classifier`` its ``weight`` (C, D)
     and, where the file has one, ``bias`` (C,); ``classifier_shape`` is the weight's shape in the file. ``mask`` is the one in
     the file, None where it has none. ``method``, ``dataset`` and ``upstream`` are those that the file names, else None.
-    ``notes`` are sentences on tensors in the file that were not used.
+    ``preprocessing`` is how the file says that images are prepared, None where it does not. ``notes`` are sentences on
+    tensors in the file that were not used.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Checkpoint:
     method: str | None
     dataset: str | None
     upstream: str | None
+    preprocessing: Transform | None
     notes: tuple[str, ...]
 
     def network(self) -> nn.Module:
@@ -97,6 +100,7 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
         method="STR" if "STR" in formats else found.hints.method,
         dataset=found.hints.dataset,
         upstream=found.hints.upstream,
+        preprocessing=found.hints.transform,
         notes=(f"not used: {some(found.unused)}",) if found.unused else (),
     )
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sparse_core.catalog import task_label
-from sparse_core.datasets.transforms import Transform
+from sparse_core.datasets import transforms
 from sparse_core.networks import architectures
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.masks import Mask
@@ -65,8 +65,8 @@ def load(source: Path) -> tuple[ClassifierNetwork, dict[str, Any]]:
         metadata: dict[str, Any] = dict(tensors.metadata())
         state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
     metadata["class_names"] = json.loads(metadata["class_names"])
-    transform = json.loads(metadata["transform"])
-    metadata["transform"] = Transform(**{**transform, "mean": tuple(transform["mean"]), "std": tuple(transform["std"])})
+
+    metadata["transform"] = transforms.from_document(json.loads(metadata["transform"]))
     body = architectures.build(metadata["architecture"], metadata["variant"])
     network = ClassifierNetwork(body, state.pop(f"{CLASSIFIER}.weight"), state.pop(f"{CLASSIFIER}.bias"))
     body.load_state_dict(state)

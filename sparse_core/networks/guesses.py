@@ -5,9 +5,9 @@ import re
 
 from sparse_core.catalog import METHODS, UNKNOWN, task_label
 from sparse_core.errors import InputError, unknown_name
+from sparse_core.networks.preprocessing import CIFAR_ARCHITECTURES
 
 _USUAL_SPARSITIES = (0.5, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-_CIFAR_ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56")
 
 
 def nominal(sparsity: float) -> float:
@@ -35,7 +35,7 @@ def guess_upstream(dataset: str | None, upstream: str | None, classes: int | Non
     stated = [_dataset_label(name) for name in (upstream, dataset) if name]
     if stated:
         return stated[0] if stated[0].endswith(stated[-1]) else " → ".join(stated)
-    cifar = {10: "CIFAR-10", 100: "CIFAR-100"} if architecture in _CIFAR_ARCHITECTURES else {}
+    cifar = {10: "CIFAR-10", 100: "CIFAR-100"} if architecture in CIFAR_ARCHITECTURES else {}
     return {1000: "ImageNet", **cifar}.get(classes or 0, UNKNOWN)
 
 

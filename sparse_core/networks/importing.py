@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from sparse_core.errors import InputError
-from sparse_core.networks import architectures, checkpoints, masks
+from sparse_core.networks import architectures, checkpoints, masks, preprocessing
 from sparse_core.networks.checkpoints import Checkpoint
 from sparse_core.networks.guesses import guess_method, guess_upstream, known_method, nominal
 from sparse_core.networks.library import BackboneCard, folder, read_card, require_free_name, sweep
@@ -30,8 +30,8 @@ def add(home: Path, path: str | Path, name: str, **stated: Any) -> BackboneCard:
 
     ``stated`` are other fields of ``ImportSpec``. What is left out comes from the file: ``architecture`` from its keys,
     ``method`` from its format, else "Dense" or "Unknown", nominal ``sparsity`` in [0, 1) from its zeros, ``upstream`` from
-    its metadata or its number of classes. Raises InputError, and keeps nothing, on a malformed or used name, on Dense with
-    a sparsity, and on a file that ``checkpoints.read`` refuses.
+    its metadata or its number of classes, preprocessing from its metadata, else guessed. Raises InputError, and keeps
+    nothing, on a malformed or used name, on Dense with a sparsity, and on a file that ``checkpoints.read`` refuses.
     """
     spec = ImportSpec(str(path), name, **stated)
     sweep(home)
@@ -55,28 +55,33 @@ def add(home: Path, path: str | Path, name: str, **stated: Any) -> BackboneCard:
 
 
 def _card(checkpoint: Checkpoint, mask: Mask, spec: ImportSpec) -> BackboneCard:
-    architecture, classes = checkpoint.architecture, checkpoint.classes
+    architecture, variant, classes = checkpoint.architecture, checkpoint.variant, checkpoint.classes
     module = checkpoint.network()
     measured = masks.sparsity(module).total
     figure = nominal(measured) if spec.sparsity is None else spec.sparsity
     differs = abs(figure - measured) > 0.05
     differing = [f"known as {100 * figure:.0f} % sparse, measured {100 * measured:.0f} %"] if differs else []
+    upstream = spec.upstream or guess_upstream(checkpoint.dataset, checkpoint.upstream, classes, architecture)
+    method = spec.method or guess_method(checkpoint.method, figure)
+    guessed = checkpoint.preprocessing or preprocessing.guess(architecture, variant, method, upstream)
+    transform = preprocessing.chosen(spec, guessed)
     return BackboneCard(
         name=spec.name,
         architecture=architecture,
-        upstream=spec.upstream or guess_upstream(checkpoint.dataset, checkpoint.upstream, classes, architecture),
-        method=spec.method or guess_method(checkpoint.method, figure),
+        upstream=upstream,
+        method=method,
         sparsity=figure,
         kind="library",
         note="; ".join([f"imported from {checkpoint.path.name}", *differing, *checkpoint.notes]),
         ready=True,
-        variant=checkpoint.variant,
+        variant=variant,
         origin=spec.origin or checkpoint.path.name,
-        hash=architectures.content_hash(architecture, checkpoint.variant, module, mask),
+        hash=architectures.content_hash(architecture, variant, module, mask, transform),
         measured_sparsity=measured,
         classes=classes,
         formats=checkpoint.formats,
         imported_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds"),
+        preprocessing=transform,
     )
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparse_core.networks import channels, checkpoints, masks
+from sparse_core.datasets.transforms import Transform
+from sparse_core.networks import channels, checkpoints, guesses, masks, preprocessing
+from sparse_core.networks.checkpoints import Checkpoint
 from sparse_core.networks.recognition import classifier_name
 from sparse_core.networks.structure import filters_pruned_shares
 from sparse_core.specs.checkpoints import InspectSpec
@@ -24,7 +26,8 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
     """Describe a file: its formats, architecture, number of parameters, and each weight's share of zeros.
 
     ``sparsity`` is zeros over size of all convolution and linear weights, the classifier's included; ``backbone_sparsity``
-    leaves it out. Classes, method, dataset and upstream are None where the file does not name them. A layer's filters
+    leaves it out. Classes, method, dataset and upstream are None where the file does not name them. ``preprocessing`` is how
+    an import prepares images unless told otherwise: as the file says, else guessed. A layer's filters
     are its outputs, its channels its inputs; pruned are those whose weights are all 0. The two shares of pruned filters, in
     [0, 1], are over convolutions, the classifier left out: of all filters together, and the mean of the layers' shares.
     """
@@ -45,6 +48,7 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
     backbone = {name: checkpoint.state[name] for name in groups}
     weights = {**backbone, **(checkpoint.classifier or {})}
     weights.pop("bias", None)
+    backbone_sparsity = masks.network_sparsity(backbone).total
     return {
         "formats": list(checkpoint.formats),
         "architecture": checkpoint.architecture,
@@ -56,11 +60,20 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
         "notes": list(checkpoint.notes),
         "parameters": parameters,
         "sparsity": masks.network_sparsity(weights).total,
-        "backbone_sparsity": masks.network_sparsity(backbone).total,
+        "backbone_sparsity": backbone_sparsity,
+        "preprocessing": _preprocessing(checkpoint, backbone_sparsity).document(),
         "layers": layers,
         "filters_pruned_share": of_all,
         "mean_layer_filters_pruned_share": mean_of_layers,
     }
+
+
+def _preprocessing(checkpoint: Checkpoint, sparsity: float) -> Transform:
+    """How an import of this file prepares images where the user says nothing about it."""
+    architecture = checkpoint.architecture
+    method = guesses.guess_method(checkpoint.method, sparsity)
+    upstream = guesses.guess_upstream(checkpoint.dataset, checkpoint.upstream, checkpoint.classes, architecture)
+    return checkpoint.preprocessing or preprocessing.guess(architecture, checkpoint.variant, method, upstream)
 
 
 def _layer(name: str, weight: Tensor, groups: int) -> dict[str, Any]:

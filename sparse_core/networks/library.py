@@ -12,12 +12,14 @@ import itertools
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparse_core import stored
 from sparse_core.catalog import UNKNOWN
+from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
+from sparse_core.networks.preprocessing import DEFAULTS, default
 from sparse_core.paths import remove_leftovers
 from sparse_core.trash import Trash
 
@@ -29,7 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 @dataclass(frozen=True)
 class BackboneCard:
     """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind`` is offline, download, file or library;
-    ``ready`` means that loading needs no download. Set for imported backbones only: ``variant`` of the architecture,
+    ``ready`` means that loading needs no download; ``preprocessing`` is how images are prepared for it, unless given as the
+    architecture's default. Set for imported backbones only: ``variant`` of the architecture,
     ``origin`` in the user's words, content ``hash``, ``measured_sparsity`` of the convolutions, number of ``classes``,
     ``formats`` of the file, and ``imported_at`` in UTC."""
 
@@ -48,6 +51,11 @@ class BackboneCard:
     classes: int | None = None
     formats: tuple[str, ...] = ()
     imported_at: str = ""
+    preprocessing: Transform = field(default=None)  # type: ignore[assignment]  # never None once made
+
+    def __post_init__(self) -> None:
+        if self.preprocessing is None and self.architecture in DEFAULTS:
+            object.__setattr__(self, "preprocessing", default(self.architecture, self.variant))
 
 
 def folder(home: Path) -> Path:

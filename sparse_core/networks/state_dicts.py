@@ -4,6 +4,7 @@ Projects put a state dict into dictionaries (``state_dict``, ``model``, …), gi
 DataParallel or torch.compile."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from sparse_core.datasets import transforms
+from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
 from sparse_core.networks import weight_files
 
@@ -62,13 +65,14 @@ class MisfitError(InputError):
 
 @dataclass(frozen=True)
 class Hints:
-    """Descriptions beside the weights: the dataset of the last training, the dataset before it, the method, and the variant of
-    the architecture. Only short texts without markup are used: pages show them."""
+    """Descriptions beside the weights: the dataset of the last training, the dataset before it, the method, the variant of the
+    architecture, and how images are prepared. Only short texts without markup are used: pages show them."""
 
     dataset: str | None = None
     upstream: str | None = None
     method: str | None = None
     variant: str | None = None
+    transform: Transform | None = None
 
 
 @dataclass(frozen=True)
@@ -167,8 +171,20 @@ def _hints(document: Mapping[Any, Any], known: Hints) -> Hints:
         if isinstance(place, dict):
             plain = {key: value for key, value in place.items() if isinstance(value, str)}
             texts |= {key: value for key, value in plain.items() if _PLAIN_WORDS.fullmatch(value)}
-    names = (field.name for field in dataclasses.fields(Hints))
-    return dataclasses.replace(known, **{name: texts[name] for name in names if name in texts})
+    named = {name: texts[name] for name in ("dataset", "upstream", "method", "variant") if name in texts}
+    metadata = document.get("__metadata__")
+    transform = _transform(metadata.get("transform")) if isinstance(metadata, dict) else None
+    return dataclasses.replace(known, **named, transform=transform or known.transform)
+
+
+def _transform(text: Any) -> Transform | None:
+    """The preprocessing that our own files state in their metadata (``networks.classifier``)."""
+    if not isinstance(text, str) or len(text) > MAX_NAME:
+        return None
+    try:
+        return transforms.from_document(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_state(document: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sparse_core.catalog import INTERPOLATIONS, NORMALISATIONS
+from sparse_core.specs.checks import require_known
 from sparse_core.specs.options import option
 
 _FILE = "a .pth, .pt or .safetensors file"
@@ -18,7 +20,11 @@ class InspectSpec:
 
 @dataclass(frozen=True)
 class ImportSpec:
-    """The import of a checkpoint file into the library as ``name``; empty fields are taken from the file."""
+    """The import of a checkpoint file into the library as ``name``; empty fields are taken from the file.
+
+    The last six options say how images are prepared for the network (its preprocessing): what is not given is as the file
+    says, else guessed from architecture, method and upstream. ``mean`` and ``std`` have one value or one per channel.
+    """
 
     path: str = option(help=_FILE, flag="path")
     name: str = option(help="the backbone's name in the library")
@@ -26,7 +32,23 @@ class ImportSpec:
     method: str = option("", "pruning method, such as AC/DC")
     sparsity: float | None = option(None, "nominal, 0..1; measured where not given", type=float)
     upstream: str = option("", "what it was trained on; read from the file where not given")
+    normalisation: str = option(
+        "",
+        "mean and std of the images it was trained on, by name; guessed where not given",
+        choices=tuple(NORMALISATIONS),
+    )
+    mean: tuple[float, ...] = option(
+        (), "or the mean of pixels scaled to 0..1, such as 0.5 or 0.49,0.48,0.45", metavar="M"
+    )
+    std: tuple[float, ...] = option((), "and their standard deviation, such as 0.5 or 0.25,0.24,0.26", metavar="S")
+    resize: int | None = option(None, "pixels of the shorter side before the crop, 8 to 1024", type=int)
+    crop: int | None = option(None, "pixels of each side of the network's input, at most those of --resize", type=int)
+    interpolation: str = option("", "of resizing; RigL's checkpoints need bicubic", choices=INTERPOLATIONS)
     origin: str = ""
+
+    def __post_init__(self) -> None:
+        if self.normalisation:
+            require_known("normalisation", self.normalisation, NORMALISATIONS)
 
 
 @dataclass(frozen=True)

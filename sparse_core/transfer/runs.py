@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sparse_core import __version__
-from sparse_core.catalog import built_in_dataset, listed_dataset
+from sparse_core.catalog import listed_dataset
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.engines.compiling import TOLERANCE
@@ -68,7 +68,7 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
         state = _state_file(home, name)
         result = finetune.train(backbone, dataset, spec, seed, on_progress=on_progress, checkpoint=state)
         saved = finetuned.file(home, name)
-        named = listed_dataset(dataset.id, built_in_dataset(spec.dataset))
+        named = listed_dataset(dataset.id, dataset.task)
         classifier.save(result.network, backbone, dataset.class_names, saved, named)
         violations = max(*result.curves["mask_violations"], classifier.violations(saved, backbone.mask))
         shared = _shared_fields(home, backbone, dataset, spec)
@@ -194,6 +194,7 @@ def _shared_fields(home: Path, backbone: Backbone, dataset: Dataset, spec: Trans
         "file_size": sizes.bytes_sparse,
         "dimensions": backbone.dimensions,
         "dataset_name": dataset.id,
+        "task": dataset.task,
         "metric": dataset.metric,
         "class_names": list(dataset.class_names),
         "train_images": len(dataset.train.labels),

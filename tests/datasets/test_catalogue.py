@@ -60,6 +60,16 @@ def test_a_task_without_a_download_is_refused(home):
     refused(catalogue.load, home, "birds", match=r"Birdsnap cannot be downloaded.*train/CLASS")
 
 
+def test_a_folder_called_like_a_task_is_a_folder(home, tmp_path, monkeypatch):
+    folder = str(image_folder(tmp_path / "flowers", {"a": 5, "b": 5}))
+    loaded = catalogue.load(home, folder)
+    assert (loaded.id, loaded.task, loaded.metric) == ("flowers", "", "top1")
+    monkeypatch.chdir(tmp_path)
+    refused(catalogue.describe, home, "flowers", match="Oxford Flowers-102 is not downloaded yet")  # the id is the task
+    assert catalogue.load(home, "./flowers").task == ""
+    assert catalogue.load(home, "digits").task == "digits"
+
+
 def test_the_split_of_sun397_is_independent_of_the_order_of_the_disk(home, monkeypatch):
     root = home / "datasets" / "sun397" / "SUN397"
     for letter, name in (("a", "abbey"), ("b", "bar")):
@@ -84,7 +94,8 @@ def test_the_split_of_sun397_is_independent_of_the_order_of_the_disk(home, monke
 def test_a_task_from_folders(home):
     image_folder(home / "datasets" / "birds" / "train", {"a": 3, "b": 3})
     image_folder(home / "datasets" / "birds" / "test", {"a": 3, "b": 3})
-    assert catalogue.load(home, "birds").class_names == ["a", "b"]
+    loaded = catalogue.load(home, "birds")
+    assert (loaded.class_names, loaded.task) == (["a", "b"], "birds")
     assert {card.id: card.ready for card in catalogue.available(home)}["birds"]
 
 
@@ -97,7 +108,7 @@ def test_a_failed_download_is_reported_in_one_line_and_leaves_nothing(home, monk
 @pytest.mark.parametrize("name", tasks.DOWNLOADS)
 def test_torchvision_still_has_the_private_names(name):
     """The names are in ``tasks.LABELS`` and ``tasks.FILES``: adapt them when this fails after an update of torchvision."""
-    made_by = getattr(datasets, tasks.DOWNLOADS[name][0])
+    made_by = getattr(datasets, tasks.DOWNLOADS[name].made_by)
     source = "".join(inspect.getsource(kind) for kind in made_by.__mro__ if kind.__module__.startswith("torchvision"))
     names = [tasks.LABELS.get(name, tasks.OTHER_LABELS), *([tasks.FILES[name]] if name in tasks.FILES else [])]
     gone = [attribute for attribute in names if not re.search(rf"self\.{attribute}\b[^=\n]* = ", source)]

@@ -70,15 +70,15 @@ def test_missing_permissions_are_reported_in_one_line(home, tmp_path, monkeypatc
     """Permissions are simulated, because they do not apply to root."""
 
     def checked(method):
-        def call(self):
+        def call(self, *arguments, **options):
             if self == tmp_path / unreadable:
                 raise PermissionError(errno.EACCES, "Permission denied", str(self))
-            return method(self)
+            return method(self, *arguments, **options)
 
         return call
 
     root = image_folder(tmp_path / "d", {"a": 3, "b": 3})
-    for name in ("iterdir", "read_bytes"):
+    for name in ("iterdir", "open"):
         monkeypatch.setattr(Path, name, checked(getattr(Path, name)))
     refused(catalogue.load, home, str(root), match=f"{unreadable} cannot be read .Permission denied")
 
@@ -113,3 +113,27 @@ def test_many_unreadable_images_are_refused(home, tmp_path):
     root = image_folder(tmp_path / "d", {"a": 10, "b": 10})
     (root / "a" / "7.png").write_bytes(b"")
     assert "1 of 20 images cannot be read: a/7.png. That is 1 % or more" in refused(catalogue.load, home, str(root))
+
+
+def test_the_class_list_is_part_of_the_identity(home, tmp_path):
+    """An empty folder is a class that cannot be predicted: notes and the classifier's size depend on it."""
+    root = image_folder(tmp_path / "d", {"cat": 10, "dog": 10, "eel": 0})
+    with_eel = catalogue.load(home, str(root))
+    (root / "eel").rmdir()
+    without = catalogue.load(home, str(root))
+    assert (len(with_eel.class_names), len(without.class_names)) == (3, 2) and without.notes == ()
+    assert with_eel.hash != without.hash
+    (root / "eel").mkdir()
+    assert catalogue.load(home, str(root)).hash == with_eel.hash
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[[0]]", "[[], [-1]]", '[["0"], []]', "[[0], [99]]", "[[true], []]", "9"]
+)
+def test_damaged_caches_of_a_dataset_are_made_again(home, tmp_path, content):
+    root = image_folder(tmp_path / "d", {"a": 10, "b": 10})
+    first = catalogue.load(home, str(root))
+    for file in [*(home / "datasets" / "hashes").iterdir(), *(home / "datasets" / "unreadable").iterdir()]:
+        file.write_text(content)
+    again = catalogue.load(home, str(root))
+    assert (again.hash, len(again.train.labels), again.notes) == (first.hash, 16, ())
