@@ -9,22 +9,22 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, links, progress
+from pages.parts import choices, deletion, import_form, links, progress
 from pages.parts.frame import home, plain
 from pages.parts.results import open_store, show_chart, show_table
-from sparse_core.catalog import ARCHITECTURES, METHODS, UNKNOWN, architecture_label
+from sparse_core.catalog import ARCHITECTURES, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import guesses, library, uploads
+from sparse_core.networks import library, uploads
 from sparse_core.networks.library import BackboneCard
-from sparse_core.specs.checkpoints import ImportSpec, InspectSpec
+from sparse_core.specs.checkpoints import InspectSpec
 from sparse_core.views import labels
 from sparse_core.views.charts import structure as structure_charts
 
 SOURCES = {"upload": "Upload", "path": "Path on this machine"}
 COLUMNS = ["name", "architecture", "method", "sparsity", "measured_sparsity", "upstream"]
-COLUMNS += ["imported_from", "imported_at"]
+COLUMNS += ["preprocessing", "imported_from", "imported_at"]
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def _inspection(status: queue.Status) -> None:
         progress.wait_for(status.job_id)
     elif status.state == "done":
         _summary(Path(spec.path).name, status.result)
-        _import_form(spec, status.result)
+        import_form.show(spec, status.result)
     else:
         _inspection_error(spec, status)
 
@@ -153,42 +153,6 @@ def _summary(file: str, seen: dict[str, Any]) -> None:
     )
 
 
-def _import_form(spec: InspectSpec, seen: dict[str, Any]) -> None:
-    """Name and origin of the backbone, filled in with what is known from the file or measured."""
-    measured = seen["backbone_sparsity"]
-    guess = guesses.guess_method(seen["method"], measured)
-    methods = list(dict.fromkeys([*METHODS, UNKNOWN, guess]))
-    with st.form("import_form"):
-        st.markdown("**Name the backbone, and correct what the file does not state.**")
-        columns = st.columns([3, 2, 2, 2])
-        name = columns[0].text_input(
-            "Name", library.free_name(home(), _stem(spec.path)), help="Its name on the other pages."
-        )
-        method = columns[1].selectbox(
-            "Pruning method", methods, index=methods.index(guess), help="Not every file states it."
-        )
-        help_text = (
-            f"The round figure by which it is known. Measured over its convolutions: {labels.percent(measured)} %."
-        )
-        percent = columns[2].number_input(
-            "Nominal sparsity (%)", 0.0, 99.99, 100 * guesses.nominal(measured), format="%g", help=help_text
-        )
-        known = (seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"])
-        upstream = columns[3].text_input("Trained on", guesses.guess_upstream(*known), help="The upstream dataset.")
-        if st.form_submit_button("Import", type="primary", icon=":material/library_add:"):
-            import_spec = ImportSpec(
-                spec.path,
-                name.strip(),
-                architecture=spec.architecture,
-                method=method,
-                sparsity=round(percent / 100, 6),
-                upstream=upstream.strip(),
-                origin=Path(spec.path).name,
-            )
-            st.query_params["import"] = queue.submit(home(), Job("import", import_spec))
-            st.rerun()
-
-
 def _backbones() -> None:
     """The backbones of the library, with links to where each can be used, and what was deleted."""
     st.subheader("In the library", divider="gray")
@@ -215,8 +179,10 @@ def _backbone_table(cards: dict[str, BackboneCard]) -> None:
             text = f"“{name}” will be removed from the library. Its runs are kept. You can undo this afterwards."
             deletion.confirm("Delete this backbone?", text, lambda: _remove(name), {"removed": name})
         links.backbone_links(name)
+    st.caption(f"Preprocessing: {cards[name].preprocessing.description}.")
     frame = pd.DataFrame([asdict(card) for card in cards.values()])
     frame = frame.rename(columns={"origin": "imported_from"})
+    frame["preprocessing"] = [card.preprocessing.description for card in cards.values()]
     frame["formats"] = [", ".join(formats) for formats in frame["formats"]]
     frame["imported_at"] = pd.to_datetime(frame["imported_at"]).dt.floor("s")
     show_table(frame.drop(columns=["kind", "ready"]), key="library_table", name="library", shown_columns=COLUMNS)
@@ -240,14 +206,6 @@ def _deleted() -> None:
             text = f"{labels.counted(len(names), 'deleted backbone')}: {', '.join(names)}. This cannot be undone."
             empty = library.trash(home()).empty
             deletion.confirm("Delete permanently?", text, empty, {"removed": None}, "Delete permanently")
-
-
-def _stem(path: str) -> str:
-    """The file's name without its endings: resnet50 for resnet50.pth.tar."""
-    name = Path(path).name
-    for ending in (".gz", ".tar", ".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
-        name = name.removesuffix(ending)
-    return name
 
 
 main()

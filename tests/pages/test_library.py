@@ -1,19 +1,22 @@
 """Library in Streamlit's test harness: inspection, import, refusals in one line, deleting and restoring."""
 
 import io
+import json
 import os
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from streamlit.testing.v1 import AppTest
 
 from pages.parts.frame import plain
+from sparse_core.datasets.transforms import Transform
 from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import importing, library, uploads
 from sparse_core.specs.checkpoints import InspectSpec
-from tests.pages.support import buttons, metrics, open_page, press, run
+from tests.pages.support import buttons, messages, metrics, open_page, press, run
 
 
 def do(home, app: AppTest, verb: str) -> AppTest:
@@ -187,3 +190,54 @@ def test_a_backbone_is_not_restored_over_another_of_its_name(home, file):
     app = press(open_page("library"), "Restore")
     assert app.error[0].value == "Another 'mine' exists by now. Remove or rename it, then restore this one."
     assert library.cards(home) == [other]
+
+
+def test_preprocessing_is_suggested_chosen_and_shown(home, file):
+    app = inspect(home, file)
+    labels = ("Normalisation", "Resize to (px)", "Crop (px)", "Interpolation")
+    assert [field(app, label).value for label in labels] == ["cifar10", 32, 32, "bilinear"]
+    assert "Preprocessing guessed from architecture" in messages(app)
+    field(app, "Pruning method").set_value("RigL ERK 1x")
+    field(app, "Trained on").set_value("CIFAR-100")
+    run(app)
+    assert [field(app, label).value for label in labels] == ["cifar100", 32, 32, "bicubic"]
+    field(app, "Normalisation").set_value("half")
+    field(app, "Resize to (px)").set_value(40)
+    run(app)
+    do(home, app, "Import")
+    expected = Transform(40, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
+    assert library.cards(home)[0].preprocessing == expected
+    assert "Preprocessing: 0.5 and 0.5, 40 → 32 px, bicubic." in messages(app)
+    assert app.dataframe[-1].value["preprocessing"].item() == expected.description
+
+
+def test_custom_numbers_are_checked_before_the_import(home, file):
+    app = inspect(home, file)
+    field(app, "Normalisation").set_value("custom")
+    run(app)
+    assert field(app, "Mean").value == "0.4914, 0.4822, 0.4465"
+    for text, reason in (("a", "takes one number or three"), ("124", "divide by 255"), ("", "together")):
+        field(app, "Mean").set_value(text)
+        assert reason in run(app).error[0].value
+        assert next(button for button in app.button if button.label == "Import").disabled
+    field(app, "Mean").set_value("0.4")
+    field(app, "Standard deviation").set_value("0.1, 0.2 0.3")
+    run(app)
+    field(app, "Crop (px)").set_value(33)
+    assert "at most resize, 32 pixels" in run(app).error[0].value
+    field(app, "Crop (px)").set_value(28)
+    run(app)
+    do(home, app, "Import")
+    assert library.cards(home)[0].preprocessing == Transform(32, 28, (0.4, 0.4, 0.4), (0.1, 0.2, 0.3))
+
+
+def test_preprocessing_that_the_file_states_is_kept_whatever_the_method(home, state, tmp_path):
+    stated = Transform(64, 48, (0.5, 0.5, 0.5), (0.5, 0.5, 0.4))
+    named = {name.replace("linear", "fc"): tensor for name, tensor in state.items()}
+    save_file(named, tmp_path / "net.safetensors", {"transform": json.dumps(stated.document())})
+    app = inspect(home, tmp_path / "net.safetensors")
+    field(app, "Pruning method").set_value("RigL ERK 1x")
+    run(app)
+    assert "Preprocessing as the file states it" in messages(app)
+    do(home, app, "Import")
+    assert library.cards(home)[0].preprocessing == stated
