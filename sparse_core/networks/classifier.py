@@ -65,7 +65,6 @@ def load(source: Path) -> tuple[ClassifierNetwork, dict[str, Any]]:
         metadata: dict[str, Any] = dict(tensors.metadata())
         state = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
     metadata["class_names"] = json.loads(metadata["class_names"])
-
     metadata["transform"] = transforms.from_document(json.loads(metadata["transform"]))
     body = architectures.build(metadata["architecture"], metadata["variant"])
     network = ClassifierNetwork(body, state.pop(f"{CLASSIFIER}.weight"), state.pop(f"{CLASSIFIER}.bias"))

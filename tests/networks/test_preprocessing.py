@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from sparse_core import cli
 from sparse_core.catalog import NORMALISATIONS
-from sparse_core.datasets.dataset import Split
+from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, Transform, from_document
 from sparse_core.networks import architectures, backbones, classifier, importing, inspection, library, preprocessing
 from sparse_core.networks.classifier import ClassifierNetwork
@@ -156,7 +156,8 @@ def test_features_are_those_of_the_networks_preprocessing(home, file):
     backbone = backbones.load(home, "mine")
     pixels = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
     split = Split(np.zeros(1, np.int64), lambda _: Image.fromarray(pixels))
-    made = np.concatenate(list(features.extract_with_torch(backbone, "fp32", split, [0])))
+    dataset = Dataset("one", "top1", ["a"], split, split, "hash", "")
+    made = features.extract(home, backbone, dataset, engine="torch").train
     steps = [
         v2.Resize(40, v2.InterpolationMode.BICUBIC),
         v2.CenterCrop(28),
