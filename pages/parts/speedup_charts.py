@@ -17,15 +17,8 @@ from sparse_core.views.charts import speed as speed_charts
 PARETO_COLUMNS = ["architecture", "method", "sparsity", "network_name", "network", "accuracy_mean", "accuracy_std"]
 PARETO_COLUMNS += ["seeds", "engine_words", "milliseconds_per_image", "images_per_second", "front"]
 TRAINING_COLUMNS = ["network", "engine_words", "dataset", "ratio", "ratio_low", "ratio_high", "difference"]
-TRAINING_COLUMNS += [
-    "accuracy_mean",
-    "accuracy_std",
-    "seeds",
-    "baseline_accuracy",
-    "baseline_std",
-    "baseline_seeds",
-    "protocol",
-]
+TRAINING_COLUMNS += ["difference_low", "difference_high", "interval", "accuracy_mean", "accuracy_std", "seeds"]
+TRAINING_COLUMNS += ["baseline_accuracy", "baseline_std", "baseline_seeds", "protocol"]
 BATCH_COLUMNS = ["engine_words", "batch_size", "ratio", "ratio_low", "ratio_high", "gain", "reliable"]
 FASTEST = "Fastest per network"
 MOST_SPLITS = 6
@@ -191,7 +184,7 @@ def _training_against_accuracy(store: Store, filters: Filters, training: pd.Data
         speed_charts.training_against_accuracy(known),
         "Training speedup against accuracy",
         "Speedup of online linear training over dense, with its 95 % interval · accuracy of linear transfer minus "
-        "dense, ± standard deviation over seeds · up and to the right is better",
+        "dense, with its 95 % interval (t) where both have two seeds · up and to the right is better",
         f"{filters.caption(training[~training['timing_only'].astype(bool)])} Accuracy: best epoch (selected on test "
         "data: optimistic) of linear probes of the same backbones on the same tasks. "
         f"{'; '.join(known['protocol'].unique())}.",

@@ -71,6 +71,14 @@ def samples(row: Any) -> str:
     return seeds if row.runs == row.seeds else f"{seeds}, {counted(int(row.runs), 'run')}"
 
 
+def difference_interval(row: Any) -> str:
+    """The interval of a difference to dense, with its method; empty where there is none."""
+    if not isinstance(row.interval, str) or not row.interval:
+        return ""
+    ends = f"{100 * row.difference_low:+.1f} to {100 * row.difference_high:+.1f}"
+    return f"95 % interval of the difference: {ends} points ({row.interval})"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 task, 12 tasks."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

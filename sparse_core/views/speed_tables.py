@@ -146,7 +146,8 @@ def training_with_accuracy(training: pd.DataFrame, runs: pd.DataFrame) -> pd.Dat
     """
     linear = with_named_datasets(runs[runs["transfer"] == "linear"])
     taken = ["upstream", "protocol", "accuracy_mean", "accuracy_std", "seeds", "runs"]
-    taken += ["baseline_accuracy", "baseline_std", "baseline_seeds", "baseline_networks", "difference"]
+    taken += ["baseline_accuracy", "baseline_std", "baseline_seeds", "baseline_networks"]
+    taken += ["difference", "difference_low", "difference_high", "interval"]
     found = []
     for row in training[~training["timing_only"].astype(bool)].to_dict("records"):
         on_task = linear[(linear["dataset"] == row["dataset"]) | (linear["dataset_named"] == row["dataset"])]

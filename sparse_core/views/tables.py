@@ -137,9 +137,7 @@ def _hover(cell: Any) -> str:
     if cell.method != "Dense" and not np.isnan(cell.difference):
         dense = _mean_and_deviation(cell.baseline_accuracy, cell.baseline_std)
         lines.append(f"dense {dense} ({_baseline_samples(cell)}), difference {100 * cell.difference:+.1f} points")
-        if cell.interval:
-            ends = f"{100 * cell.difference_low:+.1f} to {100 * cell.difference_high:+.1f}"
-            lines.append(f"95 % interval of the difference: {ends} ({cell.interval})")
+        lines.append(labels.difference_interval(cell))
     if not np.isnan(cell.difficulty):
         lines.append(f"difficulty: dense gains {100 * cell.difficulty:.1f} points from full over linear transfer")
     return "<br>".join(filter(None, lines))

@@ -95,6 +95,11 @@ def test_training_speed_joins_linear_transfer_of_the_same_backbone_and_task(home
     assert compared["accuracy_mean"] == pytest.approx(0.73)
     assert compared["difference"] == pytest.approx(0.73 - 0.85)
     assert compared["accuracy_std"] == pytest.approx(0.06 / 2**0.5)
+    (trace,) = speed_charts.training_against_accuracy(pd.DataFrame([compared])).data
+    low, high = compared["difference_low"], compared["difference_high"]
+    assert low < compared["difference"] < high
+    assert list(trace.error_y.array) == pytest.approx([100 * (high - compared["difference"])])
+    assert compared["interval"] in trace.hovertext[0]
     for wrong in ({"backbone_hash": "another"}, {"spec": {"dataset": "cifar10"}}):
         rows = table(home, backbone("a", mode="training", lines=[training_line()], **wrong))
         stored = Store(Records(home)).results(source="measured")

@@ -29,7 +29,6 @@ AXIS_ROOM = 52
 PANEL_TITLE_ROOM = 34
 LABEL_GAP = 15
 END_CHARACTERS = 26
-FAINT = "rgba(128, 128, 128, 0.45)"
 
 
 class Panels:
@@ -98,11 +97,7 @@ class Panels:
         self.y(0).update(**rows, showgrid=False)
 
     def label_ends(self, number: int, ends: Sequence[tuple[float, float, str, str]], right: float) -> None:
-        """Write the name of each line (x, y, name, colour) at ``right`` without overlap; none of them if there are too many.
-
-        The leader of a line that ends before the others is faint, so that it does not look like the line going on.
-        """
-        last = max(end[0] for end in ends)
+        """Write the name of each line (x, y, name, colour) at ``right`` without overlap; none of them if there are too many."""
         low, high = self.y(number)["range"]
         pixel = (high - low) / self.plot_height
         heights = spread([end[1] for end in ends], LABEL_GAP * pixel, low + EDGE * pixel, high - EDGE * pixel)
@@ -112,7 +107,7 @@ class Panels:
                     **{"x": x, "y": y, "xref": f"x{number + 1}", "yref": f"y{number + 1}"},
                     **{"ax": right, "ay": height, "axref": f"x{number + 1}", "ayref": f"y{number + 1}"},
                     **{"text": shortened(name, END_CHARACTERS), "xanchor": "left", "font": {"size": LABEL_SIZE}},
-                    **{"arrowhead": 0, "arrowwidth": 1, "arrowcolor": colour if x == last else FAINT, "standoff": 6},
+                    **{"arrowhead": 0, "arrowwidth": 1, "arrowcolor": colour, "standoff": 6},
                 }
             )
 

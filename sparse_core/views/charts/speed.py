@@ -18,7 +18,7 @@ from sparse_core.views.charts.captions import accuracy_hover
 from sparse_core.views.charts.panels import WIDE_ENTRY, Panels, percents
 from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels, shortened
 from sparse_core.views.charts.tradeoffs import front_line
-from sparse_core.views.labels import counted, level_labels, percent, samples, sparsity_label
+from sparse_core.views.labels import counted, difference_interval, level_labels, percent, samples, sparsity_label
 from sparse_core.views.speed_tables import EPOCH_PARTS
 
 ENGINE_COLOURS = {"deepsparse": style.BLUE, "onnxruntime": style.ORANGE, "torch": style.VERMILLION}
@@ -73,7 +73,7 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
         trace = {
             **{"mode": "markers+text", "x": points["ratio"].tolist(), "y": percents(points["difference"])},
             "error_x": _interval_bars(points),
-            "error_y": error_bars(100 * points["accuracy_std"]),
+            "error_y": _difference_bars(points),
             "marker": marker(colour, symbol, hollow=_unreliable(points)),
             **point_labels(_labels(points), "top right", colour),
             "hovertext": [_training_hover(row) for row in points.itertuples()],
@@ -81,7 +81,8 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
         panels.add(0, ", ".join(filter(None, [method, engine, task_label(dataset), on_threads, series])), trace)
     low, high = min(compared["ratio_low"].min(), 1.0), max(compared["ratio_high"].max(), 1.0)
     limits = [low - 0.08 * (high - low), high + 0.2 * (high - low)]  # labels are to the right
-    height = 115 * max((compared["difference"].abs() + compared["accuracy_std"].fillna(0)).max(), 0.01)
+    ends = compared[["difference", "difference_low", "difference_high"]]
+    height = 115 * max(ends.abs().max(axis=None), 0.01)
     panels.x(0)["range"], panels.y(0)["range"] = limits, [-height, height]
     panels.dense_line(0, limits)
     panels.dense_line(0, (1, 1), (-height, height))
@@ -188,6 +189,12 @@ def _interval_bars(rows: pd.DataFrame) -> dict[str, Any]:
     return error_bars(rows["ratio_high"] - rows["ratio"], rows["ratio"] - rows["ratio_low"])
 
 
+def _difference_bars(rows: pd.DataFrame) -> dict[str, Any]:
+    """The 95 % interval of the difference to dense, in points; none where a side has one seed."""
+    low, high = rows["difference_low"], rows["difference_high"]
+    return error_bars(100 * (high - rows["difference"]), 100 * (rows["difference"] - low))
+
+
 def _quartile_bars(rows: pd.DataFrame, axis: str) -> dict[str, Any]:
     """From the lower to the upper quartile, of ms/image or the corresponding images/s."""
     low, middle, high = (rows[name] for name in ("quartile_low", "milliseconds_per_image", "quartile_high"))
@@ -208,10 +215,13 @@ def _speedup_hover(row: Any) -> str:
 
 
 def _training_hover(row: Any) -> str:
-    return (
-        f"<b>{html.escape(row.network)}</b><br>{speed_tables.result(row)} {html.escape(speed_tables.setting(row))}<br>"
-        f"accuracy {percent(row.accuracy_mean)} % ({samples(row)}), dense {percent(row.baseline_accuracy)} %"
-    )
+    lines = [
+        f"<b>{html.escape(row.network)}</b>",
+        f"{speed_tables.result(row)} {html.escape(speed_tables.setting(row))}",
+        f"accuracy {percent(row.accuracy_mean)} % ({samples(row)}), dense {percent(row.baseline_accuracy)} %",
+        difference_interval(row),
+    ]
+    return "<br>".join(filter(None, lines))
 
 
 def _speed_hover(row: Any) -> str:

@@ -34,6 +34,8 @@ from sparse_core.views.labels import (
     sparsity_label,
 )
 
+FAINT = "rgba(128, 128, 128, 0.45)"  # leads from a single point to its name: in colour it would look like a line
+
 
 def tradeoff(
     summary: pd.DataFrame,
@@ -70,7 +72,7 @@ def tradeoff(
             panels.add(number, key[4], _tradeoff_line(line, key, style, chosen, axis, key[4] in dotted))
             end = line.loc[line["place"].idxmax()]
             height = 100 * end["mean_relative_error_increase"]
-            ends.append((end["place"], height, key[4], method_style(key[0])[0]))
+            ends.append((end["place"], height, key[4], method_style(key[0])[0] if len(line) > 1 else FAINT))
         panels.dense_line(number, (limits[0], last))
         panels.label_ends(number, ends, last + 0.05 * (limits[1] - limits[0]))
     return panels.figure(absent)
