@@ -184,7 +184,7 @@ def test_a_cancelled_measurement_closes_its_engines_and_leaves_no_record(home, e
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(home, fields, message):
-    assert message in refused(run, home, spec(**fields))
+    assert message in refused(lambda: run(home, spec(**fields)))
     assert measurements.read_all(home) == []
 
 
