@@ -4,7 +4,6 @@ Engines of one machine differ by architecture, input size and, for DeepSparse, s
 network that agrees in these. That an engine computes what PyTorch computes is checked for each network anew.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from sparse_core import stored
 from sparse_core.catalog import ENGINES
 from sparse_core.engines import availability
 from sparse_core.engines.extractor import FORMS, Extractor
@@ -75,6 +75,15 @@ def open_fastest(
     finally:
         for extractor in opened.values():
             extractor.close()
+
+
+def known_seconds(home: Path, backbone: Backbone, images: int) -> float | None:
+    """The time that ``open_fastest`` and the extraction of so many decoded images take; None where that was not measured."""
+    measured = _read(_file(home, backbone))
+    soonest = min((entry.seconds(images) for entry in measured.values()), default=math.inf)
+    worth_measuring = (engine for engine in _candidates(backbone) if engine not in measured)
+    is_known = math.isfinite(soonest) and all(soonest < WORTH_SECONDS[engine] for engine in worth_measuring)
+    return soonest if is_known else None
 
 
 def open_checked(
@@ -138,8 +147,8 @@ def _file(home: Path, backbone: Backbone) -> Path:
 
 def _read(file: Path) -> dict[str, Measured]:
     """What was measured before; nothing where the file is missing, damaged or of another version."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        entries = json.loads(file.read_text(encoding="utf-8"))["measured"]
+    with stored.reading(file):
+        entries = json.loads(file.read_bytes())["measured"]
         return {
             engine: Measured(*_times(entry), str(entry["error"]))
             for engine, entry in entries.items()

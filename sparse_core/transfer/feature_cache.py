@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from sparse_core import stored
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.networks.backbones import Backbone
 from sparse_core.paths import write_text
 
 SPLITS = ("train", "test")
 FILES = {f"{name}{kind}.npy" for name in SPLITS for kind in ("", "_labels")}
+DAMAGED = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)  # what odd JSON may lead to
 JOURNAL = "journal.jsonl"  # of an unfinished extraction: its identity, then a line for each chunk
 
 
@@ -58,14 +60,15 @@ def unfinished(folder: Path) -> Path:
 
 def read(folder: Path, dataset: Dataset, *, cached: bool, notes: list[str]) -> Features | None:
     """The cached features of the dataset; None where they are missing or damaged."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    known: dict[str, Any] = {}
+    with stored.reading(folder):
+        manifest = json.loads((folder / "manifest.json").read_bytes())
         sums = manifest["checksums"]
         if set(sums) != FILES or any(_checksum(folder / name) != kept for name, kept in sums.items()):
             return None
-        known: dict[str, Any] = {name: float(manifest[name]) for name in ("seconds", "images_per_second")}
+        known = {name: float(manifest[name]) for name in ("seconds", "images_per_second")}
         known |= {name: str(manifest[name]) for name in ("engine", "engine_version")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    if not known:
         return None
     # "c" maps for reading: torch accepts arrays only that could be written to, and no change reaches the file.
     train, test = (np.load(folder / f"{name}.npy", mmap_mode="c") for name in SPLITS)
@@ -150,7 +153,7 @@ class Unfinished:
 
     def _chunk(self, line: str) -> dict[str, Any] | None:
         """One line of the journal; None where it is damaged, or no chunk of rows that these features have."""
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(*DAMAGED):
             values = json.loads(line)
             kinds = {"split": str, "start": int, "rows": int, "seconds": float, "checksum": str}
             chunk = {name: kind(values[name]) for name, kind in kinds.items()}
@@ -184,7 +187,7 @@ def rows_done(folder: Path) -> int:
         return 0
     rows = 0
     for line in lines:
-        with suppress(ValueError, KeyError, TypeError):
+        with suppress(*DAMAGED):
             rows += int(json.loads(line)["rows"])
     return rows
 

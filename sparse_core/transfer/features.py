@@ -13,6 +13,7 @@ import numpy as np
 
 from sparse_core import file_locks
 from sparse_core.catalog import ENGINES, PRECISIONS
+from sparse_core.datasets import loading
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.transforms import prepare
 from sparse_core.engines import availability, choice
@@ -28,6 +29,7 @@ from sparse_core.transfer.training import Reporter, no_report
 CHUNK_SECONDS = 1.0  # a kill loses no more than these
 WORTH_RESUMING = 0.1  # share of the images; less is soon made again in the fastest engine
 SAMPLE_IMAGES = 8
+TIMED_IMAGES = 32
 WAIT_SECONDS = 0.5
 
 DAMAGED = "The cached features were damaged; they were made again."
@@ -89,16 +91,27 @@ def decoder(backbone: Backbone, split: Split) -> Decode:
     return lambda row: prepare(split.load(row), backbone.transform)
 
 
-def time_sample(extractor: Extractor, split: Split, images: int) -> float:
-    """Seconds per image, decoding included, over a small sample of a split, after one batch per core to warm up."""
-    decode = decoder(extractor.backbone, split)
-    times = []
-    for count in (2 * extractor.form.batch_size, images):
-        started = time.perf_counter()
-        for _ in extractor.extract(decode, [number % len(split.labels) for number in range(count)]):
-            pass
-        times.append(time.perf_counter() - started)
-    return times[-1] / images
+def seconds_per_image(
+    home: Path, backbone: Backbone, dataset: Dataset, precision: str, engine: str, report: Report
+) -> float:
+    """About how long ``extract`` will take, from ``TIMED_IMAGES`` images: they are only decoded where it is known how long
+    the engines take, else extracted, after a warm-up."""
+    decode = decoder(backbone, dataset.train)
+    rows = [row % len(dataset.train.labels) for row in range(TIMED_IMAGES)]
+    known = choice.known_seconds(home, backbone, _images(dataset)) if (engine, precision) == ("auto", "fp32") else None
+    if known is not None:
+        return known / _images(dataset) + _seconds(loading.batches(decode, rows, SAMPLE_IMAGES)) / len(rows)
+    with open_extractor(home, backbone, dataset, precision, engine, report, []) as extractor:
+        _seconds(extractor.extract(decode, rows))
+        return _seconds(extractor.extract(decode, rows)) / len(rows)
+
+
+def _seconds(work: Iterable[object]) -> float:
+    """The time that it takes to go through ``work``."""
+    started = time.perf_counter()
+    for _ in work:
+        pass
+    return time.perf_counter() - started
 
 
 def _read_cached(

@@ -29,7 +29,6 @@ from sparse_core.transfer import durations, features, finetune, linear_training,
 from sparse_core.transfer.linear_training import Samples
 from sparse_core.transfer.training import Result, discard, epoch_values
 
-SAMPLE_IMAGES = 32
 SAMPLE_ROWS = 4096
 SAMPLE_STEPS = 256
 SAMPLE_EPOCHS = 3
@@ -87,11 +86,10 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
     if isinstance(spec, FinetuneSpec):
         estimate = durations.Estimate(rows + tested, 0.0, finetune.time_epoch(backbone, dataset, spec))
     else:
-        with features.open_extractor(home, backbone, dataset, spec.precision, spec.engine, report, []) as extractor:
-            seconds_per_image = features.time_sample(extractor, dataset.train, SAMPLE_IMAGES)
+        pace = features.seconds_per_image(home, backbone, dataset, spec.precision, spec.engine, report)
         sample = min(rows, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
         seconds = _time_epoch(sample, backbone.dimensions, len(dataset.class_names), spec.settings)
-        estimate = durations.Estimate(rows + tested, seconds_per_image, seconds * rows / sample)
+        estimate = durations.Estimate(rows + tested, pace, seconds * rows / sample)
     durations.keep(home, spec, estimate)
     return dataclasses.asdict(estimate)
 

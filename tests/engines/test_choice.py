@@ -98,6 +98,17 @@ def test_another_network_of_the_kind_needs_no_measurement_but_another_kind_does(
         assert {"torch", "onnxruntime"} <= measured(timed)
 
 
+def test_the_time_of_a_job_is_known_once_all_engines_worth_measuring_for_it_are(sparse, timed, home):
+    assert choice.known_seconds(home, sparse, LONG) is None
+    short = int(choice.WORTH_SECONDS["deepsparse"] / 0.007 / 2)
+    choose(timed, home, sparse, short)
+    assert choice.known_seconds(home, sparse, SHORT) == pytest.approx(SHORT * 0.02)
+    assert choice.known_seconds(home, sparse, short) == pytest.approx(3 + short * 0.007)
+    assert choice.known_seconds(home, sparse, LONG) is None  # DeepSparse is still to be measured
+    choose(timed, home, sparse, LONG)
+    assert choice.known_seconds(home, sparse, LONG) == pytest.approx(8 + LONG * 0.003)
+
+
 def test_a_short_job_runs_in_torch(dense, timed, home):
     assert choose(timed, home, dense, SHORT) == ("torch", [])
     assert measured(timed) == {"torch"}

@@ -195,3 +195,12 @@ def test_features_that_are_not_finite_are_refused(backbone, images, home):
 def test_a_full_disk_is_refused_before_the_extraction(home, backbone, images, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
     assert "Not enough disk space" in refused(features.extract, home, backbone, images)
+
+
+def test_an_estimate_uses_the_known_times_and_compiles_nothing(home, backbone, images, monkeypatch):
+    spec = ProbeSpec("b", "d")
+    arguments = (home, backbone, images, spec.precision, spec.engine, lambda progress: None)
+    assert 0 < features.seconds_per_image(*arguments) < 10  # by extracting
+    monkeypatch.setattr(choice, "known_seconds", lambda home, backbone, count: 100.0 * count)
+    monkeypatch.setattr(features, "open_extractor", killed)
+    assert 100 < features.seconds_per_image(*arguments) < 101  # decoding comes on top
