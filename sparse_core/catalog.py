@@ -5,6 +5,7 @@ Transfer?", CVPR 2022 (arXiv 2111.13445), sections 2 and 3.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 CITATION = "Iofinova, Peste, Kurtz, Alistarh: How Well Do Sparse ImageNet Models Transfer? CVPR 2022"
 
@@ -127,6 +128,12 @@ def listed_dataset(name: str, built_in: str) -> str:
     """
     taken = {known.lower() for known in (*BUILT_IN, *BUILT_IN.values())}
     return built_in or (f"{name} (own data)" if name.lower() in taken else name)
+
+
+def asked_dataset(given: str) -> str:
+    """The name under which results of the dataset will be listed that a user asked for as ``given``, a name or a path."""
+    path = Path(given)
+    return listed_dataset(path.stem if path.suffix == ".parquet" else path.name, built_in_dataset(given))
 
 
 def task_label(dataset: str) -> str:

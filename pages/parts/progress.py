@@ -1,13 +1,11 @@
 """The job that a link names: its progress, live curves and cancelling, and the messages when it ended without a result."""
 
-from pathlib import Path
-
 import pandas as pd
 import streamlit as st
 
 from pages.parts import frame, links, run_details
 from pages.parts.frame import home
-from sparse_core.catalog import built_in_dataset, listed_dataset, task_label
+from sparse_core.catalog import asked_dataset, task_label
 from sparse_core.jobs import queue
 from sparse_core.networks import library
 from sparse_core.views import labels
@@ -33,7 +31,7 @@ def job_heading(status: queue.Status) -> None:
     """Which backbone the job transfers to which dataset, as a heading."""
     backbones = {card.name: labels.backbone_label(card) for card in library.available(home())}
     spec = status.job.spec
-    dataset = task_label(listed_dataset(Path(spec.dataset).name, built_in_dataset(spec.dataset)))
+    dataset = task_label(asked_dataset(spec.dataset))
     title = f"{backbones.get(spec.backbone, spec.backbone)} on {dataset}"
     st.subheader(frame.plain(title), divider="gray")
 

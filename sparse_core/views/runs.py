@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import built_in_dataset, listed_dataset, task_label
+from sparse_core.catalog import asked_dataset, task_label
 from sparse_core.jobs.queue import Status
 from sparse_core.networks import library
 from sparse_core.results.records import Record
@@ -66,9 +66,7 @@ def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
         **{name: card.get(name) for name in ("architecture", "upstream", "method")},
         "sparsity": card.get("sparsity", math.nan),
         "transfer": spec.transfer,
-        "dataset": listed_dataset(
-            Path(spec.dataset).name, built_in_dataset(spec.dataset)
-        ),  # as the record will name it
+        "dataset": asked_dataset(spec.dataset),
         "protocol": protocol(spec),
         "seed": seed,
         "replicate": spec.replicate,

@@ -96,11 +96,13 @@ def command_output(app: AppTest) -> Any:
 
 
 def write_runs(home: Path, method: str, sparsity: float, accuracies: list[float], **changed: str) -> None:
-    """Finished probes of a backbone, one per accuracy."""
+    """Finished probes of a backbone, one per accuracy; ``changed`` may give its name as ``network``."""
     changed = {"dataset": "digits", "protocol": PROTOCOL, "dataset_hash": "0a1b2c3d", **changed}
     for seed, accuracy in enumerate(accuracies):
         made = record(sparsity=sparsity, seed=seed, best=accuracy, final=accuracy - 0.01)
         spec = {**made.spec, "dataset": changed["dataset"], "dataset_hash": changed["dataset_hash"]}
+        if "network" in changed:
+            spec |= {"backbone": changed["network"], "backbone_hash": f"hash of {changed['network']}"}
         result = {**made.result, "method": method, "dataset_name": changed["dataset"], "protocol": changed["protocol"]}
         result |= {"architecture": changed.get("architecture", "efficientnet_lite0")}
         name = "-".join(["linear", str(seed), method, str(sparsity), *changed.values()]).replace("/", "-")

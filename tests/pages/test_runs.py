@@ -36,6 +36,26 @@ def test_several_runs_are_compared(home):
     assert [code.value for code in app.code] == ["python -m sparse_core runs --source measured --json"] * 2
 
 
+def test_compared_runs_of_two_networks_are_told_apart_by_their_names(home):
+    first = record(sparsity=0.5)
+    second = dataclasses.replace(
+        first, run_id="linear-0-other", spec={**first.spec, "backbone": "mine", "backbone_hash": "second network"}
+    )
+    app = compare(home, first, second)
+    lines = [trace["name"] for trace in figure(app)["data"] if "hovertext" in trace]
+    expected = {f"Magnitude 50 %, {name}, Digits, linear, seed 0" for name in ("net (net0.5)", "mine (second)")}
+    assert set(lines) == expected
+
+
+def test_a_rerun_is_flagged(home):
+    write(home, record(), record(replicate=1))
+    app = open_page("runs")
+    assert sorted(table(app)["replicate"]) == [0, 1]
+    assert "1 run is a rerun of a seed (Dense): averaged into that seed, n counts seeds." in [
+        caption.value for caption in app.caption
+    ]
+
+
 def test_the_caption_names_different_protocols(home):
     usual, short = record(final=0.7), record(final=0.8)
     short = dataclasses.replace(short, run_id="linear-0-short")

@@ -124,6 +124,30 @@ def test_your_runs_appear_at_once_as_lines_of_their_own(home) -> None:
     assert "AC/DC, your runs" not in legend(app)
 
 
+def test_networks_of_one_method_and_sparsity_are_points_of_their_own(home) -> None:
+    write_runs(home, "Dense", 0, [0.98, 0.97])
+    for network, accuracies in (("net5", [0.96, 0.94]), ("net6", [0.85, 0.83])):
+        write_runs(home, "AC/DC", 0.9, accuracies, network=network)
+    app = open_app(architecture="EfficientNet-Lite0")
+    assert legend(app) == ["AC/DC, net5", "AC/DC, net6"]
+    heights = {trace["name"]: trace["y"] for trace in figure(app)["data"]}
+    assert heights == {"AC/DC, net5": pytest.approx([100]), "AC/DC, net6": pytest.approx([540])}
+    assert dict(zip(table(app)["network_name"], table(app)["runs"], strict=True)) == {"net5": 2, "net6": 2}
+    (second,) = [point for point in app.multiselect(key="points").options if "net6" in point]
+    runs = open_app(architecture="EfficientNet-Lite0", view="Runs", points=second)
+    assert set(table(runs)["network_name"]) == {"net6", "net"}  # net is the dense network
+    per_task = open_app(architecture="EfficientNet-Lite0", view="Accuracy per task")
+    assert legend(per_task, 1) == ["Dense, your runs", "AC/DC, net5", "AC/DC, net6"]
+    hover = next(trace for trace in figure(per_task, 1)["data"] if trace["name"] == "AC/DC, net6")["hovertext"][0]
+    assert "network net6, hash of" in hover and "(2 seeds)" in hover and "(paired t, over seeds)" in hover
+
+
+def test_names_of_networks_are_text(home) -> None:
+    write_runs(home, "AC/DC", 0.9, [0.9], network="resnet18:/data/**a** ![x](http://example.org/x.png)<b>.pth")
+    app = open_app(architecture="EfficientNet-Lite0")
+    assert "![x](" not in app.warning[0].value and "**a**" not in app.warning[0].value
+
+
 def test_an_architecture_with_your_runs_only(home) -> None:
     write_runs(home, "Dense", 0, [0.98, 0.97])
     write_runs(home, "Magnitude", 0.5, [0.96, 0.95])
