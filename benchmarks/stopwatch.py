@@ -27,9 +27,9 @@ def watch(context: BrowserContext, condition: str) -> None:
     )
 
 
-def seconds_since(started: float, page: Page) -> float:
-    """Seconds from ``started``, a ``time.time()``, to the frame that the page noted; waits for it."""
-    page.wait_for_function("window.seenAt", timeout=MINUTE)
+def seconds_since(started: float, page: Page, minutes: int = 1) -> float:
+    """Seconds from ``started``, a ``time.time()``, to the frame that the page noted; waits for it for some minutes."""
+    page.wait_for_function("window.seenAt", timeout=minutes * MINUTE)
     return page.evaluate("window.seenAt") / 1000 - started
 
 

@@ -60,8 +60,9 @@ class Extractor:
         return self._compiled.run(loading.normalised(images, self.backbone.transform, torch.contiguous_format).numpy())
 
     def require_exact(self, images: np.ndarray) -> None:
-        """Raises InputError unless the features of these decoded images agree with PyTorch's in fp32."""
+        """Raises InputError unless the features of the first of these decoded images agree with PyTorch's in fp32."""
         if self._compiled is not None:
+            images = images[: compiling.CHECKED_IMAGES]
             prepared = loading.normalised(images, self.backbone.transform, torch.contiguous_format).numpy()
             compiling.require_exact(self._compiled, self.backbone.module, prepared)
 
