@@ -236,43 +236,63 @@ class Classifier:
         )
 
 
+class Saving:
+    """Continues a training from its saved state, and saves it as often as that costs little, while it is open.
+
+    ``files`` are the state's files, each with the classifiers whose state it holds.
+    """
+
+    def __init__(self, training: Training, files: Mapping[Path, Sequence[Classifier]]) -> None:
+        identity = training.identity() if files else ""
+        self._parts = [
+            (TrainingState(file, f"{identity} {[(each.seed, each.rate) for each in classifiers]}"), classifiers)
+            for file, classifiers in files.items()
+        ]
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Saving":
+        earlier = 0.0
+        for state, classifiers in self._parts:
+            saved = self._open.enter_context(state).load()
+            for classifier, values in zip(classifiers, saved.get("classifiers", ()), strict=False):
+                classifier.resume(values)
+            earlier += saved.get("seconds", 0.0)
+        self._started = time.perf_counter() - earlier
+        self._save_at = time.perf_counter() + SAVING_SECONDS
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._open.__exit__(*raised)
+
+    @property
+    def seconds(self) -> float:
+        """The time that the training has taken, that before an interruption included."""
+        return time.perf_counter() - self._started
+
+    def save(self, reporter: Reporter) -> None:
+        """Save the state if it is time, and report that."""
+        started = time.perf_counter()
+        if not self._parts or started < self._save_at:
+            return
+        for state, classifiers in self._parts:
+            seconds = self.seconds / len(self._parts)
+            state.save({"classifiers": [each.state for each in classifiers], "seconds": seconds})
+        ended = time.perf_counter()
+        self._save_at = ended + max(SAVING_SECONDS, (ended - started) / SAVING_SHARE)
+        reporter.saved()
+
+
 def _run(training: Training, on_progress: Report, checkpoints: Mapping[int, Path]) -> list[Result[nn.Linear]]:
-    identity = training.identity() if checkpoints else ""
-    states = [TrainingState(checkpoints.get(seed), f"{identity} {seed} {rate}") for seed, rate in training.replicas]
-    with ExitStack() as stack:
-        for state in states:
-            stack.enter_context(state)
-        started = time.perf_counter() - _resume(training, states)
-        save_at = time.perf_counter() + SAVING_SECONDS
-        epochs = stack.enter_context(closing(training.epochs()))
+    files = {checkpoints[each.seed]: [each] for each in training.classifiers if each.seed in checkpoints}
+    with Saving(training, files) as saving, closing(training.epochs()) as epochs:
         curves = {classifier.seed: classifier.curves for classifier in training.classifiers}
         reporter = Reporter(on_progress, training.settings.epochs, training.epoch)
         for epoch in epochs:
             _require_convergence(training, epoch)
             reporter.update("Training the classifiers", epoch, curves)
-            if checkpoints and time.perf_counter() >= save_at:
-                save_at = _save(training, states, time.perf_counter() - started)
-                reporter.saved()
-    seconds = (time.perf_counter() - started) / (training.settings.epochs * len(training.classifiers))
+            saving.save(reporter)
+        seconds = saving.seconds / (training.settings.epochs * len(training.classifiers))
     return [classifier.result(seconds) for classifier in training.classifiers]
-
-
-def _resume(training: Training, states: Sequence[TrainingState]) -> float:
-    """Continue from the saved states; returns the seconds that the training had taken until then."""
-    saved = [state.load() for state in states]
-    for classifier, values in zip(training.classifiers, saved, strict=True):
-        if values:
-            classifier.resume(values["classifier"])
-    return sum(values.get("seconds", 0.0) for values in saved)
-
-
-def _save(training: Training, states: Sequence[TrainingState], seconds: float) -> float:
-    """Save the state of a training that has taken ``seconds`` so far; returns the time from which to do so again."""
-    started = time.perf_counter()
-    for classifier, state in zip(training.classifiers, states, strict=True):
-        state.save({"classifier": classifier.state, "seconds": seconds / len(states)})
-    ended = time.perf_counter()
-    return ended + max(SAVING_SECONDS, (ended - started) / SAVING_SHARE)
 
 
 def _require_convergence(training: Training, epoch: int) -> None:

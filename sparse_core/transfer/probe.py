@@ -20,7 +20,7 @@ from sparse_core.specs.transfer import ProbeSpec, exact
 from sparse_core.transfer import durations, features, linear_training
 from sparse_core.transfer.evaluation import EvaluationSet
 from sparse_core.transfer.linear_training import Samples
-from sparse_core.transfer.training import Reporter, Result, no_report
+from sparse_core.transfer.training import Diverged, Reporter, Result, no_report
 
 SWEEP_SEEDS = range(ProbeSpec.usual_seeds)  # whichever seeds are trained: the learning rate follows from the spec alone
 
@@ -34,12 +34,14 @@ def train(
     home: Path,
     on_progress: Report = no_report,
     checkpoints: Mapping[int, Path] | None = None,
+    sweep_checkpoint: Path | None = None,
 ) -> list[Result[nn.Linear]]:
     """Extract the features, choose a learning rate if the spec lists several, and train a classifier per seed.
 
     The shape is that of ``finetune.train`` but for all seeds at once: they share the features, which are extracted once and
     cached under ``home``, and classifiers trained side by side use all cores. For the checkpoints and the errors see
-    ``linear_training.train``. ``details`` of each result hold the fields of a probe's record.
+    ``linear_training.train``; ``sweep_checkpoint`` is the same for the choice of the rate. ``details`` of each result hold
+    the fields of a probe's record.
     """
     known = durations.recall(home, spec)
     extracted = features.extract(
@@ -57,7 +59,13 @@ def train(
     settings, validation = spec.settings, None
     if spec.sweep_lr:
         rate, scores = choose_learning_rate(
-            training, classes, SWEEP_SEEDS, settings, spec.sweep_lr, on_progress=on_progress
+            training,
+            classes,
+            SWEEP_SEEDS,
+            settings,
+            spec.sweep_lr,
+            on_progress=on_progress,
+            checkpoint=sweep_checkpoint,
         )
         settings = dataclasses.replace(settings, learning_rate=rate)
         validation = {exact(candidate): accuracy for candidate, accuracy in scores.items()}
@@ -85,6 +93,7 @@ def choose_learning_rate(
     rates: Sequence[float],
     *,
     on_progress: Report = no_report,
+    checkpoint: Path | None = None,
 ) -> tuple[float, dict[float, float]]:
     """Choose among ``rates`` on a stratified fifth of the training samples, all rates and seeds side by side.
 
@@ -105,18 +114,28 @@ def choose_learning_rate(
         [(seed, rate) for rate in rates for seed in seeds],
         settings,
         rows=torch.from_numpy(fitted),
+        keep_states=checkpoint is not None,
     )
-    reporter = Reporter(on_progress, settings.epochs)
-    with closing(training.epochs()) as epochs:
+    files = {checkpoint: training.classifiers} if checkpoint else {}
+    with linear_training.Saving(training, files) as saving, closing(training.epochs()) as epochs:
+        reporter = Reporter(on_progress, settings.epochs, training.epoch)
         for epoch in epochs:
-            loss, top1 = (np.reshape(training.values(name, epoch), (len(rates), -1)) for name in ("loss", "top1"))
-            finite = np.isfinite(loss).all(axis=1)
-            if not finite.any():
-                tried = ", ".join(f"{rate:g}" for rate in rates)
-                raise InputError(f"Every learning rate diverged ({tried}). Try lower ones.")
-            scores = np.where(finite, top1.mean(axis=1), 0.0)
+            _finite_rates(training, rates, epoch)
             reporter.update("Choosing the learning rate", epoch)
+            saving.save(reporter)
+    top1 = np.reshape(training.values("top1", settings.epochs), (len(rates), -1)).mean(axis=1)
+    scores = np.where(_finite_rates(training, rates, settings.epochs), top1, 0.0)
     return rates[int(scores.argmax())], dict(zip(rates, scores.tolist(), strict=True))
+
+
+def _finite_rates(training: linear_training.Training, rates: Sequence[float], epoch: int) -> np.ndarray:
+    """Which rates (R,) all seeds' losses were finite with in this epoch. Raises Diverged where none is."""
+    loss = np.reshape(training.values("loss", epoch), (len(rates), -1))
+    finite: np.ndarray = np.isfinite(loss).all(axis=1)
+    if not finite.any():
+        tried = ", ".join(f"{rate:g}" for rate in rates)
+        raise Diverged(f"Every learning rate diverged ({tried}). Try lower ones.")
+    return finite
 
 
 def validation_split(labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

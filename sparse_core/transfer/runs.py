@@ -27,7 +27,7 @@ from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec, protocol
 from sparse_core.transfer import durations, features, finetune, linear_training, probe
 from sparse_core.transfer.linear_training import Samples
-from sparse_core.transfer.training import Result, discard, epoch_values
+from sparse_core.transfer.training import Result, TrainingState, discard, epoch_values
 
 SAMPLE_ROWS = 4096
 SAMPLE_STEPS = 256
@@ -40,15 +40,19 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
     backbone, dataset, spec = resolve(home, spec, report)
     records = Records(home)
     names, missing = _run_names(home, spec, seeds)
+    sweep = _state_file(home, f"{run_id(spec, 0)}-sweep")
     if missing:
         states = {seed: _state_file(home, names[seed]) for seed in missing}
-        results = probe.train(backbone, dataset, spec, missing, home=home, on_progress=report, checkpoints=states)
+        files: dict[str, Any] = {"checkpoints": states, "sweep_checkpoint": sweep}
+        with TrainingState(sweep, ""):  # it goes with the seeds' states when the job is cancelled
+            results = probe.train(backbone, dataset, spec, missing, home=home, on_progress=report, **files)
         shared = _shared_fields(home, backbone, dataset, spec)
         for result in results:
             _keep(home, _record(names[result.seed], spec, result, shared), report)
         records.compact()
         seconds, pace = statistics.fmean(results[0].seconds), results[0].details["images_per_second"]
         durations.remember(home, spec, shared["train_images"] + shared["test_images"], seconds, pace)
+    discard(sweep)
     return _job_result(names, missing)
 
 

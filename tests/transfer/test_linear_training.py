@@ -281,6 +281,23 @@ def test_the_sweep_chooses_what_is_best_on_validation_data():
     assert scores[0.05] == pytest.approx(np.mean([result.final("top1") for result in results]))
 
 
+def test_a_sweep_killed_several_times_chooses_as_if_it_had_not_been(tmp_path, every_epoch_saved):
+    file, rates = tmp_path / "sweep.pt", (1e-4, 0.05, 0.2)
+    whole = choose_learning_rate(TRAIN, 4, [0, 1], SETTINGS, rates)
+    for epoch in (2, 3, 6):
+        with pytest.raises(KeyboardInterrupt):
+            stop = stop_at(epoch, KeyboardInterrupt)
+            choose_learning_rate(TRAIN, 4, [0, 1], SETTINGS, rates, on_progress=stop, checkpoint=file)
+    events = []
+    resumed = choose_learning_rate(TRAIN, 4, [0, 1], SETTINGS, rates, on_progress=events.append, checkpoint=file)
+    assert resumed == whole
+    assert min(event.done for event in events) == 7
+    with pytest.raises(Cancelled):
+        more = dataclasses.replace(SETTINGS, epochs=9)
+        choose_learning_rate(TRAIN, 4, [0, 1], more, rates, on_progress=stop_at(3, Cancelled), checkpoint=file)
+    assert not file.exists()
+
+
 def test_the_swept_rate_depends_on_the_spec_alone(home, monkeypatch):
     """Not on the seeds that happen to be missing: the run's id would be the same."""
     extracted = SimpleNamespace(
