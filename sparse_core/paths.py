@@ -35,6 +35,11 @@ def default_home() -> Path:
     return folder
 
 
+def printable(name: str) -> str:
+    """The name of a file as text for records and pages: bytes that are no UTF-8 are replaced."""
+    return name.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace")
+
+
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; on success it takes the target's name, on failure it is removed."""

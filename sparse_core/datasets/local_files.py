@@ -17,7 +17,7 @@ from sparse_core.datasets import folders, parquet
 from sparse_core.datasets.contents import Contents
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.errors import InputError
-from sparse_core.paths import write_text
+from sparse_core.paths import printable, write_text
 
 UNREADABLE_LIMIT = 0.01  # share of the images from which on a dataset is refused
 
@@ -41,7 +41,8 @@ def open_path(home: Path, path: Path, name: str, metric: str) -> Dataset:
         train, test = (folders.open_split(path, rows) for rows in (contents.train, contents.test))
         content, split = content_hash(home, path, contents.files), [[len(contents.train)], [len(contents.test)]]
     digest = identity(content, contents.class_names, split, train.labels, test.labels)
-    return Dataset(name, metric, contents.class_names, train, test, digest, contents.layout)
+    class_names = [printable(each) for each in contents.class_names]
+    return Dataset(printable(name), metric, class_names, train, test, digest, contents.layout)
 
 
 def identity(content: str, class_names: list[str], split: list[list[int]], *labels: np.ndarray) -> str:
@@ -67,7 +68,7 @@ def content_hash(home: Path, root: Path, files: list[Path]) -> str:
     for file in files:
         with _readable(file), file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").digest()
-        digest.update(f"{file.relative_to(root)}\0".encode() + content)
+        digest.update(os.fsencode(file.relative_to(root)) + b"\0" + content)
     write_text(cached, digest.hexdigest())
     return digest.hexdigest()
 
@@ -88,7 +89,7 @@ def without_unreadable(home: Path, dataset: Dataset) -> Dataset:
     if not names:
         return dataset
     total = sum(len(split.labels) for split in splits)
-    listed = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+    listed = ", ".join(map(printable, names[:5])) + (" …" if len(names) > 5 else "")
     note = f"{len(names):,} of {total:,} images cannot be read: {listed}."
     if len(names) >= UNREADABLE_LIMIT * total:
         raise InputError(f"{note} That is {100 * UNREADABLE_LIMIT:.0f} % or more: repair or remove them.")

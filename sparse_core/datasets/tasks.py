@@ -5,8 +5,6 @@ those of the paper's own loaders, which follow Kornblith et al. (CVPR 2019) and 
 """
 
 import dataclasses
-import os
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from sparse_core.datasets.contents import first_of_each_class, halves_of_each_cl
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.local_files import content_hash, identity, open_path
 from sparse_core.errors import InputError
+from sparse_core.paths import atomic_folder
 
 Options = dict[str, Any]
 
@@ -124,20 +123,17 @@ def describe_split(home: Path, name: str) -> str:
 
 def _download(home: Path, name: str) -> None:
     folder = task_folder(home, name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as temporary:
+    with atomic_folder(folder) as temporary:
         try:
             for options in DOWNLOADS[name].train + DOWNLOADS[name].test:
-                _torchvision(name, Path(temporary), options, download=True)
+                _torchvision(name, temporary, options, download=True)
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"Could not download {TASKS[name].name} ({error}). Without a network, put the images at {folder} as "
                 "train/CLASS/ and test/CLASS/, or choose digits, which needs no download."
             ) from error
         if name == "sun397":
-            _download_partitions(Path(temporary))
-        os.rename(temporary, folder)
-        os.mkdir(temporary)  # for the context manager to remove
+            _download_partitions(temporary)
 
 
 def _download_partitions(folder: Path) -> None:

@@ -65,5 +65,5 @@ def _read(file: Path) -> Estimate | None:
 
 
 def _file(home: Path, spec: TransferSpec) -> Path:
-    name = hashlib.sha256("\n".join(map(str, key(spec))).encode()).hexdigest()[:24]
+    name = hashlib.sha256("\n".join(map(str, key(spec))).encode(errors="surrogatepass")).hexdigest()[:24]
     return home / "estimates" / f"{name}.json"

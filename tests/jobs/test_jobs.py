@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sparse_core import file_locks
-from sparse_core.errors import InputError
+from sparse_core.errors import Cancelled, InputError
 from sparse_core.jobs import kinds, queue, reports, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import backbones, classifier, finetuned
@@ -21,7 +21,7 @@ from sparse_core.results.store import Store
 from sparse_core.specs import identity
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
-from sparse_core.transfer import durations
+from sparse_core.transfer import durations, linear_training
 
 QUICK = Hyperparameters(epochs=3, batch_size=8)
 
@@ -62,6 +62,23 @@ def test_a_job_writes_runs_that_the_store_reads(home, images, no_worker):
     assert [epoch["seed"] for epoch in queue.epochs(home, job_id) if epoch["epoch"] == 1] == [0, 1]
     assert len(worked(home, probe_job(images, seeds=(1, 2))).result["found"]) == 1
     assert len(Records(home).ids()) == 3
+
+
+def test_a_job_cancelled_after_its_sweep_leaves_no_state(home, images, no_worker, monkeypatch):
+    monkeypatch.setattr(linear_training, "SAVING_SECONDS", 0.0)
+    monkeypatch.setattr(linear_training, "SAVING_SHARE", float("inf"))
+    seen = set()
+
+    def cancel_in_training(home, job_id, progress, reports):
+        seen.update(file.name.partition("-")[0] for file in (home / "checkpoints").glob("*-sweep.pt"))
+        if progress.saved and progress.stage.startswith("Training"):
+            raise Cancelled
+
+    monkeypatch.setattr(worker, "_report", cancel_in_training)
+    spec = ProbeSpec("efficientnet_lite0", images, settings=QUICK, sweep_lr=(0.01, 0.1))
+    assert worked(home, Job("probe", spec, (0,))).state == "cancelled"
+    assert seen == {"linear"}
+    assert not list((home / "checkpoints").iterdir())
 
 
 def test_a_job_with_bad_input_fails_with_one_line(home, no_worker):

@@ -197,7 +197,7 @@ def test_a_resumed_training_leaves_what_it_loaded_as_it_was(tmp_path, every_epoc
     with pytest.raises(KeyboardInterrupt):
         stop = stop_at(3, KeyboardInterrupt)
         train(TRAIN, TEST, 4, [0], SETTINGS, on_progress=stop, checkpoints={0: tmp_path / "0.pt"})
-    saved = torch.load(tmp_path / "0.pt")["classifier"]
+    (saved,) = torch.load(tmp_path / "0.pt")["classifiers"]
     before = copy.deepcopy(saved)
     x, y = map(torch.from_numpy, TRAIN)
     work = linear_training.Training(x, y, EvaluationSet(torch.from_numpy(TEST[0]), TEST[1], 4), [(0, 0.1)], SETTINGS)

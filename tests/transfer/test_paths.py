@@ -56,6 +56,20 @@ def test_long_and_foreign_paths(verb, work, capsys, tmp_path, monkeypatch):
     assert json.loads(capsys.readouterr().out)["accuracy_mean"] == json.loads(out)["accuracy_mean"]
 
 
+def test_names_that_are_no_text(work, capsys):
+    """As an old archive makes them: Latin-1 on a system of UTF-8."""
+    strange = os.fsdecode(b"caf\xe9")
+    image_folder(work / strange, {os.fsdecode(b"d\xe9"): 5, "hell": 5})
+    code = main(["finetune", "--backbone", "resnet20:net.pth", "--dataset", strange, *QUICK])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    (run,) = json.loads(out)["runs"]
+    _, metadata = classifier.load(finetuned.file(work / "home", run["run_id"]))
+    assert len(metadata["class_names"]) == 2
+    (row,) = Store(Records(work / "home")).results(source="measured").to_dict("records")
+    assert row["dataset"].startswith("caf")
+
+
 @pytest.mark.parametrize("verb", ["probe", "finetune", "features", "speedup"])
 @pytest.mark.parametrize("path", ["/somewhere/net.pth", "net.pth", "./net"])
 def test_a_weight_file_without_its_architecture_is_refused_in_one_line(verb, path, capsys):
