@@ -68,7 +68,7 @@ NORMALISATIONS = {
     "efficientnet_lite": Normalisation("EfficientNet-Lite", (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),
     "cifar10": Normalisation("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": Normalisation("CIFAR-100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "half": Normalisation("0.5 and 0.5", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "half": Normalisation("Mean and std 0.5", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy", "accuracy": "accuracy"}

@@ -207,7 +207,7 @@ def test_preprocessing_is_suggested_chosen_and_shown(home, file):
     do(home, app, "Import")
     expected = Transform(40, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
     assert library.cards(home)[0].preprocessing == expected
-    assert "Preprocessing: 0.5 and 0.5, 40 → 32 px, bicubic." in messages(app)
+    assert "Preprocessing: Mean and std 0.5, 40 → 32 px, bicubic." in messages(app)
     assert app.dataframe[-1].value["preprocessing"].item() == expected.description
 
 

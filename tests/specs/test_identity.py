@@ -28,8 +28,8 @@ def test_unknown_fields_and_invalid_values_are_refused():
 
 
 def test_the_default_learning_rate_of_full_transfer_is_the_papers():
-    names = ("cars", "aircraft", "pets", "/my/folder")
-    assert [full_learning_rate(name) for name in names] == [0.01, 0.01, 0.001, 0.001]
+    names = ("cars", "aircraft", "pets", "/my/folder", "/my/cars")
+    assert [full_learning_rate(name) for name in names] == [0.01, 0.01, 0.001, 0.001, 0.001]
 
 
 def test_the_order_of_swept_rates_does_not_change_a_run():
