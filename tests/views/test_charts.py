@@ -323,3 +323,12 @@ def test_per_class_accuracy_is_sorted_with_wilson_intervals() -> None:
 
 def test_class_names_are_escaped() -> None:
     assert "<img" not in training.confusion_matrix(np.eye(2), ["<img src=x>", "b"]).to_json()
+
+
+def test_a_long_name_has_room_in_the_legend() -> None:
+    names = ["AC/DC 90 %, a network from the cluster (3f2a1b), CIFAR-10, linear, seed 4", "Dense"]
+    events = pd.DataFrame({"run": names, "epoch": 1, "top1": 0.5})
+    figure, short = (training.learning_curves(frame) for frame in (events, events.assign(run=["seed 0", "seed 1"])))
+    assert figure.layout.legend.entrywidth > 6 * len(names[0])
+    assert short.layout.legend.entrywidth == panels.LEGEND_ENTRY - 40
+    assert figure.layout.height == short.layout.height + panels.LEGEND_ROW  # one below the other

@@ -32,7 +32,8 @@ END_CHARACTERS = 26
 
 
 class Panels:
-    """Builds a figure. Each line has one entry in the legend, which appears from ``legend_from`` lines on.
+    """Builds a figure. Each line has one entry in the legend, which appears from ``legend_from`` lines on; an entry is
+    ``entry`` pixels wide, or as wide as the longest name.
 
     The parts are collected as dictionaries and checked by Plotly once, at the end: checking each of them on its own takes
     several times as long.
@@ -117,11 +118,13 @@ class Panels:
             colour, symbol = method_style(method)
             style = {"line": {"color": colour}, "marker": {"symbol": symbol}, "visible": "legendonly"}
             self.data.append({"x": [None], "y": [None], **style, **self._entry(f"{method}: {reason}")})
-        columns = max((NARROW - self.margin["l"] - self.margin["r"]) // self.entry, 1)
+        room = NARROW - self.margin["l"] - self.margin["r"]
+        entry = max(self.entry, min(44 + 6 * max(map(len, self.names), default=0), room))
+        columns = max(room // entry, 1)
         rows = math.ceil(len(self.names) / columns) if len(self.names) >= self.legend_from else 0
         below = self.margin["b"] + rows * LEGEND_ROW + EDGE
         legend = {
-            **{"orientation": "h", "entrywidth": self.entry - 40, "tracegroupgap": 0, "itemsizing": "constant"},
+            **{"orientation": "h", "entrywidth": entry - 40, "tracegroupgap": 0, "itemsizing": "constant"},
             **{"font": {"size": LABEL_SIZE}, "title": {"text": ""}},
             **{"x": 0, "xanchor": "left", "y": -self.margin["b"] / self.plot_height, "yanchor": "top"},
         }
