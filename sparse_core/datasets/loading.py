@@ -19,6 +19,7 @@ from sparse_core.datasets.transforms import Transform, prepare
 CROP_AREA = (0.08, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 CROP_TRIES = 10
+SHIFTED_PART = 8
 AHEAD = 2  # batches that are decoded while one is in use
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
@@ -100,6 +101,20 @@ def random_crop(width: int, height: int, generator: np.random.Generator) -> Box:
     crop_width = min(width, round(height * CROP_RATIO[1]))
     crop_height = min(height, round(width / CROP_RATIO[0]))
     return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
+
+
+def shifted(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Images (N, H, W, 3), each moved by up to an eighth of its side with zeros beyond its border, and half of them flipped: the
+    augmentation of small images, 4 pixels of 32 (He et al., CVPR 2016, section 4.2)."""
+    count, height, width, _ = images.shape
+    most = max(1, height // SHIFTED_PART)
+    padded = np.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), (1, 2))
+    down, right = generator.integers(2 * most + 1, size=(2, count))
+    moved = windows[np.arange(count), down, right].transpose(0, 2, 3, 1)
+    flipped = np.less(generator.random(count), 0.5)
+    moved[flipped] = moved[flipped, :, ::-1]
+    return moved
 
 
 def batches(image: Callable[[int], np.ndarray], rows: Sequence[int], size: int) -> Iterator[np.ndarray]:

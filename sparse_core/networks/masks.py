@@ -104,11 +104,11 @@ def top_k(
     skipped = sizes[0] if dense_first else 0
     if distribution == "global":
         pruned = round(sparsity * len(flat))
-        kept = torch.cat([flat.new_ones(skipped, dtype=torch.bool), _keep_highest(flat[skipped:], pruned)])
+        kept = torch.cat([flat.new_ones(skipped, dtype=torch.bool), keep_highest(flat[skipped:], pruned)])
     else:
         counts = _kept_counts(shapes, sparsity, distribution, dense_first)
         parts = zip(flat.split(sizes), counts, strict=True)
-        kept = torch.cat([_keep_highest(part, len(part) - count) for part, count in parts])
+        kept = torch.cat([keep_highest(part, len(part) - count) for part, count in parts])
     return Mask({name: part.view(shapes[name]) for name, part in zip(weights, kept.split(sizes), strict=True)})
 
 
@@ -120,7 +120,7 @@ def with_densities(module: nn.Module, shares: Mapping[str, float]) -> Mask:
         other = next(iter(weights.keys() ^ shares.keys()))
         raise InputError(f"Expected a density for exactly the network's layers; {other} is only in one of the two.")
     pruned = {name: round((1 - shares[name]) * weight.numel()) for name, weight in weights.items()}
-    return Mask({name: _keep_highest(w.abs().flatten(), pruned[name]).view_as(w) for name, w in weights.items()})
+    return Mask({name: keep_highest(w.abs().flatten(), pruned[name]).view_as(w) for name, w in weights.items()})
 
 
 def densities(shapes: Shapes, sparsity: float, distribution: str, dense_first: bool = False) -> dict[str, float]:
@@ -240,7 +240,12 @@ def _kept_counts(shapes: Shapes, sparsity: float, distribution: str, dense_first
         counts = [size - round(sparsity * size) for size in sizes]
         return sizes[:1] + counts[1:] if dense_first else counts
     shares = densities(shapes, sparsity, distribution, dense_first).values()
-    exact = [share * size for share, size in zip(shares, sizes, strict=True)]
+    return rounded_counts([share * size for share, size in zip(shares, sizes, strict=True)], sizes, sparsity)
+
+
+def rounded_counts(exact: Sequence[float], sizes: Sequence[int], sparsity: float) -> list[int]:
+    """How many of a layer's weights are kept: ``exact``, rounded by largest remainder (ties to earlier layers), so that
+    round(``sparsity`` · n) of all n weights are pruned."""
     counts = [min(math.floor(value), size) for value, size in zip(exact, sizes, strict=True)]
     left_over = sum(sizes) - round(sparsity * sum(sizes)) - sum(counts)
     order = sorted(range(len(sizes)), key=lambda number: counts[number] - exact[number])
@@ -249,7 +254,7 @@ def _kept_counts(shapes: Shapes, sparsity: float, distribution: str, dense_first
     return counts
 
 
-def _keep_highest(scores: Tensor, pruned: int) -> Tensor:
+def keep_highest(scores: Tensor, pruned: int) -> Tensor:
     """True for all but the ``pruned`` lowest of ``scores`` (n,); ties go by lowest index."""
     if pruned == 0:
         return torch.ones_like(scores, dtype=torch.bool)

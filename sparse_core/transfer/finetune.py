@@ -6,38 +6,30 @@ upstream is exactly 0 after every step: momentum and weight decay may move it, a
 
 import copy
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from sparse_core.datasets.dataset import Dataset
-from sparse_core.datasets.loading import ImageLoader, batches, normalised
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.classifier import ClassifierNetwork
 from sparse_core.networks.masks import Mask
 from sparse_core.specs.progress import Report
 from sparse_core.specs.transfer import FinetuneSpec
+from sparse_core.transfer.network_training import TEST_BATCH, NetworkTraining, Passes
 from sparse_core.transfer.training import (
-    Curves,
     Diverged,
     Reporter,
     Result,
     TrainingState,
     initial_classifier,
     no_report,
-    shuffled_rows,
 )
 
-TEST_BATCH = 16
-MEMORY_SHARE = 0.4  # of the free memory, for decoded images
 TIMED_IMAGES = 8
 
 
@@ -71,7 +63,7 @@ def train(
             if training.epoch < epochs:
                 state.save(training.state())
                 reporter.saved()
-    return training.result()
+    return training.finish()
 
 
 def time_epoch(backbone: Backbone, dataset: Dataset, spec: FinetuneSpec) -> float:
@@ -113,15 +105,16 @@ class FixedMask:
         return masks.violations(self.body, self.mask)
 
 
-class _Training:
-    """One network, its optimiser and its curves; ``epoch`` epochs have ended."""
+class _Training(NetworkTraining):
+    """The training of one network under its fixed mask."""
 
     def __init__(self, backbone: Backbone, dataset: Dataset, spec: FinetuneSpec, seed: int) -> None:
-        self.spec, self.seed, self.dataset, self.transform = spec, seed, dataset, backbone.transform
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.epoch = 0
-        self.curves: Curves = {"loss": [], "top1": [], "mean_per_class": [], "mask_violations": []}
-        self.seconds: list[float] = []
+        augmentation = "crops" if spec.augment else ""
+        passes = Passes(
+            spec.settings.batch_size, spec.precision, spec.label_smoothing, augmentation, stage="Finetuning"
+        )
+        super().__init__(dataset, backbone.transform, passes, seed)
+        self.spec = spec
         body = copy.deepcopy(backbone.module).requires_grad_(True)
         if spec.from_scratch:
             draw_weights(body, seed)
@@ -134,93 +127,14 @@ class _Training:
                 layer.requires_grad_(False)
         self.fixed = FixedMask(body, backbone.mask)
         self.optimizer = _optimizer(self.network, spec)
-        budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
-        self.test = ImageLoader(dataset.test, backbone.transform, budget // 3)
-        self.images = ImageLoader(dataset.train, backbone.transform, budget - budget // 3)
-        self.predictions = np.empty(0, dtype=np.int64)
 
-    def state(self) -> dict[str, Any]:
-        """What ``resume`` needs to continue bit by bit."""
-        tensors = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return {"epoch": self.epoch, "curves": self.curves, "seconds": self.seconds, **tensors}
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Continue from a saved ``state``; an empty one changes nothing."""
-        if not state:
-            return
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.curves = state["epoch"], state["curves"]
-        self.seconds = state.get("seconds", [])  # missing in states that an earlier version saved
-
-    def run_epoch(self, reporter: Reporter) -> None:
-        """Train on every image once, then test."""
-        started = time.perf_counter()
+    def learning_rate(self, step: int) -> float:
         settings = self.spec.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * settings.step_factor ** (self.epoch // settings.step_epochs)
-        labels = self.dataset.train.labels
-        rows = shuffled_rows(self.seed, self.epoch, len(labels))
-        steps = -(-len(rows) // settings.batch_size)
-        curves = {self.seed: self.curves}
-        self.set_training_mode()
-        total = 0.0
-        for step, images in enumerate(batches(self.image, rows.tolist(), settings.batch_size), start=1):
-            chosen = rows[(step - 1) * settings.batch_size :][: len(images)]
-            loss = self.step(images, labels[chosen])
-            if not np.isfinite(loss):
-                raise self._diverged("the loss")
-            total += loss * len(images)
-            reporter.update(f"Finetuning: step {step:,} of {steps:,} in epoch", self.epoch + step / steps, curves)
-        self._finish_epoch(total / len(rows))
-        self.seconds.append(time.perf_counter() - started)
-        reporter.update(f"Finetuning: step {steps:,} of {steps:,} in epoch", self.epoch, curves)
+        return settings.learning_rate * settings.step_factor ** (step // self.steps_per_epoch // settings.step_epochs)
 
-    def result(self) -> Result[ClassifierNetwork]:
-        labels = self.dataset.test.labels
-        again = self.predict("fp32", range(len(labels))) if self.spec.precision == "bf16" else None
-        return Result(
-            self.seed,
-            self.spec.settings.learning_rate,
-            self.curves,
-            confusion_matrix(labels, self.predictions, labels=np.arange(len(self.dataset.class_names))),
-            self.network.cpu(),
-            self.seconds,
-            {
-                "sparsity_before": self.sparsity_before,
-                "sparsity_after": masks.sparsity(self.network.body).total,
-                "top1_final_fp32": None if again is None else float((again == labels).mean()),
-                "seconds_training": sum(self.seconds),
-            },
-        )
-
-    def predict(self, precision: str, rows: Sequence[int]) -> np.ndarray:
-        """The predicted class of each of these test images; −1 where its logits are not finite."""
-        self.network.eval()
-        with torch.inference_mode(), self._autocast(precision):
-            predicted = [
-                _classes(self.network(self._input(images))).cpu().numpy()
-                for images in batches(self.test.centre_cropped, rows, TEST_BATCH)
-            ]
-        return np.concatenate(predicted)
-
-    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """One step on images (N, H, W, 3) uint8 and labels (N,); returns the mean loss."""
-        with self._autocast(self.spec.precision):
-            logits = self.network(self._input(images))
-        targets = torch.from_numpy(labels).to(self.device)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.spec.label_smoothing)
-        self.optimizer.zero_grad()
-        loss.backward()
+    def update(self) -> None:
         self.optimizer.step()
         self.fixed.hold()
-        return float(loss.detach())
-
-    def image(self, row: int) -> np.ndarray:
-        """Training image ``row`` as the present epoch uses it."""
-        if self.spec.augment:
-            return self.images.augmented(row, self.seed, self.epoch)
-        return self.images.centre_cropped(row)
 
     def set_training_mode(self) -> None:
         """Training mode for all layers but frozen BatchNorm."""
@@ -229,33 +143,29 @@ class _Training:
             for layer in _batch_norms(self.network):
                 layer.eval()
 
-    def _finish_epoch(self, loss: float) -> None:
-        if not all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
-            raise self._diverged("a weight or a BatchNorm statistic")
+    def measure(self) -> dict[str, float]:
         violations = self.fixed.violations()
         if violations:
             raise RuntimeError(f"{violations} pruned weights of seed {self.seed} are not 0 in epoch {self.epoch + 1}.")
-        labels = self.dataset.test.labels
-        self.predictions = self.predict(self.spec.precision, range(len(labels)))
-        if (self.predictions < 0).any():
-            raise self._diverged("the output for a test image")
-        top1 = float((self.predictions == labels).mean())
-        mean_per_class = float(balanced_accuracy_score(labels, self.predictions))
-        for curve, value in zip(self.curves.values(), (loss, top1, mean_per_class, violations), strict=True):
-            curve.append(value)
-        self.epoch += 1
+        return {"mask_violations": violations}
 
-    def _diverged(self, part: str) -> Diverged:
+    def finish(self) -> Result[ClassifierNetwork]:
+        """The result, once all epochs have ended."""
+        labels = self.dataset.test.labels
+        again = self.predict("fp32", range(len(labels))) if self.spec.precision == "bf16" else None
+        details = {
+            "sparsity_before": self.sparsity_before,
+            "sparsity_after": masks.sparsity(self.network.body).total,
+            "top1_final_fp32": None if again is None else float((again == labels).mean()),
+            "seconds_training": sum(self.seconds),
+        }
+        return self.result(self.spec.settings.learning_rate, details)
+
+    def diverged(self, part: str) -> Diverged:
         return Diverged(
             f"Training diverged: {part} of seed {self.seed} is no longer finite in epoch {self.epoch + 1} at learning rate "
             f"{self.spec.settings.learning_rate:g}. Lower the learning rate; if that does not help, the backbone is damaged."
         )
-
-    def _input(self, images: np.ndarray) -> Tensor:
-        return normalised(images, self.transform).to(self.device)
-
-    def _autocast(self, precision: str) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def draw_weights(body: nn.Module, seed: int) -> None:
@@ -268,11 +178,6 @@ def draw_weights(body: nn.Module, seed: int) -> None:
                 nn.init.zeros_(layer.bias.data)
     for layer in _batch_norms(body):
         layer.reset_parameters()
-
-
-def _classes(logits: Tensor) -> Tensor:
-    """The class of the highest logit (N,); −1 where one is not finite, since ``argmax`` takes the first NaN for the highest."""
-    return logits.argmax(1).where(logits.isfinite().all(1), -1)
 
 
 def _batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:

@@ -59,3 +59,28 @@ def test_images_are_normalised_as_in_torchvision():
     out = torch.empty(5, 3, 8, 9)
     assert loading.normalised(given, IMAGENET, out=out) is out
     torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_small_images_are_moved_by_up_to_an_eighth_of_their_side_and_flipped():
+    colours = np.random.default_rng(0).integers(1, 256, (400, 32, 32, 3), dtype=np.uint8)
+    moved = loading.shifted(colours, np.random.default_rng(5))
+    padded = np.pad(colours, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    found = set()
+    for row in range(len(colours)):
+        places = [
+            (down, right, flip)
+            for down in range(9)
+            for right in range(9)
+            for flip in (False, True)
+            if np.array_equal(
+                moved[row],
+                np.flip(padded[row, down : down + 32, right : right + 32], 1)
+                if flip
+                else padded[row, down : down + 32, right : right + 32],
+            )
+        ]
+        assert len(places) == 1
+        found.add(places[0])
+    assert {down for down, _, _ in found} == {right for _, right, _ in found} == set(range(9))
+    assert {flip for _, _, flip in found} == {False, True}
+    assert np.array_equal(moved, loading.shifted(colours, np.random.default_rng(5)))

@@ -17,7 +17,7 @@ from sparse_core.networks.backbones import Backbone, BackboneCard
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec
-from sparse_core.transfer import finetune, training
+from sparse_core.transfer import finetune, network_training, training
 from sparse_core.transfer.finetune import FixedMask
 from sparse_core.transfer.training import Diverged, initial_classifier, shuffled_rows
 from tests.support.images import torchvision_steps
@@ -247,7 +247,7 @@ def test_divergence_in_a_later_epoch_leaves_no_checkpoint(backbone, dataset, tmp
     def spoil(progress: Progress) -> None:
         if progress.done == 2:
             assert file.exists()
-            monkeypatch.setattr(finetune, "normalised", lambda *_: torch.full((7, 3, 16, 16), float("nan")))
+            monkeypatch.setattr(network_training, "normalised", lambda *_: torch.full((7, 3, 16, 16), float("nan")))
 
     with pytest.raises(Diverged):
         finetune.train(backbone, dataset, spec(), seed=0, on_progress=spoil, checkpoint=file)

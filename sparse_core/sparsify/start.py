@@ -1,0 +1,75 @@
+"""The networks that trainings start from: new weights, or those of the backbone with a classifier for the upstream data."""
+
+import copy
+
+import numpy as np
+import torch
+
+from sparse_core.catalog import architecture_label
+from sparse_core.datasets.dataset import Dataset
+from sparse_core.datasets.loading import ImageLoader, batches, normalised
+from sparse_core.errors import InputError
+from sparse_core.networks import masks
+from sparse_core.networks.backbones import DENSE_ZEROS, Backbone
+from sparse_core.networks.classifier import ClassifierNetwork
+from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.transfer.finetune import draw_weights
+from sparse_core.transfer.training import initial_classifier
+
+CHECKED_IMAGES = 256
+BATCH = 32
+LEAST_IMAGES = 2
+
+
+def network(backbone: Backbone, dataset: Dataset, spec: SparsifySpec, seed: int) -> ClassifierNetwork:
+    """The network at the start of a method, in evaluation mode, its weights not shared with ``backbone``.
+
+    Weights of the method's own start are He-normal, drawn from the seed, with a new classifier. Else they are the backbone's,
+    with its own classifier where that fits the dataset (see ``own_classifier``). Raises InputError where the method needs a dense
+    start and the backbone is sparse, and where the data or the architecture leave nothing to do.
+    """
+    _check(backbone, dataset, spec)
+    body = copy.deepcopy(backbone.module).requires_grad_(True)
+    classifier = None
+    if spec.has_new_weights:
+        draw_weights(body, seed)
+    else:
+        classifier = own_classifier(backbone, dataset)
+    if classifier is None:
+        classifier = initial_classifier(seed, len(dataset.class_names), backbone.dimensions)
+    return ClassifierNetwork(body, *(tensor.clone() for tensor in classifier)).eval()
+
+
+def own_classifier(backbone: Backbone, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The classifier that was trained with the backbone, if it tells this dataset's classes apart: it has as many, and its
+    accuracy on some test images is half as high again as that of always naming the most frequent class."""
+    if backbone.classifier is None or backbone.classifier[0].shape != (len(dataset.class_names), backbone.dimensions):
+        return None
+    labels = dataset.test.labels
+    rows = np.random.default_rng(0).permutation(len(labels))[:CHECKED_IMAGES]
+    loader = ImageLoader(dataset.test, backbone.transform)
+    checked = ClassifierNetwork(backbone.module, *backbone.classifier).eval()
+    with torch.inference_mode():
+        logits = [
+            checked(normalised(images, backbone.transform))
+            for images in batches(loader.centre_cropped, rows.tolist(), BATCH)
+        ]
+    accuracy = float((torch.cat(logits).argmax(1).numpy() == labels[rows]).mean())
+    usual = float(np.bincount(labels[rows]).max() / len(rows))
+    return backbone.classifier if accuracy >= min(1.5 * usual, (1 + usual) / 2) else None
+
+
+def _check(backbone: Backbone, dataset: Dataset, spec: SparsifySpec) -> None:
+    if not spec.has_new_weights and backbone.sparsity > DENSE_ZEROS:
+        raise InputError(
+            f"{spec.method} starts from the weights of a dense network; {backbone.card.name} is "
+            f"{100 * backbone.sparsity:.0f} % sparse. Name a dense backbone."
+        )
+    if len(masks.prunable(backbone.module)) < 2:
+        raise InputError(
+            f"{spec.method} prunes convolutions after the first; {architecture_label(backbone.card.architecture)} has none."
+        )
+    if len(dataset.train.labels) < LEAST_IMAGES:
+        raise InputError(
+            f"Expected at least {LEAST_IMAGES} training images; '{dataset.id}' has {len(dataset.train.labels)}."
+        )

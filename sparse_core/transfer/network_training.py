@@ -1,0 +1,188 @@
+"""The training of a backbone with its classifier on images: steps, tests after every epoch, state to resume from.
+
+``finetune`` trains under a fixed mask, ``sparsify`` while it prunes: they subclass ``NetworkTraining``.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparse_core.datasets.dataset import Dataset
+from sparse_core.datasets.loading import ImageLoader, batches, normalised, shifted
+from sparse_core.datasets.transforms import Transform
+from sparse_core.errors import InputError
+from sparse_core.networks.classifier import ClassifierNetwork
+from sparse_core.transfer.training import Curves, Diverged, Reporter, Result, shuffled_rows
+
+TEST_BATCH = 16
+MEMORY_SHARE = 0.4  # of the free memory, for decoded images
+
+
+@dataclass(frozen=True)
+class Passes:
+    """How the images pass through the network in training. ``augmentation`` is "" (whole images), "crops" (random resized crops
+    and flips) or "shifts" (small shifts and flips, for small images); ``precision`` is fp32 or bf16; ``stage`` is what the
+    progress calls the training."""
+
+    batch_size: int
+    precision: str
+    label_smoothing: float
+    augmentation: str
+    stage: str
+    test_batch: int = TEST_BATCH
+
+
+class NetworkTraining:
+    """One network, its optimiser and its curves; ``epoch`` epochs have ended. Subclasses make network and optimiser, and
+    override ``learning_rate`` and what they need of the methods up to ``diverged``."""
+
+    network: ClassifierNetwork
+    optimizer: torch.optim.Optimizer
+
+    def __init__(self, dataset: Dataset, transform: Transform, passes: Passes, seed: int) -> None:
+        self.dataset, self.transform, self.passes, self.seed = dataset, transform, passes, seed
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.epoch = 0
+        self.curves: Curves = {"loss": [], "top1": [], "mean_per_class": []}
+        self.seconds: list[float] = []
+        self.steps_per_epoch = -(-len(dataset.train.labels) // passes.batch_size)
+        budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
+        self.test = ImageLoader(dataset.test, transform, budget // 3)
+        self.images = ImageLoader(dataset.train, transform, budget - budget // 3)
+        self.predictions = np.empty(0, dtype=np.int64)
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0 over the whole training."""
+        raise NotImplementedError
+
+    def before_step(self, step: int) -> None:
+        """Called before the forward pass of a step."""
+
+    def update(self) -> None:
+        """Change the weights after the backward pass of a step."""
+        self.optimizer.step()
+
+    def set_training_mode(self) -> None:
+        """Called before the steps of an epoch."""
+        self.network.train()
+
+    def measure(self) -> dict[str, float]:
+        """More values for the curves, after the steps of an epoch and before its test."""
+        return {}
+
+    def diverged(self, part: str) -> InputError:
+        """The error for ``part`` being no longer finite."""
+        return Diverged(
+            f"Training diverged: {part} is no longer finite in epoch {self.epoch + 1}. Lower the learning rate."
+        )
+
+    def state(self) -> dict[str, Any]:
+        """What ``resume`` needs to continue bit by bit."""
+        tensors = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"epoch": self.epoch, "curves": self.curves, "seconds": self.seconds, **tensors}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from a saved ``state``; an empty one changes nothing."""
+        if not state:
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.curves = state["epoch"], state["curves"]
+        self.seconds = state.get("seconds", [])  # missing in states that an earlier version saved
+
+    def run_epoch(self, reporter: Reporter) -> None:
+        """Train on every image once, then test."""
+        started = time.perf_counter()
+        labels, size, steps = self.dataset.train.labels, self.passes.batch_size, self.steps_per_epoch
+        rows = shuffled_rows(self.seed, self.epoch, len(labels))
+        curves = {self.seed: self.curves}
+        self.set_training_mode()
+        total = 0.0
+        for number, images in enumerate(batches(self.image, rows.tolist(), size)):
+            step = self.epoch * steps + number
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate(step)
+            self.before_step(step)
+            loss = self.step(self._augmented(images, number), labels[rows[number * size :][: len(images)]])
+            if not np.isfinite(loss):
+                raise self.diverged("the loss")
+            total += loss * len(images)
+            stage = f"{self.passes.stage}: step {number + 1:,} of {steps:,} in epoch"
+            reporter.update(stage, self.epoch + (number + 1) / steps, curves)
+        self.finish_epoch(total / len(rows))
+        self.seconds.append(time.perf_counter() - started)
+        reporter.update(f"{self.passes.stage}: step {steps:,} of {steps:,} in epoch", self.epoch, curves)
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> float:
+        """One step on images (N, H, W, 3) uint8 and labels (N,); returns the mean loss."""
+        with self.autocast(self.passes.precision):
+            logits = self.network(self.input(images))
+        targets = torch.from_numpy(labels).to(self.device)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.passes.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.update()
+        return float(loss.detach())
+
+    def image(self, row: int) -> np.ndarray:
+        """Training image ``row`` as the present epoch uses it, before shifts."""
+        if self.passes.augmentation == "crops":
+            return self.images.augmented(row, self.seed, self.epoch)
+        return self.images.centre_cropped(row)
+
+    def predict(self, precision: str, rows: Sequence[int]) -> np.ndarray:
+        """The predicted class of each of these test images; −1 where its logits are not finite."""
+        self.network.eval()
+        with torch.inference_mode(), self.autocast(precision):
+            predicted = [
+                _classes(self.network(self.input(images))).cpu().numpy()
+                for images in batches(self.test.centre_cropped, rows, self.passes.test_batch)
+            ]
+        return np.concatenate(predicted)
+
+    def result(self, learning_rate: float, details: dict[str, Any]) -> Result[ClassifierNetwork]:
+        """The network as it is now, on the CPU, with its history."""
+        labels = self.dataset.test.labels
+        confusion = confusion_matrix(labels, self.predictions, labels=np.arange(len(self.dataset.class_names)))
+        return Result(self.seed, learning_rate, self.curves, confusion, self.network.cpu(), self.seconds, details)
+
+    def input(self, images: np.ndarray) -> Tensor:
+        """Images (N, H, W, 3) uint8 as the network takes them."""
+        return normalised(images, self.transform).to(self.device)
+
+    def autocast(self, precision: str) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def _augmented(self, images: np.ndarray, number: int) -> np.ndarray:
+        if self.passes.augmentation != "shifts":
+            return images
+        return shifted(images, np.random.default_rng([self.seed, self.epoch, number]))
+
+    def finish_epoch(self, loss: float) -> None:
+        """Check the network, test it, and add to the curves; ``loss`` is the mean over the epoch's images."""
+        if not all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
+            raise self.diverged("a weight or a BatchNorm statistic")
+        measured = self.measure()
+        labels = self.dataset.test.labels
+        self.predictions = self.predict(self.passes.precision, range(len(labels)))
+        if (self.predictions < 0).any():
+            raise self.diverged("the output for a test image")
+        top1 = float((self.predictions == labels).mean())
+        mean_per_class = float(balanced_accuracy_score(labels, self.predictions))
+        values = {"loss": loss, "top1": top1, "mean_per_class": mean_per_class, **measured}
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append(value)
+        self.epoch += 1
+
+
+def _classes(logits: Tensor) -> Tensor:
+    """The class of the highest logit (N,); −1 where one is not finite, since ``argmax`` takes the first NaN for the highest."""
+    return logits.argmax(1).where(logits.isfinite().all(1), -1)
