@@ -1,19 +1,14 @@
 """What all engines share: a backbone compiled at a batch size and a number of threads, images to features."""
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 
 import numpy as np
-from torch import nn
 
 from sparse_core.engines.machine import PeakMemory
 from sparse_core.errors import InputError
-from sparse_core.networks import onnx_export
-from sparse_core.paths import temporary_prefix
 
 MEASURE_SECONDS = 1.0
 
@@ -83,27 +78,6 @@ class Compiled:
 
     def _memory_rise(self) -> int | None:
         return self._memory.rise()
-
-
-class CompiledFromOnnx(Compiled):
-    """An engine that reads the backbone from an ONNX file, kept in a temporary folder until ``close``."""
-
-    def __init__(self, engine: str, module: nn.Module, input_size: int, batch_size: int, threads: int) -> None:
-        super().__init__(engine, input_size, batch_size, threads)
-        self._folder = tempfile.TemporaryDirectory(prefix=temporary_prefix("engine"))
-        self._onnx = Path(self._folder.name) / "backbone.onnx"
-        try:
-            onnx_export.backbone(module, input_size, self._onnx, batch_size)
-            self._load()
-        except BaseException:
-            self._folder.cleanup()
-            raise
-
-    def close(self) -> None:
-        self._folder.cleanup()
-
-    def _load(self) -> None:
-        raise NotImplementedError
 
 
 def noise(images: int, side: int) -> np.ndarray:

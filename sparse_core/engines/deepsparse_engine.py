@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from sparse_core.engines.availability import DEEPSPARSE
-from sparse_core.engines.compiled import CompiledFromOnnx
+from sparse_core.engines.compiled_from_onnx import CompiledFromOnnx
 from sparse_core.engines.machine import PeakMemory
 from sparse_core.errors import InputError
 

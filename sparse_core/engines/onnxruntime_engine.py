@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 from torch import nn
 
-from sparse_core.engines.compiled import CompiledFromOnnx
+from sparse_core.engines.compiled_from_onnx import CompiledFromOnnx
 from sparse_core.engines.machine import PeakMemory
 
 

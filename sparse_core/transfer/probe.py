@@ -53,22 +53,9 @@ def train(
         on_progress=on_progress,
         seconds_after=known.seconds(spec, len(seeds), features_cached=True) if known else 0.0,
     )
-    training = Samples(extracted.train, extracted.train_labels)
-    classes = len(extracted.class_names)
+    training, classes = Samples(extracted.train, extracted.train_labels), len(extracted.class_names)
     started = time.perf_counter()
-    settings, validation = spec.settings, None
-    if spec.sweep_lr:
-        rate, scores = choose_learning_rate(
-            training,
-            classes,
-            SWEEP_SEEDS,
-            settings,
-            spec.sweep_lr,
-            on_progress=on_progress,
-            checkpoint=sweep_checkpoint,
-        )
-        settings = dataclasses.replace(settings, learning_rate=rate)
-        validation = {exact(candidate): accuracy for candidate, accuracy in scores.items()}
+    settings, validation = _with_chosen_rate(spec, training, classes, on_progress, sweep_checkpoint)
     data = training, Samples(extracted.test, extracted.test_labels), classes
     chosen = time.perf_counter()
     results = linear_training.train(*data, seeds, settings, on_progress=on_progress, checkpoints=checkpoints)
@@ -83,6 +70,19 @@ def train(
         "validation": validation,
     }
     return [dataclasses.replace(result, details={**result.details, **details}) for result in results]
+
+
+def _with_chosen_rate(
+    spec: ProbeSpec, training: Samples, classes: int, on_progress: Report, checkpoint: Path | None
+) -> tuple[Hyperparameters, dict[str, float] | None]:
+    """The spec's settings with the learning rate chosen by its sweep, and the validation accuracy of each rate; None
+    without a sweep."""
+    if not spec.sweep_lr:
+        return spec.settings, None
+    asked = training, classes, SWEEP_SEEDS, spec.settings, spec.sweep_lr
+    rate, scores = choose_learning_rate(*asked, on_progress=on_progress, checkpoint=checkpoint)
+    validation = {exact(candidate): accuracy for candidate, accuracy in scores.items()}
+    return dataclasses.replace(spec.settings, learning_rate=rate), validation
 
 
 def choose_learning_rate(
