@@ -21,7 +21,7 @@ from tests.browser import served
 
 RESULT = "document.body?.textContent.includes('Final top-1 accuracy')"
 LIMITS = {"first": 25.0, "second": 15.0, "cached": 3.0}
-QUERIES = {"first": "", "second": "backbone=efficientnet_lite0_magnitude_70", "cached": "lr=0.011"}
+QUERIES = {"first": "", "second": "backbone=EfficientNet-Lite0,+magnitude+70+%25", "cached": "lr=0.011"}
 
 
 def main() -> None:
