@@ -1,8 +1,10 @@
 """Probe: train a linear classifier on a backbone's frozen features, on this machine."""
 
+from typing import Any
+
 import streamlit as st
 
-from pages.parts import links, transfer
+from pages.parts import frame, links, transfer
 from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.engines import availability
 from sparse_core.jobs.kinds import Job
@@ -55,7 +57,7 @@ def _controls() -> Job | None:
     try:
         rates = tuple(float(word) for word in (sweep or "").replace(",", " ").split())
     except ValueError:
-        st.error(f"Expected learning rates such as 0.001 0.01 0.1, got “{sweep}”.")
+        st.error(f"Expected learning rates such as 0.001 0.01 0.1, got “{frame.plain(sweep)}”.")
         return None
     spec = ProbeSpec(backbone, dataset, settings=settings, sweep_lr=rates, precision=precision, engine=engine)
     return Job("probe", spec, tuple(range(seeds)))
@@ -69,11 +71,17 @@ def _result(records: list[Record]) -> None:
         st.metric(
             "Features",
             "from cache" if result["features_cached"] else labels.duration(result["seconds_features"]),
-            help=f"Computed by {ENGINES[result['engine']]} {result['engine_version']}." if "engine" in result else None,
+            help=_engine(result),
         )
     for note in result["notes"]:
-        st.warning(note)
+        st.warning(frame.plain(note))
     links.result_links(result)
+
+
+def _engine(result: dict[str, Any]) -> str | None:
+    """Which engine computed the features, where that is known."""
+    name, version = result.get("engine"), result.get("engine_version", "")
+    return frame.plain(f"Computed by {ENGINES.get(name, name)} {version}.") if name else None
 
 
 main()

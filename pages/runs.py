@@ -66,7 +66,7 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
     columns = ["state", *usual, "protocol", *annotated]
     show_table(table.drop(columns="spec"), key="all_runs", name="runs", shown_columns=columns)
     for note in footnotes.repeated_notes(rows):
-        st.caption(f"{note}.")
+        st.caption(frame.plain(f"{note}."))
 
 
 @st.fragment(run_every=1.0)
@@ -84,7 +84,7 @@ def _running_jobs() -> None:
         stage = status.progress.description or ("starting" if status.state == "running" else "waiting for other jobs")
         text = f"{_job_label(status)}: {stage}{labels.time_left(status.progress.seconds_left)}"
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(status.progress.share, text)
+            st.progress(status.progress.share, frame.plain(text))
             if st.button("Cancel", key=f"cancel_{status.job_id}"):
                 queue.cancel(home(), status.job_id)
                 st.rerun()
@@ -133,10 +133,10 @@ def _details(record: Record, records: Records) -> None:
                     "Measured sparsity", labels.percent(result["backbone_sparsity"]), help="Over convolution weights."
                 )
             st.metric("Images", f"{result['train_images']:,} + {result['test_images']:,}", help="Training + test.")
-        st.caption(f"{result['protocol']}. Learning rate used: {result['learning_rate']:g}.")
+        st.caption(frame.plain(f"{result['protocol']}. Learning rate used: {result['learning_rate']:g}."))
         if result.get("validation"):
             rates = "; ".join(f"{rate}: {labels.percent(value)}" for rate, value in result["validation"].items())
-            st.caption(f"Validation accuracy by learning rate: {rates}.")
+            st.caption(frame.plain(f"Validation accuracy by learning rate: {rates}."))
         if spec.transfer == "full":
             finetuned_network.notes([record])
             finetuned_network.offer(record)
@@ -147,7 +147,7 @@ def _details(record: Record, records: Records) -> None:
                 job_id = queue.submit(home(), Job(kind, again, (record.spec["seed"],)))
                 st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
             if st.button("Delete …", icon=":material/delete:"):
-                text = f"{frame.plain(label(record))} will be removed from all pages. You can undo this afterwards."
+                text = f"{label(record)} will be removed from all pages. You can undo this afterwards."
                 state = {"deleted": record.run_id, "chosen": []}
                 deletion.confirm("Delete this run?", text, partial(records.delete, record.run_id), state)
             links.share(command(spec, max(record.spec["seed"] + 1, USUAL_SEEDS[spec.transfer])))
@@ -218,7 +218,7 @@ def _history(recent: list[queue.Status]) -> None:
         return
     with st.expander(f"Failed and cancelled ({len(ended)})"):
         for status in ended:
-            st.markdown(f"**{_job_label(status)}**, {STATES[status.state]}. {frame.plain(status.message)}")
+            st.markdown(f"**{frame.plain(_job_label(status))}**, {STATES[status.state]}. {frame.plain(status.message)}")
 
 
 def _job_label(status: queue.Status) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, progress, speedup_charts, speedup_form
+from pages.parts import choices, deletion, frame, progress, speedup_charts, speedup_form
 from pages.parts.frame import home
 from pages.parts.results import open_store, show_table
 from pages.parts.speedup_filters import choose_filters
@@ -38,9 +38,7 @@ def main() -> None:
     )
     queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
     backbone_labels = {card.name: labels.backbone_label(card) for card in library.available(home())}
-    records, rows, damaged = _measurements(home(), measurements.fingerprint(home()), backbone_labels)
-    for message in damaged:
-        st.warning(message)
+    records, rows = _measurements(home(), measurements.fingerprint(home()), backbone_labels)
     _measure(rows, backbone_labels)
     deletion.offer_undo("deleted_speed", "The measurement was deleted.", partial(measurements.restore, home()))
     if rows.empty:
@@ -65,10 +63,10 @@ def main() -> None:
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _measurements(
     folder: Path, version: tuple[int, int], backbone_labels: dict[str, str]
-) -> tuple[list[dict[str, Any]], pd.DataFrame, list[str]]:
-    """All measurements, their lines as a table, and a message for each damaged file; cached, so never change them."""
+) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    """All measurements, and their lines as a table; cached, so never change them."""
     records = measurements.read_all(folder)
-    return records, speed_tables.table(folder, records, backbone_labels), measurements.invalid_files(folder)
+    return records, speed_tables.table(folder, records, backbone_labels)
 
 
 def _measure(rows: pd.DataFrame, backbone_labels: dict[str, str]) -> None:
@@ -77,7 +75,7 @@ def _measure(rows: pd.DataFrame, backbone_labels: dict[str, str]) -> None:
     speedup_form.measure_form(rows, expanded=rows.empty or status is not None)
     if status is None:
         return
-    st.subheader(speed_tables.spec_label(status.job.spec, backbone_labels), divider="gray")
+    st.subheader(frame.plain(speed_tables.spec_label(status.job.spec, backbone_labels)), divider="gray")
     if not status.ended:
         progress.show_progress(status.job_id)
     elif status.state == "done":
@@ -131,15 +129,17 @@ def _show_measurement(record: dict[str, Any], label: str, lines: pd.DataFrame) -
 
 def _show_lines(record: dict[str, Any], rows: pd.DataFrame) -> None:
     """Each line of a measurement as a sentence, what could not be measured, why results are unreliable, and the machine."""
-    st.markdown("\n".join(f"- {ICONS[row.gain]} {speed_tables.sentence(row)}" for row in rows.itertuples()))
+    st.markdown(
+        "\n".join(f"- {ICONS[row.gain]} {frame.plain(speed_tables.sentence(row))}" for row in rows.itertuples())
+    )
     for row in rows.dropna(subset=["accuracy"]).itertuples():
         st.caption(f"Top-1 accuracy on the test images after this training: {labels.percent(row.accuracy)} %.")
     for problem in record.get("problems") or ():
-        st.warning(problem)
+        st.warning(frame.plain(problem))
     reasons = speed_tables.reliability_warnings(rows)
     if reasons:
-        st.warning(f"Unreliable. {' '.join(reasons)} Measure again when the machine is idle.")
-    st.caption(f"Measured on {speed_tables.machine_description(record)}")
+        st.warning(frame.plain(f"Unreliable. {' '.join(reasons)} Measure again when the machine is idle."))
+    st.caption(frame.plain(f"Measured on {speed_tables.machine_description(record)}"))
 
 
 main()

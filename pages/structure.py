@@ -71,7 +71,7 @@ def _structure(card: BackboneCard) -> Structure | None:
         submitted[card] = queue.submit(home(), Job("structure", StructureSpec(card.name)))
         status = queue.status(home(), submitted[card])
     if not status.ended:
-        st.caption(f"Analysing {labels.backbone_label(card)}. This is done once per network.")
+        st.caption(f"Analysing {frame.plain(labels.backbone_label(card))}. This is done once per network.")
         progress.wait_for(status.job_id)
         return None
     known = structure.recall_card(home(), card)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, links
+from pages.parts import choices, frame, links
 from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
 from sparse_core.catalog import TRANSFERS, architecture_label
@@ -167,7 +167,7 @@ def _command(controls: Controls) -> str:
 
 
 def _say_empty(store: Store, controls: Controls) -> None:
-    name = architecture_label(controls.architecture)
+    name = frame.plain(architecture_label(controls.architecture))
     if controls.accuracy == "final" and controls.source != "measured":
         st.info("The paper's results have no last-epoch accuracy, and none of your runs matches. Choose Best epoch.")
     elif controls.source == "measured":

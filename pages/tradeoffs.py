@@ -321,14 +321,14 @@ def _explain_empty(store: Store, controls: Controls) -> None:
     unpublished = _unpublished(store, controls)
     if unpublished:
         st.info(
-            f"{unpublished} not in the paper's published results, and you have no runs of it. Import such a network on the "
-            "Library page and start a probe on the Probe page."
+            f"{frame.plain(unpublished)} not in the paper's published results, and you have no runs of it. Import such a "
+            "network on the Library page and start a probe on the Probe page."
         )
     elif controls.accuracy == "final" and controls.source != "measured":
         st.info("The paper's results have no last-epoch accuracy, and none of your runs matches. Choose Best epoch.")
     elif controls.source == "measured":
         st.info(
-            f"None of your runs of a sparse {architecture_label(controls.architecture)} matches these choices. "
+            f"None of your runs of a sparse {frame.plain(architecture_label(controls.architecture))} matches these choices. "
             "Start one on the Probe page, or show the paper's results."
         )
     else:
@@ -355,7 +355,11 @@ def _explain_missing_sizes(store: Store, controls: Controls) -> None:
     st.info(
         f"No matching run has a known {AXES[controls.axis].lower()}: the paper's networks are not published with its "
         "results, so only your own runs have sizes. "
-        + (f"There are some of {', '.join(others)}: choose one above." if others else "Start one on the Probe page.")
+        + (
+            f"There are some of {frame.plain(', '.join(others))}: choose one above."
+            if others
+            else "Start one on the Probe page."
+        )
     )
     st.button("Back to sparsity", on_click=st.session_state.update, args=({"axis": "sparsity"},), type="primary")
 

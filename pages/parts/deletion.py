@@ -16,7 +16,7 @@ def confirm(
     @st.dialog(title)
     @frame.errors_as_messages()
     def ask() -> None:
-        st.write(text)
+        st.markdown(frame.plain(text))
         if st.button(button, type="primary"):
             delete()
             st.session_state.update(state)
@@ -30,7 +30,7 @@ def offer_undo(key: str, message: str, restore: Callable[[str], object]) -> None
     deleted = st.session_state.get(key)
     if deleted:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.info(message)
+            st.info(frame.plain(message))
             if st.button("Undo", icon=":material/undo:"):
                 undo(key, deleted, restore)
 

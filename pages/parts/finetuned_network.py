@@ -37,7 +37,7 @@ def notes(records: Sequence[Record]) -> None:
             trained = labels.percent(record.result["top1_final"])
             st.caption(f"Seed {record.spec['seed']}: top-1 {trained} % in bf16, {labels.percent(exact)} % in fp32.")
     for note in records[0].result["notes"]:
-        st.warning(note)
+        st.warning(frame.plain(note))
 
 
 def offer(record: Record) -> None:

@@ -49,7 +49,7 @@ def import_result(status: queue.Status) -> None:
     if not status.ended:
         wait_for(status.job_id)
     elif status.state == "done":
-        st.success(f"“{status.result['name']}” is in the library.", icon=":material/check:")
+        st.success(f"“{frame.plain(status.result['name'])}” is in the library.", icon=":material/check:")
         links.backbone_links(status.result["name"])
     else:
         st.error(frame.plain(status.message))
@@ -105,4 +105,5 @@ def _bar(status: queue.Status) -> None:
         st.progress(0.0, f"Waiting for {labels.counted(len(waiting), 'other job')}" if waiting else "Starting …")
         return
     progress = status.progress
-    st.progress(progress.share, f"{progress.description or 'Starting …'}{labels.time_left(progress.seconds_left)}")
+    text = f"{progress.description or 'Starting …'}{labels.time_left(progress.seconds_left)}"
+    st.progress(progress.share, frame.plain(text))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices
+from pages.parts import choices, frame
 from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import TRANSFERS, architecture_label, task_label
 from sparse_core.results.records import Record
@@ -28,7 +28,7 @@ def run_table(rows: pd.DataFrame, *, key: str) -> None:
     usual = [*NETWORK_COLUMNS, *tables.network_columns(rows), *SAMPLE_COLUMNS, *repeated(rows)]
     show_table(rows.drop(columns="spec"), key=key, name="runs", shown_columns=[*usual, *annotations])
     for note in footnotes.result_notes(rows):
-        st.caption(f"{note.rstrip('.')}.")
+        st.caption(frame.plain(f"{note.rstrip('.')}."))
 
 
 def repeated(rows: pd.DataFrame) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, links
+from pages.parts import choices, frame, links
 from pages.parts.frame import home
 from pages.parts.results import show_chart, show_table
 from pages.parts.speedup_filters import Filters, most_measured
@@ -53,7 +53,7 @@ def speedup_by_sparsity(filters: Filters, rows: pd.DataFrame) -> None:
         table=speed_tables.by_sparsity(shown),
         beside=links.share,
     )
-    st.caption("  \n".join([*speed_tables.not_faster(shown), PAPER_NOTE]))
+    st.caption("  \n".join([*map(frame.plain, speed_tables.not_faster(shown)), PAPER_NOTE]))
 
 
 def _headline(shown: pd.DataFrame) -> None:
@@ -64,7 +64,7 @@ def _headline(shown: pd.DataFrame) -> None:
     reliable = faster[faster["reliable"].astype(bool)]
     best = (faster if reliable.empty else reliable).sort_values("ratio_low").tail(1)
     (row,) = best.itertuples()
-    st.markdown(f"Best measured: **{speed_tables.sentence(row)}**.")
+    st.markdown(f"Best measured: **{frame.plain(speed_tables.sentence(row))}**.")
 
 
 def speedup_by_batch_size(filters: Filters, rows: pd.DataFrame) -> None:
@@ -175,8 +175,8 @@ def _training_against_accuracy(store: Store, filters: Filters, training: pd.Data
     if known.empty:
         why = "; ".join(missing) or "only random weights were trained, which have no accuracy"
         st.info(
-            f"The chart of training speedup against accuracy has nothing to show yet: {why}. It needs linear probes of "
-            "the sparse and of the dense backbone on the same task."
+            f"The chart of training speedup against accuracy has nothing to show yet: {frame.plain(why)}. It needs linear "
+            "probes of the sparse and of the dense backbone on the same task."
         )
         st.page_link("pages/probe.py", label="Start a probe", icon=":material/science:")
         return
@@ -194,7 +194,7 @@ def _training_against_accuracy(store: Store, filters: Filters, training: pd.Data
         table=known[TRAINING_COLUMNS],
     )
     if missing:
-        st.caption(f"Not in the chart: {'; '.join(missing)}.")
+        st.caption(frame.plain(f"Not in the chart: {'; '.join(missing)}."))
 
 
 def _epoch_split(

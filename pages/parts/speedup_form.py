@@ -70,7 +70,7 @@ def _spec() -> SpeedupSpec | None:
         )
     for name in ENGINES:
         if availability.missing(name):
-            st.caption(f"{ENGINES[name]} is not available: {availability.missing(name)}")
+            st.caption(frame.plain(f"{ENGINES[name]} is not available: {availability.missing(name)}"))
     if not (network and chosen and settings):
         return None
     all_cores = threads == machine.cores()

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from torch import nn
@@ -18,6 +18,7 @@ from sparse_core.engines.compiled_from_onnx import CompiledFromOnnx
 from sparse_core.engines.machine import PeakMemory
 from sparse_core.errors import InputError
 
+PYTHON = (str(DEEPSPARSE / "bin" / "python"), "-I")
 SCRIPT = Path(__file__).with_name("deepsparse_worker.py")
 
 
@@ -83,6 +84,7 @@ class Process:
         self._output_descriptor = os.memfd_create("features")
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self._process: subprocess.Popen[str] | None = None
+        self._answers: IO[str] | None = None
         self.restarts = 0
         try:
             os.ftruncate(self._input_descriptor, 4 * int(np.prod(shape)))
@@ -134,25 +136,31 @@ class Process:
         self._stop()
         self._log.seek(0)
         self._log.truncate()
-        descriptors = (self._input_descriptor, self._output_descriptor)
-        self._process = subprocess.Popen(
-            [str(DEEPSPARSE / "bin" / "python"), "-I", str(SCRIPT), *map(str, descriptors)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            pass_fds=descriptors,
-            text=True,
-        )
+        answers, for_answers = os.pipe()  # of their own: an engine may print to stdout
+        self._answers = os.fdopen(answers, encoding="utf-8")
+        descriptors = (self._input_descriptor, self._output_descriptor, for_answers)
+        try:
+            self._process = subprocess.Popen(
+                [*PYTHON, str(SCRIPT), *map(str, descriptors)],
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=descriptors,
+                text=True,
+            )
+        finally:
+            os.close(for_answers)
 
     def _stop(self) -> None:
+        if self._answers is not None:
+            self._answers.close()
         if self._process is None:
             return
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):  # a command that the dead process never read
-                assert pipe
-                pipe.close()
+        with contextlib.suppress(OSError):  # a command that the dead process never read
+            assert self._process.stdin
+            self._process.stdin.close()
         self._process = None
 
     def _compile(self) -> dict[str, Any]:
@@ -162,14 +170,14 @@ class Process:
 
     def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         self._require_open()
-        assert self._process and self._process.stdin and self._process.stdout
+        assert self._process and self._process.stdin and self._answers
         try:
             self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            line = self._answers.readline()
         except OSError:
             line = ""
-        if not line:
+        if not line.endswith("\n"):  # it died, perhaps while it answered
             raise subprocess.CalledProcessError(self._process.wait(), SCRIPT.name)
         answer = json.loads(line)
         if "error" in answer:

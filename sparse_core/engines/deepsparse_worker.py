@@ -1,9 +1,10 @@
 """DeepSparse in a process of its own, run by the Python of .venv-deepsparse, which lacks the product's other packages.
 
-    python -I deepsparse_worker.py INPUT_FD OUTPUT_FD
+    python -I deepsparse_worker.py INPUT_FD OUTPUT_FD ANSWERS_FD
 
-The two descriptors are memory shared with the parent: images (B, 3, S, S) float32 in, features (B, D) float32 out. Commands
-are JSON lines on stdin; each is answered by one JSON line on stdout, with ``error`` if it failed. ``ready`` {} answers {}
+Two descriptors are memory shared with the parent: images (B, 3, S, S) float32 in, features (B, D) float32 out. Commands are
+JSON lines on stdin; each is answered by one JSON line on the third, with ``error`` if it failed. What the engine prints goes
+elsewhere: to stdout and stderr, which are the parent's log. ``ready`` {} answers {}
 once DeepSparse is loaded; ``compile`` {onnx, shape, threads} answers {dimensions, threads, supported, version}; ``run`` {}
 answers {}; ``layers`` {rounds} answers {layers: [[name, milliseconds], …]}. The process ends with its parent.
 """
@@ -84,8 +85,7 @@ def _exit_with(parent: int) -> None:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # keeps what the engine prints apart from the answers
+    answers = os.fdopen(int(sys.argv[3]), "w", buffering=1)
     threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     worker = Worker(*map(int, sys.argv[1:3]))
     for line in sys.stdin:

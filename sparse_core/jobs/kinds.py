@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparse_core import stored
 from sparse_core.errors import InputError
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, StructureSpec
 from sparse_core.specs.checks import require_known
@@ -13,6 +14,8 @@ from sparse_core.specs.identity import parse
 from sparse_core.specs.progress import Report
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
+from sparse_core.speed import measurements
+from sparse_core.stored import type_problem
 
 LANES = ("interactive", "long")
 
@@ -22,13 +25,15 @@ class Kind:
     """A kind of work. ``function`` is "module:name" of a function (home, spec, seeds, report) → the job's result.
 
     The lane "long" is for work that takes hours or must run alone (finetuning, timing). ``label`` is the name in lists of
-    jobs; kinds without one are submitted by pages, not by users, and are not listed.
+    jobs; kinds without one are submitted by pages, not by users, and are not listed. ``problem`` says why pages cannot show
+    a stored result, empty if they can.
     """
 
     spec: type
     function: str
     lane: str = "interactive"
     label: str = ""
+    problem: Callable[[dict[str, Any]], str] = lambda result: ""
 
     def load(self) -> Callable[[Path, Any, tuple[int, ...], Report], dict[str, Any]]:
         """Import and return the function; only now is torch loaded."""
@@ -36,16 +41,44 @@ class Kind:
         return getattr(importlib.import_module(module), name)
 
 
+_INSPECTED: stored.Kinds = {"formats": list, "architecture": str, "parameters": int, "layers": list}
+_INSPECTED = {**_INSPECTED, **dict.fromkeys(("sparsity", "backbone_sparsity", "filters_pruned_share"), stored.NUMBER)}
+_STATED: stored.Kinds = {
+    "classes": int,
+    "notes": list,
+    **dict.fromkeys(("variant", "method", "dataset", "upstream"), str),
+}
+_LAYER: stored.Kinds = {"name": str, "shape": list, "sparsity": stored.NUMBER, "filters": int, "filters_pruned": int}
+
+
+def _runs_problem(result: dict[str, Any]) -> str:
+    return type_problem(result, {"runs": list, "found": list})
+
+
+def _import_problem(result: dict[str, Any]) -> str:
+    return type_problem(result, {"name": str})
+
+
+def _inspection_problem(result: dict[str, Any]) -> str:
+    layers = result.get("layers")
+    problems = (type_problem(layer, _LAYER) for layer in layers) if isinstance(layers, list) else ()
+    return type_problem(result, _INSPECTED, _STATED) or next(filter(None, problems), "")
+
+
 KINDS = {
-    "probe": Kind(ProbeSpec, "sparse_core.transfer.runs:run_probe", label="Probe"),
+    "probe": Kind(ProbeSpec, "sparse_core.transfer.runs:run_probe", label="Probe", problem=_runs_problem),
     "estimate": Kind(ProbeSpec, "sparse_core.transfer.runs:run_estimate"),
-    "finetune": Kind(FinetuneSpec, "sparse_core.transfer.runs:run_finetune", "long", label="Finetuning"),
+    "finetune": Kind(
+        FinetuneSpec, "sparse_core.transfer.runs:run_finetune", "long", label="Finetuning", problem=_runs_problem
+    ),
     "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.runs:run_estimate", "long"),
-    "inspect": Kind(InspectSpec, "sparse_core.networks.inspection:run_inspect"),
-    "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import"),
+    "inspect": Kind(InspectSpec, "sparse_core.networks.inspection:run_inspect", problem=_inspection_problem),
+    "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import", problem=_import_problem),
     "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),
     "export": Kind(ExportSpec, "sparse_core.networks.onnx_export:run_export"),
-    "speedup": Kind(SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup"),
+    "speedup": Kind(
+        SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup", problem=measurements.problem
+    ),
 }
 
 

@@ -22,10 +22,11 @@ from sparse_core import stored
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.file_locks import hold, is_held
 from sparse_core.jobs import reports
-from sparse_core.jobs.kinds import LANES, Job, job_from_json
+from sparse_core.jobs.kinds import KINDS, LANES, Job, job_from_json
 from sparse_core.paths import REPOSITORY, atomic_folder, remove, write_text
 from sparse_core.specs.identity import to_json
 from sparse_core.specs.progress import Progress
+from sparse_core.stored import type_problem
 
 ENDED = ("done", "failed", "cancelled")
 ATTEMPTS = 3
@@ -73,7 +74,7 @@ def status(home: Path, job_id: str) -> Status:
         return Status(job_id, job, "running", reports.last_progress(folder))
     if outcome is None and _is_queued(home, job_id):
         return Status(job_id, job, "queued", reports.last_progress(folder))
-    outcome = outcome or _outcome(folder) or _LOST  # it may have ended in between
+    outcome = _checked(folder, job, outcome or _outcome(folder) or _LOST)  # it may have ended in between
     return Status(job_id, job, outcome["state"], message=outcome["message"], result=outcome["result"])
 
 
@@ -164,11 +165,17 @@ def ensure_worker(home: Path, lane: str = "interactive") -> None:
     No second one is started while the first is still loading, as pages call this several times per second.
     """
     workers = home / "workers"
-    workers.mkdir(parents=True, exist_ok=True)
-    if is_held(worker_lock(home, lane)) or _is_starting(home, lane):
-        return
-    _start_marker(home, lane).touch()
-    with open(workers / "log.txt", "ab") as output:
+    try:
+        workers.mkdir(parents=True, exist_ok=True)
+        if not is_held(worker_lock(home, lane)) and not _is_starting(home, lane):
+            _start_marker(home, lane).touch()
+            _start_worker(home, lane)
+    except OSError as error:  # pages start workers before there is work; submitting some says why it cannot be done
+        stored.note(workers, f"cannot be written ({error.strerror}), so no work can be started here")
+
+
+def _start_worker(home: Path, lane: str) -> None:
+    with open(home / "workers" / "log.txt", "ab") as output:
         command, quiet = worker_command(home, lane), subprocess.DEVNULL
         subprocess.Popen(command, cwd=REPOSITORY, stdin=quiet, stdout=output, stderr=output, start_new_session=True)
 
@@ -218,6 +225,7 @@ def end(home: Path, job_id: str, state: str, message: str = "", result: dict[str
         (_queue(home, lane) / job_id).unlink(missing_ok=True)
 
 
+_DETAILS: stored.Kinds = {"candidates": list, "keys": dict}  # of a failure
 _LOST: dict[str, Any] = {
     "state": "failed",
     "message": "This job was lost: it is no longer queued, and how it ended is not known. Start it again.",
@@ -231,7 +239,7 @@ def _read_job(home: Path, folder: Path) -> Job:
         return job_from_json(json.loads((folder / "job.json").read_bytes()))
     except FileNotFoundError:
         raise _unknown(home, folder.name) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"Job '{folder.name}' cannot be read; it is damaged or of another version ({error}). Start it again."
         ) from error
@@ -256,6 +264,16 @@ def _outcome(folder: Path) -> dict[str, Any] | None:
         return None
     found = stored.read_json(file, {"state": str}, {"message": str, "result": dict}) or {}
     return {"message": "", "result": {}, **found} if found.get("state") in ENDED else _LOST
+
+
+def _checked(folder: Path, job: Job, outcome: dict[str, Any]) -> dict[str, Any]:
+    """The outcome, if pages can show its result; else it is left out."""
+    done = outcome["state"] == "done"
+    problem = KINDS[job.kind].problem(outcome["result"]) if done else type_problem(outcome["result"], {}, _DETAILS)
+    if not problem and isinstance(outcome["message"], str):
+        return outcome
+    stored.leave_out(folder / "outcome.json", problem or "'message' is of the wrong type")
+    return _LOST
 
 
 def _names(home: Path) -> list[str]:

@@ -172,6 +172,10 @@ def read_card(entry: Path) -> BackboneCard | None:
         card = stored.made(BackboneCard, json.loads((entry / "card.json").read_bytes()))
         if card.name != entry.name:
             raise InputError(f"its card has another name, '{card.name}'")
+        if card.architecture not in DEFAULTS or not 0 <= card.sparsity < 1:
+            raise InputError(
+                f"its architecture '{card.architecture}' or its sparsity {card.sparsity:g} is unknown here"
+            )
         if card.method != "Dense" or not card.sparsity:
             return card
         stored.note(entry, f"calls a network of sparsity {card.sparsity:g} dense; its method is shown as {UNKNOWN}")

@@ -17,10 +17,11 @@ from typing import Any
 import pandas as pd
 
 from sparse_core import stored
-from sparse_core.catalog import UNKNOWN, built_in_dataset, listed_dataset
+from sparse_core.catalog import METRICS, UNKNOWN, built_in_dataset, listed_dataset
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_file, atomic_folder, remove, write_text
-from sparse_core.specs.identity import recorded
+from sparse_core.specs.checks import require_known
+from sparse_core.specs.identity import record_document, recorded
 from sparse_core.stored import NUMBER, require
 from sparse_core.trash import Trash
 
@@ -195,7 +196,7 @@ def _parse(folder: Path, spec: str, result: str, events: str) -> Record:
     """The run of a folder with these texts. Raises what ``stored.reading`` takes for a damaged file."""
     asked, outcome = json.loads(spec), json.loads(result)
     require(asked, {"transfer": str, "seed": int}, where=" of the spec")
-    recorded(asked)
+    asked = record_document(recorded(asked), asked["seed"])  # with the fields that an older version did not have
     outcome = {_RENAMED.get(name, name): value for name, value in require(outcome, {}).items()}
     required = {**_RESULT, **(_FINETUNED if asked["transfer"] == "full" else {})}
     require(outcome, required, _OPTIONAL, " of the result")
@@ -212,6 +213,7 @@ def _parse(folder: Path, spec: str, result: str, events: str) -> Record:
 
 def _require_consistent(result: dict[str, Any]) -> None:
     datetime.fromisoformat(result["created_at"])
+    require_known("metric", result["metric"], METRICS)
     classes = range(len(result["class_names"]))
     counts = [(true in classes, predicted in classes, count >= 0) for true, predicted, count in result["confusion"]]
     shares = [result[name] for name in ("sparsity", "backbone_sparsity", "accuracy_best", "accuracy_final")]

@@ -10,6 +10,7 @@ import numpy as np
 from sparse_core.catalog import ENGINES
 from sparse_core.engines.compiled import Compiled, noise
 from sparse_core.engines.machine import BackgroundLoad
+from sparse_core.errors import InputError
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed.paired_timing import Pair, compile_pair, repeat_if_restarted
@@ -39,8 +40,16 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, batch_size: int, report:
             for name in networks:
                 samples[name].append(1000 * seconds[name] / batch_size)
         line = compiled.line(samples, background.share())
-        shares = compiled.sparse.layer_shares()
-    return {**line, "layers": list(shares.items()) if shares else None}
+        shares, problem = _layer_shares(compiled.sparse)
+    return {**line, "layers": list(shares.items()) if shares else None, **problem}
+
+
+def _layer_shares(compiled: Compiled) -> tuple[dict[str, float] | None, dict[str, str]]:
+    """The shares, and a field ``problem`` of the line where the engine failed: the times before it hold all the same."""
+    try:
+        return compiled.layer_shares(), {}
+    except InputError as error:
+        return None, {"problem": f"no times of layers. {error}"}
 
 
 def _repeats(compiled: Compiled, images: np.ndarray) -> int:

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,27 +22,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparse_core import stored
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import write_json
+from sparse_core.specs.speedup import SPEEDUP_MODES
 from sparse_core.speed.ratios import paired_ratio
+from sparse_core.stored import NUMBER, is_kind, type_problem
 from sparse_core.trash import Trash
 
 GAINS = ("faster", "no gain", "slower")
 SPREAD_LIMIT = 0.15  # interquartile range over median, above which figures are called unreliable
 BUSY = 0.25  # share of the cores' time that other processes use before or meanwhile, above which figures are unreliable
 
-_NUMBER = (int, float)
-_Types = Mapping[str, type | tuple[type, ...]]
-_REQUIRED: _Types = {
+_REQUIRED: stored.Kinds = {
     **{"id": str, "created_at": str, "mode": str, "timing_only": bool, "architecture": str},
-    **{"sparsity": _NUMBER, "lines": list},
+    **{"sparsity": NUMBER, "lines": list},
 }
-_OPTIONAL: _Types = {"machine": dict, "spec": dict, "problems": list}
-_REQUIRED_IN_LINE: _Types = {
-    **{"engine": str, "batch_size": int, "ratio": _NUMBER, "ratio_low": _NUMBER, "ratio_high": _NUMBER},
-    **{"gain": str, "reliable": bool},
+_TEXTS = ("backbone", "backbone_hash", "method", "distribution", "product_version", "commit")
+_OPTIONAL: stored.Kinds = {
+    **dict.fromkeys(_TEXTS, str),
+    **{"machine": dict, "spec": dict, "problems": list, "measured_sparsity": NUMBER},
 }
-_OPTIONAL_IN_LINE: _Types = {"samples": dict, "quartiles": list, "split": dict, "dense_split": dict, "layers": list}
+_REQUIRED_IN_LINE: stored.Kinds = {
+    **{"engine": str, "batch_size": int, "ratio": NUMBER, "ratio_low": NUMBER, "ratio_high": NUMBER},
+    **{"gain": str, "reliable": bool, "threads": int},
+    **dict.fromkeys(("milliseconds_per_image", "dense_milliseconds_per_image"), NUMBER),
+}
+_OPTIONAL_IN_LINE: stored.Kinds = {
+    **{"samples": dict, "quartiles": list, "split": dict, "dense_split": dict, "layers": list, "dataset": str},
+    **{"engine_version": str, "precision": str, "interval_method": str, "accuracy": NUMBER},
+    **dict.fromkeys(("seconds_per_epoch", "dense_seconds_per_epoch", "spread", "busy_during"), NUMBER),
+}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 
 _QUARTILES = ("quartile_low", "quartile_high", "dense_quartile_low", "dense_quartile_high")
@@ -71,22 +81,16 @@ def new_id() -> str:
 
 def write(home: Path, record: dict[str, Any]) -> Path:
     """Write a measurement under its ``id``, all of it or nothing; returns its file. Raises InputError if it is invalid."""
-    problem = _problem(record)
-    if problem:
-        raise InputError(f"Not a measurement of speed: {problem}.")
+    _require_valid(record)
     target = folder(home) / f"{record['id']}.json"
     write_json(target, record)
     return target
 
 
 def read_all(home: Path) -> list[dict[str, Any]]:
-    """Every valid measurement, oldest first."""
-    return _scan(home)[0]
-
-
-def invalid_files(home: Path) -> list[str]:
-    """One sentence per file that is not a valid measurement: its name and what is wrong with it."""
-    return _scan(home)[1]
+    """Every valid measurement, oldest first; other files are left out: see ``stored``."""
+    found = (_read(file) for file in sorted(folder(home).glob("*.json")))
+    return sorted(filter(None, found), key=lambda record: (record["created_at"], record["id"]))
 
 
 def delete(home: Path, measurement: str) -> None:
@@ -114,6 +118,7 @@ def frame(home: Path, records: Sequence[dict[str, Any]] | None = None) -> pd.Dat
     records = read_all(home) if records is None else records
     rows = [_row(record, line) for record in records for line in record["lines"]]
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    table = table.fillna(dict.fromkeys((*_TEXTS, "dataset", "processor", "engine_version"), ""))
     return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS})
 
 
@@ -128,13 +133,13 @@ def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
     line = {**line, **_interval(line)}
     machine, samples = record.get("machine") or {}, line.get("samples") or {}
     dense = pd.to_numeric(pd.Series(samples.get("dense") or [np.nan]), errors="coerce")
-    quartiles = (*(line.get("quartiles") or ()), np.nan, np.nan)[:2], np.percentile(dense, [25, 75])
+    quartiles = (*(line.get("quartiles") or ()), np.nan, np.nan)[:2]
     return {
         **{**record, **line, "sparsity": record["sparsity"], "measurement": record["id"]},
         "dataset": (record.get("spec") or {}).get("dataset", ""),
         "processor": machine.get("processor", ""),
         "cores": machine.get("cores"),
-        **dict(zip(_QUARTILES, np.concatenate(quartiles), strict=True)),
+        **dict(zip(_QUARTILES, (*quartiles, *np.percentile(dense, [25, 75])), strict=True)),
         "rounds": len(samples.get("sparse", ())),
         "output_difference": line.get("difference"),
         # Lines without ``busy_during`` are older and hold the memory of the whole process, which is not comparable.
@@ -154,56 +159,54 @@ def _interval(line: dict[str, Any]) -> dict[str, Any]:
     return {"ratio_low": ratio.low, "ratio_high": ratio.high, "gain": ratio.gain, "interval_method": ratio.method}
 
 
-def _scan(home: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    records, problems = [], []
-    for file in sorted(folder(home).glob("*.json")):
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError):
-            problems.append(f"{file.name} cannot be read, so it is left out.")
-            continue
-        problem = _problem(record)
-        if not problem and record["id"] != file.stem:
-            problem = "its name differs from the 'id' in it"
-        if problem:
-            problems.append(f"{file.name} is not a measurement of speed ({problem}), so it is left out.")
-        else:
-            records.append(record)
-    return sorted(records, key=lambda record: (record["created_at"], record["id"])), problems
+def _read(file: Path) -> dict[str, Any] | None:
+    with stored.reading(file):
+        record = json.loads(file.read_bytes())
+        _require_valid(record)
+        if record["id"] != file.stem:
+            raise InputError("not a measurement of speed: its name differs from the 'id' in it")
+        return record
+    return None
 
 
-def _problem(record: Any) -> str:
+def _require_valid(record: Any) -> None:
+    found = problem(record)
+    if found:
+        raise InputError(f"Not a measurement of speed: {found}.")
+
+
+def problem(record: Any) -> str:
     """Why ``record`` is not a valid measurement; empty if it is."""
-    problem = _type_problem(record, _REQUIRED, _OPTIONAL)
-    if problem:
-        return problem
+    found = type_problem(record, _REQUIRED, _OPTIONAL)
+    found = found or type_problem(
+        record.get("machine") or {}, {}, {"processor": str, "cores": NUMBER}, " of the machine"
+    )
+    found = found or type_problem(record.get("spec") or {}, {}, {"dataset": str}, " of the spec")
+    if found:
+        return found
+    if record["mode"] not in SPEEDUP_MODES:
+        return f"its 'mode' is not one of {', '.join(SPEEDUP_MODES)}"
     if not _ID.fullmatch(record["id"]):
         return "its 'id' has other characters than letters, digits, - and _"
     try:
         datetime.fromisoformat(record["created_at"])
     except ValueError:
         return "its 'created_at' is not a time such as 2026-01-31T12:00:00"
-    for line in record["lines"]:
-        problem = _type_problem(line, _REQUIRED_IN_LINE, _OPTIONAL_IN_LINE, " of a line")
-        if problem:
-            return problem
-        if line["gain"] not in GAINS:
-            return f"the 'gain' of a line is not one of {', '.join(GAINS)}"
-    return ""
+    return next(filter(None, map(_line_problem, record["lines"])), "")
 
 
-def _type_problem(values: Any, required: _Types, optional: _Types, where: str = "") -> str:
-    if not isinstance(values, dict):
-        return "a line is not a JSON object" if where else "not a JSON object"
-    for name, kind in required.items():
-        if not isinstance(values.get(name), kind):
-            return f"'{name}'{where} is missing or of the wrong type"
-    for name, kind in optional.items():
-        if values.get(name) is not None and not isinstance(values[name], kind):
-            return f"'{name}'{where} is of the wrong type"
-    return ""
+def _line_problem(line: Any) -> str:
+    found = type_problem(line, _REQUIRED_IN_LINE, _OPTIONAL_IN_LINE, " of a line")
+    if found:
+        return found
+    if line["gain"] not in GAINS:
+        return f"the 'gain' of a line is not one of {', '.join(GAINS)}"
+    samples, shares = line.get("samples") or {}, line.get("layers") or []
+    numbers = [*(line.get("split") or {}).values(), *(line.get("dense_split") or {}).values()]
+    numbers += [share[1] if isinstance(share, list) and len(share) == 2 else "" for share in shares]
+    if not all(isinstance(times, list) for times in samples.values()):
+        return "the 'samples' of a line are not lists"
+    return "" if all(is_kind(number, NUMBER) for number in numbers) else "a part of a line is not a number"
 
 
 def _trash(home: Path) -> Trash:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +15,15 @@ from sparse_core import __version__
 from sparse_core.catalog import ENGINES
 from sparse_core.engines import availability
 from sparse_core.engines.machine import cores, cpu_usage, load, machine
-from sparse_core.errors import InputError
+from sparse_core.errors import Cancelled, InputError, as_input_error
 from sparse_core.paths import REPOSITORY
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import inference, measurements, online_training
 from sparse_core.speed.measurements import BUSY, SPREAD_LIMIT
 from sparse_core.speed.paired_timing import Pair, prepare
+
+log = logging.getLogger(__name__)
 
 
 def run_speedup(home: Path, spec: SpeedupSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
@@ -46,10 +49,14 @@ def measure(home: Path, spec: SpeedupSpec, report: Report) -> dict[str, Any]:
     for label, measure_line in _parts(home, spec, pair, engines, report):
         try:
             line = measure_line()
-        except InputError as error:
-            problems.append(f"{label}: {error}")
+        except Cancelled:
+            raise
+        except Exception as error:  # whatever an engine does, the figures of the others are kept
+            problems.append(f"{label}: {_sentence(error)}")
             continue
         lines.append(line)
+        if "problem" in line:
+            problems.append(f"{label}: {line.pop('problem')}")
         if line["restarts"]:
             problems.append(f"{label}: its process died and was started again. The affected round was repeated.")
     if not lines:
@@ -71,6 +78,14 @@ def measure(home: Path, spec: SpeedupSpec, report: Report) -> dict[str, Any]:
         "load_before": load_before,
         "load_after": load(),
     }
+
+
+def _sentence(error: Exception) -> str:
+    """What the user is told of an engine's error; the log has the traceback of one that nobody foresaw."""
+    wrong = as_input_error(error)
+    if wrong is not error:
+        log.error("an engine failed", exc_info=error)
+    return str(wrong or f"internal error ({type(error).__name__}). The log has the details.")
 
 
 def _available_engines(spec: SpeedupSpec) -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
 """Opening pages in Streamlit's test harness, and reading what they show."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -80,8 +81,13 @@ def table(app: AppTest, number: int = -1) -> pd.DataFrame:
 
 
 def messages(app: AppTest) -> str:
-    """All text, captions, notes and warnings of the page."""
-    return " ".join(entry.value for kind in (app.markdown, app.caption, app.info, app.warning) for entry in kind)
+    """All text, captions, notes and warnings of the page, as a reader sees them: without the escapes of ``frame.plain``."""
+    return " ".join(shown(entry.value) for kind in (app.markdown, app.caption, app.info, app.warning) for entry in kind)
+
+
+def shown(text: str) -> str:
+    """A text that ``frame.plain`` escaped, as the page shows it."""
+    return re.sub(r"\\([\\`*_{}\[\]()<>#+!|~$:&])", r"\1", text)
 
 
 def metrics(app: AppTest) -> dict[str, str]:

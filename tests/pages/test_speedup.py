@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.parts import frame
 from sparse_core.catalog import ENGINES
 from sparse_core.engines import availability, machine
 from sparse_core.jobs import queue
@@ -12,7 +13,18 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.specs import options
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
-from tests.pages.support import buttons, chart_text, choose, figure, messages, open_page, press, submitted
+from tests.pages.support import (
+    buttons,
+    chart_text,
+    choose,
+    figure,
+    messages,
+    open_app,
+    open_page,
+    press,
+    shown,
+    submitted,
+)
 from tests.support.measurements import MAGNITUDE_50, backbone_record, line, speed_record, training_line, training_record
 from tests.support.records import record, write, write_probes
 
@@ -106,8 +118,9 @@ def test_the_link_restores_the_view(home):
 def test_a_damaged_file_is_named_and_the_rest_shown(home):
     measurements.write(home, speed_record("good"))
     (measurements.folder(home) / "bad.json").write_text("{", encoding="utf-8")
-    app = open_page("speedup")
-    assert app.warning[0].value == "bad.json cannot be read, so it is left out."
+    app = open_app("speedup")
+    (warning,) = app.warning
+    assert frame.plain("speeds/bad.json is left out: it is damaged.") in warning.value
     assert len(figure(app, 0)["data"]) == 1
 
 
@@ -173,7 +186,7 @@ def test_the_layer_densities_of_a_backbone_can_be_used(home):
     assert (spec.architecture, spec.densities_of, spec.sparsity) == ("efficientnet_lite0", MAGNITUDE_50, 0.0)
     assert f"--densities-of {MAGNITUDE_50}" in options.command("speedup", spec)
     heading = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
-    assert open_page("speedup", job=queue.queued(home)[0]).subheader[0].value == heading
+    assert open_page("speedup", job=queue.queued(home)[0]).subheader[0].value == frame.plain(heading)
 
 
 def test_the_form_is_closed_once_there_are_measurements(home):
@@ -205,7 +218,7 @@ def test_a_missing_engine_or_batch_size_is_requested():
 def test_progress_and_cancel(home):
     job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet18", sparsity=0.9)))
     app = open_page("speedup", job=job_id)
-    assert "ResNet18 at 90 %, uniform mask (timing only)" in app.subheader[0].value
+    assert "ResNet18 at 90 %, uniform mask (timing only)" in shown(app.subheader[0].value)
     press(app, "Cancel")
     assert queue.status(home, job_id).state == "cancelled"
     assert "Press “Measure” to start again" in messages(open_page("speedup", job=job_id))
@@ -226,7 +239,7 @@ def test_a_result_shows_sentences_machine_load_and_problems(home):
     text = messages(app)
     assert "3.20× faster (3.10–3.30) in DeepSparse at batch 64" in text
     assert "inconclusive: 1.00× the dense speed (0.90–1.10) in PyTorch at batch 64 (unreliable)" in text
-    assert "PyTorch, batch 1: too large." in [entry.value for entry in app.warning]
+    assert "PyTorch, batch 1: too large." in [shown(entry.value) for entry in app.warning]
     assert "Some processor, 2 cores (avx2)" in text
     assert "before 0.10, after 1.00" in text
     assert "It has no accuracy." in text

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from sparse_core import stored
 from sparse_core.speed import measurements
 from tests.support.imports import loads_torch
 from tests.support.measurements import line, speed_record
@@ -23,7 +24,6 @@ def test_what_is_written_is_read(home):
 
 def test_nothing_measured_yet(home):
     assert measurements.read_all(home) == []
-    assert measurements.invalid_files(home) == []
     assert measurements.fingerprint(home) == (0, 0)
     assert list(measurements.frame(home).columns) == list(measurements.COLUMNS)
     assert measurements.frame(home).empty
@@ -47,7 +47,6 @@ def test_older_records_have_no_background_load_and_no_comparable_memory(home):
     older = line()
     del older["busy_during"], older["restarts"]
     measurements.write(home, speed_record("a", lines=[older]))
-    assert measurements.invalid_files(home) == []
     assert measurements.frame(home)[["busy_during", "peak_memory_bytes"]].isna().all(axis=None)
 
 
@@ -65,25 +64,25 @@ def test_infinity_becomes_null(home):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read"),
+        ("{", "it is damaged"),
         ("[]", "not a JSON object"),
         (json.dumps({"id": "bad"}), "'created_at' is missing"),
         (json.dumps(speed_record("other")), "its name differs"),
         (json.dumps({**speed_record("bad"), "lines": [{"engine": "torch"}]}), "'batch_size' of a line"),
-        (json.dumps({**speed_record("bad"), "lines": ["torch"]}), "a line is not a JSON object"),
+        (json.dumps({**speed_record("bad"), "lines": ["torch"]}), "not a JSON object of a line"),
         (json.dumps(speed_record("bad", lines=[line(gain="some")])), "'gain' of a line"),
         (json.dumps(speed_record("bad", machine="a fast one")), "'machine' is of the wrong type"),
         (json.dumps(speed_record("bad", lines=[line(samples=[1, 2])])), "'samples' of a line is of the wrong type"),
         (json.dumps(speed_record("bad", created_at="yesterday")), "'created_at' is not a time"),
-        ("\udcff", "cannot be read"),
+        ("\udcff", "it is damaged"),
     ],
 )
 def test_an_invalid_file_is_left_out_and_reported(home, content, message):
     measurements.write(home, speed_record("good"))
     (measurements.folder(home) / "bad.json").write_bytes(content.encode(errors="surrogateescape"))
     assert [record["id"] for record in measurements.read_all(home)] == ["good"]
-    (problem,) = measurements.invalid_files(home)
-    assert problem.startswith("bad.json")
+    ((file, problem),) = stored.notes(home).items()
+    assert file == "speeds/bad.json"
     assert message in problem
 
 

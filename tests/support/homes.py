@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sparse_core.jobs import file_locks, kinds, queue, worker
+from sparse_core import file_locks
+from sparse_core.jobs import kinds, queue, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library, uploads
 from sparse_core.results import records

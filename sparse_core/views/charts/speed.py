@@ -130,7 +130,9 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
     marks = {"symbol": "line-ns", "size": 26, "opacity": 1, "line": {"color": style.PURPLE, "width": 4}}
     decode = {"mode": "markers", "x": table["decode"].tolist(), "y": rows, "marker": marks, "hovertext": hover}
     panels.add(0, "Decoding alone", decode)
-    panels.name_rows([f"{_short_name(row)}<br>{row.which}, {row.engine_words}" for row in table.itertuples()])
+    panels.name_rows(
+        [f"{_short_name(row)}<br>{row.which}, {html.escape(row.engine_words)}" for row in table.itertuples()]
+    )
     panels.x(0)["rangemode"] = "tozero"
     return panels.figure().update_layout(barmode="stack")
 
@@ -229,7 +231,7 @@ def _speed_hover(row: Any) -> str:
         f"{architecture_label(row.architecture)}, {row.method}",
         row,
         f"{row.milliseconds_per_image:.3g} ms/image, {row.images_per_second:.3g} images/s",
-        f"{row.engine_words}, batch {row.batch_size:.0f}, {counted(int(row.threads), 'thread')}",
+        f"{html.escape(row.engine_words)}, batch {row.batch_size:.0f}, {counted(int(row.threads), 'thread')}",
     )
 
 
