@@ -1,16 +1,20 @@
 """Buttons that run in the browser: a chart's downloads, and the field with the link to a view."""
 
 import shutil
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
 import plotly
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.components.v1 import declare_component
 
 from pages.parts.frame import STATIC
 
 DOWNLOAD_WIDTH = 1000
+PLOTLY_FILES = Path(plotly.__file__).parent / "package_data"
+SCRIPT = "plotly.min.js"
 
 _CHART_BUTTONS = """
 <div role="group" aria-label="Download this chart">
@@ -131,13 +135,15 @@ export default function ({ parentElement }) {
 _chart_buttons = st.components.v2.component(
     "sparse_transfer_chart_buttons", html=_CHART_BUTTONS, css=_BUTTON_STYLE, js=_CHART_SCRIPT
 )
+_plotly_files = declare_component("sparse_transfer_plotly", path=str(PLOTLY_FILES))
 _link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIELD, css=_BUTTON_STYLE, js=_LINK_SCRIPT)
 
 
 def chart_downloads(figure: go.Figure, *, key: str, name: str, alt: str) -> None:
     """The buttons that save a chart as PNG, SVG and stand-alone HTML; ``name`` and ``alt`` as in ``chart.show_chart``."""
     base = st.get_option("server.baseUrlPath").strip("/")
-    address = f"{f'/{base}' if base else ''}/app/static/plotly.min.js?version={plotly.__version__}"
+    place = "app/static" if (STATIC / SCRIPT).is_file() else f"component/{_plotly_files.name}"
+    address = f"{f'/{base}' if base else ''}/{place}/{SCRIPT}?version={plotly.__version__}"
     data = {"figure": figure.to_json(), "title": alt, "name": f"{name}-{date.today():%Y-%m-%d}", "plotly": address}
     data |= {"width": DOWNLOAD_WIDTH, "height": figure.layout.height or 500}
     _chart_buttons(key=key, width="content", data=data)
@@ -149,10 +155,11 @@ def link_field(*, key: str) -> None:
 
 
 def provide_plotly() -> None:
-    """Copy Plotly's script to where this server can serve it; charts for download are drawn with it."""
-    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    target = STATIC / "plotly.min.js"
+    """Copy Plotly's script to where this server can serve it; charts for download are drawn with it. An installation that
+    cannot be written serves it from Plotly's own folder."""
+    source, target = PLOTLY_FILES / SCRIPT, STATIC / SCRIPT
     if not target.exists() or target.stat().st_size != source.stat().st_size:
-        temporary = STATIC / ".plotly.min.js"
-        shutil.copyfile(source, temporary)
-        temporary.replace(target)
+        with suppress(OSError):
+            temporary = STATIC / f".{SCRIPT}"
+            shutil.copyfile(source, temporary)
+            temporary.replace(target)

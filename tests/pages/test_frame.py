@@ -4,9 +4,11 @@ import errno
 import subprocess
 import sys
 
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from pages.parts import buttons
 from pages.parts.frame import PAGES, plain
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
@@ -53,3 +55,13 @@ def test_pages_import_no_torch(page):
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_installation_that_cannot_be_written_serves_plotly_from_its_own_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(buttons, "STATIC", tmp_path / "read-only")
+    buttons.provide_plotly()
+    given = {}
+    monkeypatch.setattr(buttons, "_chart_buttons", lambda **settings: given.update(settings))
+    buttons.chart_downloads(go.Figure(), key="k", name="n", alt="a")
+    assert given["data"]["plotly"].startswith("/component/pages.parts.buttons.sparse_transfer_plotly/plotly.min.js")
+    assert (buttons.PLOTLY_FILES / buttons.SCRIPT).is_file()
