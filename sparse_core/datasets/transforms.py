@@ -15,7 +15,7 @@ from sparse_core.specs.checks import require, require_known
 
 MAX_ASPECT_RATIO = 16  # only the crop of longer images is resized
 FILTERS = dict(zip(INTERPOLATIONS, (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC), strict=True))
-MIN_SIDE, MAX_SIDE = 8, 1024
+MIN_SIDE, MAX_SIDE = 8, 1024  # of what a user may ask for
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class Transform:
             object.__setattr__(self, name, values)
         for name in ("resize", "crop"):
             side = getattr(self, name)
-            expected = f"whole pixels from {MIN_SIDE} to {MAX_SIDE}"
-            require(isinstance(side, int) and MIN_SIDE <= side <= MAX_SIDE, name, expected, side)
+            require(isinstance(side, int) and 1 <= side <= MAX_SIDE, name, f"whole pixels from 1 to {MAX_SIDE}", side)
         expected = "from 0 to 1, because pixels are scaled to 0..1 first (divide by 255)"
         require(all(0 <= value <= 1 for value in self.mean), "The mean of each channel", expected, self.mean)
         positive = all(0 < value < math.inf for value in self.std)

@@ -7,9 +7,10 @@ hash; a wrong one costs many points of accuracy.
 import dataclasses
 
 from sparse_core.catalog import NORMALISATIONS
-from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, Transform
+from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, MAX_SIDE, MIN_SIDE, Transform
 from sparse_core.errors import InputError
 from sparse_core.specs.checkpoints import ImportSpec
+from sparse_core.specs.checks import require
 
 CIFAR_ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56")
 
@@ -50,6 +51,9 @@ def chosen(spec: ImportSpec, guessed: Transform) -> Transform:
         raise InputError("Expected either a normalisation by name or a mean and std; got both. Leave one out.")
     if bool(spec.mean) != bool(spec.std):
         raise InputError("Expected a mean and a std together, such as 0.5 and 0.5; got only one of them.")
+    for name, side in (("resize", spec.resize), ("crop", spec.crop)):
+        within = side is None or MIN_SIDE <= side <= MAX_SIDE
+        require(within, name, f"whole pixels from {MIN_SIDE} to {MAX_SIDE}", side)
     mean, std = guessed.mean, guessed.std
     if spec.normalisation:
         known = NORMALISATIONS[spec.normalisation]
