@@ -1,0 +1,80 @@
+"""Text from files is shown as text: neither Streamlit's Markdown nor Plotly's HTML of a name reaches a page."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
+from sparse_core.results.records import Record, Records
+from sparse_core.specs.transfer import ProbeSpec
+from sparse_core.speed import measurements
+from tests.pages.support import open_page
+from tests.support.measurements import backbone_record, line, speed_record
+from tests.support.records import record
+
+MARKDOWN = ":red[x] **b** ![i](http://e) `c`"
+HTML = "<b>z</b><a href='http://e'>"
+NASTY = f"{MARKDOWN} {HTML}"
+ELEMENTS = ("markdown", "caption", "info", "warning", "error", "success", "subheader", "metric", "expander", "toast")
+SHOWN = ("text", "name", "hovertext", "ticktext", "hovertemplate", "title")
+
+
+@pytest.fixture
+def nasty_home(home):
+    made = record(final=0.7)
+    result = {**made.result, "class_names": [f"a {NASTY}", f"b {NASTY}"], "notes": [NASTY], "protocol": NASTY}
+    result |= {"dataset_name": NASTY, "upstream": NASTY, "engine": NASTY, "engine_version": NASTY}
+    Records(home).write(Record(made.run_id, {**made.spec, "backbone": NASTY}, result, made.events))
+    sparse = record(sparsity=0.5, final=0.6)
+    result = {**result, **{name: sparse.result[name] for name in ("sparsity", "backbone_sparsity")}, "method": NASTY}
+    Records(home).write(Record(sparse.run_id, {**sparse.spec, "backbone": NASTY}, result, sparse.events))
+    Records(home).annotate(made.run_id, NASTY, [NASTY])
+    here = {"processor": NASTY, "cores": 2}
+    lines = [line(engine=NASTY), line(engine="torch", ratio=1.0, layers=[[NASTY, 1.0]])]
+    measurements.write(home, speed_record("a", lines=lines, distribution=NASTY, machine=here, problems=[NASTY]))
+    measurements.write(home, backbone_record("b", method=NASTY, machine=here, backbone="gone"))
+    job_id = queue.submit(home, Job("probe", ProbeSpec(NASTY, NASTY)))
+    queue.end(home, job_id, "failed", NASTY)
+    done = queue.submit(home, Job("probe", ProbeSpec(NASTY, NASTY)))
+    queue.end(home, done, "done", result={"runs": [made.run_id], "found": []})
+    return home
+
+
+def texts(app: AppTest) -> Iterator[str]:
+    for kind in ELEMENTS:
+        for element in app.get(kind):
+            yield from (str(getattr(element, name)) for name in ("value", "label") if getattr(element, name, None))
+
+
+def figure_texts(value: Any, key: str = "") -> Iterator[str]:
+    """All texts of a figure that Plotly draws."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from figure_texts(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from figure_texts(inner, key)
+    elif isinstance(value, str) and key in SHOWN:
+        yield value
+
+
+@pytest.mark.parametrize("page", ["runs", "tasks", "tradeoffs", "speedup", "probe", "probe failed", "structure"])
+def test_names_from_files_are_text(nasty_home, page):
+    name, _, failed = page.partition(" ")
+    query: dict[str, Any] = {}
+    if name == "probe":
+        states = {queue.status(nasty_home, entry.name).state: entry.name for entry in (nasty_home / "jobs").iterdir()}
+        query = {"job": states["failed" if failed else "done"]}
+    app = open_page(name, **query)
+    if name == "runs":
+        app.multiselect(key="chosen").set_value(app.multiselect(key="chosen").options[:1]).run()
+    assert not app.exception
+    shown = list(texts(app))
+    assert not [text for text in shown if any(part in text for part in (":red[x]", "**b**", "![i](", "`c`", "<b>z"))]
+    drawn = [text for chart in app.get("plotly_chart") for text in figure_texts(json.loads(chart.proto.spec))]
+    assert not [text for text in drawn if "<b>z" in text or "<a " in text]
+    assert any("red" in text for text in (*shown, *drawn)) or name in ("tasks", "structure")
