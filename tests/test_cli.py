@@ -17,7 +17,8 @@ from sparse_core.paths import REPOSITORY
 from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
-from sparse_core.views import footnotes
+from sparse_core.views import footnotes, labels
+from tests.support.images import image_folder
 from tests.support.networks import pruned_file
 
 
@@ -115,6 +116,22 @@ def test_a_network_imported_under_the_name_of_a_removed_one_is_another(probed, s
     rows, _ = summary("--source", "measured", "--per-task")
     assert set(rows["network"]) == {first, second} and set(rows["network_name"]) == {"mine"}
     assert rows["runs"].tolist() == [2, 2]
+
+
+def test_two_folders_of_one_name_are_two_tasks(sparse_backbone, tmp_path, summary, home, capsys):
+    for place, counts in (("easy", {"a": 8, "b": 8}), ("hard", {"left": 8, "right": 8, "up": 8})):
+        folder = str(image_folder(tmp_path / place / "images", counts))
+        assert main(["probe", "--backbone", sparse_backbone, "--dataset", folder, "--seeds", "2", "--epochs", "2"]) == 0
+    capsys.readouterr()
+    rows, _ = summary("--source", "measured", "--per-task")
+    assert set(rows["dataset"]) == {"images"} and rows["dataset_hash"].nunique() == 2
+    assert rows["seeds"].tolist() == [2, 2]
+    runs = Store(Records(home)).results(source="measured")
+    named = set(labels.name_tasks(runs))
+    assert len(named) == 2 and all(name.startswith("images (") for name in named)
+    assert {Records(home).read(name).result["task"] for name in runs["run_id"]} == {
+        ""
+    }  # a user's folder is no study task
 
 
 def test_summary_prints_one_document():

@@ -52,12 +52,12 @@ def welch_interval(
     """Low and high end of the 95 % t interval of each difference of two means with unequal variances (Welch 1947).
 
     ``first`` and ``second`` are the sample standard deviations (n − 1) of the two sides and their numbers of samples. NaN where
-    a side has fewer than two samples, and where none of them varies.
+    none of them varies, and where a side has fewer than three samples: with two the interval covers as little as 90 %.
     """
     (first_error, first_size), (second_error, second_size) = (
         (_squared_error(*side), side[1]) for side in (first, second)
     )
-    error = first_error + second_error
+    error = (first_error + second_error).where((first_size > 2) & (second_size > 2))
     freedom = error**2 / (first_error**2 / (first_size - 1) + second_error**2 / (second_size - 1))
     return _t_interval(difference, error, freedom)
 
