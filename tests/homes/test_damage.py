@@ -5,8 +5,10 @@ The home folder is made by the product and its files are found by walking it, so
 """
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sparse_core.jobs import queue
+from sparse_core.paths import REPOSITORY
 from tests.support import damage
 from tests.support.damage import BYTES, FIELDS, WHOLE
 from tests.support.homes import rich_home
@@ -107,3 +110,17 @@ def _change_fields(home: Path, way: str) -> int:
             target = entry if entry.is_file() else entry / file.name
             target.write_text(text.replace(json.dumps(original.stem), json.dumps(entry.stem)))
     return number
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="Only root can become another user.")
+def test_files_without_permission(made, copy):
+    broken = _break(copy, "forbidden")
+    for entry in (copy, *copy.rglob("*")):
+        os.chown(entry, 65534, 65534)
+    another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(copy), "PYTHONPATH": str(REPOSITORY)}
+    command = [*another, sys.executable, "-m", "tests.support.opening", str(copy)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (answer,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
+    require_the_rest(copy, json.loads(answer.removeprefix("ANSWER ")), made, broken)
