@@ -31,6 +31,7 @@ from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import first_free_replicate
 from sparse_core.specs.options import PROGRAM, Parser, add_arguments, from_arguments
 from sparse_core.specs.progress import Progress
+from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
 from sparse_core.views import footnotes
@@ -180,6 +181,17 @@ def _read_file(options: argparse.Namespace) -> dict[str, Any]:
     return kinds.run(options.home, Job(options.verb, spec), _show_progress)
 
 
+def _sparsify(options: argparse.Namespace) -> dict[str, Any]:
+    """Make one sparse backbone, or find it in the library."""
+    spec = from_arguments(SparsifySpec, options)
+    outcome = kinds.run(options.home, Job("sparsify", spec, (options.seed,)), _show_progress)
+    if outcome["found"]:
+        _note("The same network, seed included, was made before.")
+    (made,) = outcome["backbones"]
+    _note(*made.pop("notes"))
+    return made
+
+
 def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
     from sparse_core.speed import measurements
 
@@ -251,6 +263,10 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(features, ProbeSpec, only=("backbone", "dataset", "precision", "engine"))
     _transfer_verb(verbs, "probe", "train a linear classifier on a backbone's features")
     _transfer_verb(verbs, "finetune", "train all weights that are not pruned, under the fixed mask")
+
+    sparsify = _verb(verbs, "sparsify", _sparsify, "make a sparse backbone with a pruning method")
+    add_arguments(sparsify, SparsifySpec)
+    sparsify.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default 0)")
 
     for name, function, description in (
         ("inspect", _read_file, "describe a checkpoint file, layer by layer"),

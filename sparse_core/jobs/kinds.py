@@ -12,6 +12,7 @@ from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, S
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import parse
 from sparse_core.specs.progress import Report
+from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.speed import measurements
@@ -76,6 +77,7 @@ KINDS = {
     "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import", problem=_import_problem),
     "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),
     "export": Kind(ExportSpec, "sparse_core.networks.onnx_export:run_export"),
+    "sparsify": Kind(SparsifySpec, "sparse_core.sparsify.runs:run_sparsify", "long", label="Sparsification"),
     "speedup": Kind(
         SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup", problem=measurements.problem
     ),

@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, checkpoints, masks, preprocessing
 from sparse_core.networks.checkpoints import Checkpoint
 from sparse_core.networks.guesses import guess_method, guess_upstream, known_method, nominal
-from sparse_core.networks.library import BackboneCard, folder, read_card, require_free_name, sweep
+from sparse_core.networks.library import CLASSIFIER_FILE, BackboneCard, folder, read_card, require_free_name, sweep
 from sparse_core.networks.masks import Mask
 from sparse_core.paths import atomic_folder, require_space
 from sparse_core.specs.checkpoints import ImportSpec
@@ -47,10 +49,18 @@ def add(home: Path, path: str | Path, name: str, **stated: Any) -> BackboneCard:
             f"Dense means sparsity 0, not {100 * card.sparsity:.3g} %. Give the pruning method of this network, or Unknown."
         )
     require_space(folder(home), 2 * checkpoint.size_bytes)
-    with atomic_folder(folder(home) / name) as temporary:
-        _write(temporary, checkpoint, mask, card)
-    if read_card(folder(home) / name) != card:
-        raise InputError(f"Another import created '{name}' at the same time. Choose another name.")
+    return keep(home, card, checkpoint.state, checkpoint.classifier, mask)
+
+
+def keep(
+    home: Path, card: BackboneCard, state: Mapping[str, Tensor], classifier: Mapping[str, Tensor] | None, mask: Mask
+) -> BackboneCard:
+    """Write a backbone to the library, all of it or nothing; returns its card. ``state`` and ``classifier`` (weight, bias) hold
+    contiguous tensors. Raises InputError if the name has been taken meanwhile."""
+    with atomic_folder(folder(home) / card.name) as temporary:
+        _write(temporary, card, state, classifier, mask)
+    if read_card(folder(home) / card.name) != card:
+        raise InputError(f"Another import created '{card.name}' at the same time. Choose another name.")
     return card
 
 
@@ -85,9 +95,11 @@ def _card(checkpoint: Checkpoint, mask: Mask, spec: ImportSpec) -> BackboneCard:
     )
 
 
-def _write(target: Path, checkpoint: Checkpoint, mask: Mask, card: BackboneCard) -> None:
-    save_file(checkpoint.state, target / "weights.safetensors", {"format": "pt"})
-    if checkpoint.classifier:
-        save_file(checkpoint.classifier, target / "classifier.safetensors", {"format": "pt"})
+def _write(
+    target: Path, card: BackboneCard, state: Mapping[str, Tensor], classifier: Mapping[str, Tensor] | None, mask: Mask
+) -> None:
+    save_file(dict(state), target / "weights.safetensors", {"format": "pt"})
+    if classifier:
+        save_file(dict(classifier), target / CLASSIFIER_FILE, {"format": "pt"})
     masks.save(mask, target / "mask.safetensors")
     (target / "card.json").write_text(json.dumps(dataclasses.asdict(card), indent=1), encoding="utf-8")

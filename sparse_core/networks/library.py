@@ -14,6 +14,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sparse_core import stored
 from sparse_core.catalog import UNKNOWN
@@ -30,12 +31,32 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """How this product made a backbone. ``id`` identifies what was asked for, ``options`` are the whole spec, with the content
+    hashes of parent and upstream data; ``parents`` are the hashes of the networks whose weights it started from;
+    ``upstream_accuracy`` is top-1 (0..1) on the test images of the upstream data, None where there is no classifier for them;
+    ``details`` are what the method recorded. ``seconds`` are its own, ``seconds_with_parents`` include those of its parents."""
+
+    id: str
+    method: str
+    options: dict[str, Any] = field(hash=False)
+    seed: int
+    upstream_accuracy: float
+    parents: tuple[str, ...]
+    epochs: int
+    seconds: float
+    seconds_with_parents: float
+    product_version: str
+    details: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
 class BackboneCard:
     """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind`` is offline, download, file or library;
     ``ready`` means that loading needs no download; ``preprocessing`` is how images are prepared for it, unless given as the
     architecture's default. Set for imported backbones only: ``variant`` of the architecture,
     ``origin`` in the user's words, content ``hash``, ``measured_sparsity`` of the convolutions, number of ``classes``,
-    ``formats`` of the file, and ``imported_at`` in UTC."""
+    ``formats`` of the file, and ``imported_at`` in UTC. ``provenance`` is set for those that this product made."""
 
     name: str
     architecture: str
@@ -53,6 +74,7 @@ class BackboneCard:
     formats: tuple[str, ...] = ()
     imported_at: str = ""
     preprocessing: Transform = field(default=None)  # type: ignore[assignment]  # never None once made
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         if self.preprocessing is None and self.architecture in DEFAULTS:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.networks.backbones import Backbone
-from sparse_core.sparsify import batch_norm, start, targets
+from sparse_core.sparsify import batch_norm, targets
+from sparse_core.sparsify.start import start
 from sparse_core.sparsify.training import Pruner, SparseTraining, Sparsified
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.sparsify import SparsifySpec
@@ -30,7 +31,7 @@ def sparsify(
     The accuracy is that of the backbone's own classifier; where it has none for this data it is near chance, as a note says.
     """
     on_progress(Progress("Pruning by magnitude"))
-    training = SparseTraining(start.network(backbone, dataset, spec, seed), backbone, dataset, spec, seed, Pruner)
+    training = SparseTraining(start(backbone, dataset, spec, seed), backbone, dataset, spec, seed, Pruner)
     training.prune_to(spec.sparsity, targets.magnitudes(training.network.body))
     on_progress(Progress("Tuning BatchNorm"))
     images = batch_norm.tune(training.network, dataset, backbone.transform)

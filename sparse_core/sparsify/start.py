@@ -1,6 +1,7 @@
 """The networks that trainings start from: new weights, or those of the backbone with a classifier for the upstream data."""
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from sparse_core.datasets.dataset import Dataset
 from sparse_core.datasets.loading import ImageLoader, batches, normalised
 from sparse_core.errors import InputError
 from sparse_core.networks import masks
-from sparse_core.networks.backbones import DENSE_ZEROS, Backbone
+from sparse_core.networks.backbones import DENSE_ZEROS, Backbone, Classifier
 from sparse_core.networks.classifier import ClassifierNetwork
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.transfer.finetune import draw_weights
@@ -19,10 +20,21 @@ from sparse_core.transfer.training import initial_classifier
 CHECKED_IMAGES = 256
 BATCH = 32
 LEAST_IMAGES = 2
+NEW_CLASSIFIER = (
+    "The backbone has no classifier for this upstream data: a new one was used, untrained unless the method trains."
+)
 
 
-def network(backbone: Backbone, dataset: Dataset, spec: SparsifySpec, seed: int) -> ClassifierNetwork:
-    """The network at the start of a method, in evaluation mode, its weights not shared with ``backbone``.
+@dataclass(frozen=True)
+class Start:
+    """A network in evaluation mode, its weights shared with no other, and notes for the user."""
+
+    network: ClassifierNetwork
+    notes: tuple[str, ...] = ()
+
+
+def start(backbone: Backbone, dataset: Dataset, spec: SparsifySpec, seed: int) -> Start:
+    """What a method starts from.
 
     Weights of the method's own start are He-normal, drawn from the seed, with a new classifier. Else they are the backbone's,
     with its own classifier where that fits the dataset (see ``own_classifier``). Raises InputError where the method needs a dense
@@ -30,17 +42,19 @@ def network(backbone: Backbone, dataset: Dataset, spec: SparsifySpec, seed: int)
     """
     _check(backbone, dataset, spec)
     body = copy.deepcopy(backbone.module).requires_grad_(True)
-    classifier = None
+    classifier: Classifier | None = None
+    notes: tuple[str, ...] = ()
     if spec.has_new_weights:
         draw_weights(body, seed)
     else:
         classifier = own_classifier(backbone, dataset)
+        notes = () if classifier else (NEW_CLASSIFIER,)
     if classifier is None:
         classifier = initial_classifier(seed, len(dataset.class_names), backbone.dimensions)
-    return ClassifierNetwork(body, *(tensor.clone() for tensor in classifier)).eval()
+    return Start(ClassifierNetwork(body, *(tensor.clone() for tensor in classifier)).eval(), notes)
 
 
-def own_classifier(backbone: Backbone, dataset: Dataset) -> tuple[torch.Tensor, torch.Tensor] | None:
+def own_classifier(backbone: Backbone, dataset: Dataset) -> Classifier | None:
     """The classifier that was trained with the backbone, if it tells this dataset's classes apart: it has as many, and its
     accuracy on some test images is half as high again as that of always naming the most frequent class."""
     if backbone.classifier is None or backbone.classifier[0].shape != (len(dataset.class_names), backbone.dimensions):

@@ -17,7 +17,8 @@ from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.classifier import ClassifierNetwork
 from sparse_core.networks.masks import Mask
-from sparse_core.sparsify import schedules, start, targets
+from sparse_core.sparsify import schedules, targets
+from sparse_core.sparsify.start import Start, start
 from sparse_core.specs.progress import Report
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.transfer.finetune import FixedMask
@@ -32,8 +33,8 @@ SMALL_TEST_BATCH = 256
 class Sparsified(Result[ClassifierNetwork]):
     """A sparse network with its classifier, and its history. The pruned weights of ``network.body`` are exactly 0; ``mask`` also
     keeps weights that are 0 by chance. ``curves`` also hold ``sparsity``, that of the convolution weights after each epoch.
-    ``details`` hold ``backbone_sparsity``, ``epochs``, ``upstream_accuracy`` (top-1 of the last epoch, in fp32), ``seconds``, and
-    what the method records."""
+    ``details`` hold ``backbone_sparsity``, ``epochs``, ``upstream_accuracy`` (top-1 of the last epoch, in fp32), ``seconds``,
+    ``notes`` for the user, and what the method records."""
 
     mask: Mask
 
@@ -76,7 +77,7 @@ class SparseTraining(NetworkTraining):
 
     def __init__(
         self,
-        network: ClassifierNetwork,
+        begin: Start,
         backbone: Backbone,
         dataset: Dataset,
         spec: SparsifySpec,
@@ -88,7 +89,8 @@ class SparseTraining(NetworkTraining):
         test_batch = SMALL_TEST_BATCH if small else TEST_BATCH
         passes = Passes(spec.batch_size, spec.precision, spec.label_smoothing, augmentation, spec.method, test_batch)
         super().__init__(dataset, backbone.transform, passes, seed)
-        self.spec, self.network = spec, network
+        self.spec, self.network, self.notes = spec, begin.network, begin.notes
+        network = self.network
         self.steps = spec.total_epochs * self.steps_per_epoch
         self.now = 0
         self.made_at = time.perf_counter()
@@ -166,6 +168,7 @@ class SparseTraining(NetworkTraining):
             "upstream_accuracy": accuracy,
             "epochs": self.epoch,
             "seconds": seconds_before + sum(self.seconds),
+            "notes": list(self.notes),
             **self.pruner.details(),
         }
         self.network.eval().requires_grad_(False)
@@ -219,7 +222,7 @@ def run(
     seed, step and epoch decide everything, in fp32 on a CPU bit by bit for the same number of threads. The caller discards the
     file once the result is on disk.
     """
-    training = SparseTraining(start.network(backbone, dataset, spec, seed), backbone, dataset, spec, seed, make)
+    training = SparseTraining(start(backbone, dataset, spec, seed), backbone, dataset, spec, seed, make)
     state = saved_state(backbone, dataset, spec, seed, checkpoint)
     with state:
         train_to_end(training, state, state.load(), on_progress)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from sparse_core import stored
 from sparse_core.specs.checks import require_known
+from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec
 
 AnySpec = TypeVar("AnySpec")
@@ -44,13 +45,16 @@ def run_id(spec: TransferSpec, seed: int) -> str:
     backbone and the dataset are resolved, their content counts and not their names.
     """
     changed = _changed(dataclasses.asdict(spec), dataclasses.asdict(type(spec)(backbone="", dataset="")))
-    if spec.backbone_hash:
-        changed.pop("backbone", None)
-    if spec.dataset_hash:
-        changed.pop("dataset", None)
     changed.pop("engine", None)
-    digest = hashlib.sha256(json.dumps({**changed, "seed": seed}, sort_keys=True).encode()).hexdigest()[:12]
-    return f"{spec.transfer}-{seed}-{digest}"
+    return f"{spec.transfer}-{seed}-{_digest(spec, changed, seed)}"
+
+
+def network_id(spec: SparsifySpec, seed: int) -> str:
+    """The identity of the network that a method makes, as ``run_id`` is that of a run; its name does not count."""
+    usual = SparsifySpec("Dense", backbone="", dataset="")
+    changed = _changed(dataclasses.asdict(spec), dataclasses.asdict(usual))
+    changed.pop("name", None)
+    return f"sparsify-{seed}-{_digest(spec, changed, seed)}"
 
 
 def first_free_replicate(spec: AnyTransfer, seeds: Iterable[int], taken: set[str]) -> AnyTransfer:
@@ -58,6 +62,13 @@ def first_free_replicate(spec: AnyTransfer, seeds: Iterable[int], taken: set[str
     seeds = tuple(seeds)
     candidates = (dataclasses.replace(spec, replicate=number) for number in itertools.count(spec.replicate))
     return next(free for free in candidates if not any(run_id(free, seed) in taken for seed in seeds))
+
+
+def _digest(spec: TransferSpec | SparsifySpec, changed: dict[str, Any], seed: int) -> str:
+    """A hash of the options that differ from their defaults, of the content of backbone and dataset where known, and the seed."""
+    named = {"backbone": spec.backbone_hash, "dataset": spec.dataset_hash}
+    counted = {name: value for name, value in changed.items() if not named.get(name)}
+    return hashlib.sha256(json.dumps({**counted, "seed": seed}, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _changed(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

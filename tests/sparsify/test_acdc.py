@@ -4,7 +4,7 @@ import torch
 
 from sparse_core.networks import masks
 from sparse_core.sparsify import acdc, schedules
-from sparse_core.sparsify.start import network
+from sparse_core.sparsify.start import start
 from sparse_core.sparsify.training import SparseTraining
 from tests.support.sparsify import tiny_spec
 
@@ -12,7 +12,7 @@ from tests.support.sparsify import tiny_spec
 def test_weights_are_pruned_in_compressed_phases_and_free_in_dense_ones(new_backbone, digits):
     spec = tiny_spec("AC/DC")
     training = SparseTraining(
-        network(new_backbone, digits, spec, 0), new_backbone, digits, spec, 0, acdc.AlternatingPruner
+        start(new_backbone, digits, spec, 0), new_backbone, digits, spec, 0, acdc.AlternatingPruner
     )
     compressed = {step for start, end in schedules.compressed_phases(training.steps) for step in range(start, end)}
     body = training.network.body
@@ -31,7 +31,7 @@ def test_weights_are_pruned_in_compressed_phases_and_free_in_dense_ones(new_back
 def test_momentum_starts_anew_when_weights_are_released(new_backbone, digits):
     spec = tiny_spec("AC/DC")
     training = SparseTraining(
-        network(new_backbone, digits, spec, 0), new_backbone, digits, spec, 0, acdc.AlternatingPruner
+        start(new_backbone, digits, spec, 0), new_backbone, digits, spec, 0, acdc.AlternatingPruner
     )
     for parameter in training.network.parameters():
         parameter.grad = torch.ones_like(parameter)

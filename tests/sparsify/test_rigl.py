@@ -6,7 +6,7 @@ import torch
 from sparse_core.networks import masks
 from sparse_core.sparsify.methods import METHODS
 from sparse_core.sparsify.rigl import RiggingPruner, rewired
-from sparse_core.sparsify.start import network
+from sparse_core.sparsify.start import start
 from sparse_core.sparsify.training import SparseTraining
 from tests.support.sparsify import tiny_spec
 
@@ -40,7 +40,7 @@ def test_of_equal_candidates_the_last_stay_and_grow():
 
 def test_an_update_takes_the_place_of_a_step_and_keeps_every_layer_at_its_count(new_backbone, digits):
     spec = tiny_spec("RigL ERK 1x")
-    training = SparseTraining(network(new_backbone, digits, spec, 0), new_backbone, digits, spec, 0, RiggingPruner)
+    training = SparseTraining(start(new_backbone, digits, spec, 0), new_backbone, digits, spec, 0, RiggingPruner)
     counts = {name: int(kept.sum()) for name, kept in training.mask.tensors.items()}
     images, labels = [training.image(row) for row in range(20)], digits.train.labels[:20]
     interval = training.pruner.updates.interval
