@@ -5,7 +5,7 @@ from typing import Protocol
 
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.networks.backbones import Backbone
-from sparse_core.sparsify import acdc, dense, gmp, magnitude, rigl
+from sparse_core.sparsify import acdc, dense, gmp, lottery_ticket, magnitude, mfac, rigl, soft_threshold, woodfisher
 from sparse_core.sparsify.training import Sparsified
 from sparse_core.specs.progress import Report
 from sparse_core.specs.sparsify import SparsifySpec
@@ -32,7 +32,11 @@ METHODS: dict[str, Method] = {
     "Dense": dense.sparsify,
     "Magnitude": magnitude.sparsify,
     "GMP": gmp.sparsify,
+    "WoodFisher": woodfisher.sparsify,
+    "M-FAC": mfac.sparsify,
+    "STR": soft_threshold.sparsify,
     "AC/DC": acdc.sparsify,
     "RigL ERK 1x": rigl.sparsify,
     "RigL ERK 5x": rigl.sparsify,
+    "LTH-T": lottery_ticket.sparsify,
 }

@@ -35,8 +35,8 @@ def test_momentum_starts_anew_when_weights_are_released(new_backbone, digits):
     )
     for parameter in training.network.parameters():
         parameter.grad = torch.ones_like(parameter)
-    start, end = schedules.compressed_phases(training.steps)[0]
-    training.before_step(start)
+    first, end = schedules.compressed_phases(training.steps)[0]
+    training.before_step(first)
     training.update()
     assert all(bool(state["momentum_buffer"].any()) for state in training.optimizer.state.values())
     training.before_step(end)
