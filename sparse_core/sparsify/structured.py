@@ -133,7 +133,7 @@ def _parameter(layer: nn.Module, name: str) -> torch.Tensor:
 
 def _norms(layer: nn.Module) -> np.ndarray:
     """The mean absolute weight of each filter: its L1 norm over the number of its weights."""
-    return layer.weight.detach().abs().flatten(1).mean(1).cpu().numpy()
+    return _parameter(layer, "weight").abs().flatten(1).mean(1).cpu().numpy()
 
 
 def _sparsity(body: nn.Module, groups: list[Group], removed: dict[str, int]) -> float:
