@@ -1,9 +1,12 @@
 """The dashboard's frame: navigation, the chosen page, and the note at its foot."""
 
+from contextlib import suppress
+
 import streamlit as st
 
 from pages.parts import buttons, frame, streamlit_internals
 from sparse_core.catalog import CITATION
+from sparse_core.errors import InputError
 
 
 def main() -> None:
@@ -15,7 +18,7 @@ def main() -> None:
     notes = st.container()
     with frame.errors_as_messages():
         page.run()
-    with notes, frame.errors_as_messages():
+    with notes, suppress(InputError):  # of a home folder that cannot be used, which the page has said
         frame.show_notes()
     st.caption(f"Paper results: {CITATION}. Everything runs on this machine; nothing leaves it.")
     frame.settle_link(page)

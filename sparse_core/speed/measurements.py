@@ -203,7 +203,7 @@ def _line_problem(line: Any) -> str:
         return f"the 'gain' of a line is not one of {', '.join(GAINS)}"
     samples, shares = line.get("samples") or {}, line.get("layers") or []
     numbers = [*(line.get("split") or {}).values(), *(line.get("dense_split") or {}).values()]
-    numbers += [share[1] if isinstance(share, list) and len(share) == 2 else "" for share in shares]
+    numbers += [share[1] if isinstance(share, list | tuple) and len(share) == 2 else "" for share in shares]
     if not all(isinstance(times, list) for times in samples.values()):
         return "the 'samples' of a line are not lists"
     return "" if all(is_kind(number, NUMBER) for number in numbers) else "a part of a line is not a number"

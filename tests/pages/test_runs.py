@@ -9,7 +9,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Records
 from sparse_core.specs.identity import recorded
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
-from tests.pages.support import chart_text, choose, figure, open_page, press, table
+from tests.pages.support import chart_text, choose, figure, messages, open_page, press, table
 from tests.support.records import record, write
 
 
@@ -51,9 +51,7 @@ def test_a_rerun_is_flagged(home):
     write(home, record(), record(replicate=1))
     app = open_page("runs")
     assert sorted(table(app)["replicate"]) == [0, 1]
-    assert "1 run is a rerun of a seed (Dense): averaged into that seed, n counts seeds." in [
-        caption.value for caption in app.caption
-    ]
+    assert "1 run is a rerun of a seed (Dense): averaged into that seed, n counts seeds." in messages(app)
 
 
 def test_the_caption_names_different_protocols(home):
