@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparse_core.datasets.dataset import Dataset
-from sparse_core.datasets.loading import ImageLoader, batches, normalised
+from sparse_core.datasets.loading import ImageLoader, normalised
 from sparse_core.datasets.transforms import Transform
+from sparse_core.engines.torch_cpu import thread_pool
 from sparse_core.errors import InputError
 
 LARGE = 1_000_000  # weights
@@ -50,10 +51,15 @@ def collect(
     gradients = torch.empty(len(rows) // size, int(kept.sum()), device=device)
     whole = bool(kept.all())
     loader = ImageLoader(dataset.train, transform)
-    for number, images in enumerate(batches(loader.centre_cropped, rows, size)):
-        logits = network(normalised(images, transform).to(device))
-        loss = F.cross_entropy(logits, labels[number * size :][: len(images)])
-        flat = torch.cat([part.flatten() for part in torch.autograd.grad(loss, weights)])
+
+    def fill(number: int) -> None:
+        part = slice(number * size, (number + 1) * size)
+        images = np.stack([loader.centre_cropped(row) for row in rows[part]])
+        loss = F.cross_entropy(network(normalised(images, transform).to(device)), labels[part])
+        flat = torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, weights)])
         gradients[number] = flat if whole else flat[kept]
+
+    with thread_pool() as (pool, _):  # single images are too little work for several threads to share
+        list(pool.map(fill, range(len(gradients))))
     network.train(was_training)
     return gradients

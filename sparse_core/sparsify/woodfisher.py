@@ -4,7 +4,7 @@ Source: Singh & Alistarh, "WoodFisher: Efficient Second-Order Approximation for 
 section 3 (Woodbury's identity, blocks) and section 4 (saliency and update).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparse_core.datasets.dataset import Dataset
+from sparse_core.engines.torch_cpu import thread_pool
 from sparse_core.networks.backbones import Backbone
 from sparse_core.sparsify.second_order import pruner
 from sparse_core.sparsify.training import Sparsified, run
@@ -20,7 +21,7 @@ from sparse_core.specs.progress import Report
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.transfer.training import no_report
 
-BYTES_AT_A_TIME = 1 << 26  # of blocks in float64
+BYTES_AT_A_TIME = 1 << 25  # of blocks in float64, in each thread
 
 
 class BlockFisher:
@@ -37,30 +38,38 @@ class BlockFisher:
 
     def diagonal(self) -> Tensor:
         """[F⁻¹]_qq, (d,)."""
-        parts = [torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2).flatten() for _, factor in self._factors()]
+        parts = self._for_all(lambda _, factor: torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2).flatten())
         return torch.cat(parts)[: self.gradients.shape[1]].to(self.gradients.dtype)
 
     def times(self, vector: Tensor) -> Tensor:
         """F⁻¹ · vector, (d,)."""
         size = self.gradients.shape[1]
         padded = F.pad(vector.double(), (0, -size % self.block)).view(-1, self.block, 1)
-        for first, factor in self._factors():
-            blocks = padded[first : first + len(factor)]
-            if bool(blocks.any()):
-                blocks.copy_(torch.cholesky_solve(blocks, factor))
-        return padded.flatten()[:size].to(vector.dtype)
 
-    def _factors(self) -> Iterator[tuple[int, Tensor]]:
-        """The number of the first block and the Cholesky factors (blocks, B, B), as many at a time as memory is set aside for."""
+        def solved(first: int, factor: Tensor) -> Tensor:
+            return torch.cholesky_solve(padded[first : first + len(factor)], factor).flatten()
+
+        return torch.cat(self._for_all(solved))[:size].to(vector.dtype)
+
+    def _for_all(self, work: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
+        """What ``work`` gives for all blocks, as many at a time as memory is set aside for: it takes the number of the first one
+        and their Cholesky factors (blocks, B, B)."""
         count, size = self.gradients.shape
-        at_a_time = max(1, BYTES_AT_A_TIME // (8 * self.block * max(self.block, count)))
-        for start in range(0, size, at_a_time * self.block):
-            part = self.gradients[:, start : start + at_a_time * self.block]
-            part = F.pad(part, (0, -part.shape[1] % self.block)).double()
-            blocks = part.view(count, -1, self.block).transpose(0, 1)
-            matrices = torch.bmm(blocks.transpose(1, 2), blocks).div_(count)
-            matrices.diagonal(dim1=1, dim2=2).add_(self.damping)
-            yield start // self.block, torch.linalg.cholesky(matrices)
+        at_a_time = self.block * max(1, BYTES_AT_A_TIME // (8 * self.block * max(self.block, count)))
+
+        def part(first: int) -> Tensor:
+            return work(first // self.block, self._factor(self.gradients[:, first : first + at_a_time]))
+
+        with thread_pool() as (pool, _):  # blocks are too small for several threads to share one
+            return list(pool.map(part, range(0, size, at_a_time)))
+
+    def _factor(self, part: Tensor) -> Tensor:
+        count = len(part)
+        padded = F.pad(part, (0, -part.shape[1] % self.block)).double()
+        blocks = padded.view(count, -1, self.block).transpose(0, 1)
+        matrices = torch.bmm(blocks.transpose(1, 2), blocks).div_(count)
+        matrices.diagonal(dim1=1, dim2=2).add_(self.damping)
+        return torch.linalg.cholesky(matrices)
 
 
 def sparsify(
