@@ -201,6 +201,8 @@ def _parse(folder: Path, spec: str, result: str, events: str) -> Record:
     required = {**_RESULT, **(_FINETUNED if asked["transfer"] == "full" else {})}
     require(outcome, required, _OPTIONAL, " of the result")
     epochs = [require(json.loads(line), _EVENT, where=" of an epoch") for line in events.splitlines()]
+    if not epochs:
+        raise InputError("it has no epochs")
     _require_consistent(outcome)
     if outcome["method"] == "Dense" and outcome["sparsity"]:
         claim = f"calls a network of sparsity {outcome['sparsity']:g} dense"

@@ -60,7 +60,7 @@ def require_the_rest(home: Path, found: dict, made: Path, broken: list[Path]) ->
             assert any(str(file.relative_to(home)).startswith(entry) for entry in found["notes"]), file
 
 
-@pytest.mark.parametrize("way", ["deleted", "garbled"])
+@pytest.mark.parametrize("way", ["deleted", "garbled", "truncated", "emptied"])
 def test_damaged_files(made, copy, way):
     broken = _break(copy, way)
     found = open_everything(copy, deep=way == "garbled")
@@ -83,7 +83,7 @@ def _break(home: Path, way: str) -> list[Path]:
     return broken
 
 
-@pytest.mark.parametrize("way", ["a field removed", "a field of another type"])
+@pytest.mark.parametrize("way", ["a field removed", "a field of another type", "a field of a newer version"])
 def test_files_with_other_fields(made, copy, way):
     """Of the entries that stand alone there is a copy for each field; of other files the first field is changed."""
     rounds = _change_fields(copy, way)

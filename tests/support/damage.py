@@ -89,6 +89,11 @@ def _null(holder: Any, name: Any) -> None:
     holder[name] = None
 
 
+def _added(holder: Any, name: Any) -> None:
+    if isinstance(holder, dict):
+        holder[f"{name} of a newer version"] = 1
+
+
 def _nested(holder: Any, name: Any) -> None:
     holder[name] = {"x": [1]} if not isinstance(holder[name], dict) else [["x"]]
 
@@ -96,6 +101,7 @@ def _nested(holder: Any, name: Any) -> None:
 FIELDS: dict[str, Callable[[Any, Any], None]] = {
     "a field removed": lambda holder, name: holder.pop(name),
     "a field of another type": _other_type,
+    "a field of a newer version": _added,
     "a field null": _null,
     "a field nested": _nested,
 }
