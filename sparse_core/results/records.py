@@ -37,7 +37,13 @@ _RESULT: stored.Kinds = {
     **{"train_images": int, "test_images": int, "class_names": list, "confusion": list, "notes": list},
 }
 _SIZES: stored.Kinds = dict.fromkeys(("nonzero_parameters", "multiply_adds", "file_size"), int)
-_OPTIONAL: stored.Kinds = {**_SIZES, "validation": dict, "images_per_second": NUMBER, "seconds_features": NUMBER}
+_OPTIONAL: stored.Kinds = {
+    **_SIZES,
+    "validation": dict,
+    "images_per_second": NUMBER,
+    "seconds_features": NUMBER,
+    "task": str,
+}
 _FINETUNED: stored.Kinds = {"sparsity_before": NUMBER, "sparsity_after": NUMBER, "mask_violations": int}
 _EVENT: stored.Kinds = {"epoch": int, "loss": NUMBER, "top1": NUMBER, "mean_per_class": NUMBER}
 

@@ -83,7 +83,7 @@ def _break(home: Path, way: str) -> list[Path]:
     return broken
 
 
-@pytest.mark.parametrize("way", ["a field removed", "a field of another type", "a field of a newer version"])
+@pytest.mark.parametrize("way", damage.FIELDS)
 def test_files_with_other_fields(made, copy, way):
     """Of the entries that stand alone there is a copy for each field; of other files the first field is changed."""
     rounds = _change_fields(copy, way)

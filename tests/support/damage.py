@@ -11,12 +11,8 @@ from typing import Any
 
 HASH = re.compile(r"[0-9a-f]{12,}")
 NUMBERED = re.compile(r"\d{8}-[0-9a-z-]+|-\d+-")
-WHOLE = (
-    "runs",
-    "jobs",
-    "library",
-    "speeds",
-)  # an entry of these stands alone, so copies of it can be damaged side by side
+# An entry of these stands alone, so copies of it can be damaged side by side.
+WHOLE = ("runs", "jobs", "library", "speeds")
 
 
 def kind(home: Path, file: Path) -> str:
@@ -44,11 +40,6 @@ def files_by_kind(home: Path) -> dict[str, list[Path]]:
         if file.is_file():
             found.setdefault(kind(home, file), []).append(file)
     return found
-
-
-def without_healthy(home: Path, file: Path) -> bool:
-    """Whether nothing of the product stands for this file where it is broken: the source of a run or a network."""
-    return file.relative_to(home).parts[0] in ("runs", "library", "networks", "backbones")
 
 
 BYTES: dict[str, Callable[[Path], None]] = {
