@@ -21,6 +21,7 @@ CROP_RATIO = (3 / 4, 4 / 3)
 CROP_TRIES = 10
 SHIFTED_PART = 8
 AHEAD = 2  # batches that are decoded while one is in use
+SMALL_SIDE = 64  # pixels; images up to this size are kept in one array where memory allows
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
@@ -36,6 +37,7 @@ class ImageLoader:
         self.split, self.transform, self.budget, self.is_stream = split, transform, budget, stream
         self._kept: dict[int, np.ndarray] = {}
         self._kept_bytes = 0
+        self._whole: np.ndarray | None = None
 
     def centre_cropped(self, row: int) -> np.ndarray:
         """Image ``row`` for evaluation: resized and centre cropped, (crop, crop, 3) uint8."""
@@ -56,6 +58,30 @@ class ImageLoader:
         resized = F.interpolate(channels_first, size, mode=self.transform.interpolation, antialias=True)
         image = resized[0].permute(1, 2, 0).numpy()
         return image[:, ::-1] if generator.random() < 0.5 else image
+
+    def centre_cropped_batches(self, rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
+        """Images of ``rows`` in their order as ``centre_cropped`` gives them, (N, crop, crop, 3) uint8 with N up to ``size``.
+
+        Small images are all decoded at the first call: taking them one by one from threads would take longer than a step of a
+        small network.
+        """
+        if self.transform.crop > SMALL_SIDE or 3 * self.transform.crop**2 * len(self.split.labels) > self.budget:
+            return batches(self.centre_cropped, rows, size)
+        if self._whole is None:
+            self._whole = self._decode_all()
+        whole, chosen = self._whole, np.asarray(rows)
+        return (whole[chosen[start : start + size]] for start in range(0, len(chosen), size))
+
+    def _decode_all(self) -> np.ndarray:
+        side, count = self.transform.crop, len(self.split.labels)
+        whole = np.empty((count, side, side, 3), np.uint8)
+
+        def fill(row: int) -> None:
+            whole[row] = prepare(self.split.load(row), self.transform)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(fill, range(count)))
+        return whole
 
     def _full(self, row: int, generator: np.random.Generator) -> tuple[np.ndarray, Box]:
         """Image ``row`` (H, W, 3) and a random crop of it."""

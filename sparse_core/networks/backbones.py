@@ -1,7 +1,8 @@
-"""Loads backbones from a package, a download, a file or the library; never with random weights. A backbone is a network
-without its classifier: images (N, 3, H, W) to features (N, D) after global average pooling."""
+"""Loads backbones from a package, a download, a file or the library; with random weights only where ``untrained`` asks for them.
+A backbone is a network without its classifier: images (N, 3, H, W) to features (N, D) after global average pooling."""
 
 import functools
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -66,6 +67,17 @@ def load(home: Path, name: str) -> Backbone:
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
     return _load_torchvision(home, card)
+
+
+def untrained(name: str) -> Backbone:
+    """An architecture by its name, such as ``resnet20`` or ``resnet20-A``, with weights that a training has to draw: for methods
+    that start from new ones. Raises InputError on an unknown name."""
+    architecture, variant = architectures.split_name(name)
+    module = architectures.build(architecture, variant).eval().requires_grad_(False)
+    known = architectures.ARCHITECTURES[architecture]
+    digest = hashlib.sha256(repr(("untrained", name, known.transform)).encode()).hexdigest()
+    card = BackboneCard(name, architecture, "", "Dense", 0.0, "architecture", "untrained", True, variant, hash=digest)
+    return Backbone(card, module, known.dimensions, known.transform, digest, 0.0, masks.from_zeros(module), variant)
 
 
 def _is_path(name: str) -> bool:

@@ -56,7 +56,7 @@ def _resolve(home: Path, spec: SparsifySpec, report: Report) -> tuple[Backbone, 
         if known is None or known.provenance is None:
             library.require_free_name(home, spec.name)
     report(Progress(f"Opening {spec.backbone}"))
-    backbone = backbones.load_cached(home, spec.backbone)
+    backbone = _parent(home, spec)
     report(Progress(f"Opening {spec.dataset}"))
     dataset = catalogue.load(home, spec.dataset)
     precision = spec.precision
@@ -65,6 +65,18 @@ def _resolve(home: Path, spec: SparsifySpec, report: Report) -> tuple[Backbone, 
         precision = "bf16" if native else "fp32"
     resolved = dataclasses.replace(spec, precision=precision, backbone_hash=backbone.hash, dataset_hash=dataset.hash)
     return backbone, dataset, resolved
+
+
+def _parent(home: Path, spec: SparsifySpec) -> Backbone:
+    """The backbone that is named; for methods that start from new weights, an architecture's name will do."""
+    architecture = spec.backbone.partition("-")[0]
+    if (
+        spec.has_new_weights
+        and architecture in architectures.ARCHITECTURES
+        and _card_named(home, spec.backbone) is None
+    ):
+        return backbones.untrained(spec.backbone)
+    return backbones.load_cached(home, spec.backbone)
 
 
 def _card_of(home: Path, identity: str) -> BackboneCard | None:

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from sparse_core.datasets.dataset import Dataset
-from sparse_core.datasets.loading import batches
+from sparse_core.datasets.loading import SMALL_SIDE
 from sparse_core.errors import InputError
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
@@ -25,7 +25,6 @@ from sparse_core.transfer.finetune import FixedMask
 from sparse_core.transfer.network_training import TEST_BATCH, NetworkTraining, Passes
 from sparse_core.transfer.training import Reporter, Result, TrainingState, no_report
 
-SMALL_SIDE = 64  # pixels; images up to this size are shifted, larger ones cropped at random
 SMALL_TEST_BATCH = 256
 
 
@@ -84,7 +83,7 @@ class SparseTraining(NetworkTraining):
         seed: int,
         make: MakePruner,
     ) -> None:
-        small = backbone.transform.crop <= SMALL_SIDE
+        small = backbone.transform.crop <= SMALL_SIDE  # small images are shifted, larger ones cropped at random
         augmentation = ("shifts" if small else "crops") if spec.augment else ""
         test_batch = SMALL_TEST_BATCH if small else TEST_BATCH
         passes = Passes(spec.batch_size, spec.precision, spec.label_smoothing, augmentation, spec.method, test_batch)
@@ -185,7 +184,7 @@ class SparseTraining(NetworkTraining):
         labels = torch.from_numpy(self.dataset.test.labels).to(self.device)
         self.network.eval()
         with torch.inference_mode():
-            parts = batches(self.test.centre_cropped, range(len(labels)), self.passes.test_batch)
+            parts = self.test.centre_cropped_batches(range(len(labels)), self.passes.test_batch)
             logits = torch.cat([self.network(self.input(images)) for images in parts])
         return float(F.cross_entropy(logits, labels))
 

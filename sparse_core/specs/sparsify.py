@@ -46,7 +46,9 @@ class SparsifySpec:
     usual_seeds: ClassVar[int] = 1
 
     method: str = option(help="such as GMP, AC/DC, 'RigL ERK 1x'; case and punctuation do not matter")
-    backbone: str = option(help="a name that 'backbones' lists, or ARCHITECTURE:FILE")
+    backbone: str = option(
+        help="a name that 'backbones' lists, or ARCHITECTURE:FILE; an architecture such as resnet20 for new weights"
+    )
     dataset: str = option(help="the upstream data: a name that 'datasets' lists, a folder or a Parquet file")
     sparsity: float = option(0.0, "target, in (0, 1); 0 for Dense")
     name: str = option("", "of the new backbone in the library; made from method and sparsity where not given")

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -74,7 +73,7 @@ def time_epoch(backbone: Backbone, dataset: Dataset, spec: FinetuneSpec) -> floa
     training.set_training_mode()
 
     def step() -> None:
-        training.step(np.stack([training.image(row) for row in range(sample)]), train_labels[:sample])
+        training.step(next(training.training_batches(range(sample), sample)), train_labels[:sample])
 
     step()
     started = time.perf_counter()

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,7 @@ class NetworkTraining:
         curves = {self.seed: self.curves}
         self.set_training_mode()
         total = 0.0
-        for number, images in enumerate(batches(self.image, rows.tolist(), size)):
+        for number, images in enumerate(self.training_batches(rows.tolist(), size)):
             step = self.epoch * steps + number
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate(step)
@@ -132,11 +132,11 @@ class NetworkTraining:
         self.update()
         return float(loss.detach())
 
-    def image(self, row: int) -> np.ndarray:
-        """Training image ``row`` as the present epoch uses it, before shifts."""
+    def training_batches(self, rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
+        """Training images as the present epoch uses them, before shifts."""
         if self.passes.augmentation == "crops":
-            return self.images.augmented(row, self.seed, self.epoch)
-        return self.images.centre_cropped(row)
+            return batches(lambda row: self.images.augmented(row, self.seed, self.epoch), rows, size)
+        return self.images.centre_cropped_batches(rows, size)
 
     def predict(self, precision: str, rows: Sequence[int]) -> np.ndarray:
         """The predicted class of each of these test images; −1 where its logits are not finite."""
@@ -144,7 +144,7 @@ class NetworkTraining:
         with torch.inference_mode(), self.autocast(precision):
             predicted = [
                 _classes(self.network(self.input(images))).cpu().numpy()
-                for images in batches(self.test.centre_cropped, rows, self.passes.test_batch)
+                for images in self.test.centre_cropped_batches(rows, self.passes.test_batch)
             ]
         return np.concatenate(predicted)
 

@@ -84,3 +84,15 @@ def test_small_images_are_moved_by_up_to_an_eighth_of_their_side_and_flipped():
     assert {down for down, _, _ in found} == {right for _, right, _ in found} == set(range(9))
     assert {flip for _, _, flip in found} == {False, True}
     assert np.array_equal(moved, loading.shifted(colours, np.random.default_rng(5)))
+
+
+@pytest.mark.parametrize("budget", [0, 3 * 32 * 32 * 12])
+@pytest.mark.parametrize("transform", [CIFAR, IMAGENET], ids=["small", "large"])
+def test_batches_are_those_of_single_images_whether_they_are_kept_or_not(transform, budget):
+    colours = np.random.default_rng(0).integers(0, 256, (12, 60, 44, 3), dtype=np.uint8)
+    loader = loading.ImageLoader(Split(np.zeros(12), lambda row: Image.fromarray(colours[row])), transform, budget)
+    rows = [11, 3, 3, 0, 7]
+    made = list(loader.centre_cropped_batches(rows, 2))
+    assert [len(batch) for batch in made] == [2, 2, 1]
+    expected = [loader.centre_cropped(row) for row in rows]
+    np.testing.assert_array_equal(np.concatenate(made), np.stack(expected))

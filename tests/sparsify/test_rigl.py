@@ -1,6 +1,5 @@
 """RigL's updates by hand."""
 
-import numpy as np
 import torch
 
 from sparse_core.networks import masks
@@ -42,14 +41,14 @@ def test_an_update_takes_the_place_of_a_step_and_keeps_every_layer_at_its_count(
     spec = tiny_spec("RigL ERK 1x")
     training = SparseTraining(start(new_backbone, digits, spec, 0), new_backbone, digits, spec, 0, RiggingPruner)
     counts = {name: int(kept.sum()) for name, kept in training.mask.tensors.items()}
-    images, labels = [training.image(row) for row in range(20)], digits.train.labels[:20]
+    images, labels = next(training.training_batches(range(20), 20)), digits.train.labels[:20]
     interval = training.pruner.updates.interval
     changed = 0
     for step in range(2 * interval + 1):
         before = training.mask
         weights = {name: weight.clone() for name, weight in masks.prunable(training.network.body).items()}
         training.before_step(step)
-        training.step(np.stack(images), labels)
+        training.step(images, labels)
         if not training.pruner.updates.are_due(step):
             assert training.mask is before
             continue

@@ -63,6 +63,13 @@ def test_a_backbone_is_made_into_the_library_with_its_provenance(home, sparsify)
     assert not list((home / "checkpoints").glob("*.pt"))
 
 
+def test_new_weights_take_an_architecture_by_its_name_and_trained_ones_do_not(home, sparsify):
+    made, _ = sparsify("--method", "AC/DC", "--sparsity", "0.5", "--epochs", "5", backbone="resnet20")
+    assert backbones.load(home, made["name"]).card.architecture == "resnet20"
+    _, said = sparsify("--method", "GMP", "--sparsity", "0.5", backbone="resnet20", code=2)
+    assert "resnet20" in said and len(said.splitlines()) == 1
+
+
 def test_the_same_network_is_found_and_not_made_again(sparsify):
     arguments = ("--method", "magnitude", "--sparsity", "0.5")
     made, said = sparsify(*arguments)
