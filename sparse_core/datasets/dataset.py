@@ -20,8 +20,12 @@ class Split:
 
     def without(self, dropped: list[int]) -> "Split":
         """The split without these rows."""
-        kept = np.setdiff1d(np.arange(len(self.labels)), dropped)
-        return Split(self.labels[kept], lambda row: self.open(int(kept[row])), [self.names[row] for row in kept])
+        return self.only(np.setdiff1d(np.arange(len(self.labels)), dropped))
+
+    def only(self, rows: np.ndarray) -> "Split":
+        """The split of these rows, in their order."""
+        names = [self.names[row] for row in rows] if self.names else []
+        return Split(self.labels[rows], lambda row: self.open(int(rows[row])), names)
 
 
 @dataclass(frozen=True)

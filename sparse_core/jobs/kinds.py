@@ -88,6 +88,7 @@ KINDS = {
         label="Sparsification",
         problem=_sparsify_problem,
     ),
+    "estimate_sparsify": Kind(SparsifySpec, "sparse_core.sparsify.runs:run_estimate", "long"),
     "speedup": Kind(
         SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup", problem=measurements.problem
     ),

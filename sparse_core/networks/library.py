@@ -91,6 +91,14 @@ def available(home: Path) -> list[BackboneCard]:
     return [*lite_cards(), *cards(home), *(torchvision_card(home, name) for name in TORCHVISION)]
 
 
+def find(home: Path, name: str) -> BackboneCard | None:
+    """The card of that name, without reading the others; None if there is none."""
+    if name in TORCHVISION:
+        return torchvision_card(home, name)
+    known = {card.name: card for card in lite_cards()}
+    return known.get(name) or (read_card(folder(home) / name) if _NAME.fullmatch(name) else None)
+
+
 def lite_cards() -> list[BackboneCard]:
     """EfficientNet-Lite0 from its package: dense, and magnitude-pruned in one shot."""
 

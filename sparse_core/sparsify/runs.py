@@ -17,6 +17,7 @@ from sparse_core.networks import architectures, backbones, importing, library, m
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.library import BackboneCard, Provenance
 from sparse_core.paths import flush
+from sparse_core.sparsify import durations, timing
 from sparse_core.sparsify.methods import METHODS
 from sparse_core.sparsify.training import Sparsified
 from sparse_core.specs.identity import network_id
@@ -40,6 +41,7 @@ def run_sparsify(home: Path, spec: SparsifySpec, seeds: tuple[int, ...], report:
             name = _name(home, backbone, spec, seed, seeds)
             result = METHODS[spec.method](backbone, dataset, spec, seed, on_progress=report, checkpoint=state)
             card = _keep(home, name, backbone, dataset, spec, result, identity)
+            durations.remember(home, spec, len(dataset.train.labels), result.seconds, result.details["seconds"])
             flush(library.folder(home) / card.name)
             report(Progress("Keeping the backbone", fraction=1.0, saved=True))
         else:
@@ -47,6 +49,15 @@ def run_sparsify(home: Path, spec: SparsifySpec, seeds: tuple[int, ...], report:
         discard(state)
         made.append(_answer(home, card, spec, backbone))
     return {"backbones": made, "found": found}
+
+
+def run_estimate(home: Path, spec: SparsifySpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Time a few training steps and tests of dense training, and keep and return the pace; ``durations`` estimates the methods'
+    own times from it until they have run."""
+    backbone, dataset, dense = _resolve(home, timing.dense(spec), report)
+    pace = durations.Pace(len(dataset.train.labels), timing.time_epoch(backbone, dataset, dense), 0.0, 1)
+    durations.keep(home, dense, pace)
+    return dataclasses.asdict(pace)
 
 
 def _resolve(home: Path, spec: SparsifySpec, report: Report) -> tuple[Backbone, Dataset, SparsifySpec]:

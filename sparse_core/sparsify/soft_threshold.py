@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from sparse_core.datasets.dataset import Dataset, Split
+from sparse_core.datasets.dataset import Dataset
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.sparsify import schedules, targets
@@ -244,8 +244,4 @@ def _part(dataset: Dataset, rows: int, seed: int) -> Dataset:
     """The dataset with up to so many training images, and few for the test, which says nothing here."""
     chosen = np.random.default_rng(seed).permutation(len(dataset.train.labels))[:rows]
     tested = np.arange(min(PILOT_TEST, len(dataset.test.labels)))
-    return dataclasses.replace(dataset, train=_rows(dataset.train, chosen), test=_rows(dataset.test, tested))
-
-
-def _rows(split: Split, rows: np.ndarray) -> Split:
-    return Split(split.labels[rows], lambda row: split.open(int(rows[row])))
+    return dataclasses.replace(dataset, train=dataset.train.only(chosen), test=dataset.test.only(tested))
