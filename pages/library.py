@@ -1,4 +1,4 @@
-"""Library: import a pruned network from a file, inspect it, and use it on every other page."""
+"""Library: import a pruned network from a file, inspect it, use it on every other page, and export it."""
 
 from dataclasses import asdict
 from datetime import date
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, import_form, links, progress
+from pages.parts import choices, deletion, exported_files, import_form, links, progress
 from pages.parts.frame import home, plain
 from pages.parts.results import open_store, show_chart, show_table
 from sparse_core.catalog import ARCHITECTURES, architecture_label
@@ -159,13 +159,13 @@ def _backbones() -> None:
     deletion.offer_undo(
         "removed", f"“{st.session_state.get('removed')}” was deleted.", partial(library.restore, home())
     )
-    cards = {card.name: card for card in library.cards(home())}
-    if cards:
-        _backbone_table(cards)
-    else:
+    cards = {card.name: card for card in library.available(home()) if card.kind in ("library", "zoo")}
+    if all(card.kind == "zoo" for card in cards.values()):
         st.info(
             "Nothing yet. Upload a checkpoint file above, or enter its path. Its contents are shown before it is imported."
         )
+    if cards:
+        _backbone_table(cards)
     _deleted()
 
 
@@ -175,11 +175,14 @@ def _backbone_table(cards: dict[str, BackboneCard]) -> None:
         name = st.selectbox(
             "Backbone", names, format_func=names.__getitem__, key="card", label_visibility="collapsed", width=420
         )
-        if st.button("Delete …", icon=":material/delete:"):
+        shipped = cards[name].kind == "zoo"
+        help_text = "It comes with the product and cannot be deleted." if shipped else None
+        if st.button("Delete …", icon=":material/delete:", disabled=shipped, help=help_text):
             text = f"“{name}” will be removed from the library. Its runs are kept. You can undo this afterwards."
             deletion.confirm("Delete this backbone?", text, lambda: _remove(name), {"removed": name})
         links.backbone_links(name)
     st.caption(f"Preprocessing: {cards[name].preprocessing.description}.")
+    exported_files.show(cards[name])
     frame = pd.DataFrame([asdict(card) for card in cards.values()])
     frame = frame.rename(columns={"origin": "imported_from"})
     frame["preprocessing"] = [card.preprocessing.description for card in cards.values()]

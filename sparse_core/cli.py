@@ -26,7 +26,7 @@ from sparse_core.paths import atomic_file, default_home, finite
 from sparse_core.results import measures
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store, default_database, rebuild
-from sparse_core.specs.checkpoints import ExportSpec
+from sparse_core.specs.checkpoints import EXPORT_FORMS, ExportSpec
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import first_free_replicate
 from sparse_core.specs.options import PROGRAM, Parser, add_arguments, from_arguments
@@ -203,6 +203,8 @@ def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
     for line in record["lines"]:
         if not line["reliable"]:
             _note(f"{line['engine']}, batch {line['batch_size']}: unreliable, the machine was busy or times spread.")
+    if record.get("form"):
+        _note("Structured: its compact form was timed, without the removed filters.")
     hidden = ("samples", "layers")
     return [{name: value for name, value in line.items() if name not in hidden} for line in record["lines"]]
 
@@ -213,8 +215,14 @@ def _rebuild(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
+    if options.run and options.backbone:
+        raise InputError("Expected either --run or --backbone; got both.")
     if options.run:
         return _export_network(options.home, options.run, options.path)
+    if options.backbone:
+        return _export_backbone(options)
+    if options.form:
+        raise InputError("--form is of a backbone; name it with --backbone.")
     store = Store(Records(options.home))
     rows = store.export(options.path)
     _note_on(store.results())
@@ -232,6 +240,15 @@ def _export_network(home: Path, run_id: str, target: Path) -> dict[str, Any]:
     with atomic_file(target) as temporary:
         shutil.copyfile(source, temporary)
     return {"run_id": run_id, "path": str(target)}
+
+
+def _export_backbone(options: argparse.Namespace) -> dict[str, Any]:
+    """Write a backbone to a file; returns it with the bytes of all its forms."""
+    spec = ExportSpec(backbone=options.backbone, path=str(options.path), form=options.form or "plain")
+    written = kinds.run(options.home, Job("export", spec), _show_progress)
+    sizes = ", ".join(f"{label} {size:,}" for label, size in written["bytes"].items())
+    _note(f"Bytes as safetensors: {sizes} (zipped: {written['zip']}).")
+    return written
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -276,9 +293,14 @@ def _parser() -> argparse.ArgumentParser:
         add_arguments(_verb(verbs, name, function, description), KINDS[name].spec)
 
     _verb(verbs, "rebuild", _rebuild, "rebuild the dashboard's cache from the published tables and the run records")
-    export = _verb(verbs, "export", _export, "write all results to one file, or the finetuned network of one run")
+    export = _verb(verbs, "export", _export, "write all results to one file, or a backbone, or the network of one run")
     export.add_argument("path", type=Path, help="results: .parquet or .csv; a network: .safetensors or .onnx")
     export.add_argument("--run", default="", help="the run id of the finetuned network")
+    export.add_argument("--backbone", default="", help="the name of a backbone")
+    forms = (
+        "of the backbone: plain for the public network (default), packed for storage, compact without pruned filters"
+    )
+    export.add_argument("--form", choices=EXPORT_FORMS, help=forms)
     return parser
 
 

@@ -54,9 +54,8 @@ def _origin(spec: InspectSpec, seen: dict[str, Any]) -> dict[str, Any]:
         "Pruning method", methods, index=methods.index(guess), help="Not every file states it."
     )
     help_text = f"The round figure by which it is known. Measured over its convolutions: {labels.percent(measured)} %."
-    percent = columns[2].number_input(
-        "Nominal sparsity (%)", 0.0, 99.99, 100 * guesses.nominal(measured), format="%g", help=help_text
-    )
+    stated = seen.get("nominal_sparsity", guesses.nominal(measured))
+    percent = columns[2].number_input("Nominal sparsity (%)", 0.0, 99.99, 100 * stated, format="%g", help=help_text)
     known = (seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"])
     upstream = columns[3].text_input("Trained on", guesses.guess_upstream(*known), help="The upstream dataset.")
     return {

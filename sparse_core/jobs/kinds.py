@@ -80,7 +80,7 @@ KINDS = {
     "inspect": Kind(InspectSpec, "sparse_core.networks.inspection:run_inspect", problem=_inspection_problem),
     "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import", problem=_import_problem),
     "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),
-    "export": Kind(ExportSpec, "sparse_core.networks.onnx_export:run_export"),
+    "export": Kind(ExportSpec, "sparse_core.networks.exporting:run_export"),
     "sparsify": Kind(
         SparsifySpec,
         "sparse_core.sparsify.runs:run_sparsify",

@@ -20,7 +20,7 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import architectures, checkpoints, guesses, library, masks, preprocessing, weight_files
 from sparse_core.networks.library import BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
-from sparse_core.paths import atomic_file
+from sparse_core.paths import ZOO, atomic_file
 
 Classifier = tuple[Tensor, Tensor]  # weight (C, D) and bias (C,)
 
@@ -44,7 +44,7 @@ class Backbone:
     classifier: Classifier | None = None
 
 
-def load(home: Path, name: str) -> Backbone:
+def load(home: Path, name: str, zoo: Path = ZOO) -> Backbone:
     """Load a backbone by name, or ``resnet50:/path/to/weights.pth`` for a checkpoint file of that architecture.
 
     The architecture may include a variant, such as ``resnet50-tensorflow``. Raises InputError on an unknown name, a file
@@ -53,7 +53,7 @@ def load(home: Path, name: str) -> Backbone:
     architecture, _, file = name.partition(":")
     if file:
         return _load_file(name, architecture, Path(file))
-    known = {card.name: card for card in library.available(home)}
+    known = {card.name: card for card in library.available(home, zoo)}
     if name not in known and _is_path(name):
         raise InputError(
             f"Expected a name that 'backbones' lists, or ARCHITECTURE:FILE such as resnet50:{name}; got a path alone. Name its "
@@ -64,6 +64,8 @@ def load(home: Path, name: str) -> Backbone:
     card = known[name]
     if card.kind == "library":
         return _finish(card, *_read_library(home, card), _library_classifier(home, card))
+    if card.kind == "zoo":
+        return _load_zoo(card, zoo / f"{name}.safetensors")
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
     return _load_torchvision(home, card)
@@ -124,6 +126,14 @@ def _classifier(tensors: Mapping[str, Tensor] | None) -> Classifier | None:
         return None
     weight = tensors["weight"].flatten(1)
     return weight, tensors.get("bias", torch.zeros(len(weight)))
+
+
+def _load_zoo(card: BackboneCard, file: Path) -> Backbone:
+    checkpoint = checkpoints.read(file, card.architecture)
+    loaded = _finish(card, checkpoint.network(), checkpoint.full_mask(), _classifier(checkpoint.classifier))
+    if loaded.hash != card.hash:
+        raise InputError(f"The zoo's '{card.name}' is damaged: its content is not the one that its card names.")
+    return loaded
 
 
 def _load_lite(card: BackboneCard) -> Backbone:

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
-from sparse_core.networks import architectures, checkpoint_formats, masks, recognition, state_dicts, weight_files
+from sparse_core.networks import (
+    architectures,
+    backbone_files,
+    checkpoint_formats,
+    masks,
+    recognition,
+    state_dicts,
+    weight_files,
+)
+from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.state_dicts import some
 
 
@@ -25,8 +34,8 @@ class Checkpoint:
     ``state`` holds the backbone's tensors under the names of ``architectures``, float32; ``classifier`` its ``weight`` (C, D)
     and, where the file has one, ``bias`` (C,); ``classifier_shape`` is the weight's shape in the file. ``mask`` is the one in
     the file, None where it has none. ``method``, ``dataset`` and ``upstream`` are those that the file names, else None.
-    ``preprocessing`` is how the file says that images are prepared, None where it does not. ``notes`` are sentences on
-    tensors in the file that were not used.
+    ``preprocessing`` is how the file says that images are prepared, None where it does not. ``card`` is the one in a file that
+    this product exported from its library. ``notes`` are sentences on tensors in the file that were not used.
     """
 
     path: Path
@@ -43,6 +52,7 @@ class Checkpoint:
     dataset: str | None
     upstream: str | None
     preprocessing: Transform | None
+    card: BackboneCard | None
     notes: tuple[str, ...]
 
     def network(self) -> nn.Module:
@@ -64,8 +74,11 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
     path = Path(path)
     asked = architectures.split_name(architecture) if architecture else None
     opened = weight_files.open_file(path)
-    found = state_dicts.find(opened.document, path)
-    formats = ["safetensors"] if opened.kind == "safetensors" else []
+    document = backbone_files.unpacked(opened.document, path)
+    found = state_dicts.find(document, path)
+    formats = [opened.kind] if opened.kind in ("safetensors", "onnx") else []
+    if document is not opened.document:
+        formats.append("packed")
     named, prefixed, parallel = state_dicts.plain_names(found.weights, path)
     if found.nested or prefixed:
         formats.append("nested")
@@ -86,21 +99,23 @@ def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
     classifier = own({f"{last}.{key}": tensor for key, tensor in classifier.items()})
     _check_values({**state, **classifier}, path)
     classifier = {key.removeprefix(f"{last}."): tensor for key, tensor in classifier.items()}
+    card = backbone_files.card_of(document, name, variant)
     return Checkpoint(
         path=path,
         size_bytes=path.stat().st_size,
-        formats=tuple(formats) if set(formats) - {"safetensors"} else (*formats, "plain"),
+        formats=tuple(formats) if set(formats) - {"safetensors", "onnx"} else (*formats, "plain"),
         architecture=name,
         variant=variant,
         classes=len(classifier["weight"]) if classifier else None,
         state=state,
         classifier=classifier or None,
         classifier_shape=shape,
-        mask=_stored_mask(kept, state),
-        method="STR" if "STR" in formats else found.hints.method,
+        mask=backbone_files.mask_of(document, state, path) if card else _stored_mask(kept, state),
+        method=card.method if card else "STR" if "STR" in formats else found.hints.method,
         dataset=found.hints.dataset,
-        upstream=found.hints.upstream,
-        preprocessing=found.hints.transform,
+        upstream=card.upstream if card else found.hints.upstream,
+        preprocessing=card.preprocessing if card else found.hints.transform,
+        card=card,
         notes=(f"not used: {some(found.unused)}",) if found.unused else (),
     )
 

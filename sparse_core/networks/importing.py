@@ -68,13 +68,17 @@ def _card(checkpoint: Checkpoint, mask: Mask, spec: ImportSpec) -> BackboneCard:
     architecture, variant, classes = checkpoint.architecture, checkpoint.variant, checkpoint.classes
     module = checkpoint.network()
     measured = masks.sparsity(module).total
-    figure = nominal(measured) if spec.sparsity is None else spec.sparsity
+    known = checkpoint.card
+    figure = known.sparsity if known else nominal(measured)
+    figure = figure if spec.sparsity is None else spec.sparsity
     differs = abs(figure - measured) > 0.05
     differing = [f"known as {100 * figure:.0f} % sparse, measured {100 * measured:.0f} %"] if differs else []
-    upstream = spec.upstream or guess_upstream(checkpoint.dataset, checkpoint.upstream, classes, architecture)
-    method = spec.method or guess_method(checkpoint.method, figure)
+    upstream = spec.upstream or (known.upstream if known else "")
+    upstream = upstream or guess_upstream(checkpoint.dataset, checkpoint.upstream, classes, architecture)
+    method = spec.method or (known.method if known else guess_method(checkpoint.method, figure))
     guessed = checkpoint.preprocessing or preprocessing.guess(architecture, variant, method, upstream)
     transform = preprocessing.chosen(spec, guessed)
+    content = architectures.content_hash(architecture, variant, module, mask, transform)
     return BackboneCard(
         name=spec.name,
         architecture=architecture,
@@ -86,12 +90,13 @@ def _card(checkpoint: Checkpoint, mask: Mask, spec: ImportSpec) -> BackboneCard:
         ready=True,
         variant=variant,
         origin=spec.origin or checkpoint.path.name,
-        hash=architectures.content_hash(architecture, variant, module, mask, transform),
+        hash=content,
         measured_sparsity=measured,
         classes=classes,
         formats=checkpoint.formats,
         imported_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds"),
         preprocessing=transform,
+        provenance=known.provenance if known and known.hash == content else None,
     )
 
 

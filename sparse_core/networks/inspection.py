@@ -26,8 +26,9 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
     """Describe a file: its formats, architecture, number of parameters, and each weight's share of zeros.
 
     ``sparsity`` is zeros over size of all convolution and linear weights, the classifier's included; ``backbone_sparsity``
-    leaves it out. Classes, method, dataset and upstream are None where the file does not name them. ``preprocessing`` is how
-    an import prepares images unless told otherwise: as the file says (``preprocessing_stated``), else guessed. A layer's filters
+    leaves it out; ``nominal_sparsity`` is the one that a file exported here states, else a round figure. Classes, method, dataset
+    and upstream are None where the file does not name them. ``preprocessing`` is how an import prepares images unless told
+    otherwise: as the file says (``preprocessing_stated``), else guessed. A layer's filters
     are its outputs, its channels its inputs; pruned are those whose weights are all 0. The two shares of pruned filters, in
     [0, 1], are over convolutions, the classifier left out: of all filters together, and the mean of the layers' shares.
     """
@@ -61,6 +62,7 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
         "parameters": parameters,
         "sparsity": masks.network_sparsity(weights).total,
         "backbone_sparsity": backbone_sparsity,
+        "nominal_sparsity": checkpoint.card.sparsity if checkpoint.card else guesses.nominal(backbone_sparsity),
         "preprocessing": _preprocessing(checkpoint, backbone_sparsity).document(),
         "preprocessing_stated": checkpoint.preprocessing is not None,
         "layers": layers,

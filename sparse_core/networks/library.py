@@ -1,27 +1,33 @@
-"""Backbone cards, which lists and pages show, and the library of imported backbones. Needs no torch.
+"""Backbone cards, which lists and pages show, the library of imported backbones, and the zoo. Needs no torch.
 
 An entry is a folder ``library/<name>/`` with ``weights.safetensors`` (the backbone, under the names of
 ``architectures``), ``classifier.safetensors`` if the file had one, ``mask.safetensors`` (one bit per weight) and
 ``card.json``. It is written atomically; what a killed import leaves is deleted after a day. Removed entries stay in
 ``library/.trash`` until they are restored or the trash is emptied.
+
+The zoo is a folder of networks that come with the product, one file each (see ``backbone_files``); nobody writes to it.
 """
 
 import dataclasses
+import functools
 import glob
 import itertools
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from sparse_core import stored
 from sparse_core.catalog import UNKNOWN
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.preprocessing import DEFAULTS, default
-from sparse_core.paths import remove_leftovers
+from sparse_core.paths import ZOO, remove_leftovers
 from sparse_core.trash import Trash
 
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
@@ -52,7 +58,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class BackboneCard:
-    """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind`` is offline, download, file or library;
+    """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind`` is offline, download, file, library or zoo;
     ``ready`` means that loading needs no download; ``preprocessing`` is how images are prepared for it, unless given as the
     architecture's default. Set for imported backbones only: ``variant`` of the architecture,
     ``origin`` in the user's words, content ``hash``, ``measured_sparsity`` of the convolutions, number of ``classes``,
@@ -86,9 +92,33 @@ def folder(home: Path) -> Path:
     return home / "library"
 
 
-def available(home: Path) -> list[BackboneCard]:
-    """All backbones that can be transferred; those that need no download come first."""
-    return [*lite_cards(), *cards(home), *(torchvision_card(home, name) for name in TORCHVISION)]
+def available(home: Path, zoo: Path = ZOO) -> list[BackboneCard]:
+    """All backbones that can be transferred; those that need no download come first. Of two with one name, the user's own
+    is listed and the zoo's is not."""
+    own = cards(home)
+    names = {card.name.lower() for card in own}
+    shipped = [card for card in zoo_cards(zoo) if card.name.lower() not in names]
+    return [*lite_cards(), *own, *shipped, *(torchvision_card(home, name) for name in TORCHVISION)]
+
+
+def zoo_cards(zoo: Path = ZOO) -> list[BackboneCard]:
+    """The networks of the zoo, sorted by name: each has that of its file. Files without a usable card are left out."""
+    found = (_zoo_card(file, file.stat().st_mtime_ns) for file in sorted(zoo.glob("*.safetensors")))
+    return [card for card in found if card is not None]
+
+
+@functools.lru_cache(maxsize=500)
+def _zoo_card(file: Path, changed: int) -> BackboneCard | None:
+    with stored.reading(file):
+        try:
+            with safe_open(file, "numpy") as opened:
+                card = stated_card(opened.metadata() or {})
+        except SafetensorError as error:
+            raise InputError("it is damaged") from error
+        if not _NAME.fullmatch(file.stem):
+            raise InputError("its name is not one of a backbone")
+        return dataclasses.replace(card, name=file.stem, kind="zoo", ready=True)
+    return None
 
 
 def find(home: Path, name: str) -> BackboneCard | None:
@@ -199,18 +229,32 @@ def sweep(home: Path) -> None:
 def read_card(entry: Path) -> BackboneCard | None:
     """The card in a library folder; None if it is left out."""
     with stored.reading(entry):
-        card = stored.made(BackboneCard, json.loads((entry / "card.json").read_bytes()))
+        card = _made(json.loads((entry / "card.json").read_bytes()))
         if card.name != entry.name:
             raise InputError(f"its card has another name, '{card.name}'")
-        if card.architecture not in DEFAULTS or not 0 <= card.sparsity < 1:
-            raise InputError(
-                f"its architecture '{card.architecture}' or its sparsity {card.sparsity:g} is unknown here"
-            )
         if card.method != "Dense" or not card.sparsity:
             return card
         stored.note(entry, f"calls a network of sparsity {card.sparsity:g} dense; its method is shown as {UNKNOWN}")
         return dataclasses.replace(card, method=UNKNOWN)
     return None
+
+
+def stated_card(metadata: Mapping[str, str]) -> BackboneCard:
+    """The card in the metadata of a file that this product wrote. Raises InputError where there is none that can be used."""
+    try:
+        card = _made(json.loads(metadata["card"]))
+    except (KeyError, ValueError, RecursionError) as error:
+        raise error if isinstance(error, InputError) else InputError("it has no card") from error
+    if card.method == "Dense" and card.sparsity:
+        raise InputError("its card calls a sparse network dense")
+    return card
+
+
+def _made(document: Any) -> BackboneCard:
+    card = stored.made(BackboneCard, document)
+    if card.architecture not in DEFAULTS or not 0 <= card.sparsity < 1:
+        raise InputError(f"its architecture '{card.architecture}' or its sparsity {card.sparsity:g} is unknown here")
+    return card
 
 
 def _taken(home: Path) -> set[str]:

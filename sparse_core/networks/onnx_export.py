@@ -1,12 +1,15 @@
 """Write networks as ONNX: a backbone for an inference engine, or a self-contained classifier."""
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +24,10 @@ from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
 from sparse_core.networks import classifier, finetuned
 from sparse_core.paths import atomic_file, temporary_prefix
-from sparse_core.specs.checkpoints import ExportSpec
-from sparse_core.specs.progress import Progress, Report
 
 OPSET = 13  # the version that DeepSparse 1.8 reads
+_JOINING = ("ConvBNFusion", "ConvMulFusion", "ConvAddFusion", "MatMulBNFusion")  # of layers, which changes weights
 PROVENANCE = ("architecture", "method", "dataset", "upstream")
-
-
-def run_export(home: Path, spec: ExportSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
-    """Write the finetuned network of a run as ONNX; returns its path."""
-    report(Progress("Writing ONNX"))
-    return {"path": str(finetuned_network(home, spec.run_id))}
 
 
 def finetuned_network(home: Path, run_id: str) -> Path:
@@ -73,6 +69,38 @@ def classifier_network(
         classes = network(images)[0].shape[1]
     if classes != len(class_names):
         raise InputError(f"The network has {classes} classes; got {len(class_names)} class names.")
+    metadata = {
+        "class_names": json.dumps(list(class_names), ensure_ascii=False),
+        **_preparation(transform),
+        **(provenance or {}),
+    }
+    _export(network, images, path, ["logits", "probabilities"], any_batch=True, metadata=metadata)
+
+
+def backbone_network(
+    module: nn.Module,
+    classifier: tuple[Tensor, Tensor] | None,
+    transform: Transform,
+    path: Path,
+    metadata: Mapping[str, str],
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a backbone with its preparation as ONNX: ``images`` as in ``classifier_network`` to ``features`` (N, D) and, where it
+    has a ``classifier`` (weight (C, D), bias (C,)), ``logits`` and ``probabilities`` (N, C).
+
+    With ``state``, the whole state dict, the file can be imported again: BatchNorm stays apart from the convolutions, which
+    engines join when they load the file, and the metadata entry ``tensors`` says where each tensor is: see ``onnx_reader``.
+    Raises InputError if the network cannot be exported.
+    """
+    images = torch.zeros(2, transform.crop, transform.crop, 3, dtype=torch.uint8)
+    outputs = ["features", "logits", "probabilities"] if classifier else ["features"]
+    network = _WithFeatures(module, transform, classifier).eval()
+    stated = {**metadata, **_preparation(transform)}
+    _export(network, images, path, outputs, any_batch=True, metadata=stated, state=state)
+
+
+def _preparation(transform: Transform) -> dict[str, str]:
+    """The metadata on the images that a network takes which scales them itself."""
     preprocessing = {
         "colours": "RGB",
         "resize_shorter_side": transform.resize,
@@ -80,13 +108,7 @@ def classifier_network(
         "centre_crop": transform.crop,
         "values": "uint8, 0 to 255; the network scales and normalises them itself",
     }
-    metadata = {
-        "class_names": json.dumps(list(class_names), ensure_ascii=False),
-        "preprocessing": json.dumps(preprocessing),
-        "producer": f"Sparse Transfer Lab {__version__}",
-        **(provenance or {}),
-    }
-    _export(network, images, path, ["logits", "probabilities"], any_batch=True, metadata=metadata)
+    return {"preprocessing": json.dumps(preprocessing), "producer": f"Sparse Transfer Lab {__version__}"}
 
 
 class _Prepared(nn.Module):
@@ -101,34 +123,96 @@ class _Prepared(nn.Module):
         self.register_buffer("mean", torch.tensor(transform.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(transform.std).view(1, 3, 1, 1))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def prepared(self, images: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).float() / 255
-        logits = self.module((x - self.mean) / self.std)
+        return (x - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        logits = self.module(self.prepared(images))
         return logits, logits.softmax(dim=1)
 
 
+class _WithFeatures(_Prepared):
+    """The same for a backbone: gives its features and, with a classifier, logits and probabilities."""
+
+    def __init__(self, module: nn.Module, transform: Transform, classifier: tuple[Tensor, Tensor] | None) -> None:
+        super().__init__(module, transform)
+        self.last: nn.Linear | None = None
+        if classifier is not None:
+            classes, dimensions = classifier[0].shape
+            self.last = nn.Linear(dimensions, classes, device="meta")
+            self.last.weight, self.last.bias = (nn.Parameter(tensor, requires_grad=False) for tensor in classifier)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features = self.module(self.prepared(images))
+        if self.last is None:
+            return (features,)
+        logits = self.last(features)
+        return features, logits, logits.softmax(dim=1)
+
+
 def _export(
-    module: nn.Module, images: Tensor, path: Path, outputs: list[str], *, any_batch: bool, metadata: dict[str, str]
+    module: nn.Module,
+    images: Tensor,
+    path: Path,
+    outputs: list[str],
+    *,
+    any_batch: bool,
+    metadata: dict[str, str],
+    state: Mapping[str, Tensor] | None = None,
 ) -> None:
     axes = {name: {0: "batch"} for name in ("images", *outputs)} if any_batch else None
     with atomic_file(path) as temporary, tempfile.TemporaryDirectory(prefix=temporary_prefix("onnx")) as folder:
         traced, folded = Path(folder) / "traced.onnx", Path(folder) / "folded.onnx"
-        _to_onnx(module, images, traced, outputs, axes)
-        _fold_constants(traced, folded)
+        # With BatchNorm kept, torch folds shapes only where all sizes are known.
+        _to_onnx(module, images, traced, outputs, axes if state is None else None, keep_norms=state is not None)
+        _fold_constants(traced, folded, _JOINING if state is not None else [])
         model = onnx.load(folded)
         _simplify(model)
+        if state is not None:
+            _free_batch(model)
+            metadata = metadata | {"tensors": json.dumps(_tensors(model, state))}
         onnx.helper.set_model_props(model, metadata)
         onnx.checker.check_model(model)
         onnx.save(model, temporary)
 
 
-def _to_onnx(module: nn.Module, images: Tensor, path: Path, outputs: list[str], axes: dict[str, Any] | None) -> None:
+def _free_batch(model: onnx.ModelProto) -> None:
+    """Let the first dimension of inputs and outputs vary: no operator of a backbone depends on it."""
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _tensors(model: onnx.ModelProto, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Where each tensor of a state dict is. torch's exporter keeps one of several equal tensors only, for which 0 and -0 are
+    the same; what it left out is listed itself."""
+    known = {}
+    for tensor in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        known[array.shape, hashlib.sha256(array.tobytes()).digest()] = tensor.name
+    found: dict[str, Any] = {}
+    for name, tensor in state.items():
+        array = tensor.detach().cpu().contiguous().numpy()
+        if tensor.dtype == torch.int64:
+            found[name] = int(tensor)
+            continue
+        source = known.get((array.shape, hashlib.sha256(array.tobytes()).digest()))
+        content = base64.b64encode(zlib.compress(array.tobytes())).decode() if source is None else ""
+        found[name] = source or {"shape": list(array.shape), "zlib": content}
+    return found
+
+
+def _to_onnx(
+    module: nn.Module, images: Tensor, path: Path, outputs: list[str], axes: dict[str, Any] | None, *, keep_norms: bool
+) -> None:
     """Run torch's TorchScript exporter without its output: deprecation warnings, and the whole graph on failure."""
     names: dict[str, Any] = {"input_names": ["images"], "output_names": outputs, "dynamic_axes": axes}
+    mode = torch.onnx.TrainingMode.PRESERVE if keep_norms else torch.onnx.TrainingMode.EVAL
     try:
         with warnings.catch_warnings(), _no_output(), torch.no_grad():
             warnings.simplefilter("ignore")
-            torch.onnx.export(module, (images,), str(path), **names, opset_version=OPSET, dynamo=False)
+            torch.onnx.export(module, (images,), str(path), **names, opset_version=OPSET, dynamo=False, training=mode)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
         raise InputError(f"This network cannot be exported to ONNX: {reason.rstrip('.')}.") from error
@@ -149,14 +233,17 @@ def _no_output() -> Iterator[None]:
         os.close(stdout)
 
 
-def _fold_constants(traced: Path, folded: Path) -> None:
-    """Fold expressions that do not depend on the input, such as padding sizes; DeepSparse does not fold them itself."""
+def _fold_constants(traced: Path, folded: Path, without: Sequence[str]) -> None:
+    """Fold expressions that do not depend on the input, such as padding sizes; DeepSparse does not fold them itself.
+    ``without`` names what else ONNX Runtime would do and is not to."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    onnxruntime.InferenceSession(str(traced), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(
+        str(traced), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+    )
 
 
 def _simplify(model: onnx.ModelProto) -> None:
@@ -175,6 +262,10 @@ def _simplify(model: onnx.ModelProto) -> None:
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     for node in [node for node in graph.node if node.op_type == "Pad" and node.output[0] not in used]:
         graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    for number in reversed(range(len(graph.initializer))):
+        if graph.initializer[number].name not in used:
+            del graph.initializer[number]  # ONNX Runtime would warn of it
 
 
 def _can_pad(node: onnx.NodeProto, source: onnx.NodeProto | None) -> bool:

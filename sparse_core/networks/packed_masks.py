@@ -45,7 +45,7 @@ def load_packed(path: Path) -> tuple[dict[str, np.ndarray], Shapes]:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise InputError(f"{path} is not a mask file: it does not name the format '{FORMAT}'.")
-            shapes = _shapes(metadata.get("shapes", ""), path)
+            shapes = parse_shapes(metadata.get("shapes", ""), path)
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             found = {name: (part.get_dtype(), part.get_shape()) for name, part in parts.items()}
             if found != {name: ("U8", [-(-math.prod(shape) // 8)]) for name, shape in shapes.items()}:
@@ -82,14 +82,15 @@ def iou(pairs: Iterable[tuple[int, int]]) -> float:
     return sum(pair[0] for pair in pairs) / either if either else 1.0
 
 
-def _shapes(text: str, path: Path) -> Shapes:
+def parse_shapes(text: str, path: Path) -> Shapes:
+    """Shapes by weight name from JSON in the metadata of the file ``path``. Raises InputError if they are missing or invalid."""
     try:
         document = json.loads(text)
         shapes = {name: tuple(shape) for name, shape in document.items()}
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"The mask file {path} is damaged: its shapes are missing or unreadable.") from error
+        raise InputError(f"{path} is damaged: its shapes are missing or unreadable.") from error
     if not shapes or not all(type(size) is int and size > 0 for shape in shapes.values() for size in shape):
-        raise InputError(f"The mask file {path} is damaged: its shapes are invalid.")
+        raise InputError(f"{path} is damaged: its shapes are invalid.")
     return shapes
 
 

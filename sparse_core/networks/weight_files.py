@@ -1,10 +1,12 @@
-"""Opens weight files that may come from strangers: safetensors, and what ``torch.save`` writes now or wrote long ago.
+"""Opens weight files that may come from strangers: safetensors, what ``torch.save`` writes now or wrote long ago, and ONNX files
+that this product exported.
 
 The format follows from the first bytes. Nothing in a file is run. Sizes that a file claims are compared with the file before
 memory is taken, and pickles are read by a process of its own with limits: see ``torch_reader``. Every refusal is an InputError
 of one line.
 """
 
+import importlib
 import json
 import os
 import re
@@ -28,12 +30,14 @@ from sparse_core.paths import temporary_prefix
 
 HEADER_BYTES = 4 << 20  # a safetensors header, or a torch file's pickled part; a ResNet50's takes 200 kB at most
 
+_ONNX_START = b"\x08"  # the first field of the protocol buffer: the version of its format
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What a file holds, as nested dictionaries and lists of tensors and texts, and its ``kind``: safetensors, zip or legacy."""
+    """What a file holds, as nested dictionaries and lists of tensors and texts, and its ``kind``: safetensors, zip, legacy or
+    onnx."""
 
     document: Any
     kind: str
@@ -62,6 +66,9 @@ def open_file(path: Path) -> Opened:
             if _is_safetensors(start):
                 return Opened(_read_safetensors(path, stream, size), "safetensors")
             kind = _kind(path, start)
+            if kind == "onnx":
+                # Imported now, because few files are ONNX and its library takes time to load.
+                return Opened(importlib.import_module("sparse_core.networks.onnx_reader").read(path), kind)
             if kind == "zip":
                 _check_zip(path, stream, size)
         return Opened(_read_torch(path, kind), kind)
@@ -74,6 +81,8 @@ def _kind(path: Path, start: bytes) -> str:
         return "zip"
     if _PICKLE_START.match(start):
         return "legacy"
+    if start[:1] == _ONNX_START:
+        return "onnx"
     if start[257:262] == b"ustar":
         raise InputError(
             f"{path.name} is a tar archive, as torch wrote before 2018, which cannot be opened safely. Open it where it was "

@@ -4,7 +4,6 @@ Source: Li, Kadav, Durdanovic, Samet, Graf, "Pruning Filters for Efficient ConvN
 inside residual blocks) and 3.3 (one-shot pruning, then retraining).
 """
 
-import copy
 import math
 from pathlib import Path
 
@@ -111,22 +110,6 @@ def silence(body: nn.Module, groups: list[Group], kept: dict[str, np.ndarray]) -
                 bias.data[removed] = 0.0
 
 
-def compact(body: nn.Module) -> nn.Module:
-    """The compact form of a masked structured network: a copy without the filters whose weights are all 0 and whose BatchNorm
-    is 0, with the same output but for rounding. It loads into no named architecture; it is for export and speed."""
-    smaller = copy.deepcopy(body)
-    layers = dict(smaller.named_modules())
-    kept = {}
-    for group in channel_groups.find(smaller):
-        used = _parameter(layers[group.producer], "weight").flatten(1).any(1)
-        for name in group.norms:
-            used |= _parameter(layers[name], "weight").bool() | _parameter(layers[name], "bias").bool()
-        used[0] |= not bool(used.any())
-        kept[group.producer] = used.cpu().numpy()
-    channel_groups.compact(smaller, kept)
-    return smaller
-
-
 def _parameter(layer: nn.Module, name: str) -> torch.Tensor:
     return layer.get_parameter(name).detach()
 
@@ -159,7 +142,8 @@ def sparsify(
     checkpoint: Path | None = None,
 ) -> Sparsified:
     """Remove filters of the backbone's dense weights at once, then train the rest; the network keeps its shape (masked form), and
-    ``compact`` makes the smaller one. Only filters inside blocks go: of a residual sum's channels none can go alone.
+    ``channel_groups.compact_form`` makes the smaller one. Only filters inside blocks go: of a residual sum's channels none can
+    go alone.
 
     The sparsity is relative to the parent: the share of its convolution weights that are gone, those that read a removed channel
     included. It is the nearest that whole filters allow. ``details`` hold ``filters_removed`` and ``filters_removable``.

@@ -1,12 +1,14 @@
 """Specs of work on network files: inspect, import, export, analyse."""
 
+import os
 from dataclasses import dataclass
 
 from sparse_core.catalog import INTERPOLATIONS, NORMALISATIONS
+from sparse_core.errors import InputError
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.options import option
 
-_FILE = "a .pth, .pt or .safetensors file"
+_FILE = "a .pth, .pt or .safetensors file, or an .onnx file that 'export' wrote"
 _ARCHITECTURE = "load as this architecture, if the file does not state one"
 
 
@@ -58,8 +60,28 @@ class StructureSpec:
     backbone: str
 
 
+EXPORT_FORMS = ("plain", "packed", "compact")
+
+
 @dataclass(frozen=True)
 class ExportSpec:
-    """The finetuned network of one run, as ONNX."""
+    """The finetuned network of the run ``run_id`` as ONNX; or a ``backbone``, by its name: in one ``form`` to the file ``path``,
+    or in all forms to be downloaded where that is empty.
 
-    run_id: str
+    The form plain is the public network's own; packed keeps the nonzero weights only, for storage; compact is without the
+    filters that structured pruning removed. A ``path`` ends in .safetensors or .onnx, which is never packed.
+    """
+
+    run_id: str = ""
+    backbone: str = ""
+    path: str = ""
+    form: str = "plain"
+
+    def __post_init__(self) -> None:
+        require_known("form", self.form, EXPORT_FORMS)
+        if bool(self.run_id) == bool(self.backbone):
+            raise InputError("Expected either a run or a backbone to export; got both or neither.")
+        if self.path and not self.path.endswith((".safetensors", ".onnx")):
+            raise InputError(f"Expected a file ending in .safetensors or .onnx, got '{os.path.basename(self.path)}'.")
+        if self.path.endswith(".onnx") and self.form == "packed":
+            raise InputError("An ONNX file cannot be packed: engines read all its weights. Name a .safetensors file.")

@@ -38,7 +38,7 @@ _REQUIRED: stored.Kinds = {
     **{"id": str, "created_at": str, "mode": str, "timing_only": bool, "architecture": str},
     **{"sparsity": NUMBER, "lines": list},
 }
-_TEXTS = ("backbone", "backbone_hash", "method", "distribution", "product_version", "commit")
+_TEXTS = ("backbone", "backbone_hash", "method", "distribution", "form", "product_version", "commit")
 _OPTIONAL: stored.Kinds = {
     **dict.fromkeys(_TEXTS, str),
     **{"machine": dict, "spec": dict, "problems": list, "measured_sparsity": NUMBER},
@@ -64,7 +64,17 @@ _NUMBERS = (
 )
 COLUMNS = (
     *("measurement", "created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method"),
-    *("distribution", "product_version", "commit", "dataset", "processor", "engine", "engine_version", "precision"),
+    *(
+        "distribution",
+        "form",
+        "product_version",
+        "commit",
+        "dataset",
+        "processor",
+        "engine",
+        "engine_version",
+        "precision",
+    ),
     *("gain", "reliable", "interval_method", *_NUMBERS),
 )
 

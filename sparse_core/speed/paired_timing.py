@@ -16,7 +16,7 @@ from sparse_core.datasets.transforms import Transform
 from sparse_core.engines import compiling
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
-from sparse_core.networks import architectures, backbones, masks
+from sparse_core.networks import architectures, backbones, channel_groups, masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed.ratios import paired_ratio
@@ -29,7 +29,8 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class Pair:
     """A sparse network and its dense counterpart, both in evaluation mode, with the fields that describe them in a
-    record. The dense one has the same layers with random weights: an engine's time depends on zeros, not on values."""
+    record. Of a Structured backbone the compact form is timed (``form``), which is the one to deploy. The dense one has the
+    same layers with random weights: an engine's time depends on zeros, not on values."""
 
     dense: nn.Module
     sparse: nn.Module
@@ -122,9 +123,10 @@ def _from_backbone(home: Path, name: str) -> Pair:
     backbone = _sparse_backbone(home, name)
     torch.manual_seed(0)
     card = backbone.card
+    smaller = channel_groups.compact_form(backbone.module) if card.method == "Structured" else None
     return Pair(
         architectures.build(card.architecture, backbone.variant).eval(),
-        backbone.module,
+        smaller or backbone.module,
         backbone.transform,
         {
             "timing_only": False,
@@ -135,6 +137,7 @@ def _from_backbone(home: Path, name: str) -> Pair:
             "sparsity": card.sparsity,
             "distribution": "",
             "measured_sparsity": backbone.sparsity,
+            "form": "compact" if smaller else "",
         },
     )
 

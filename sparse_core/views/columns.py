@@ -161,6 +161,7 @@ COLUMNS = {
     # Speed
     "mode": Column("Mode", label=_named(MODES), formerly="Timed"),
     "distribution": Column("Sparsity distribution", formerly="Distribution"),
+    "form": Column("Form", help="Compact: the filters that structured pruning removed are gone, not masked."),
     "origin": Column("Mask source", formerly="Mask of"),
     "engine": Column("Engine ID", label=_named(ENGINES), formerly="Engine"),
     "engine_words": Column("Engine"),

@@ -112,12 +112,12 @@ def part_of(part: float, whole: float) -> str:
 
 
 def backbone_label(card: BackboneCard) -> str:
-    """Architecture, method and sparsity of a backbone; in front of them the user's name for one from the library."""
+    """Architecture, method and sparsity of a backbone; in front of them the name of one from the library or the zoo."""
     method = "unknown method" if card.method == UNKNOWN else card.method
     method = method if any(letter.isupper() for letter in method[1:]) else method.lower()
     pruned = method if card.method == "Dense" else f"{method} {sparsity_label(card.sparsity)}"
     label = f"{architecture_label(card.architecture)}, {pruned}"
-    return f"{card.name}: {label}" if card.kind == "library" else label
+    return f"{card.name}: {label}" if card.kind in ("library", "zoo") else label
 
 
 def method_label(method: str, sparsity: float) -> str:

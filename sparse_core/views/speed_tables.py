@@ -23,7 +23,7 @@ DENSITIES_OF = "as in "  # start of a record's distribution where a backbone gav
 TIMING_ONLY = "timing only"
 
 LATEST_KEY = ["machine", "mode", "dataset", "architecture", "backbone_hash", "distribution", "sparsity", "engine"]
-LATEST_KEY += ["precision", "batch_size", "threads"]
+LATEST_KEY += ["precision", "batch_size", "threads", "form"]
 DENSE_KEY = ["machine", "architecture", "engine", "precision", "batch_size", "threads"]
 EPOCH_PARTS = {"backbone": "Backbone", "classifier": "Classifier", "waiting": "Waiting for images"}
 EPOCH_KEY = ["measurement", "network", "architecture", "sparsity", "timing_only", "engine_words", "dataset"]
@@ -42,7 +42,7 @@ def table(home: Path, records: Sequence[dict[str, Any]], backbones: Mapping[str,
     rows["engine_words"] = [engine_label(row.engine, row.precision) for row in rows.itertuples()]
     rows["origin"] = [_origin(row, backbones) for row in rows.itertuples()]
     rows["network"] = [  # a backbone by its label; one that is gone, and random weights, by what is known of them
-        (not row.timing_only and backbones.get(row.backbone))
+        (not row.timing_only and row.backbone in backbones and f"{backbones[row.backbone]}{_form(row)}")
         or f"{architecture_label(row.architecture)} at {sparsity_label(row.sparsity)}, {row.origin}"
         for row in rows.itertuples()
     ]
@@ -278,7 +278,14 @@ def machine_description(record: dict[str, Any]) -> str:
 
 
 def _origin(row: Any, backbones: Mapping[str, str]) -> str:
-    return _mask_label(row.distribution, backbones) if row.timing_only else row.method or "Unknown method"
+    return (
+        _mask_label(row.distribution, backbones) if row.timing_only else f"{row.method or 'Unknown method'}{_form(row)}"
+    )
+
+
+def _form(row: Any) -> str:
+    """What follows the name of a network of which another form than the masked one was timed."""
+    return f", {row.form} form" if row.form else ""
 
 
 def _mask_label(distribution: str, backbones: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """Library in Streamlit's test harness: inspection, import, refusals in one line, deleting and restoring."""
 
+import dataclasses
 import io
 import json
 import os
@@ -15,8 +16,10 @@ from sparse_core.datasets.transforms import Transform
 from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import importing, library, uploads
-from sparse_core.specs.checkpoints import InspectSpec
+from sparse_core.specs.checkpoints import ExportSpec, InspectSpec
+from sparse_core.speed import measurements
 from tests.pages.support import buttons, messages, metrics, open_page, press, run
+from tests.support.measurements import backbone_record
 
 
 def do(home, app: AppTest, verb: str) -> AppTest:
@@ -180,7 +183,7 @@ def test_a_deleted_backbone_can_be_restored_later(home, file):
     press(app, "Delete all permanently …")
     assert library.removed(home) == ["mine"]
     press(app, "Restore")
-    assert library.cards(home) == [card] and not app.expander
+    assert library.cards(home) == [card] and [each.label for each in app.expander] == ["Export"]
 
 
 def test_a_backbone_is_not_restored_over_another_of_its_name(home, file):
@@ -241,3 +244,41 @@ def test_preprocessing_that_the_file_states_is_kept_whatever_the_method(home, st
     assert "Preprocessing as the file states it" in messages(app)
     do(home, app, "Import")
     assert library.cards(home)[0].preprocessing == stated
+
+
+def test_files_are_made_sized_and_offered(home, file):
+    card = importing.add(home, file, "mine", method="GMP")
+    app = press(open_page("library"), "Make files")
+    (job_id,) = queue.queued(home)
+    assert queue.status(home, job_id).job == Job("export", ExportSpec(backbone="mine"))
+    worker.work(home, job_id)
+    run(app)
+    shown = next(frame.value for frame in app.dataframe if "Bytes" in frame.value).set_index("File")
+    assert list(shown.index) == ["Dense file", "Packed file", "Zipped file", "ONNX"]
+    assert shown.loc["Dense file", "Of the dense file (%)"] == 100
+    assert shown["Bytes"].idxmax() in ("Dense file", "ONNX") and shown.loc["Packed file", "Of the dense file (%)"] < 60
+    assert "zlib, level 6" in shown.loc["Zipped file", "Contents"]
+    offered = [button.proto.label for button in app.get("download_button")]
+    assert sum(label.startswith(("Dense file", "Packed file", "ONNX")) for label in offered) == 3
+    assert "Measured time: none yet" in messages(app)
+    measurements.write(home, backbone_record(backbone="mine", backbone_hash=card.hash, architecture="resnet20"))
+    assert "Measured time: 4.00 ms/image, dense 12.00." in messages(open_page("library"))
+
+
+def test_a_failed_export_says_why(home, file):
+    importing.add(home, file, "mine")
+    app = press(open_page("library"), "Make files")
+    (job_id,) = queue.queued(home)
+    queue.end(home, job_id, "failed", "Not enough disk space.")
+    assert "Not enough disk space." in [error.value for error in run(app).error]
+
+
+def test_networks_of_the_zoo_are_listed_and_cannot_be_deleted(home, file, monkeypatch):
+    card = dataclasses.replace(importing.add(home, file, "shipped"), kind="zoo")
+    library.remove(home, "shipped")
+    own = library.available(home)
+    monkeypatch.setattr(library, "available", lambda *_: [*own, card])
+    app = open_page("library")
+    assert "Nothing yet." in app.info[0].value
+    assert list(app.dataframe[-1].value["name"]) == ["shipped"]
+    assert next(button for button in app.button if button.label == "Delete …").disabled

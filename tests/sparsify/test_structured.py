@@ -30,7 +30,7 @@ def pruned(name, sparsity, distribution="uniform", variant=""):
 @pytest.mark.parametrize("distribution", ["uniform", "global"])
 def test_the_compact_form_is_smaller_and_computes_the_same(name, distribution):
     body, _, _ = pruned(name, 0.5, distribution)
-    smaller = structured.compact(body)
+    smaller = channel_groups.compact_form(body)
     images = torch.randn(2, 3, SIDES[name], SIDES[name], generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected, found = body(images), smaller(images)
@@ -38,6 +38,10 @@ def test_the_compact_form_is_smaller_and_computes_the_same(name, distribution):
     sizes = [sum(weight.numel() for weight in masks.prunable(each).values()) for each in (smaller, body)]
     assert 1 - sizes[0] / sizes[1] == pytest.approx(masks.sparsity(body).total, abs=1e-6)
     assert masks.sparsity(body).total == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_network_with_all_its_filters_has_no_compact_form():
+    assert channel_groups.compact_form(architectures.build("resnet20")) is None
 
 
 def test_only_filters_inside_blocks_of_a_resnet_are_free():
@@ -85,7 +89,7 @@ def test_removed_filters_stay_removed_while_the_rest_trains(dense_backbone, digi
         norm = body.get_submodule(group.norms[0])
         assert not bool(norm.weight[removed].any()) and not bool(norm.bias[removed].any())
     images = torch.randn(4, 3, 8, 8)
-    torch.testing.assert_close(structured.compact(body)(images), body(images), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(channel_groups.compact_form(body)(images), body(images), rtol=1e-5, atol=1e-5)
 
 
 def test_targets_out_of_reach_and_single_weights_densities_are_refused():

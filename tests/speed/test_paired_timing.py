@@ -9,7 +9,9 @@ from sparse_core.errors import InputError
 from sparse_core.networks import masks
 from sparse_core.speed import inference
 from sparse_core.speed.paired_timing import prepare
+from sparse_core.views import speed_tables
 from tests.support.engines import patched_compile
+from tests.support.exporting import in_library, structured_state
 from tests.support.refusals import refused
 from tests.support.speed import ROUNDS, run, spec
 
@@ -81,3 +83,24 @@ def test_a_mask_for_timing_takes_the_layer_densities_of_a_backbone(home, sparse_
     with pytest.raises(InputError, match="only in one"):
         prepare(home, spec(architecture="resnet32", sparsity=0.0, densities_of=sparse_backbone))
     assert "need an architecture instead" in refused(spec, backbone=sparse_backbone, densities_of=sparse_backbone)
+
+
+def test_of_a_structured_backbone_the_compact_form_is_timed_and_named(home):
+    backbone = in_library(home, "filters", structured_state("resnet20"), method="Structured")
+    pair = prepare(home, spec(backbone="filters"))
+    sizes = [sum(weight.numel() for weight in masks.prunable(each).values()) for each in (pair.sparse, pair.dense)]
+    assert 1 - sizes[0] / sizes[1] == pytest.approx(backbone.sparsity, abs=1e-6)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(pair.sparse(images), backbone.module(images), rtol=1e-5, atol=1e-5)
+    record = run(home, spec(backbone="filters"))
+    assert (record["form"], record["measured_sparsity"]) == ("compact", pytest.approx(backbone.sparsity))
+    (row,) = speed_tables.table(home, [record], {"filters": "filters: ResNet20"}).itertuples()
+    assert (row.form, row.network, row.origin) == (
+        "compact",
+        "filters: ResNet20, compact form",
+        "Structured, compact form",
+    )
+
+
+def test_other_backbones_are_timed_as_they_are(home, sparse_backbone):
+    assert prepare(home, spec(backbone=sparse_backbone)).description["form"] == ""

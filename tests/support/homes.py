@@ -62,6 +62,7 @@ def rich_home(home: Path, inputs: Path) -> Path:
         work(home, "import", ImportSpec(weights, name))
     work(home, "inspect", InspectSpec(weights))
     work(home, "structure", StructureSpec("own"))
+    work(home, "export", ExportSpec(backbone="own"))
     _transfers(home, folder, table)
     _speeds(home)
     library.remove(home, "thrown")
