@@ -80,41 +80,56 @@ def _report_unknown(label: str, key: str, known: Iterable[str]) -> None:
             st.toast(message, icon=":material/link_off:", duration="infinite")
 
 
-def backbone_choice(cards: Iterable[BackboneCard], **settings: Any) -> BackboneCard:
+def backbone_choice(
+    cards: Iterable[BackboneCard], label: str = "Backbone", key: str = "backbone", **settings: Any
+) -> BackboneCard:
     """The control that chooses a backbone."""
     by_name = {card.name: card for card in cards}
     names = {name: labels.backbone_label(card) for name, card in by_name.items()}
-    return by_name[selectbox("Backbone", list(names), format_func=names.__getitem__, key="backbone", **settings)]
+    return by_name[selectbox(label, list(names), format_func=names.__getitem__, key=key, **settings)]
 
 
-def dataset_choice() -> str:
-    """The control for the dataset: the id of an available one, or ``OWN_DATASET``."""
-    tasks = {card.id: card for card in catalogue.available(home())}
+def dataset_choice(label: str = "Dataset", key: str = "dataset", about: str = "") -> str:
+    """The control for the dataset: the id of an available one, or ``OWN_DATASET``. ``about`` goes before its help."""
+    names = _dataset_names()
     return selectbox(
-        "Dataset",
-        [*tasks, OWN_DATASET],
-        format_func=lambda name: f"{tasks[name].name}, {tasks[name].classes} classes" if name in tasks else OWN_DATASET,
-        key="dataset",
+        label,
+        list(names),
+        format_func=names.__getitem__,
+        key=key,
         persist_state="session",
         width=330,
-        help="Digits needs no network connection. Your own images: one folder per class, or Parquet.",
+        help=f"{about}Digits needs no network connection. Your own images: one folder per class, or Parquet.",
     )
 
 
-def resolve_dataset(chosen: str) -> str | None:
+def _dataset_names() -> dict[str, str]:
+    cards = catalogue.available(home())
+    return {**{card.id: f"{card.name}, {card.classes} classes" for card in cards}, OWN_DATASET: OWN_DATASET}
+
+
+def dataset_query(dataset: str, key: str = "dataset", path_key: str = "path") -> dict[str, str]:
+    """The part of a link that chooses a dataset, given by name or path; empty for none."""
+    if not dataset:
+        return {}
+    names = _dataset_names()
+    return {key: names[dataset]} if dataset in names else {key: OWN_DATASET, path_key: dataset}
+
+
+def resolve_dataset(chosen: str, key: str = "path") -> str | None:
     """The dataset that ``dataset_choice`` returned; asks for the path of the user's own, None while that is missing."""
     if chosen == OWN_DATASET:
-        return _own_dataset()
+        return _own_dataset(key)
     card = next(card for card in catalogue.available(home()) if card.id == chosen)
     if not card.ready:
         st.caption(f"{card.name}: {frame.plain(card.note)}.")
     return chosen
 
 
-def _own_dataset() -> str | None:
+def _own_dataset(key: str) -> str | None:
     dataset = st.text_input(
         "Path on this machine",
-        key="path",
+        key=key,
         bind="query-params",
         persist_state="session",
         placeholder="/home/me/images",

@@ -24,6 +24,7 @@ PAGES = (
     ("tasks", "Tasks", ":material/grid_on:"),
     ("probe", "Probe", ":material/science:"),
     ("finetune", "Finetune", ":material/tune:"),
+    ("sparsify", "Sparsify", ":material/content_cut:"),
     ("library", "Library", ":material/inventory_2:"),
     ("structure", "Structure", ":material/account_tree:"),
     ("speedup", "Speedup", ":material/speed:"),

@@ -14,7 +14,7 @@ from sparse_core.networks import library
 from sparse_core.views import columns, labels
 
 USES = {"probe": "Probe it", "finetune": "Finetune it", "structure": "Show its structure"}
-USES["speedup"] = "Measure its speedup"
+USES |= {"speedup": "Measure its speedup", "sparsify": "Prune it"}
 
 # A link holds the labels of chosen options, but not of defaults. Labels of version 0.1.0 that have changed, by control:
 RENAMED_OPTIONS = {
@@ -97,12 +97,15 @@ def backbone_links(name: str) -> None:
     card = next((card for card in library.available(home()) if card.name == name), None)
     if card is None:
         return
-    chosen = {"backbone": labels.backbone_label(card)}
+    label = labels.backbone_label(card)
+    queries = {page: {"backbone": label} for page in USES}
+    queries["speedup"] |= {"measure": "true"}
+    queries["sparsify"] = {"parent": label, "method": "GMP"}
+    unfit = "sparsify" if card.sparsity else "speedup"  # dense networks are the baseline of the speedup
     with st.container(horizontal=True):
         for page, _, icon in frame.PAGES:
-            if page in USES and (page != "speedup" or card.sparsity):
-                form = {"measure": "true"} if page == "speedup" else {}
-                st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params={**chosen, **form})
+            if page in USES and page != unfit:
+                st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params=queries[page])
 
 
 def result_links(result: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """The job that a link names: its progress, live curves and cancelling, and the messages when it ended without a result."""
 
+from collections.abc import Hashable
+
 import pandas as pd
 import streamlit as st
 
@@ -7,9 +9,12 @@ from pages.parts import frame, links, run_details
 from pages.parts.frame import home
 from sparse_core.catalog import asked_dataset, task_label
 from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library
 from sparse_core.views import labels
 from sparse_core.views.charts import training
+
+NOT_READY = "Something has to be downloaded first, so the time cannot be estimated yet."
 
 
 def linked_job(kind: str, parameter: str = "job", advice: str = "") -> queue.Status | None:
@@ -42,6 +47,21 @@ def ended_without_result(status: queue.Status, button: str) -> None:
         st.error(frame.plain(status.message))
     else:
         st.info(f"{frame.plain(status.message)} Press “{button}” to start again.")
+
+
+def measure_estimate(key: Hashable, job: Job) -> None:
+    """Have a time estimate measured, by ``job``, once in a session for each ``key``, and say how far that is."""
+    asked = st.session_state.setdefault("estimate_jobs", {})
+    status = queue.find(home(), asked[key]) if key in asked else None
+    if status is None:
+        asked[key] = queue.submit(home(), job)
+        status = queue.status(home(), asked[key])
+    if status.state == "failed":
+        st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")
+    elif status.state == "queued" and queue.queued(home(), status.job.lane)[:1] != [status.job_id]:
+        st.caption("The time will be estimated when the running job has ended.")
+    else:
+        st.caption("Estimating the time on this machine …")
 
 
 def import_result(status: queue.Status) -> None:

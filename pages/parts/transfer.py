@@ -114,21 +114,10 @@ def _time_estimate(job: Job) -> None:
     ready = {card.name: card.ready for card in library.available(home())}
     ready |= {card.id: card.ready for card in catalogue.available(home())}
     if not (ready.get(spec.backbone, True) and ready.get(spec.dataset, True)):
-        st.caption("Something has to be downloaded first, so the time cannot be estimated yet.")
+        st.caption(progress.NOT_READY)
         return
-    asked = st.session_state.setdefault("estimate_jobs", {})
-    key = durations.key(spec)
-    status = queue.find(home(), asked[key]) if key in asked else None
-    if status is None:
-        kind = "estimate" if spec.transfer == "linear" else "estimate_finetune"
-        asked[key] = queue.submit(home(), Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
-        status = queue.status(home(), asked[key])
-    if status.state == "failed":
-        st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")
-    elif status.state == "queued" and queue.queued(home(), status.job.lane)[:1] != [status.job_id]:
-        st.caption("The time will be estimated when the running job has ended.")
-    else:
-        st.caption("Estimating the time on this machine …")
+    kind = "estimate" if spec.transfer == "linear" else "estimate_finetune"
+    progress.measure_estimate(durations.key(spec), Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
 
 
 def _estimate_label(known: durations.Estimate, job: Job) -> str:

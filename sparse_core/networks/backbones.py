@@ -1,6 +1,7 @@
 """Loads backbones from a package, a download, a file or the library; with random weights only where ``untrained`` asks for them.
 A backbone is a network without its classifier: images (N, 3, H, W) to features (N, D) after global average pooling."""
 
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -18,13 +19,11 @@ from sparse_core.catalog import architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import architectures, checkpoints, guesses, library, masks, preprocessing, weight_files
-from sparse_core.networks.library import BackboneCard, file_stamp, local_file
+from sparse_core.networks.library import DENSE_ZEROS, BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
 from sparse_core.paths import ZOO, atomic_file
 
 Classifier = tuple[Tensor, Tensor]  # weight (C, D) and bias (C,)
-
-DENSE_ZEROS = 0.05  # dense networks may contain a few zeros; one with more was pruned
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def untrained(name: str) -> Backbone:
     module = architectures.build(architecture, variant).eval().requires_grad_(False)
     known = architectures.ARCHITECTURES[architecture]
     digest = hashlib.sha256(repr(("untrained", name, known.transform)).encode()).hexdigest()
-    card = BackboneCard(name, architecture, "", "Dense", 0.0, "architecture", "untrained", True, variant, hash=digest)
+    card = dataclasses.replace(library.architecture_card(name), hash=digest)
     return Backbone(card, module, known.dimensions, known.transform, digest, 0.0, masks.from_zeros(module), variant)
 
 

@@ -33,6 +33,8 @@ from sparse_core.trash import Trash
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
 CLASSIFIER_FILE = "classifier.safetensors"
 TORCHVISION = ("resnet18", "resnet34", "resnet50")
+DENSE_ZEROS = 0.05  # dense networks may contain a few zeros; one with more was pruned
+WITHOUT_WEIGHTS = tuple(name for name in DEFAULTS if name not in (*TORCHVISION, "efficientnet_lite0"))  # architectures
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -58,7 +60,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class BackboneCard:
-    """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind`` is offline, download, file, library or zoo;
+    """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind`` is offline, download, file, library, zoo or architecture;
     ``ready`` means that loading needs no download; ``preprocessing`` is how images are prepared for it, unless given as the
     architecture's default. Set for imported backbones only: ``variant`` of the architecture,
     ``origin`` in the user's words, content ``hash``, ``measured_sparsity`` of the convolutions, number of ``classes``,
@@ -149,6 +151,13 @@ def torchvision_card(home: Path, name: str) -> BackboneCard:
     note = f"weights from {local.name}" if local else "torchvision's ImageNet weights, downloaded at first use"
     kind = "file" if local else "download"
     return BackboneCard(name, name, "ImageNet", "Dense", 0.0, kind, note, local is not None)
+
+
+def architecture_card(name: str) -> BackboneCard:
+    """An architecture without weights, such as ``resnet20`` or ``resnet20-B``, for methods that draw new ones. ``available`` has
+    none."""
+    architecture, _, variant = name.partition("-")
+    return BackboneCard(name, architecture, "", "Dense", 0.0, "architecture", "untrained", True, variant)
 
 
 def local_file(home: Path, architecture: str) -> Path | None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from sparse_core.errors import InputError
+from sparse_core.specs.sparsify import PROGRESSIVE, RIGL, SparsifySpec
 
 WARM_UP = 0.05  # of a training: 5 of 100 epochs, as STR and AC/DC train ResNet50
 RISE = 0.3  # of a one-cycle schedule
@@ -46,6 +47,17 @@ def cubic(share: float, target: float, first: float = FIRST_SPARSITY) -> float:
     not to prune", 2017, equation 1)."""
     first = min(first, target)
     return target + (first - target) * (1 - share) ** 3
+
+
+def require_fits(spec: SparsifySpec, images: int) -> None:
+    """Raise InputError if the method's schedule does not fit a training on so many images."""
+    steps = spec.total_epochs * math.ceil(images / spec.batch_size)
+    if spec.method in PROGRESSIVE:
+        pruning_steps(steps, spec.pruning_steps, spec.sparsity)
+    elif spec.method == "AC/DC":
+        compressed_phases(steps)
+    elif spec.method in RIGL:
+        rigl_updates(steps, spec.updates)
 
 
 def pruning_steps(steps: int, count: int, target: float) -> dict[int, float]:

@@ -11,8 +11,9 @@ from sparse_core.datasets.dataset import Dataset
 from sparse_core.datasets.loading import ImageLoader, batches, normalised
 from sparse_core.errors import InputError
 from sparse_core.networks import masks
-from sparse_core.networks.backbones import DENSE_ZEROS, Backbone, Classifier
+from sparse_core.networks.backbones import Backbone, Classifier
 from sparse_core.networks.classifier import ClassifierNetwork
+from sparse_core.networks.library import DENSE_ZEROS
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.transfer.finetune import draw_weights
 from sparse_core.transfer.training import initial_classifier

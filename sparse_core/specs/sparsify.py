@@ -161,6 +161,11 @@ class SparsifySpec:
         require(self.block_size >= 1, "block_size", "at least 1", self.block_size)
 
 
+def has_option(method: str, name: str) -> bool:
+    """Whether the method takes the option; those of the training all methods take."""
+    return method in _METHODS_OF_OPTION.get(name, METHODS)
+
+
 def known_method(method: str) -> str:
     """The method in the catalog's spelling, ignoring case and punctuation ("acdc" is AC/DC). Raises InputError if unknown."""
     spelled = {_letters(name): name for name in METHODS}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sparse_core.catalog import ENGINES, METRICS, TRANSFERS, architecture_label, task_label
-from sparse_core.views.labels import GAINS, MODES, SOURCES
+from sparse_core.views.labels import GAINS, MODES, ROUTES, SOURCES
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,15 @@ COLUMNS = {
     "sparsity_after": Column("Sparsity after", PERCENT),
     "mask_violations": Column("Mask violations", COUNT, help="Pruned weights that are not exactly 0 after training."),
     "seconds_training": Column("Training time", SECONDS, "Seconds training"),
+    "upstream_data": Column("Upstream data", help="What the network was trained and pruned on."),
+    "epochs": Column("Epochs", COUNT),
+    "seed": Column("Seed"),
+    "seconds": Column("Time", SECONDS, format="%.0f", help="Of its own training and pruning."),
+    "seconds_with_parents": Column(
+        "Time with parents", SECONDS, format="%.0f", help="With the networks that it started from, where made here."
+    ),
     # Accuracy
+    "upstream_accuracy": Column("Upstream accuracy", PERCENT, help="Top-1 on the upstream test images, last epoch."),
     "accuracy": Column("Accuracy", PERCENT),
     "accuracy_best": Column("Best accuracy", PERCENT, help="Best epoch (selected on test data: optimistic)."),
     "accuracy_final": Column("Final accuracy", PERCENT, help="After the last epoch."),
@@ -131,6 +139,15 @@ COLUMNS = {
     "replicate": Column("Replicate", COUNT, help="Above 0: the run repeats a seed, and counts as the same sample."),
     "tasks": Column("Tasks", COUNT),
     "images": Column("Images", COUNT),
+    "route": Column("Route", label=_named(ROUTES)),
+    "start": Column("Started from"),
+    "networks": Column("Networks", COUNT, help="The n of the mean: it is the mean of the networks' means."),
+    "std_networks": Column(
+        "Spread between networks", POINTS, format="%.2f", help="Standard deviation (n − 1); empty for one network."
+    ),
+    "std_seeds": Column(
+        "Spread between seeds", POINTS, format="%.2f", help="Standard deviation over the seeds of a network."
+    ),
     # Structure
     "filters": Column("Filters", COUNT),
     "filters_pruned": Column("Fully pruned filters", COUNT, "Filters pruned"),

@@ -16,6 +16,8 @@ SERIES_KEY = ["source", "upstream", "protocol"]
 
 SOURCES = {"published": "Paper results", "shipped": "Shipped results", "measured": "Your runs"}
 OWN = "your runs"  # a series of the user's own results, in names of points and lines
+TRANSFERRED, ON_TASK = "transferred", "task"  # how networks for a task were pruned
+ROUTES = {TRANSFERRED: "pruned upstream, then transferred", ON_TASK: "pruned on the task itself"}
 TRANSFER_NAMES = {"linear": "Linear", "full": "Full"}
 MODES = {"inference": "Inference", "training": "Online training"}
 # A stored "slower" has its 95 % interval below 1; "no gain" has one that includes 1.
@@ -113,6 +115,8 @@ def part_of(part: float, whole: float) -> str:
 
 def backbone_label(card: BackboneCard) -> str:
     """Architecture, method and sparsity of a backbone; in front of them the name of one from the library or the zoo."""
+    if card.kind == "architecture":
+        return f"{architecture_label(card.architecture)}, new weights"
     method = "unknown method" if card.method == UNKNOWN else card.method
     method = method if any(letter.isupper() for letter in method[1:]) else method.lower()
     pruned = method if card.method == "Dense" else f"{method} {sparsity_label(card.sparsity)}"

@@ -112,7 +112,7 @@ def write_runs(home: Path, method: str, sparsity: float, accuracies: list[float]
         result = {**made.result, "method": method, "dataset_name": changed["dataset"], "protocol": changed["protocol"]}
         result |= {"architecture": changed.get("architecture", "efficientnet_lite0")}
         name = "-".join(["linear", str(seed), method, str(sparsity), *changed.values()]).replace("/", "-")
-        Records(home).write(Record(name, spec, result, made.epochs))
+        Records(home).write(Record(name, spec, result, made.events))
 
 
 def submitted(home: Path, kind: str | None = None) -> list[Job]:

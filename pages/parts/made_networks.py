@@ -1,0 +1,125 @@
+"""Networks that this product made, on a page: their table, the course of their trainings, provenance, files, and where to use
+them."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from pages.parts import choices, exported_files, frame, links
+from pages.parts.frame import home
+from pages.parts.results import show_chart, show_table
+from sparse_core.catalog import architecture_label
+from sparse_core.networks import library
+from sparse_core.networks.library import BackboneCard
+from sparse_core.views import labels, sparsified
+from sparse_core.views.charts import sparsify as charts
+
+OVERVIEW = ["network_name", "architecture", "method", "sparsity", "measured_sparsity", "upstream_data"]
+OVERVIEW += ["upstream_accuracy", "seed", "seconds", "seconds_with_parents"]
+RESULTS = [name for name in OVERVIEW if name not in ("architecture", "upstream_data")]
+
+
+def results(names: Sequence[str], found: int, drawn: bool) -> None:
+    """The networks of one request: table, courses of the trainings unless they are ``drawn`` already, and one of them with its
+    provenance and links."""
+    by_name = {card.name: card for card in library.cards(home())}
+    cards = [by_name[name] for name in dict.fromkeys(names) if name in by_name and by_name[name].provenance]
+    if found:
+        st.info(
+            f"{labels.counted(found, 'network')} existed already and {'was' if found == 1 else 'were'} not made again."
+        )
+    if not cards:
+        st.info("The networks of this request were deleted from the library. Restore them on the Library page.")
+        return
+    if len(cards) > 1:
+        show_table(sparsified.table(cards), key="made", name="made-networks", shown_columns=RESULTS)
+    card = _chosen(cards, "network")
+    _metrics(card)
+    links.backbone_links(card.name)
+    if not drawn:
+        _course(cards)
+    _details(card)
+
+
+def overview(made: Sequence[BackboneCard]) -> None:
+    """All networks made here, and one of them in detail."""
+    if not made:
+        st.info(
+            "Nothing was made here yet. Press Start sparsifying above: with the defaults, a ResNet20 is trained and pruned on "
+            "Digits within a few minutes, offline."
+        )
+        return
+    show_table(sparsified.table(made), key="all_made", name="made-networks", shown_columns=OVERVIEW)
+    names = {card.name: labels.backbone_label(card) for card in made}
+    chosen = choices.selectbox(
+        "Selected network",
+        list(names),
+        format_func=names.__getitem__,
+        key="made_network",
+        index=None,
+        placeholder="Choose a network to see how it was made",
+        width=520,
+    )
+    if chosen is not None:
+        card = next(card for card in made if card.name == chosen)
+        with st.container(border=True):
+            _metrics(card)
+            links.backbone_links(card.name)
+            _details(card)
+
+
+def _chosen(cards: Sequence[BackboneCard], key: str) -> BackboneCard:
+    if len(cards) == 1:
+        return cards[0]
+    names = {card.name: labels.backbone_label(card) for card in cards}
+    chosen = choices.selectbox("Network", list(names), format_func=names.__getitem__, key=key, width=520)
+    return next(card for card in cards if card.name == chosen)
+
+
+def _metrics(card: BackboneCard) -> None:
+    made = card.provenance
+    assert made is not None
+    got = card.measured_sparsity or 0.0
+    with st.container(horizontal=True):
+        help_text = f"Zero weights over all convolution weights. Asked for: {labels.sparsity_label(card.sparsity)}."
+        if card.method == "Structured":
+            help_text += " Asked for relative to the parent's weights."
+        st.metric("Sparsity", f"{100 * got:.4g} %", help=help_text)
+        data = sparsified.upstream_data(made)
+        help_text = f"Top-1 on the test images of {frame.plain(data)}, after the last epoch. One network: n = 1."
+        st.metric("Upstream accuracy", f"{labels.percent(made.upstream_accuracy)} %", help=help_text)
+        st.metric("Time", labels.duration(made.seconds), help="Of its own training and pruning.")
+        help_text = "Including the networks that it started from, where they were made here."
+        st.metric("Time with parents", labels.duration(made.seconds_with_parents), help=help_text)
+    for note in made.details.get("notes", ()):
+        st.warning(frame.plain(str(note)))
+
+
+def _course(cards: Sequence[BackboneCard]) -> None:
+    """Sparsity, loss and accuracy by epoch of the trainings; nothing for methods that do not train."""
+    curves = sparsified.curves(cards)
+    if curves.empty or curves["epoch"].max() < 2:
+        return
+    first = cards[0]
+    made = first.provenance
+    assert made is not None
+    data = sparsified.upstream_data(made)
+    show_chart(
+        charts.course(curves, [card.sparsity for card in cards], int(curves["epoch"].max())),
+        "Sparsity, loss and accuracy by epoch",
+        f"{architecture_label(first.architecture)} on {data} · {labels.counted(len(cards), 'network')} · dashed: target sparsity",
+        f"Your runs: made on this machine, {first.imported_at[:10]}. Accuracy on the test images, once per network and epoch.",
+        key="course",
+        name=f"course-{first.architecture}",
+        alt="Sparsity, training loss and test accuracy by epoch, one line per network",
+        table=curves,
+    )
+
+
+def _details(card: BackboneCard) -> None:
+    """Provenance, and the files to download."""
+    with st.expander("Provenance: how it was made"):
+        rows = sparsified.provenance(card, library.available(home()))
+        shown = rows.rename(columns={"what": "What", "value": "Value"})
+        st.dataframe(shown, hide_index=True, column_config={"Value": st.column_config.TextColumn(width="large")})
+    exported_files.show(card)

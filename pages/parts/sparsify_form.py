@@ -1,0 +1,295 @@
+"""The form of Sparsify: methods, sparsities, what to start from, upstream data, seeds and training settings."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages.parts import choices, frame
+from pages.parts.frame import home
+from sparse_core.catalog import DISTRIBUTIONS, METHODS, PRECISIONS
+from sparse_core.datasets import catalogue
+from sparse_core.errors import InputError
+from sparse_core.jobs.kinds import Job
+from sparse_core.networks import library
+from sparse_core.networks.library import DENSE_ZEROS, BackboneCard
+from sparse_core.sparsify import schedules
+from sparse_core.specs import options
+from sparse_core.specs.sparsify import FROM_NEW_WEIGHTS, RATE_SCHEDULES, SparsifySpec, has_option
+from sparse_core.views import labels
+
+FIRST_METHOD = "AC/DC"
+METHOD_HELP = "\n".join(f"- **{method.name}** {method.summary}" for method in METHODS.values())
+SPARSITY_HELP = (
+    "Share of zero weights over all convolutions, in percent; several with spaces between them, such as 80 90 95. The first "
+    "convolution and the classifier stay dense."
+)
+PARENT_HELP = (
+    f"{', '.join(FROM_NEW_WEIGHTS[:-2])} and RigL take its architecture and draw new weights from the seed. All other methods "
+    "start from its weights, which have to be dense. "
+)
+RATE_NAMES = {"cosine": "Cosine, with warm-up", "one-cycle": "One cycle", "step": "Tenth after 50 and 75 %"}
+OWN = "own"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A number in the settings: its name in the spec and in the link, label, smallest and largest value, and help. An empty
+    field is the method's own value; ``own`` says which that is."""
+
+    name: str
+    key: str
+    label: str
+    smallest: float
+    largest: float
+    help: str | None = None
+    own: str = ""
+
+
+TRAINING = (
+    Field(
+        "length_factor",
+        "length",
+        "Length factor",
+        0.01,
+        100.0,
+        "Multiplies the epochs: 1, 3 or 5.",
+        "5 for RigL 5x, else 1",
+    ),
+    Field("learning_rate", "rate", "Learning rate", 1e-6, 100.0, "The highest.", "0.1 new weights, 0.02 trained"),
+    Field("batch_size", "images", "Batch size", 1, 4096),
+    Field("weight_decay", "decay", "Weight decay", 0.0, 1.0),
+    Field("momentum", "momentum", "Momentum", 0.0, 0.999),
+    Field("label_smoothing", "smoothing", "Label smoothing", 0.0, 0.99),
+)
+OF_METHODS = (
+    Field(
+        "pruning_steps", "steps", "Pruning steps", 1, 1000, "Between 5 % sparsity and the target, on a cubic schedule."
+    ),
+    Field("updates", "updates", "Mask updates", 10, 100_000, "Of RigL's mask.", "every 100 steps, at least 10"),
+    Field("strength", "strength", "STR strength", 1e-9, 1e9, "Weight decay of the thresholds.", "found by pilots"),
+    Field("gradients", "gradients", "Gradients", 1, 100_000, "In the estimate of the Fisher matrix."),
+    Field("gradient_batch", "per_gradient", "Images per gradient", 1, 4096, None, "1, or 16 in large networks"),
+    Field("damping", "damping", "Damping", 1e-12, 1.0, "Added to the Fisher matrix's diagonal."),
+    Field("block_size", "block", "Block size", 1, 10_000, "Weights per block of WoodFisher's Fisher matrix."),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one press asks for: a spec for each method and sparsity, and the number of seeds. Each seed is one network."""
+
+    specs: tuple[SparsifySpec, ...]
+    seeds: int
+    parent: BackboneCard
+
+    @property
+    def jobs(self) -> list[Job]:
+        """One job for each network, seed by seed; a name of the user's is numbered by seed where there are several."""
+        return [Job("sparsify", self._named(spec, seed), (seed,)) for seed in range(self.seeds) for spec in self.specs]
+
+    @property
+    def command(self) -> str:
+        """The command lines for the same networks, one each."""
+        return "\n".join(
+            options.command("sparsify", job.spec, *(["--seed", str(seed)] if seed else []))
+            for job in self.jobs
+            for seed in job.seeds
+        )
+
+    def _named(self, spec: SparsifySpec, seed: int) -> SparsifySpec:
+        numbered = spec.name and self.seeds > 1
+        return dataclasses.replace(spec, name=f"{spec.name}-seed{seed}") if numbered else spec
+
+
+def controls() -> Request | None:
+    """The form; None, with a message where it is wrong, while it asks for nothing that can be made."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        methods = choices.multiselect(
+            "Methods", list(METHODS), default=[FIRST_METHOD], key="method", width=330, help=METHOD_HELP
+        )
+        asked = st.text_input(
+            "Sparsities (%)", "90", key="sparsities", bind="query-params", width=150, help=SPARSITY_HELP
+        )
+        epochs = st.number_input("Epochs", 1, 10_000, 30, key="epochs", bind="query-params", width=110)
+        seeds = st.number_input(
+            "Seeds",
+            1,
+            50,
+            1,
+            key="seeds",
+            bind="query-params",
+            width=110,
+            help="One network for each seed and sparsity.",
+        )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        parent = _parent()
+        chosen = choices.dataset_choice("Upstream data", "upstream", "What the network is trained and pruned on. ")
+    if not parent.ready and set(methods) - set(FROM_NEW_WEIGHTS):
+        st.caption(f"{labels.backbone_label(parent)}: {frame.plain(parent.note)}.")
+    dataset = choices.resolve_dataset(chosen, "upstream_path")
+    settings = _settings(methods)
+    if not methods:
+        st.info("Choose a method.")
+        return None
+    if dataset is None:
+        return None
+    try:
+        specs = tuple(
+            SparsifySpec(method, parent.name, dataset, sparsity, epochs=int(epochs), **_of(method, settings))
+            for method in methods
+            for sparsity in ((0.0,) if method == "Dense" else parse_sparsities(asked or ""))
+        )
+        _check(specs, parent, _training_images(dataset))
+    except InputError as error:
+        st.error(frame.plain(str(error)))
+        return None
+    return Request(specs, int(seeds), parent)
+
+
+def parse_sparsities(text: str) -> list[float]:
+    """Percentages, separated by spaces or commas, as fractions in ascending order. Raises InputError."""
+    expected = "Expected sparsities in percent, from 1 to below 100, such as 80 90 95"
+    words = text.replace("%", " ").replace(",", " ").split()
+    try:
+        percents = {float(word) for word in words}
+    except ValueError:
+        raise InputError(f"{expected}; got “{text[:80]}”.") from None
+    if not percents:
+        raise InputError(f"{expected}; got none.")
+    wrong = [percent for percent in sorted(percents) if not 1 <= percent < 100]
+    if wrong or not all(map(math.isfinite, percents)):
+        hint = f" {wrong[0]:g} as a fraction is {100 * wrong[0]:g}." if wrong and 0 < wrong[0] < 1 else ""
+        raise InputError(f"{expected}; got {', '.join(f'{percent:g}' for percent in wrong)}.{hint}")
+    return sorted(round(percent / 100, 6) for percent in percents)
+
+
+def _parent() -> BackboneCard:
+    """The control for what to start from: architectures without weights first, which need nothing else on this machine."""
+    architectures = [library.architecture_card(name) for name in library.WITHOUT_WEIGHTS]
+    architectures.sort(key=lambda card: card.architecture != "resnet20")
+    cards = [*architectures, *library.available(home())]
+    help_text = PARENT_HELP + choices.IMPORT_HELP
+    return choices.backbone_choice(cards, "Start from", "parent", width=330, help=help_text)
+
+
+def _settings(methods: list[str]) -> dict[str, Any]:
+    """The training settings that differ from the defaults, by field of the spec."""
+    with st.expander("Training settings (default: the methods' own)"):
+        chosen = _numbers(TRAINING)
+        columns = st.columns(4)
+        chosen["rate_schedule"] = columns[0].selectbox(
+            "LR schedule", RATE_SCHEDULES, format_func=RATE_NAMES.__getitem__, key="schedule", bind="query-params"
+        )
+        names = {OWN: "The method's own", **DISTRIBUTIONS}
+        distribution = columns[1].selectbox(
+            "Sparsity over the layers",
+            list(names),
+            format_func=names.__getitem__,
+            key="distribution",
+            bind="query-params",
+            help="Own: Erdős–Rényi-Kernel for RigL, uniform for Structured, global magnitude for the others. STR learns it.",
+        )
+        precisions = {"auto": "bf16 where native", **{name: name for name in PRECISIONS}}
+        chosen["precision"] = columns[2].selectbox(
+            "Training precision",
+            list(precisions),
+            format_func=precisions.__getitem__,
+            key="precision",
+            bind="query-params",
+        )
+        help_text = "Of the new backbone in the library. Left empty, or for several networks, it says method, sparsity and seed."
+        name = columns[3].text_input(
+            "Name", key="name", bind="query-params", placeholder="made from the method", help=help_text
+        )
+        with st.container(horizontal=True):
+            help_text = "Small shifts and flips; crops and flips of images above 64 pixels."
+            chosen["augment"] = st.toggle("Augmentation", True, key="augment", bind="query-params", help=help_text)
+            chosen["nesterov"] = st.toggle("Nesterov momentum", key="nesterov", bind="query-params")
+            help_text = "Some papers prune it; by default it stays dense for all methods alike."
+            chosen["prune_first"] = st.toggle(
+                "Prune the first convolution", key="prune_first", bind="query-params", help=help_text
+            )
+        used = [field for field in OF_METHODS if any(has_option(method, field.name) for method in methods)]
+        if used:
+            st.markdown("**Of these methods**")
+            chosen |= _numbers(used)
+    chosen |= {"distribution": "" if distribution == OWN else distribution, "name": (name or "").strip()}
+    return chosen
+
+
+def _numbers(fields: Any) -> dict[str, Any]:
+    columns = st.columns(4)
+    chosen: dict[str, Any] = {}
+    for number, field in enumerate(fields):
+        default = getattr(SparsifySpec, field.name)
+        empty = bool(field.own)
+        value = columns[number % len(columns)].number_input(
+            field.label,
+            field.smallest,
+            field.largest,
+            None if empty else default,
+            format="%d" if isinstance(field.smallest, int) else "%g",
+            key=field.key,
+            bind="query-params",
+            placeholder=field.own or None,
+            help=field.help,
+        )
+        chosen[field.name] = default if value is None else value
+    return chosen
+
+
+def _of(method: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings that the method has."""
+    return {name: value for name, value in settings.items() if has_option(method, name)}
+
+
+def _check(specs: tuple[SparsifySpec, ...], parent: BackboneCard, images: int | None) -> None:
+    """Raise InputError for what can be known before the work starts."""
+    if specs[0].name:
+        _require_name(specs[0].name, len(specs))
+    from_weights = list(dict.fromkeys(spec.method for spec in specs if not spec.has_new_weights))
+    if from_weights:
+        _require_dense(parent, from_weights)
+    for spec in specs if images else ():
+        try:
+            schedules.require_fits(spec, images or 0)
+        except InputError as error:
+            raise InputError(f"{labels.method_label(spec.method, spec.sparsity)}: {error}") from None
+
+
+def _require_name(name: str, networks: int) -> None:
+    if networks > 1:
+        raise InputError(
+            f"One name cannot be that of {networks} networks. Leave the name empty, or ask for one network."
+        )
+    known = next((card for card in library.cards(home()) if card.name == name), None)
+    if known is None or known.provenance is None:  # else it may be the very network that is asked for
+        library.require_free_name(home(), name)
+
+
+def _require_dense(parent: BackboneCard, methods: list[str]) -> None:
+    names = f"{' and '.join(methods)} start{'s' if len(methods) == 1 else ''} from the weights of a dense network"
+    if parent.kind == "architecture":
+        raise InputError(
+            f"{names}; “{labels.backbone_label(parent)}” has none. Make a Dense network first, or start from another backbone."
+        )
+    sparsity = max(parent.sparsity, parent.measured_sparsity or 0.0)
+    if sparsity > DENSE_ZEROS:
+        raise InputError(
+            f"{names}; {parent.name} is {labels.sparsity_label(sparsity)} sparse. Start from a dense backbone, or choose "
+            f"{', '.join(name for name in FROM_NEW_WEIGHTS if name != 'Dense')}, which draw new weights."
+        )
+
+
+def _training_images(dataset: str) -> int | None:
+    """The number of training images; None where the dataset is not on this machine yet."""
+    card = next((card for card in catalogue.available(home()) if card.id == dataset), None)
+    return None if card and not card.ready else _counted(str(home()), dataset)
+
+
+@st.cache_data(ttl=60, show_spinner=False, max_entries=20)
+def _counted(folder: str, dataset: str) -> int:
+    return catalogue.describe(home(), dataset).train
