@@ -22,11 +22,10 @@ def main() -> None:
     queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
     _start()
     jobs = sparsify_jobs.shown_jobs()
-    if jobs:
-        sparsify_jobs.show(jobs, BUTTON)
+    above = sparsify_jobs.show(jobs, BUTTON) if jobs else ""
     made = sparsified.made_here(library.cards(home()))
     tabs = {
-        "Made here": lambda: made_networks.overview(made),
+        "Made here": lambda: made_networks.overview(made, above),
         "Prune downstream": lambda: prune_downstream.comparison(store, made),
     }
     choices.tabs("part", tabs)

@@ -30,14 +30,14 @@ def show(card: BackboneCard) -> None:
     sizes = exports.sizes(home(), card.hash)
     with st.expander("Export", icon=":material/download:"):
         if sizes:
-            _sizes(sizes)
+            _sizes(card, sizes)
             _measured_time(card)
             _downloads(card, sizes)
         else:
             _make(card)
 
 
-def _sizes(sizes: dict[str, int]) -> None:
+def _sizes(card: BackboneCard, sizes: dict[str, int]) -> None:
     shown = [name for name in FILES if name in sizes]
     table = pd.DataFrame(
         {
@@ -51,7 +51,7 @@ def _sizes(sizes: dict[str, int]) -> None:
         "Bytes": st.column_config.NumberColumn(format="localized"),
         "Of the dense file (%)": st.column_config.NumberColumn(format="%.1f"),
     }
-    st.dataframe(table, hide_index=True, column_config=formats, key="exported_files")
+    st.dataframe(table, hide_index=True, column_config=formats, key=f"exported_{card.hash}")
 
 
 def _measured_time(card: BackboneCard) -> None:
@@ -77,13 +77,13 @@ def _downloads(card: BackboneCard, sizes: dict[str, int]) -> None:
                     (folder / name).read_bytes,
                     f"{card.name}{ending}",
                     "application/octet-stream",
-                    key=f"export_{name}",
+                    key=f"export_{name}_{card.hash}",
                     on_click="ignore",
                     icon=":material/download:",
                     help=f"{contents[:1].upper()}{contents[1:]}.",
                 )
         command = [*PROGRAM, "export", f"{card.name}.safetensors", "--backbone", card.name, "--json"]
-        links.share(" ".join(command), key="share_export")
+        links.share(" ".join(command), key=f"share_{card.hash}")
 
 
 def _make(card: BackboneCard) -> None:
@@ -92,7 +92,7 @@ def _make(card: BackboneCard) -> None:
         "ONNX. Their sizes are shown together. They are kept for a day."
     )
     key = f"export_{card.hash}"
-    if st.button("Make files", icon=":material/deployed_code:"):
+    if st.button("Make files", icon=":material/deployed_code:", key=f"make_{card.hash}"):
         st.session_state[key] = queue.submit(home(), Job("export", ExportSpec(backbone=card.name)))
     job_id = st.session_state.get(key)
     status = queue.find(home(), job_id) if job_id else None

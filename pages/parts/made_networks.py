@@ -19,9 +19,9 @@ OVERVIEW += ["upstream_accuracy", "seed", "seconds", "seconds_with_parents"]
 RESULTS = [name for name in OVERVIEW if name not in ("architecture", "upstream_data")]
 
 
-def results(names: Sequence[str], found: int, drawn: bool) -> None:
+def results(names: Sequence[str], found: int, drawn: bool) -> str:
     """The networks of one request: table, courses of the trainings unless they are ``drawn`` already, and one of them with its
-    provenance and links."""
+    provenance, links and files; returns that one's name."""
     by_name = {card.name: card for card in library.cards(home())}
     cards = [by_name[name] for name in dict.fromkeys(names) if name in by_name and by_name[name].provenance]
     if found:
@@ -30,7 +30,7 @@ def results(names: Sequence[str], found: int, drawn: bool) -> None:
         )
     if not cards:
         st.info("The networks of this request were deleted from the library. Restore them on the Library page.")
-        return
+        return ""
     if len(cards) > 1:
         show_table(sparsified.table(cards), key="made", name="made-networks", shown_columns=RESULTS)
     card = _chosen(cards, "network")
@@ -39,10 +39,11 @@ def results(names: Sequence[str], found: int, drawn: bool) -> None:
     if not drawn:
         _course(cards)
     _details(card)
+    return card.name
 
 
-def overview(made: Sequence[BackboneCard]) -> None:
-    """All networks made here, and one of them in detail."""
+def overview(made: Sequence[BackboneCard], above: str) -> None:
+    """All networks made here, and one of them in detail; that of the name ``above`` already is."""
     if not made:
         st.info(
             "Nothing was made here yet. Press Start sparsifying above: with the defaults, a ResNet20 is trained and pruned on "
@@ -60,7 +61,9 @@ def overview(made: Sequence[BackboneCard]) -> None:
         placeholder="Choose a network to see how it was made",
         width=520,
     )
-    if chosen is not None:
+    if chosen is not None and chosen == above:
+        st.caption("This network is shown above.")
+    elif chosen is not None:
         card = next(card for card in made if card.name == chosen)
         with st.container(border=True):
             _metrics(card)

@@ -54,8 +54,9 @@ def shown_jobs() -> list[queue.Status]:
     return [status for status in found if status.job.kind == KIND]
 
 
-def show(jobs: Sequence[queue.Status], button: str) -> None:
-    """Progress and live curves of those that have not ended, why others ended without a network, and the networks."""
+def show(jobs: Sequence[queue.Status], button: str) -> str:
+    """Progress and live curves of those that have not ended, why others ended without a network, and the networks; returns the
+    name of the one that is shown in detail, empty for none."""
     st.subheader(frame.plain(_title(jobs)), divider="gray")
     ids = [status.job_id for status in jobs]
     if not all(status.ended for status in jobs):
@@ -63,9 +64,10 @@ def show(jobs: Sequence[queue.Status], button: str) -> None:
         _live(ids)
     _failures(jobs, button)
     names = [made["name"] for status in jobs if status.state == "done" for made in status.result["backbones"]]
-    if names:
-        found = sum(len(status.result["found"]) for status in jobs if status.state == "done")
-        made_networks.results(names, found, drawn=not all(status.ended for status in jobs))
+    if not names:
+        return ""
+    found = sum(len(status.result["found"]) for status in jobs if status.state == "done")
+    return made_networks.results(names, found, drawn=not all(status.ended for status in jobs))
 
 
 def _title(jobs: Sequence[queue.Status]) -> str:

@@ -60,7 +60,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class BackboneCard:
-    """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind`` is offline, download, file, library, zoo or architecture;
+    """Describes a backbone. ``sparsity`` is nominal, in [0, 1); ``kind``: offline, download, file, library, zoo or architecture;
     ``ready`` means that loading needs no download; ``preprocessing`` is how images are prepared for it, unless given as the
     architecture's default. Set for imported backbones only: ``variant`` of the architecture,
     ``origin`` in the user's words, content ``hash``, ``measured_sparsity`` of the convolutions, number of ``classes``,
