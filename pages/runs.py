@@ -34,18 +34,44 @@ def main() -> None:
     source = choices.choice(
         "Show",
         "runs_source",
-        {name: labels.SOURCES[name] for name in ("measured", "published")},
-        "Your runs: made on this machine. Paper results: the runs published with the paper.",
+        {name: labels.SOURCES[name] for name in _sources(store)},
+        "Your runs: made on this machine. Shipped results: runs that come with this product. Paper results: the runs published "
+        "with the paper.",
         persist=None,
     )
     deletion.offer_undo("deleted", "The run was deleted.", store.records.restore)
     recent = queue.recent(home())
     if source == "measured":
         _measured(store, recent)
+    elif source == "shipped":
+        _shipped(store)
     else:
         run_table(store.results(source=source), key="published_runs")  # has other columns, so a choice of its own
     links.share(COMMAND.format(source=source), key="share_list")
     _history(recent)
+
+
+def _sources(store: Store) -> list[str]:
+    """The sources, the user's runs first once there are any."""
+    if len(store.results(source="measured")) or store.results(source="shipped").empty:
+        return ["measured", "shipped", "published"]
+    return ["shipped", "measured", "published"]
+
+
+def _shipped(store: Store) -> None:
+    """The selected runs and the table of those that come with the product."""
+    rows = store.results(source="shipped")
+    if rows.empty:
+        st.info("No results are shipped with this version.")
+        return
+    names = _names(rows)
+    chosen = _choose(names)
+    records = [store.record(names[name]) for name in chosen if name in names]
+    if len(records) == 1:
+        show_run_details(records)
+    elif records:
+        _compare(records)
+    run_table(rows, key="shipped_runs")
 
 
 def _measured(store: Store, recent: list[queue.Status]) -> None:
@@ -92,7 +118,16 @@ def _running_jobs() -> None:
 
 def _selected(store: Store, rows: pd.DataFrame) -> None:
     names = _names(rows)
-    chosen = st.multiselect(
+    chosen = _choose(names)
+    records = [store.records.read(names[name]) for name in chosen if name in names]
+    if len(records) == 1:
+        _details(records[0], store.records)
+    elif records:
+        _compare(records)
+
+
+def _choose(names: dict[str, str]) -> list[str]:
+    return st.multiselect(
         "Selected runs",
         list(names),
         placeholder="Choose one run to see its details, several to compare them",
@@ -100,11 +135,6 @@ def _selected(store: Store, rows: pd.DataFrame) -> None:
         bind="query-params",
         help="One run: its settings, curves, confusion matrix, notes, rerun and delete. Several: side by side.",
     )
-    records = [store.records.read(names[name]) for name in chosen if name in names]
-    if len(records) == 1:
-        _details(records[0], store.records)
-    elif records:
-        _compare(records)
 
 
 def _names(rows: pd.DataFrame) -> dict[str, str]:

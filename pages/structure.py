@@ -245,7 +245,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
 
 
 def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
-    runs = store.results(source="measured", architecture=card.architecture)
+    runs = store.results(architecture=card.architecture)
     runs = runs.dropna(subset=["accuracy_best", *labels.SIZES])
     if runs.empty:
         st.info(

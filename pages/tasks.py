@@ -45,6 +45,7 @@ class Controls:
     value: str
     level: float | None
     order: str
+    join: bool
 
 
 def main() -> None:
@@ -59,6 +60,7 @@ def main() -> None:
     if rows.empty:
         _say_empty(store, controls)
         return
+    rows = measures.joined(rows) if controls.join else rows
     tasks = choices.ordered_tasks(store, controls.architecture, controls.order)
     table = tables.task_table(rows, controls.accuracy, tasks)
     _heat_map(controls, rows, table)
@@ -84,7 +86,8 @@ def _controls(store: Store) -> Controls:
             help="The share of zero weights in a network.",
         )
         order = choices.task_order()
-    return Controls(architecture, transfer, source, accuracy, value, level, order)
+        join = choices.join_choice(store, architecture)
+    return Controls(architecture, transfer, source, accuracy, value, level, order, join)
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
@@ -159,21 +162,24 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
 
 def _command(controls: Controls) -> str:
     accuracy = f" --accuracy {controls.accuracy}" if controls.accuracy != "best" else ""
+    separate = "" if controls.join else " --separate"
     level = "" if controls.level is None else f" --sparsity {controls.level} {controls.level}"
     return (
         f"python -m sparse_core summary --per-task --architecture {controls.architecture} "
-        f"--transfer {controls.transfer} --source {controls.source}{accuracy}{level} --json"
+        f"--transfer {controls.transfer} --source {controls.source}{accuracy}{level}{separate} --json"
     )
 
 
 def _say_empty(store: Store, controls: Controls) -> None:
     name = frame.plain(architecture_label(controls.architecture))
-    if controls.accuracy == "final" and controls.source != "measured":
+    if controls.accuracy == "final" and controls.source in ("all", "published"):
         st.info("The paper's results have no last-epoch accuracy, and none of your runs matches. Choose Best epoch.")
     elif controls.source == "measured":
         st.info(
             f"None of your runs of {name} matches these choices. Start one on the Probe page, or show the paper's results."
         )
+    elif controls.source == "shipped":
+        st.info(f"No shipped result of {name} matches these choices.")
     elif controls.architecture not in store.results(source="published")["architecture"].unique():
         st.info(f"{name} is not in the paper's published results, and you have no runs of it.")
     else:

@@ -47,17 +47,19 @@ class Controls:
     sparsity: tuple[float, float]
     lottery: bool
     axis: str
+    join: bool
 
     @property
     def command(self) -> str:
         """The command line that gives the chart's figures."""
         arguments = ["python", "-m", "sparse_core", "summary", "--architecture", self.architecture]
         arguments += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
-        arguments += ["--source", self.source if self.axis == "sparsity" else "measured"]  # only those have sizes
+        arguments += ["--source", self.source]
         arguments += ["--accuracy", self.accuracy] if self.accuracy != "best" else []
         arguments += ["--methods", *self.methods] if self.methods else []
         arguments += ["--tasks", *self.tasks] if self.tasks else []
         arguments += ["--sparsity", *map(str, self.sparsity)] if self.sparsity != (0.0, 1.0) else []
+        arguments += [] if self.join else ["--separate"]
         arguments += ["--without-lottery"] if "linear" in self.transfers and not self.lottery else []
         return shlex.join([*arguments, "--json"])
 
@@ -121,6 +123,7 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     )
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())
+    rows = measures.joined(rows) if controls.join else rows
     means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
     notes = footnotes.row_notes(rows)
     if not controls.lottery:
@@ -128,8 +131,8 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
         notes += footnotes.lottery_note(means[hidden])
         means, rows = means[~hidden], rows[~measures.is_hidden_lottery_ticket(rows)]
     notes += footnotes.single_task_notes(means)
-    if (rows["source"] == "measured").any():
-        notes.append("Your runs are dashed, with open markers")
+    if rows["source"].nunique() > 1:
+        notes.append("Results that are not the paper's are dashed, with open markers")
     filters = footnotes.filter_notes(controls.methods, controls.tasks, controls.sparsity)
     filters += footnotes.size_notes(controls.axis, left_out)
     means = labels.name_points(measures.with_sizes(means, rows))
@@ -154,14 +157,17 @@ def _controls(store: Store) -> Controls:
         )
         lottery = st.toggle("LTH-T, linear", key="lottery", bind="query-params", help=help_text)
         help_text = (
-            "Sizes count nonzero weights only. They are known for your runs; the paper's networks are not published "
-            "with its results."
+            "Sizes count nonzero weights only. They are known for shipped results and your runs; the paper's networks are not "
+            "published with its results."
         )
         axis = choices.selectbox(
             "X axis", list(AXES), format_func=AXES.__getitem__, key="axis", width=290, help=help_text
         )
+        join = choices.join_choice(store, architecture)
     transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
-    return Controls(architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery, axis)
+    return Controls(
+        architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery, axis, join
+    )
 
 
 def _methods_and_tasks(store: Store, architecture: str) -> tuple[list[str], list[str]]:
@@ -216,7 +222,7 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     available = _available(_store, version, controls.architecture)
     published = available.loc[available["source"] == "published", "method"]
     methods = controls.methods or [method for method in METHODS if method != "Dense"]
-    shows_paper = len(published) and controls.source != "measured" and controls.axis == "sparsity"
+    shows_paper = len(published) and controls.source in ("all", "published") and controls.axis == "sparsity"
     absent = footnotes.absent_methods(methods, published) if shows_paper else {}
     name = architecture_label(controls.architecture)
     notes = [
@@ -321,16 +327,18 @@ def _explain_empty(store: Store, controls: Controls) -> None:
     unpublished = _unpublished(store, controls)
     if unpublished:
         st.info(
-            f"{frame.plain(unpublished)} not in the paper's published results, and you have no runs of it. Import such a "
+            f"{frame.plain(unpublished)} not in the paper's published results, and there are no other runs of it. Import such a "
             "network on the Library page and start a probe on the Probe page."
         )
-    elif controls.accuracy == "final" and controls.source != "measured":
+    elif controls.accuracy == "final" and controls.source in ("all", "published"):
         st.info("The paper's results have no last-epoch accuracy, and none of your runs matches. Choose Best epoch.")
     elif controls.source == "measured":
         st.info(
             f"None of your runs of a sparse {frame.plain(architecture_label(controls.architecture))} matches these choices. "
             "Start one on the Probe page, or show the paper's results."
         )
+    elif controls.source == "shipped":
+        st.info(_not_shipped(store, controls.architecture))
     else:
         st.info("No run matches these choices. Widen or reset the filters.")
     choices.reset_button(store, controls.architecture, UNFILTERED)
@@ -338,7 +346,7 @@ def _explain_empty(store: Store, controls: Controls) -> None:
 
 def _unpublished(store: Store, controls: Controls) -> str:
     """The architecture or methods asked for that the paper has no results of, with the verb; empty if there are any."""
-    if controls.source == "measured":
+    if controls.source in ("shipped", "measured"):
         return ""
     published = store.results(source="published", architecture=controls.architecture)
     if published.empty:
@@ -349,12 +357,22 @@ def _unpublished(store: Store, controls: Controls) -> str:
     return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'}" if absent else ""
 
 
+def _not_shipped(store: Store, architecture: str) -> str:
+    shipped = store.results(source="shipped")["architecture"].unique()
+    if architecture in shipped:
+        return "No shipped run matches these choices. Widen or reset the filters."
+    names = ", ".join(architecture_label(name) for name in shipped)
+    return f"No results of {frame.plain(architecture_label(architecture))} are shipped. " + (
+        f"There are some of {names}: choose it above." if names else "Start a probe on the Probe page to make your own."
+    )
+
+
 def _explain_missing_sizes(store: Store, controls: Controls) -> None:
-    known = store.results(source="measured").dropna(subset=[controls.axis])["architecture"].unique()
+    known = store.results().dropna(subset=[controls.axis])["architecture"].unique()
     others = [architecture_label(name) for name in known if name != controls.architecture]
     st.info(
         f"No matching run has a known {AXES[controls.axis].lower()}: the paper's networks are not published with its "
-        "results, so only your own runs have sizes. "
+        "results, so only shipped results and your own runs have sizes. "
         + (
             f"There are some of {frame.plain(', '.join(others))}: choose one above."
             if others

@@ -25,7 +25,7 @@ from sparse_core.networks import finetuned, library, reader_process
 from sparse_core.paths import atomic_file, default_home, finite
 from sparse_core.results import measures
 from sparse_core.results.records import Record, Records
-from sparse_core.results.store import Store, default_database, rebuild
+from sparse_core.results.store import SOURCES, Store, default_database, rebuild
 from sparse_core.specs.checkpoints import EXPORT_FORMS, ExportSpec
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import first_free_replicate
@@ -72,9 +72,10 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = store.results(**filters, sparsity=tuple(options.sparsity))
     if options.without_lottery:
         rows = rows[~measures.is_hidden_lottery_ticket(rows)]
-    if rows.empty and options.source != "measured":
+    if rows.empty and options.source in ("published", "all"):
         _note("No paper results for these choices.")
     _note_on(rows)
+    rows = rows if options.separate else measures.joined(rows)
     measure = measures.difference_to_dense if options.per_task else measures.summary
     return _as_rows(measure(rows, options.accuracy))
 
@@ -254,7 +255,7 @@ def _export_backbone(options: argparse.Namespace) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog=" ".join(PROGRAM), description="Which sparse CNN backbone should I transfer to my task?")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    sources = ["published", "measured", "all"]
+    sources = [*SOURCES, "all"]
 
     summary = _verb(verbs, "summary", _summary, "mean relative error increase over dense, by sparse network")
     summary.add_argument("--architecture", help="such as resnet50; all by default")
@@ -268,6 +269,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     summary.add_argument(
         "--without-lottery", action="store_true", help="omit LTH-T under linear transfer, as the paper does"
+    )
+    summary.add_argument(
+        "--separate", action="store_true", help="do not join networks that differ in upstream seed only"
     )
     summary.add_argument("--per-task", action="store_true", help="accuracy and difference to dense, by task")
 

@@ -19,6 +19,7 @@ from sparse_core.errors import InputError
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUBLISHED = REPOSITORY / "data" / "published"
 ZOO = REPOSITORY / "data" / "zoo"
+SHIPPED = REPOSITORY / "data" / "measured"
 LEFTOVER_SECONDS = 24 * 3600.0
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{6})-([0-9]+)-[a-z0-9_]{8}(\..*)?")  # its machine and process
 _unfinished: set[Path] = set()

@@ -23,7 +23,7 @@ TRANSFER_HELP = (
 )
 IMPORT_HELP = "Import networks of your own on the Library page."
 OWN_DATASET = "My own folder or Parquet file"
-MEASURED_TASK_KEY = ["dataset", "dataset_hash", "transfer", "metric"]
+MEASURED_TASK_KEY = ["source", "dataset", "dataset_hash", "transfer", "metric"]
 
 Option = TypeVar("Option")
 
@@ -164,13 +164,29 @@ def architecture_choice(store: Store) -> str:
 
 
 def source_choice() -> str:
-    """The control for ``all``, ``published`` or ``measured`` results."""
-    options = {"all": "All", "published": labels.SOURCES["published"], "measured": labels.SOURCES["measured"]}
+    """The control for ``all``, ``published``, ``shipped`` or ``measured`` results."""
+    options = {"all": "All", **labels.SOURCES}
     help_text = (
-        "Paper results: the runs published with the paper. Your runs: made on this machine. They are never averaged "
-        "together."
+        "Paper results: the runs published with the paper. Shipped results: small networks that come with this product. Your "
+        "runs: made on this machine. They are never averaged together."
     )
     return choice("Results", "source", options, help_text)
+
+
+def join_choice(store: Store, architecture: str) -> bool:
+    """The control that joins networks trained alike; there is none where no network's training is known."""
+    if not _has_recipes(store, store.version, architecture):
+        return True
+    help_text = (
+        "Networks of one method and sparsity that differ in their upstream seed only are one point: the mean of their means, "
+        "with the spread between them. Off: each is a point of its own."
+    )
+    return st.toggle("Join networks", True, key="join", bind="query-params", help=help_text)
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def _has_recipes(_store: Store, version: tuple[int, ...], architecture: str) -> bool:
+    return bool((_store.results(architecture=architecture)["recipe"] != "").any())
 
 
 def accuracy_choice() -> str:
@@ -213,8 +229,9 @@ def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 def _task_name(row: pd.Series, rows: pd.DataFrame) -> str:
     """A task and transfer as a label; the start of the content hash tells two tasks of one name apart."""
-    same_name = rows[(rows["dataset"] == row["dataset"]) & (rows["transfer"] == row["transfer"])]
+    same_name = rows[(rows[["source", "dataset", "transfer"]] == row[["source", "dataset", "transfer"]]).all(axis=1)]
     name = f"{task_label(row['dataset'])}, {TRANSFERS[row['transfer']].lower()}"
+    name = f"{name}, {labels.SERIES['shipped']}" if row["source"] == "shipped" else name
     return name if len(same_name) == 1 else f"{name} ({row['dataset_hash'][:6]}, {METRICS[row['metric']]})"
 
 

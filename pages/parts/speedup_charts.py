@@ -92,11 +92,17 @@ def speedup_by_batch_size(filters: Filters, rows: pd.DataFrame) -> None:
         st.caption("Only one batch size was measured. Measure others above to see how the speedup changes.")
 
 
+def _own(store: Store) -> pd.DataFrame:
+    """The runs of networks that are at hand: not the paper's."""
+    rows = store.results()
+    return rows[rows["source"] != "published"]
+
+
 def accuracy_and_speed(store: Store, filters: Filters, rows: pd.DataFrame) -> None:
     """Which backbones are Pareto-optimal in accuracy on one task and speed on one machine."""
     timed = rows[(rows["machine"] == filters.machine) & (rows["mode"] == "inference")]
     timed = timed[~timed["timing_only"].astype(bool)]
-    runs = store.results(source="measured").dropna(subset=["accuracy_best"])
+    runs = _own(store).dropna(subset=["accuracy_best"])
     if timed.empty or runs.empty:
         missing = "no backbone was timed (random weights have no accuracy)"
         st.info(
@@ -169,7 +175,7 @@ def online_training(
 
 
 def _training_against_accuracy(store: Store, filters: Filters, training: pd.DataFrame) -> None:
-    compared = speed_tables.training_with_accuracy(training, store.results(source="measured"))
+    compared = speed_tables.training_with_accuracy(training, _own(store))
     missing = speed_tables.missing_accuracy(compared)
     known = compared.dropna(subset=["difference"])
     if known.empty:

@@ -57,6 +57,20 @@ class Provenance:
     product_version: str
     details: dict[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def recipe(self) -> str:
+        """How the network was trained, beside method and sparsity; networks that agree in it differ by upstream seed only. It
+        names the epochs, and label smoothing, layer distribution, and whether the first convolution was pruned where the
+        options are not the usual ones."""
+        options = self.options
+        parts = [
+            f"{self.epochs} epochs",
+            f"label smoothing {options['label_smoothing']:g}" if options.get("label_smoothing") else "",
+            f"{options['distribution']} distribution" if options.get("distribution") else "",
+            "first layer pruned" if options.get("prune_first") else "",
+        ]
+        return ", ".join(filter(None, parts))
+
 
 @dataclass(frozen=True)
 class BackboneCard:

@@ -6,7 +6,7 @@ Measures take rows as ``sparse_core.results.store.Store.results`` returns them, 
 accuracies, errors and differences are fractions of 1, and unknown values are NaN.
 
 A sample is one seed of one network: runs that repeat a seed are averaged first, so that they neither raise n nor narrow an
-interval. Networks are never joined, except into the dense baseline: that is the mean of the dense networks' means.
+interval. Networks are joined where ``joined`` says so, and into the dense baseline: then the samples are the networks' means.
 """
 
 import functools
@@ -22,11 +22,13 @@ from sparse_core.results.statistics import paired_interval, pareto_optimal, welc
 
 CONTENT_KEY = ["dataset", "dataset_hash", "metric"]
 SERIES_KEY = ["source", "architecture", "upstream", "transfer", "protocol"]
-NETWORK_KEY = ["method", "sparsity", "network", "network_name"]
+NETWORK_KEY = ["method", "sparsity", "recipe", "network", "network_name"]
 BASELINE_KEY = [*SERIES_KEY, *CONTENT_KEY]
 CONFIGURATION_KEY = [*BASELINE_KEY, *NETWORK_KEY]
 SUMMARY_KEY = [*SERIES_KEY, *NETWORK_KEY]
 TASK_KEY = ["source", "architecture", "upstream", *CONTENT_KEY]
+
+RECIPE_KEY = ["source", "architecture", "upstream", "method", "sparsity", "recipe"]
 
 SIZES = ["nonzero_parameters", "multiply_adds", "file_size"]
 ACCURACIES = {"best": "accuracy_best", "final": "accuracy_final"}
@@ -34,18 +36,30 @@ ACCURACIES = {"best": "accuracy_best", "final": "accuracy_final"}
 # favg sums by Kahan's method, so a mean does not depend on the order of its rows: the command line prints what a page shows.
 _PARTS = f"""
     WITH samples AS (
-        SELECT {", ".join(CONFIGURATION_KEY)}, seed, favg(accuracy) AS accuracy, count(*) AS runs
+        SELECT {", ".join(CONFIGURATION_KEY)}, member, seed, favg(accuracy) AS accuracy, count(*) AS runs
         FROM runs GROUP BY ALL),
-    configurations AS (
-        SELECT {", ".join(CONFIGURATION_KEY)}, favg(accuracy) AS accuracy_mean, stddev_samp(accuracy) AS accuracy_std,
-               count(*) AS seeds, sum(runs)::BIGINT AS runs, 1 - favg(accuracy) AS error
+    members AS (
+        SELECT {", ".join(CONFIGURATION_KEY)}, member, favg(accuracy) AS accuracy, stddev_samp(accuracy) AS std,
+               count(*) AS seeds, sum(runs)::BIGINT AS runs
         FROM samples GROUP BY ALL),
+    configurations AS (
+        SELECT {", ".join(CONFIGURATION_KEY)}, favg(accuracy) AS accuracy_mean,
+               CASE WHEN count(*) = 1 THEN max(std) ELSE stddev_samp(accuracy) END AS accuracy_std,
+               CASE WHEN count(*) > 1 THEN sqrt(favg(std * std)) END AS seed_std,
+               CASE WHEN count(*) = 1 THEN max(seeds) ELSE count(*) END AS seeds,
+               count(*) AS networks, sum(runs)::BIGINT AS runs, 1 - favg(accuracy) AS error
+        FROM members GROUP BY ALL),
+    usual AS (
+        SELECT * FROM (
+            SELECT *, count(*) OVER (PARTITION BY {", ".join(BASELINE_KEY)}, recipe) AS alike
+            FROM members WHERE method = 'Dense')
+        QUALIFY rank() OVER (PARTITION BY {", ".join(BASELINE_KEY)} ORDER BY alike DESC, recipe) = 1),
     dense AS (
-        SELECT {", ".join(BASELINE_KEY)}, favg(accuracy_mean) AS baseline_accuracy, count(*) AS baseline_networks,
+        SELECT {", ".join(BASELINE_KEY)}, favg(accuracy) AS baseline_accuracy, count(*) AS baseline_networks,
                sum(seeds)::BIGINT AS baseline_seeds,
-               CASE WHEN count(*) = 1 THEN max(accuracy_std) ELSE stddev_samp(accuracy_mean) END AS baseline_std,
-               CASE WHEN favg(accuracy_mean) < 1 THEN 1 - favg(accuracy_mean) END AS baseline_error
-        FROM configurations WHERE method = 'Dense' GROUP BY ALL),
+               CASE WHEN count(*) = 1 THEN max(std) ELSE stddev_samp(accuracy) END AS baseline_std,
+               CASE WHEN favg(accuracy) < 1 THEN 1 - favg(accuracy) END AS baseline_error
+        FROM usual GROUP BY ALL),
     compared AS (
         SELECT configurations.*, baseline_accuracy, baseline_std, baseline_seeds, baseline_networks,
                (error - baseline_error) / baseline_error AS relative_error_increase,
@@ -59,7 +73,7 @@ _COMPARED = f"""{_PARTS},
         SELECT {", ".join(f"sparse.{name}" for name in CONFIGURATION_KEY)}, count(*) AS pairs,
                stddev_samp(sparse.accuracy - reference.accuracy) AS pairs_std
         FROM samples AS sparse JOIN samples AS reference USING ({", ".join(BASELINE_KEY)}, seed)
-        WHERE sparse.source = 'measured' AND sparse.method != 'Dense' AND reference.method = 'Dense' GROUP BY ALL)
+        WHERE sparse.source != 'published' AND sparse.method != 'Dense' AND reference.method = 'Dense' GROUP BY ALL)
     SELECT * FROM compared LEFT JOIN pairs USING ({", ".join(CONFIGURATION_KEY)})"""
 
 _SUMMARY = f"""{_PARTS}
@@ -78,11 +92,33 @@ _DIFFICULTY = f"""{_PARTS}
     JOIN (SELECT * FROM dense WHERE transfer = 'linear') AS linear USING ({", ".join(TASK_KEY)})"""
 
 
+def joined(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows with networks of one recipe as one: of the same architecture, upstream data, method, nominal sparsity and training
+    (length, label smoothing, layer distribution; see ``Provenance.recipe``), but of different upstream seeds.
+
+    ``network`` is then a hash of what they have in common, and the column ``member`` the network itself. Networks of unknown
+    recipe are never joined.
+    """
+    if results.empty:
+        return results.assign(member=results["network"])
+    grouped = results.groupby(RECIPE_KEY)["network"]
+    several = grouped.transform("nunique").gt(1) & results["recipe"].ne("")
+    numbers = pd.util.hash_pandas_object(results[RECIPE_KEY].astype(str), index=False)
+    names = grouped.transform("nunique").astype(str) + " networks"
+    return results.assign(
+        member=results["network"],
+        network=numbers.map("{:016x}".format).where(several, results["network"]),
+        network_name=names.where(several, results["network_name"]),
+    )
+
+
 def per_configuration(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     """Mean and sample standard deviation (n − 1) over the seeds of each network on each task.
 
     Returns one row per configuration with ``accuracy_mean``, ``accuracy_std`` (NaN if n = 1), ``seeds`` (n), ``runs`` (more
-    than n where seeds were repeated) and ``error``.
+    than n where seeds were repeated) and ``error``. Of networks that are ``joined``, ``networks`` is the number: then
+    ``accuracy_mean`` is the mean of their means, ``accuracy_std`` the deviation between networks, n their number, and
+    ``seed_std`` the deviation between the seeds of one (root of the mean variance).
     """
     return _query(results, accuracy, _CONFIGURATIONS, CONFIGURATION_KEY)
 
@@ -91,8 +127,9 @@ def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.Dat
     """(err(D, sparse) − err(D, dense)) / err(D, dense) for each configuration, errors averaged over seeds first.
 
     Adds to ``per_configuration``: ``baseline_accuracy``, the mean of the ``baseline_networks`` dense networks' means, with
-    ``baseline_std`` (over seeds; between networks if there are several) and ``baseline_seeds``; ``relative_error_increase``
-    (0.1 means 10 % more errors than dense); ``difference`` of the accuracies, ``difference_low`` and ``difference_high``, its
+    ``baseline_std`` (over seeds; between networks if there are several) and ``baseline_seeds``; of several recipes the most
+    frequent one's count (of equals, the first by name); ``relative_error_increase`` (0.1 means 10 % more errors than dense);
+    ``difference`` of the accuracies, ``difference_low`` and ``difference_high``, its
     95 % interval, and ``interval``, the interval's method. A dense network belongs to the baseline if it has the same
     ``BASELINE_KEY``; the measures are NaN if there is none, and the increase if it makes no error.
 
@@ -100,18 +137,16 @@ def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.Dat
     runs with the same seeds, which then also share the order of the training data; else Welch's.
     """
     table = _query(results, accuracy, _COMPARED, CONFIGURATION_KEY)
-    one = table["baseline_networks"] == 1
+    one = (table["baseline_networks"] == 1) & (table["networks"] == 1)
     paired = one & (table["pairs"] == table["seeds"]) & (table["pairs"] == table["baseline_seeds"])
     low, high = paired_interval(table["difference"], table["pairs_std"], table["pairs"])
-    reference = table["baseline_seeds"].where(one, table["baseline_networks"])
+    reference = table["baseline_seeds"].where(table["baseline_networks"] == 1, table["baseline_networks"])
     sides = (table["accuracy_std"], table["seeds"]), (table["baseline_std"], reference)
     welch_low, welch_high = welch_interval(table["difference"], *sides)
     sparse = table["method"] != "Dense"
     table["difference_low"] = low.where(paired, welch_low).where(sparse)
     table["difference_high"] = high.where(paired, welch_high).where(sparse)
-    names = np.where(
-        paired, "paired t, over seeds", np.where(one, "Welch's t, over seeds", "Welch's t, dense networks")
-    )
+    names = np.where(paired, "paired t, over seeds", np.where(one, "Welch's t, over seeds", "Welch's t, over networks"))
     table["interval"] = pd.Series(names, index=table.index).where(table["difference_low"].notna(), "")
     return table.drop(columns=["pairs", "pairs_std"])
 
@@ -158,9 +193,9 @@ def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
     ``table`` is from ``per_configuration``. Returns a row for each network with ``accuracy_mean``, ``tasks``,
     ``runs`` and ``standard_error`` of the mean over seeds: √(Σ std²/n) over the number of tasks, NaN where a task has one seed.
     """
-    networks = table.drop_duplicates(SUMMARY_KEY).groupby(SERIES_KEY).size().rename("networks")
+    networks = table.drop_duplicates(SUMMARY_KEY).groupby(SERIES_KEY).size().rename("in_series")
     table = table.join(networks, on=SERIES_KEY)
-    shared = table.groupby(BASELINE_KEY)["method"].transform("size") == table["networks"]
+    shared = table.groupby(BASELINE_KEY)["method"].transform("size") == table["in_series"]
     means = table[shared].assign(variance=lambda rows: rows["accuracy_std"] ** 2 / rows["seeds"])
     grouped = means.groupby(SUMMARY_KEY)
     found = grouped.agg(accuracy_mean=("accuracy_mean", "mean"), tasks=("dataset", "size"), runs=("runs", "sum"))
@@ -230,9 +265,12 @@ def _query(results: pd.DataFrame, accuracy: str, query: str, key: list[str]) -> 
     """The query over ``runs``, the rows that have the chosen accuracy, sorted by ``key``."""
     if accuracy not in ACCURACIES:
         raise unknown_name("accuracy", accuracy, ACCURACIES)
-    rows = results[[*CONFIGURATION_KEY, "seed", ACCURACIES[accuracy]]].dropna(subset=[ACCURACIES[accuracy]])
+    if "member" not in results:
+        results = results.assign(member=results["network"])
+    needed = [*CONFIGURATION_KEY, "member", "seed", ACCURACIES[accuracy]]
+    rows = results[needed].dropna(subset=[ACCURACIES[accuracy]])
     with _memory().cursor() as cursor:
-        cursor.register("runs", rows.set_axis([*CONFIGURATION_KEY, "seed", "accuracy"], axis=1))
+        cursor.register("runs", rows.set_axis([*needed[:-1], "accuracy"], axis=1))
         found = cursor.execute(f"{query} ORDER BY {', '.join(key)}").df()
     # DuckDB returns empty text columns as objects, and counts with gaps as nullable integers.
     kinds = {name: results[name].dtype for name in key if name in results and found[name].dtype != results[name].dtype}

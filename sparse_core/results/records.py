@@ -8,7 +8,7 @@ Parquet files beside them; both are read in the same way.
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ _OPTIONAL: stored.Kinds = {
     "images_per_second": NUMBER,
     "seconds_features": NUMBER,
     "task": str,
+    "recipe": str,
 }
 _FINETUNED: stored.Kinds = {"sparsity_before": NUMBER, "sparsity_after": NUMBER, "mask_violations": int}
 _EVENT: stored.Kinds = {"epoch": int, "loss": NUMBER, "top1": NUMBER, "mean_per_class": NUMBER}
@@ -128,10 +129,7 @@ class Records:
         if len(folders) <= COMPACT_ABOVE:
             return 0
         records = [record for run_id in sorted(folders) if (record := _read_folder(self.runs / run_id))]
-        columns = ["run_id", *(Path(name).stem for name in DOCUMENTS)]
-        rows = [[record.run_id, *_documents(record).values()] for record in records]
-        target = self.runs / f"compacted-{uuid.uuid4().hex[:12]}.parquet"
-        _write_parquet(target, pd.DataFrame(rows, columns=columns))
+        write_compacted(self.runs / f"compacted-{uuid.uuid4().hex[:12]}.parquet", records)
         for record in records:
             remove(self.runs / record.run_id)
         return len(records)
@@ -165,6 +163,13 @@ class Records:
             with stored.reading(file):
                 names |= set(pd.read_parquet(file, columns=["run_id"]).run_id)
         return names
+
+
+def write_compacted(file: Path, records: Sequence[Record]) -> None:
+    """Write records into one Parquet file, as ``Records`` reads it."""
+    columns = ["run_id", *(Path(name).stem for name in DOCUMENTS)]
+    rows = [[record.run_id, *_documents(record).values()] for record in records]
+    _write_parquet(file, pd.DataFrame(rows, columns=columns))
 
 
 def _documents(record: Record) -> dict[str, str]:
@@ -238,4 +243,4 @@ def _modified(entry: Path) -> int:
 
 def _write_parquet(target: Path, rows: pd.DataFrame) -> None:
     with atomic_file(target) as temporary:
-        rows.to_parquet(temporary, index=False)
+        rows.to_parquet(temporary, index=False, compression="zstd")

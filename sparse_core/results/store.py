@@ -1,7 +1,7 @@
-"""The results store: published and measured runs as one tidy relation in DuckDB.
+"""The results store: published, shipped and measured runs as one tidy relation in DuckDB.
 
-The .duckdb file is a cache of the published tables and the run records. Only the process that serves the dashboard opens
-it; workers and the command line query an in-memory copy. Deleting the file loses nothing.
+The .duckdb file is a cache of the published and shipped tables and the run records. Only the process that serves the dashboard
+opens it; workers and the command line query an in-memory copy. Deleting the file loses nothing.
 """
 
 import hashlib
@@ -17,25 +17,27 @@ import duckdb
 import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import PUBLISHED, atomic_file
-from sparse_core.results.records import Record, Records
+from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file
+from sparse_core.results.records import Record, Records, write_compacted
 
 log = logging.getLogger(__name__)
 
-SOURCES = ("published", "measured")
+SOURCES = ("published", "shipped", "measured")
+SHIPPED_ID = "shipped-"  # before the run ids of shipped results: the same run may be made on this machine, too
 
-# A network is the hash of its weights and mask, empty for the paper's.
+# A network is the hash of its weights and mask, empty for the paper's; its recipe says how it was trained, where that is known.
 _SCHEMA = """
-    source VARCHAR, architecture VARCHAR, upstream VARCHAR, method VARCHAR, sparsity DOUBLE, network VARCHAR,
-    network_name VARCHAR, transfer VARCHAR, dataset VARCHAR, dataset_hash VARCHAR, protocol VARCHAR, seed INTEGER,
-    replicate INTEGER, metric VARCHAR, accuracy_best DOUBLE, accuracy_final DOUBLE, backbone VARCHAR,
+    source VARCHAR, architecture VARCHAR, upstream VARCHAR, method VARCHAR, sparsity DOUBLE, recipe VARCHAR,
+    network VARCHAR, network_name VARCHAR, transfer VARCHAR, dataset VARCHAR, dataset_hash VARCHAR, protocol VARCHAR,
+    seed INTEGER, replicate INTEGER, metric VARCHAR, accuracy_best DOUBLE, accuracy_final DOUBLE, backbone VARCHAR,
     nonzero_parameters BIGINT, multiply_adds BIGINT, file_size BIGINT, run_id VARCHAR PRIMARY KEY, created_at TIMESTAMP,
     spec VARCHAR"""
+SHIPPED_RESULTS = SHIPPED / "results.parquet"
 COLUMNS = tuple(column.split()[0] for column in _SCHEMA.split(","))
 
 _PUBLISHED_VALUES: dict[str, Any] = {"source": "published", "upstream": "ImageNet", "protocol": "the paper's protocol"}
 _PUBLISHED_VALUES |= {"metric": "accuracy", "dataset_hash": "", "network": "", "network_name": "", "backbone": ""}
-_PUBLISHED_VALUES |= {"spec": "{}"}
+_PUBLISHED_VALUES |= {"spec": "{}", "recipe": ""}
 _PUBLISHED_VALUES |= dict.fromkeys(("accuracy_final", "nonzero_parameters", "multiply_adds", "file_size", "created_at"))
 
 
@@ -116,6 +118,12 @@ class Store:
             raise unknown_name("column", column, COLUMNS)
         return self._frame(f"SELECT DISTINCT {column} AS value FROM results ORDER BY value")["value"].tolist()
 
+    def record(self, run_id: str) -> Record:
+        """The record of a shipped or measured run. Raises InputError for an unknown id."""
+        if run_id.startswith(SHIPPED_ID):
+            return Records(SHIPPED_RESULTS.parent).read(run_id.removeprefix(SHIPPED_ID))
+        return self.records.read(run_id)
+
     def export(self, target: Path) -> int:
         """Write the whole relation as Parquet or CSV, by the target's ending; returns the number of rows."""
         rows = self.results()
@@ -175,10 +183,11 @@ def default_database(records: Records) -> Path:
 
 
 def result_row(record: Record) -> dict[str, Any]:
-    """One run record as a row of the relation."""
+    """One run record as a row of the relation, of the user's own runs."""
     spec, result = record.spec, record.result
     return {
         "source": "measured",
+        "recipe": result.get("recipe", ""),
         **{name: result[name] for name in ("architecture", "upstream", "method", "sparsity", "protocol", "metric")},
         **{name: result[name] for name in ("accuracy_best", "accuracy_final")},
         **{name: spec[name] for name in ("transfer", "dataset_hash", "seed", "replicate", "backbone")},
@@ -207,10 +216,27 @@ def published_rows() -> pd.DataFrame:
     return rows.assign(**_PUBLISHED_VALUES)[list(COLUMNS)]
 
 
+def shipped_rows() -> pd.DataFrame:
+    """The runs that come with the product, of the networks of its zoo; none where the file is missing."""
+    if not SHIPPED_RESULTS.is_file():
+        return pd.DataFrame(columns=list(COLUMNS))
+    rows = pd.read_parquet(SHIPPED_RESULTS)
+    return rows.assign(source="shipped", run_id=SHIPPED_ID + rows["run_id"])[list(COLUMNS)]
+
+
+def write_shipped(records: Sequence[Record], folder: Path) -> None:
+    """Write the records as ``data/measured`` has them: a row for each run, and its record with the details."""
+    rows = pd.DataFrame([result_row(record) for record in records], columns=list(COLUMNS))
+    with atomic_file(folder / SHIPPED_RESULTS.name) as temporary:
+        rows.to_parquet(temporary, index=False, compression="zstd")
+    write_compacted(folder / "runs" / "compacted-shipped.parquet", records)
+
+
 def _fresh(location: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(location)
     connection.execute(f"CREATE TABLE results ({_SCHEMA})")
     _insert(connection, published_rows())
+    _insert(connection, shipped_rows())
     connection.execute("CREATE TABLE cache_version AS SELECT ? AS version", [_version()])
     connection.execute("CHECKPOINT")
     return connection
@@ -255,7 +281,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: pd.DataFrame) -> None:
 
 def _version() -> str:
     table = (PUBLISHED / "transfer_accuracy.csv").read_bytes()
-    return hashlib.sha256(table + repr((_SCHEMA, _PUBLISHED_VALUES)).encode()).hexdigest()[:16]
+    shipped = SHIPPED_RESULTS.read_bytes() if SHIPPED_RESULTS.is_file() else b""
+    return hashlib.sha256(table + shipped + repr((_SCHEMA, _PUBLISHED_VALUES)).encode()).hexdigest()[:16]
 
 
 def _inode(file: Path) -> int:

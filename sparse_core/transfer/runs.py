@@ -190,6 +190,7 @@ def _shared_fields(home: Path, backbone: Backbone, dataset: Dataset, spec: Trans
         "upstream": card.upstream,
         "method": card.method,
         "sparsity": card.sparsity,
+        "recipe": card.provenance.recipe if card.provenance else "",
         "backbone_sparsity": backbone.sparsity,
         "nonzero_parameters": sizes.nonzero,
         "multiply_adds": sizes.multiply_adds_sparse,

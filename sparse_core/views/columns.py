@@ -82,6 +82,10 @@ COLUMNS = {
         help="The start of the hash of its content: weights, mask and preparation of images.",
     ),
     "network_name": Column("Network name", help="As in the library."),
+    "recipe": Column(
+        "Training", help="What was trained alike: epochs, and what is not usual. Known for networks made here."
+    ),
+    "member": Column("Joined network", label=_short_hash, help="The single network, where several are shown as one."),
     "run_id": Column("Run"),
     "created_at": Column("Created", TIMESTAMP, "Made at"),
     "imported_at": Column("Imported", TIMESTAMP, "Imported at"),
@@ -136,6 +140,13 @@ COLUMNS = {
     "front": Column("Pareto-optimal", formerly="On the front"),
     "runs": Column("Runs", COUNT),
     "seeds": Column("Seeds", COUNT, help="The n of the mean. Runs that repeat a seed are averaged into it."),
+    "networks": Column("Networks", COUNT, help="Above 1: networks trained alike, joined; n is then their number."),
+    "seed_std": Column(
+        "Deviation between seeds",
+        POINTS,
+        format="%.2f",
+        help="Of one network, where several are joined: root mean variance.",
+    ),
     "replicate": Column("Replicate", COUNT, help="Above 0: the run repeats a seed, and counts as the same sample."),
     "tasks": Column("Tasks", COUNT),
     "images": Column("Images", COUNT),

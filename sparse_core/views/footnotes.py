@@ -22,20 +22,29 @@ RIGL_NOTE = (
     "RigL, full transfer: the paper's text and its public rows disagree for an unknown reason; the rows are shown "
     "(in the text RigL 1x is level with AC/DC, and 5x nearly level with WoodFisher)."
 )
-ORIGINS = {"published": CITATION, "measured": "measured on the user's own machine, never averaged with paper results"}
+ORIGINS = {
+    "published": CITATION,
+    "shipped": "small networks trained and measured by the makers of Sparse Transfer Lab",
+    "measured": "measured on the user's own machine",
+}
 
 
 def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], accuracy: str, today: date) -> str:
     """The caption that explains a figure on its own: sources, filters, number of runs, notes, date."""
     which = "of the best epoch (selected on test data: optimistic)" if accuracy == "best" else "of the last epoch"
     parts = [
-        *(f"{SOURCES[source]}: {origin}" for source, origin in ORIGINS.items() if (rows["source"] == source).any()),
+        *_origins(rows),
         f"{counted(len(rows), 'run')}; accuracy {which}",
         *filters,
         *(note.rstrip(".") for note in notes),
         f"Sparse Transfer Lab, {today:%Y-%m-%d}",
     ]
     return ". ".join(part for part in parts if part) + "."
+
+
+def _origins(rows: pd.DataFrame) -> list[str]:
+    found = [f"{SOURCES[source]}: {origin}" for source, origin in ORIGINS.items() if (rows["source"] == source).any()]
+    return [*found, *(["Sources are never averaged together"] if len(found) > 1 else [])]
 
 
 def filter_notes(methods: Sequence[str], tasks: Sequence[str], sparsity: tuple[float, float]) -> list[str]:
@@ -62,15 +71,26 @@ def row_notes(rows: pd.DataFrame) -> list[str]:
     """The notes that must accompany these rows wherever they are shown."""
     notes = result_notes(rows)
     for (source, upstream, protocol), name in marked_series_names(rows).items():
-        if source == "measured":
+        if source != "published":
             baseline = "compared with the dense network of the same architecture, upstream data and protocol"
             notes.append(f"{name.capitalize()}: pretrained on {upstream}, {protocol}; {baseline}")
     return notes
 
 
 def result_notes(rows: pd.DataFrame) -> list[str]:
-    """The notes on disputed rows, repeated seeds and several dense networks."""
-    return [*([RIGL_NOTE] if has_disputed_rows(rows) else []), *repeated_notes(rows), *baseline_notes(rows)]
+    """The notes on disputed rows, repeated seeds, joined networks and several dense networks."""
+    disputed = [RIGL_NOTE] if has_disputed_rows(rows) else []
+    return [*disputed, *repeated_notes(rows), *joined_notes(rows), *baseline_notes(rows)]
+
+
+def joined_notes(rows: pd.DataFrame) -> list[str]:
+    """A note where networks are shown as one: see ``measures.joined``."""
+    if "member" not in rows or rows["member"].equals(rows["network"]):
+        return []
+    return [
+        "Networks trained alike from different upstream seeds are one point: the mean of their means, n is their number, ± is "
+        "between networks"
+    ]
 
 
 def repeated_notes(rows: pd.DataFrame) -> list[str]:
@@ -79,6 +99,7 @@ def repeated_notes(rows: pd.DataFrame) -> list[str]:
     notes = []
     for source, which in (
         ("published", "published under a seed that has another row"),
+        ("shipped", "a rerun of a seed"),
         ("measured", "a rerun of a seed"),
     ):
         found = repeats[repeats["source"] == source]
@@ -92,16 +113,18 @@ def repeated_notes(rows: pd.DataFrame) -> list[str]:
 
 
 def baseline_notes(rows: pd.DataFrame) -> list[str]:
-    """A note where several dense networks are the baseline of the others."""
+    """A note where several dense networks are the baseline of the others, or some are not for their recipe."""
     dense = rows[rows["method"] == "Dense"]
-    counts = dense.groupby(BASELINE_KEY)["network"].nunique()
-    if not (counts > 1).any():
+    members = dense["member"] if "member" in dense else dense["network"]
+    keys = [dense[name] for name in BASELINE_KEY]
+    several = members.groupby(keys).transform("nunique") > 1
+    if not several.any():
         return []
-    several = dense[dense.set_index(BASELINE_KEY).index.isin(counts.index[counts > 1])]
-    names = ", ".join(sorted({network_names(rows)[network] for network in several["network"]}))
-    return [
-        f"Where there are several dense networks ({names}), the baseline is the mean of their means, n is their number"
-    ]
+    names = ", ".join(sorted({network_names(rows)[network] for network in dense.loc[several, "network"]}))
+    rule = "the baseline is the mean of their means, n is their number"
+    if (dense["recipe"].groupby(keys).transform("nunique") > 1).any():
+        rule = "those of the most frequent recipe are the baseline: the mean of their means, n is their number"
+    return [f"Where there are several dense networks ({names}), {rule}"]
 
 
 def absent_methods(methods: Iterable[str], published: Iterable[str]) -> dict[str, str]:

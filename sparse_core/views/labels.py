@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ SOURCES = {"published": "Paper results", "shipped": "Shipped results", "measured
 OWN = "your runs"  # a series of the user's own results, in names of points and lines
 TRANSFERRED, ON_TASK = "transferred", "task"  # how networks for a task were pruned
 ROUTES = {TRANSFERRED: "pruned upstream, then transferred", ON_TASK: "pruned on the task itself"}
+SERIES = {"published": "", "shipped": "shipped", "measured": OWN}
 TRANSFER_NAMES = {"linear": "Linear", "full": "Full"}
 MODES = {"inference": "Inference", "training": "Online training"}
 # A stored "slower" has its 95 % interval below 1; "no gain" has one that includes 1.
@@ -68,7 +70,10 @@ def sparsity_label(sparsity: float) -> str:
 
 
 def samples(row: Any) -> str:
-    """The n of a mean: the seeds, and the runs where some seed has several, such as "5 seeds, 6 runs"."""
+    """The n of a mean: the seeds, and the runs where some seed has several, such as "5 seeds, 6 runs"; of joined networks,
+    their number."""
+    if row.networks > 1:
+        return f"{counted(int(row.networks), 'network')}, {counted(int(row.runs), 'run')}"
     seeds = counted(int(row.seeds), "seed")
     return seeds if row.runs == row.seeds else f"{seeds}, {counted(int(row.runs), 'run')}"
 
@@ -137,21 +142,22 @@ def level_labels(rows: pd.DataFrame) -> list[str]:
 def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """A name for each (source, upstream, protocol) of the rows, to follow the method: empty for the paper's results.
 
-    The user's are "your runs", with a mark where there are several upstreams or protocols, which are never averaged together.
+    The user's are "your runs", those that come with the product "shipped", with a mark where a source has several upstreams or
+    protocols, which are never averaged together.
     """
     names = marked_series_names(frame)
-    several = sum(map(bool, names.values())) > 1
-    return names if several else {key: name and OWN for key, name in names.items()}
+    counts = Counter(source for source, _, _ in names)
+    return {key: name if counts[key[0]] > 1 else SERIES[key[0]] for key, name in names.items()}
 
 
 def marked_series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """As ``series_names``, but the user's series always have a mark, such as "your runs 3f2a".
+    """As ``series_names``, but all series but the paper's have a mark, such as "your runs 3f2a".
 
     The mark is a hash of upstream and protocol, so a link keeps its meaning whatever else is measured later.
     """
     keys = sorted(frame[SERIES_KEY].drop_duplicates().itertuples(index=False, name=None))
-    marks = {key: hashlib.sha256("\n".join(key).encode()).hexdigest()[:4] for key in keys}
-    return {key: f"{OWN} {marks[key]}" if key[0] == "measured" else "" for key in keys}
+    marks = {key: hashlib.sha256("\n".join(("measured", *key[1:])).encode()).hexdigest()[:4] for key in keys}
+    return {key: f"{SERIES[key[0]]} {marks[key]}" if SERIES[key[0]] else "" for key in keys}
 
 
 def network_names(frame: pd.DataFrame) -> dict[str, str]:
@@ -166,10 +172,23 @@ def network_label(row: Any) -> str:
     return f"network {row.network_name}, {row.network[:8]}" if row.network else ""
 
 
+def recipe_names(frame: pd.DataFrame) -> list[str]:
+    """What sets each row's recipe apart, to follow the method; empty where its method has one recipe in its series, or where it
+    is the most frequent one of the series."""
+    series = [frame[name] for name in SERIES_KEY]
+    recipes = frame["recipe"]
+    several = recipes.groupby([frame["method"], *series]).transform("nunique") > 1
+    usual = recipes.groupby(series).transform(lambda values: values.mode().iloc[0])
+    return [
+        ", ".join(part for part in recipe.split(", ") if part not in common.split(", ")) if apart else ""
+        for recipe, common, apart in zip(recipes, usual, several, strict=True)
+    ]
+
+
 def name_networks(frame: pd.DataFrame) -> list[str]:
     """A name for each row's network, such as "AC/DC 90 %" or "Magnitude 50 %, your runs".
 
-    Where several networks of one series have the same method and sparsity, their own names follow: "AC/DC 90 %, net5".
+    Where several networks of one series have the same method, recipe and sparsity, their own names follow: "AC/DC 90 %, net5".
     """
     return _with_networks(frame, _method_labels(frame), _shared(frame))
 
@@ -177,9 +196,9 @@ def name_networks(frame: pd.DataFrame) -> list[str]:
 def name_lines(frame: pd.DataFrame) -> list[str]:
     """A name for each row's line in a chart: as ``name_networks``, without the sparsity.
 
-    A line joins the networks of one method and series, unless two of them have the same sparsity: then each is a line.
+    A line joins the networks of one method, recipe and series, unless two of them have the same sparsity: then each is a line.
     """
-    series = [frame[name] for name in ("method", *SERIES_KEY)]
+    series = [frame[name] for name in ("method", "recipe", *SERIES_KEY)]
     return _with_networks(frame, frame["method"], _shared(frame).groupby(series).transform("any"))
 
 
@@ -188,20 +207,21 @@ def _method_labels(frame: pd.DataFrame) -> pd.Series:
 
 
 def _shared(frame: pd.DataFrame) -> pd.Series:
-    """True for rows whose method, sparsity (as shown) and series several networks share."""
-    series = [frame[name] for name in SERIES_KEY]
+    """True for rows whose method, recipe, sparsity (as shown) and series several networks share."""
+    series = [frame[name] for name in ("recipe", *SERIES_KEY)]
     return frame["network"].groupby([_method_labels(frame), *series]).transform("nunique") > 1
 
 
 def _with_networks(frame: pd.DataFrame, heads: Iterable[str], distinguished: pd.Series) -> list[str]:
-    """Each row's head with the name of its series, and that of its network where it is ``distinguished``."""
+    """Each row's head with what sets its recipe apart, the name of its network where that is ``distinguished``, and that of its
+    series; "your runs" goes without saying where the network is named."""
     names, series = network_names(frame), series_names(frame)
-    rows = zip(heads, frame["network"], distinguished, _series(frame), strict=True)
+    rows = zip(heads, recipe_names(frame), frame["network"], distinguished, _series(frame), strict=True)
     return [
-        ", ".join(filter(None, [head, names[network], series[key] if series[key] != OWN else ""]))
+        ", ".join(filter(None, [head, recipe, names[network], series[key] if series[key] != OWN else ""]))
         if apart
-        else ", ".join(filter(None, [head, series[key]]))
-        for head, network, apart, key in rows
+        else ", ".join(filter(None, [head, recipe, series[key]]))
+        for head, recipe, network, apart, key in rows
     ]
 
 
@@ -246,7 +266,7 @@ def current_point(name: str) -> str:
 def name_tasks(table: pd.DataFrame) -> list[str]:
     """Each row's task; where several datasets have one name, with the start of the content hash, and where one is measured in
     several metrics, with the metric."""
-    measured = table[table["source"] == "measured"]
+    measured = table[table["source"] != "published"]
     contents = measured.groupby("dataset")["dataset_hash"].nunique()
     several = table["dataset"].map(contents).gt(1)
     names = table["dataset"].map(task_label).where(~several, marked_task_names(table))

@@ -145,7 +145,7 @@ def training_with_accuracy(training: pd.DataFrame, runs: pd.DataFrame) -> pd.Dat
     of the same protocol. Timing-only rows are left out.
     """
     linear = with_named_datasets(runs[runs["transfer"] == "linear"])
-    taken = ["upstream", "protocol", "accuracy_mean", "accuracy_std", "seeds", "runs"]
+    taken = ["source", "upstream", "protocol", "accuracy_mean", "accuracy_std", "seeds", "networks", "runs"]
     taken += ["baseline_accuracy", "baseline_std", "baseline_seeds", "baseline_networks"]
     taken += ["difference", "difference_low", "difference_high", "interval"]
     found = []
@@ -155,8 +155,8 @@ def training_with_accuracy(training: pd.DataFrame, runs: pd.DataFrame) -> pd.Dat
         dense = on_task[on_task["method"] == "Dense"]
         compared = measures.difference_to_dense(pd.concat([own, dense]))
         compared = compared[compared["method"] != "Dense"] if len(own) else compared.head(0)
-        found += [{**row, "source": "measured", **pair} for pair in compared[taken].to_dict("records") or [{}]]
-    return pd.DataFrame(found, columns=[*training.columns, "source", *taken])
+        found += [{**row, **pair} for pair in compared[taken].to_dict("records") or [{"source": "measured"}]]
+    return pd.DataFrame(found, columns=[*training.columns, *taken])
 
 
 def missing_accuracy(compared: pd.DataFrame) -> list[str]:

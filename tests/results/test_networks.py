@@ -148,7 +148,7 @@ def test_with_several_dense_networks_they_are_the_samples():
     found = measures.difference_to_dense(measured(*dense, *sparse)).set_index("method").loc["STR"]
     expected = stats.ttest_ind((0.69, 0.73, 0.82), (0.62, 0.92, 0.7), equal_var=False).confidence_interval()
     assert (found["difference_low"], found["difference_high"]) == pytest.approx((expected.low, expected.high))
-    assert found["interval"] == "Welch's t, dense networks"
+    assert found["interval"] == "Welch's t, over networks"
 
 
 def test_no_interval_with_too_few_samples_or_without_variation():

@@ -74,9 +74,9 @@ def marker(
 
 
 def dash(name: str, names: Mapping[Any, str]) -> str:
-    """The line style of a series: solid for the paper's results, whose name is empty, dashed for each of the user's."""
+    """The line style of a series: solid for the paper's results, whose name is empty, and for a series alone; else dashed."""
     own = [other for other in names.values() if other]
-    return OWN_DASHES[own.index(name) % len(OWN_DASHES)] if name else "solid"
+    return OWN_DASHES[own.index(name) % len(OWN_DASHES)] if name and len(names) > 1 else "solid"
 
 
 def error_bars(above: pd.Series, below: pd.Series | None = None) -> dict[str, Any]:

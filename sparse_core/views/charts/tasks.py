@@ -44,7 +44,7 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
                 "marker": marker(
                     colour,
                     symbol,
-                    hollow=key[1] == "measured",
+                    hollow=key[1] != "published",
                     size=24 if key[0] == "Dense" else 9,
                     dotted=key[4] in dotted,
                 ),

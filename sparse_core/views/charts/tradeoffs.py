@@ -149,7 +149,7 @@ def _pareto_points(points: pd.DataFrame, key: Line, chosen: set[str], axis: str,
     horizontal = symbol.replace("line-ns", "line-ew")  # dense: its place on the vertical axis is what matters here
     return {
         **_points(points, "accuracy_mean", axis, "markers"),
-        "marker": marker(colour, horizontal, hollow=key[1] == "measured", size=sizes, dotted=dotted),
+        "marker": marker(colour, horizontal, hollow=key[1] != "published", size=sizes, dotted=dotted),
         "hovertext": [
             accuracy_hover(key[4], row, *_size_hover(row, axis), optimal[row.front]) for row in points.itertuples()
         ],
