@@ -140,7 +140,6 @@ COLUMNS = {
     "front": Column("Pareto-optimal", formerly="On the front"),
     "runs": Column("Runs", COUNT),
     "seeds": Column("Seeds", COUNT, help="The n of the mean. Runs that repeat a seed are averaged into it."),
-    "networks": Column("Networks", COUNT, help="Above 1: networks trained alike, joined; n is then their number."),
     "seed_std": Column(
         "Deviation between seeds",
         POINTS,
@@ -152,7 +151,9 @@ COLUMNS = {
     "images": Column("Images", COUNT),
     "route": Column("Route", label=_named(ROUTES)),
     "start": Column("Started from"),
-    "networks": Column("Networks", COUNT, help="The n of the mean: it is the mean of the networks' means."),
+    "networks": Column(
+        "Networks", COUNT, help="Above 1: the mean is that of the networks' means, and n is their number."
+    ),
     "std_networks": Column(
         "Spread between networks", POINTS, format="%.2f", help="Standard deviation (n − 1); empty for one network."
     ),
