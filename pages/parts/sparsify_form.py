@@ -17,6 +17,7 @@ from sparse_core.networks import library
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard
 from sparse_core.sparsify import schedules
 from sparse_core.specs import options
+from sparse_core.specs.identity import network_id
 from sparse_core.specs.sparsify import FROM_NEW_WEIGHTS, RATE_SCHEDULES, SparsifySpec, has_option
 from sparse_core.views import labels
 
@@ -32,6 +33,7 @@ PARENT_HELP = (
 )
 RATE_NAMES = {"cosine": "Cosine, with warm-up", "one-cycle": "One cycle", "step": "Tenth after 50 and 75 %"}
 OWN = "own"
+RESOLVED = ("name", "backbone_hash", "dataset_hash", "precision")  # of a spec: filled in when it runs
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,20 @@ OF_METHODS = (
 
 @dataclass(frozen=True)
 class Request:
-    """What one press asks for: a spec for each method and sparsity, and the number of seeds. Each seed is one network."""
+    """What one press asks for: a spec for each method and sparsity, and the number of seeds. Each seed is one network.
+
+    ``dense`` is the dense network that is made first, one for each seed, where methods need weights that ``parent`` lacks.
+    """
 
     specs: tuple[SparsifySpec, ...]
     seeds: int
     parent: BackboneCard
+    dense: SparsifySpec | None = None
 
     @property
     def jobs(self) -> list[Job]:
-        """One job for each network, seed by seed; a name of the user's is numbered by seed where there are several."""
-        return [Job("sparsify", self._named(spec, seed), (seed,)) for seed in range(self.seeds) for spec in self.specs]
+        """One job for each network, seed by seed and each after its parent: the queue keeps their order."""
+        return [Job("sparsify", spec, (seed,)) for seed in range(self.seeds) for spec in self._of_seed(seed)]
 
     @property
     def command(self) -> str:
@@ -99,7 +105,21 @@ class Request:
             for seed in job.seeds
         )
 
+    @property
+    def timed(self) -> tuple[SparsifySpec, ...]:
+        """The specs of one seed, as estimates take them."""
+        return (*((self.dense,) if self.dense else ()), *self.specs)
+
+    def _of_seed(self, seed: int) -> list[SparsifySpec]:
+        named = [self._named(spec, seed) for spec in self.specs]
+        if self.dense is None:
+            return named
+        name = _dense_name(self.dense, self.parent.architecture, seed)
+        first = dataclasses.replace(self.dense, name=name)
+        return [first, *(spec if spec.has_new_weights else dataclasses.replace(spec, backbone=name) for spec in named)]
+
     def _named(self, spec: SparsifySpec, seed: int) -> SparsifySpec:
+        """A name of the user's is numbered by seed where there are several."""
         numbered = spec.name and self.seeds > 1
         return dataclasses.replace(spec, name=f"{spec.name}-seed{seed}") if numbered else spec
 
@@ -146,7 +166,7 @@ def controls() -> Request | None:
     except InputError as error:
         st.error(frame.plain(str(error)))
         return None
-    return Request(specs, int(seeds), parent)
+    return _request(specs, int(seeds), parent, _of("Dense", settings))
 
 
 def parse_sparsities(text: str) -> list[float]:
@@ -164,6 +184,33 @@ def parse_sparsities(text: str) -> list[float]:
         hint = f" {wrong[0]:g} as a fraction is {100 * wrong[0]:g}." if wrong and 0 < wrong[0] < 1 else ""
         raise InputError(f"{expected}; got {', '.join(f'{percent:g}' for percent in wrong)}.{hint}")
     return sorted(round(percent / 100, 6) for percent in percents)
+
+
+def _request(specs: tuple[SparsifySpec, ...], seeds: int, parent: BackboneCard, settings: dict[str, Any]) -> Request:
+    """The request, with a dense network to be made first where methods need weights and the parent is an architecture."""
+    from_weights = [spec for spec in specs if not spec.has_new_weights]
+    if parent.kind != "architecture" or not from_weights:
+        return Request(specs, seeds, parent)
+    one = from_weights[0]
+    dense = SparsifySpec("Dense", parent.name, one.dataset, epochs=one.epochs, **{**settings, "name": ""})
+    methods = " and ".join(dict.fromkeys(spec.method for spec in from_weights))
+    st.caption(
+        f"{methods} start{'' if ' and ' in methods else 's'} from dense weights: a Dense network is trained first."
+    )
+    return Request(tuple(spec for spec in specs if spec.method != "Dense"), seeds, parent, dense)
+
+
+def _dense_name(spec: SparsifySpec, architecture: str, seed: int) -> str:
+    """The name of a dense network: that of the library if it is there, else one that the same request always gives."""
+
+    def asked(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name not in RESOLVED}
+
+    for card in library.cards(home()):
+        made = card.provenance
+        if made and made.seed == seed and asked(made.options) == asked(dataclasses.asdict(spec)):
+            return card.name
+    return f"{architecture}-Dense-seed{seed}-{network_id(spec, seed)[-6:]}"
 
 
 def _parent() -> BackboneCard:
@@ -272,10 +319,6 @@ def _require_name(name: str, networks: int) -> None:
 
 def _require_dense(parent: BackboneCard, methods: list[str]) -> None:
     names = f"{' and '.join(methods)} start{'s' if len(methods) == 1 else ''} from the weights of a dense network"
-    if parent.kind == "architecture":
-        raise InputError(
-            f"{names}; “{labels.backbone_label(parent)}” has none. Make a Dense network first, or start from another backbone."
-        )
     sparsity = max(parent.sparsity, parent.measured_sparsity or 0.0)
     if sparsity > DENSE_ZEROS:
         raise InputError(

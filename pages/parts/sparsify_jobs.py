@@ -25,7 +25,7 @@ KIND = "sparsify"
 def time_estimate(request: Request) -> None:
     """About how long all networks will take. An epoch is measured once on this machine, if nothing similar has run."""
     seeds = range(request.seeds)
-    times = [(spec, durations.estimate_sparsify(home(), spec, seeds)) for spec in request.specs]
+    times = [(spec, durations.estimate_sparsify(home(), spec, seeds)) for spec in request.timed]
     unknown = [spec for spec, seconds in times if seconds is None]
     if not unknown:
         whole = sum(seconds or 0.0 for _, seconds in times)

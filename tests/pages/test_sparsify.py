@@ -51,6 +51,24 @@ def test_one_press_asks_for_every_method_sparsity_and_seed(home):
     assert len(app.query_params["job"]) == 6
 
 
+def test_methods_that_need_dense_weights_have_a_dense_network_made_first(home):
+    app = choose(open_page("sparsify"), method=["GMP", "STR", "Dense"], seeds=2)
+    assert "GMP starts from dense weights: a Dense network is trained first." in messages(app)
+    press(app, START)
+    jobs = submitted(home, "sparsify")
+    assert [job.spec.method for job in jobs] == ["Dense", "GMP", "STR"] * 2
+    dense, gmp, soft = jobs[:3]
+    assert gmp.spec.backbone == dense.spec.name != jobs[3].spec.name
+    assert (dense.spec.backbone, soft.spec.backbone) == ("resnet20", "resnet20")
+
+
+def test_a_dense_network_that_is_there_is_used(home, file):
+    add_made(home, file, "mine", SparsifySpec("Dense", "resnet20", "digits", precision="fp32", dataset_hash="d"))
+    press(choose(open_page("sparsify"), method=["GMP"]), START)
+    dense, gmp = submitted(home, "sparsify")
+    assert (dense.spec.name, gmp.spec.backbone) == ("mine", "mine")
+
+
 def test_the_time_is_estimated_from_one_measured_epoch(home):
     """Half a second an epoch gives 15 s for 30 epochs, five times as much for RigL 5x."""
     app = open_page("sparsify")
@@ -82,7 +100,6 @@ def test_options_reach_only_the_methods_that_have_them(home):
         ({"sparsities": "-5"}, "such as 80 90 95; got -5."),
         ({"sparsities": "0.9"}, "got 0.9. 0.9 as a fraction is 90."),
         ({"sparsities": " "}, "such as 80 90 95; got none."),
-        ({"method": ["GMP"]}, "GMP starts from the weights of a dense network; “ResNet20, new weights” has none."),
         (
             {"method": ["LTH-T", "AC/DC"], "parent": "efficientnet_lite0_magnitude_50"},
             "LTH-T starts from the weights of a dense network; efficientnet_lite0_magnitude_50 is 50 % sparse.",
