@@ -14,7 +14,7 @@ from sparse_core.results.store import Store
 from sparse_core.views import downstream, labels
 from sparse_core.views.charts import sparsify as charts
 
-COLUMNS = ["route", "method", "sparsity", "accuracy_mean", "std_networks", "std_seeds", "networks", "seeds", "epochs"]
+COLUMNS = ["route", "method", "sparsity", "accuracy_mean", "accuracy_std", "seed_std", "networks", "runs", "epochs"]
 COLUMNS += ["start", "protocol"]
 QUESTION = (
     "**Prune upstream and transfer, or prune on the task itself?** Transferred: sparse backbones that were finetuned on the task "

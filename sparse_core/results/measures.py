@@ -169,24 +169,6 @@ def difficulty(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     return _query(results, accuracy, _DIFFICULTY, [*TASK_KEY, "linear_protocol", "full_protocol"])
 
 
-def over_networks(table: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """The mean of the networks' means for each ``key``, which must hold all that keeps networks apart.
-
-    ``table`` has a row for each network, as ``per_configuration`` gives it. Returns ``accuracy_mean``, ``std_networks`` (between
-    networks, n − 1; NaN for one), ``std_seeds`` (within networks, root mean square; NaN where no network has several seeds),
-    ``networks`` (n) and ``seeds`` (of all).
-    """
-    grouped = table.assign(variance=table["accuracy_std"] ** 2).groupby(key, dropna=False, sort=True)
-    found = grouped.agg(
-        accuracy_mean=("accuracy_mean", "mean"),
-        std_networks=("accuracy_mean", "std"),
-        std_seeds=("variance", "mean"),
-        networks=("network", "nunique"),
-        seeds=("seeds", "sum"),
-    )
-    return found.assign(std_seeds=np.sqrt(found["std_seeds"])).reset_index()
-
-
 def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
     """Mean accuracy of each network over the tasks that all networks of its series have, so that the means compare.
 

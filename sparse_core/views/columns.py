@@ -154,12 +154,6 @@ COLUMNS = {
     "networks": Column(
         "Networks", COUNT, help="Above 1: the mean is that of the networks' means, and n is their number."
     ),
-    "std_networks": Column(
-        "Spread between networks", POINTS, format="%.2f", help="Standard deviation (n − 1); empty for one network."
-    ),
-    "std_seeds": Column(
-        "Spread between seeds", POINTS, format="%.2f", help="Standard deviation over the seeds of a network."
-    ),
     # Structure
     "filters": Column("Filters", COUNT),
     "filters_pruned": Column("Fully pruned filters", COUNT, "Filters pruned"),

@@ -16,9 +16,7 @@ from sparse_core.specs.transfer import exact
 from sparse_core.views.labels import ON_TASK, ROUTES, TRANSFERRED, counted, method_label, percent
 
 TASK_KEY = ["architecture", "dataset_hash"]
-# Networks join only where these agree, and the protocol.
-OPTIONS = ["length_factor", "label_smoothing", "distribution"]
-JOIN = ["route", "method", "sparsity", "upstream", "start", "epochs", "protocol", *OPTIONS]
+ABOUT = ["route", "start", "epochs"]
 PAPER_NOTE = (
     "The paper (section 3.1) sets pruning on the task aside, and its public rows have no such runs: it expects training from "
     "scratch to fall behind transfer, and transfer to spare tuning the pruning for each task"
@@ -26,8 +24,8 @@ PAPER_NOTE = (
 
 
 def rows(runs: pd.DataFrame, made: Sequence[BackboneCard]) -> pd.DataFrame:
-    """One row for each finetuning of the store's measured ``runs`` and each network of ``made``, with ``route``, ``start``,
-    ``epochs`` on the task and ``OPTIONS`` beside the store's columns.
+    """One row for each finetuning of the store's measured ``runs`` and each network of ``made``, with ``route``, ``start`` and
+    ``epochs`` on the task beside the store's columns.
 
     ``made`` are this product's networks. A finetuning of a network that was pruned on the same task belongs to neither route.
     """
@@ -36,8 +34,8 @@ def rows(runs: pd.DataFrame, made: Sequence[BackboneCard]) -> pd.DataFrame:
     metrics = dict(zip(full["dataset_hash"], full["metric"], strict=True))
     transferred = [_transferred(run, provenances.get(run["network"])) for run in full.to_dict("records")]
     pruned = [_on_task(card, card.provenance, metrics) for card in made if card.provenance]
-    columns = [*measures.CONFIGURATION_KEY, "seed", *measures.ACCURACIES.values(), "asked", *JOIN]
-    return pd.DataFrame([*filter(None, transferred), *pruned], columns=list(dict.fromkeys(columns)))
+    columns = [*measures.CONFIGURATION_KEY, "seed", *measures.ACCURACIES.values(), "asked", *ABOUT]
+    return pd.DataFrame([*filter(None, transferred), *pruned], columns=columns)
 
 
 def tasks(found: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -60,12 +58,11 @@ def of_task(found: pd.DataFrame, task: tuple[str, str]) -> pd.DataFrame:
 
 
 def points(found: pd.DataFrame, accuracy: str) -> pd.DataFrame:
-    """The mean of each group of networks that may be joined (``measures.over_networks``), with ``line``, its name in a chart."""
-    each = measures.per_configuration(found, accuracy)
-    about = found.drop_duplicates(measures.CONFIGURATION_KEY)[
-        [*measures.CONFIGURATION_KEY, "route", "start", "epochs", *OPTIONS]
-    ]
-    table = measures.over_networks(each.merge(about, on=measures.CONFIGURATION_KEY), JOIN)
+    """``measures.per_configuration`` of the rows, networks that were trained alike joined, with ``ABOUT`` and ``line``, the name
+    in a chart."""
+    joined = measures.joined(found)
+    about = joined.drop_duplicates(measures.CONFIGURATION_KEY)[[*measures.CONFIGURATION_KEY, *ABOUT]]
+    table = measures.per_configuration(joined, accuracy).merge(about, on=measures.CONFIGURATION_KEY)
     return table.assign(line=_lines(table))
 
 
@@ -80,7 +77,7 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
     }
     both = sides[ON_TASK].merge(sides[TRANSFERRED], on=["method", "sparsity"], suffixes=("_task", "_transferred"))
     both["difference"] = both["accuracy_mean_task"] - both["accuracy_mean_transferred"]
-    spreads = [(both[f"std_networks_{side}"], both[f"networks_{side}"]) for side in ("task", "transferred")]
+    spreads = [(both[f"accuracy_std_{side}"], both[f"networks_{side}"]) for side in ("task", "transferred")]
     low, high = welch_interval(both["difference"], *spreads)
     return both.assign(difference_low=low, difference_high=high)
 
@@ -123,7 +120,6 @@ def _transferred(run: dict[str, Any], made: Provenance | None) -> dict[str, Any]
     dense = run["method"] == "Dense"
     return {
         **run,
-        **_options(made.options if made else {}),
         "route": TRANSFERRED,
         "asked": spec.get("dataset", ""),
         "start": f"{'trained' if dense else 'pruned'} on {run['upstream']}",
@@ -158,7 +154,7 @@ def _on_task(card: BackboneCard, made: Provenance, metrics: dict[str, str]) -> d
         "route": ON_TASK,
         "start": "dense weights" if made.parents else "new weights",
         "epochs": made.epochs,
-        **_options(options),
+        "recipe": made.recipe,
     }
 
 
@@ -171,11 +167,6 @@ def _accuracies(made: Provenance, metric: str) -> tuple[float, float]:
     values = [epoch[metric] for epoch in sparse if isinstance(epoch.get(metric), int | float)]
     final = made.upstream_accuracy if metric == "top1" or not values else values[-1]
     return max([final, *values]), final
-
-
-def _options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that keep networks apart, as text; empty where they are not known."""
-    return {name: "" if options.get(name) is None else str(options[name]) for name in OPTIONS}
 
 
 def _protocol(options: dict[str, Any]) -> str:
@@ -199,12 +190,12 @@ def _task_name(found: pd.DataFrame, pair: tuple[str, str]) -> str:
 
 
 def _lines(table: pd.DataFrame) -> list[str]:
-    """Method and route; where several groups share them at one sparsity, also start and epochs."""
+    """Method and route; where several rows share them at one sparsity, also start, epochs and network."""
     heads = [f"{row.method}, {_done(row)}" for row in table.itertuples()]
     several = table.assign(head=heads).groupby(["head", "sparsity"])["epochs"].transform("size") > 1
     apart = {head for head, double in zip(heads, several, strict=True) if double}
     return [
-        f"{head}, {row.start}, {row.epochs} epochs" if head in apart else head
+        f"{head}, {row.start}, {row.epochs} epochs, {row.network_name}" if head in apart else head
         for head, row in zip(heads, table.itertuples(), strict=True)
     ]
 

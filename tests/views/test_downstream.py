@@ -6,7 +6,6 @@ import math
 import pandas as pd
 import pytest
 
-from sparse_core.results import measures
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.views import downstream
 from sparse_core.views.charts import sparsify as charts
@@ -20,7 +19,14 @@ GMP = SparsifySpec("GMP", "dense", "digits", 0.9, epochs=2, dataset_hash="task")
 def finetuned(accuracy: float, seed: int = 0, network: str = "a", method: str = "GMP", epochs: int = 2, **others):
     sparsity = 0.0 if method == "Dense" else 0.9
     spec = {"dataset": "digits", "settings": {"epochs": epochs}}
-    given = {"architecture": "resnet20", "transfer": "full", "network": network, "spec": json.dumps(spec), **TASK}
+    given = {
+        "architecture": "resnet20",
+        "transfer": "full",
+        "network": network,
+        "recipe": "alike",
+        "spec": json.dumps(spec),
+        **TASK,
+    }
     return row(method, sparsity, accuracy, seed, **{**given, **others})
 
 
@@ -32,17 +38,17 @@ def test_a_point_is_the_mean_of_the_networks_means_and_n_counts_networks():
     runs = measured(finetuned(0.80, 0), finetuned(0.84, 1), finetuned(0.90, 0, "b"))
     table = compared(runs, [made_card(GMP, 0.70), made_card(GMP, 0.76, 1), made_card(GMP, 0.79, 2)])
     upstream, task = table.loc[("transferred", "GMP")], table.loc[("task", "GMP")]
-    assert (upstream["networks"], upstream["seeds"]) == (2, 3)
+    assert (upstream["networks"], upstream["runs"]) == (2, 3)
     assert upstream["accuracy_mean"] == pytest.approx(0.86)  # of 0.82 and 0.90, not 0.8467 of all three
-    assert upstream["std_networks"] == pytest.approx(0.08 / math.sqrt(2))
-    assert upstream["std_seeds"] == pytest.approx(0.04 / math.sqrt(2))
+    assert upstream["accuracy_std"] == pytest.approx(0.08 / math.sqrt(2))
+    assert upstream["seed_std"] == pytest.approx(0.04 / math.sqrt(2))
     assert (task["networks"], task["accuracy_mean"]) == (3, pytest.approx(0.75))
-    assert task["std_networks"] == pytest.approx(math.sqrt((0.05**2 + 0.01**2 + 0.04**2) / 2))
-    assert math.isnan(task["std_seeds"])
+    assert task["accuracy_std"] == pytest.approx(math.sqrt((0.05**2 + 0.01**2 + 0.04**2) / 2))
+    assert math.isnan(task["seed_std"])
 
 
 def test_networks_of_other_options_are_other_points():
-    longer = SparsifySpec("GMP", "dense", "digits", 0.9, epochs=2, length_factor=3.0, dataset_hash="task")
+    longer = SparsifySpec("GMP", "dense", "digits", 0.9, epochs=2, label_smoothing=0.1, dataset_hash="task")
     table = downstream.points(
         downstream.rows(measured(finetuned(0.8)), [made_card(GMP), made_card(longer, seed=1)]), "final"
     )
@@ -118,11 +124,3 @@ def test_the_chart_shows_both_routes_and_dense_as_lines():
     assert sorted(shape.y0 for shape in figure.layout.shapes) == pytest.approx([95, 97])
     low, high = figure.layout.yaxis.range
     assert low < 70 and high > 97
-
-
-def test_over_networks_is_the_mean_of_means():
-    table = measured(
-        row("GMP", 0.9, 0.5, network="a"), row("GMP", 0.9, 0.7, 1, network="a"), row("GMP", 0.9, 0.9, network="b")
-    )
-    (found,) = measures.over_networks(measures.per_configuration(table), ["method"]).itertuples()
-    assert (found.accuracy_mean, found.networks, found.seeds) == (pytest.approx(0.75), 2, 3)

@@ -62,8 +62,7 @@ def routes(table: pd.DataFrame, metric: str) -> go.Figure:
     sparse, dense = table[table["method"] != "Dense"], table[table["method"] == "Dense"]
     panels = Panels([""], SPARSITY_TITLE, f"{METRICS[metric][:1].upper()}{METRICS[metric][1:]} on the task (%)")
     _, limits = sparsity_axis(panels.x(0), sparse["sparsity"], 0.0)
-    spreads = table["std_networks"].fillna(table["std_seeds"])
-    panels.y(0)["range"] = _limits(100 * table["accuracy_mean"], 100 * spreads.fillna(0))
+    panels.y(0)["range"] = _limits(100 * table["accuracy_mean"], 100 * table["accuracy_std"].fillna(0))
     for number, row in enumerate(dense.sort_values("accuracy_mean", ascending=False).itertuples()):
         height = 100 * row.accuracy_mean
         panels.dense_line(0, limits, (height, height))
@@ -77,9 +76,12 @@ def routes(table: pd.DataFrame, metric: str) -> go.Figure:
 def _route_line(line: str, rows: pd.DataFrame) -> dict[str, Any]:
     colour, symbol = method_style(rows["method"].iloc[0])
     on_task = rows["route"].iloc[0] == ON_TASK
-    spreads = rows["std_networks"].fillna(rows["std_seeds"])
     return {
-        **{"x": percents(rows["sparsity"]), "y": percents(rows["accuracy_mean"]), "error_y": error_bars(100 * spreads)},
+        **{
+            "x": percents(rows["sparsity"]),
+            "y": percents(rows["accuracy_mean"]),
+            "error_y": error_bars(100 * rows["accuracy_std"]),
+        },
         "mode": "lines+markers" if len(rows) > 1 else "markers",
         "line": {"color": colour, "width": 2, "dash": "dash" if on_task else "solid"},
         "marker": marker(colour, symbol, hollow=on_task),
@@ -88,17 +90,21 @@ def _route_line(line: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _route_hover(line: str, row: Any) -> str:
-    seeds = "" if math.isnan(row.std_seeds) else f", between seeds {percent(row.std_seeds)}"
-    networks = "" if math.isnan(row.std_networks) else f", between networks {percent(row.std_networks)}"
     lines = [
         f"<b>{html.escape(line)}</b> at {sparsity_label(row.sparsity)}",
-        f"{percent(row.accuracy_mean)} % (n = {counted(int(row.networks), 'network')}, {counted(int(row.seeds), 'run')})",
-        f"standard deviation{networks}{seeds} points".replace("deviation,", "deviation")
-        if networks or seeds
-        else "one run: no spread",
+        f"{percent(row.accuracy_mean)} % (n = {counted(int(row.networks), 'network')}, {counted(int(row.runs), 'run')})",
+        _spreads(row),
         html.escape(f"{row.start}, {row.epochs} epochs on the task"),
     ]
     return "<br>".join(lines)
+
+
+def _spreads(row: Any) -> str:
+    if math.isnan(row.accuracy_std):
+        return "one run: no spread"
+    between = "networks" if row.networks > 1 else "seeds"
+    seeds = "" if math.isnan(row.seed_std) else f", between seeds {percent(row.seed_std)}"
+    return f"standard deviation between {between} {percent(row.accuracy_std)}{seeds} points"
 
 
 def _limits(values: pd.Series, spreads: pd.Series) -> tuple[float, float]:
