@@ -15,7 +15,7 @@ from sparse_core.views import downstream, labels
 from sparse_core.views.charts import sparsify as charts
 
 COLUMNS = ["route", "method", "sparsity", "accuracy_mean", "accuracy_std", "seed_std", "networks", "runs", "epochs"]
-COLUMNS += ["start", "protocol"]
+COLUMNS += ["start", "network_name", "protocol"]
 QUESTION = (
     "**Prune upstream and transfer, or prune on the task itself?** Transferred: sparse backbones that were finetuned on the task "
     "under their mask. On the task: networks that were pruned here with the task as upstream data."

@@ -1,6 +1,7 @@
-"""A user's sparse network in a real Chromium: imported, inspected, and finetuned with its mask kept."""
+"""Sparse networks in a real Chromium: a user's own, imported, inspected, and finetuned with its mask kept; and one made here."""
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 import torch
@@ -84,4 +85,18 @@ def test_the_run_is_shown_on_runs_and_tradeoffs(page: Page, address: str):
     open_page(page, f"{address}/?architecture=ResNet20&view=Pareto+front&axis=Nonzero+parameters")
     expect(page.get_by_text("No baseline for Full: GMP 80 %, your runs")).to_be_visible(timeout=MINUTE)
     expect(first_chart(page)).to_contain_text("Nonzero parameters (million)", timeout=MINUTE)
+    assert_no_error(page)
+
+
+def test_a_network_is_made_from_the_button_to_its_probe(page: Page, address: str, images: str):
+    asked = {"epochs": 20, "sparsities": 80, "upstream": "My own folder or Parquet file", "upstream_path": images}
+    open_page(page, f"{address}/sparsify?{urlencode(asked)}")
+    page.get_by_role("button", name="Start sparsifying").click(timeout=MINUTE)
+    expect(page.get_by_role("heading", name="AC/DC 80 %, seed 0 from ResNet20")).to_be_visible(timeout=MINUTE)
+    sparsity = page.get_by_test_id("stMetric").filter(has_text="Sparsity").get_by_test_id("stMetricValue")
+    expect(sparsity).to_have_text("80 %", timeout=4 * MINUTE)
+    expect(first_chart(page)).to_contain_text("target dashed", timeout=MINUTE)
+    expect(page.get_by_text("1 of 1 rows")).to_be_visible(timeout=MINUTE)
+    page.get_by_role("link", name="Probe it").first.click()
+    expect(page.get_by_text("resnet20-ACDC-80-seed0: ResNet20, AC/DC 80 %").first).to_be_visible(timeout=MINUTE)
     assert_no_error(page)
