@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_core import catalog
+from sparse_core import catalog, sweep_verb
 from sparse_core.errors import InputError, as_input_error
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Internal error: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     _print(answer, as_json=options.json)
-    return 0
+    return 2 if isinstance(answer, dict) and answer.get("failures") else 0
 
 
 def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -288,6 +288,11 @@ def _parser() -> argparse.ArgumentParser:
     sparsify = _verb(verbs, "sparsify", _sparsify, "make a sparse backbone with a pruning method")
     add_arguments(sparsify, SparsifySpec)
     sparsify.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default 0)")
+
+    sweep = _verb(
+        verbs, "sweep", sweep_verb.sweep, "do the missing runs of a YAML file, with what they need before them"
+    )
+    sweep_verb.add_arguments(sweep)
 
     for name, function, description in (
         ("inspect", _read_file, "describe a checkpoint file, layer by layer"),

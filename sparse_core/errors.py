@@ -32,6 +32,10 @@ class Cancelled(Exception):
     """The user cancelled the work. No half-written file is left."""
 
 
+class Paused(Exception):
+    """The user paused the work. What was saved stays, and the work goes on from there later."""
+
+
 def as_input_error(error: Exception) -> InputError | None:
     """The error as one line for the user if the user can fix it, such as a full disk; None for an internal error."""
     if isinstance(error, InputError):

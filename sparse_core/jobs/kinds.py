@@ -18,7 +18,7 @@ from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.speed import measurements
 from sparse_core.stored import type_problem
 
-LANES = ("interactive", "long")
+LANES = ("interactive", "long")  # a sweep that runs side by side has more: see ``queue.part_lane``
 
 
 @dataclass(frozen=True)

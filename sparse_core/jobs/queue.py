@@ -1,14 +1,16 @@
 """Jobs: a spec goes in, runs come out. Submit, follow and cancel work that a worker process does.
 
 A job is a folder ``jobs/<job_id>/`` with ``job.json`` (the spec), what it reports (``reports``), ``cancel`` (present once
-requested) and, at the end, ``outcome.json``. ``queue/<lane>/<job_id>`` exists until the job has ended. A worker holds a
-file lock on the job while it works, so the job of a killed worker becomes free and is started again. There are two lanes
-with a worker each, so that a request that takes seconds never waits for hours of finetuning.
+requested), ``pause`` (while it is paused) and, at the end, ``outcome.json``. ``queue/<lane>/<job_id>`` exists until the job has
+ended. A worker holds a file lock on the job while it works, so the job of a killed worker becomes free and is started again.
+There are two lanes with a worker each, so that a request that takes seconds never waits for hours of finetuning; a sweep whose
+runs go side by side has lanes of its own (``part_lane``).
 
 Jobs that this version cannot read are left out of every list and named: see ``stored``.
 """
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparse_core import stored
+from sparse_core import linux, stored
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.file_locks import hold, is_held
 from sparse_core.jobs import reports
@@ -54,15 +56,26 @@ class Status:
         return self.state in ENDED
 
 
-def submit(home: Path, job: Job) -> str:
-    """Queue a job, start its lane's worker unless one is running, and return the job's id."""
-    job_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}-{secrets.token_hex(3)}"
+def submit(home: Path, job: Job, *, lane: str = "", job_id: str = "") -> str:
+    """Queue a job, in its kind's lane by default, start the lane's worker unless one is running, and return the job's id: a new
+    one, or one that ``new_id`` gave before. A job that is there under this id stays as it is."""
+    job_id, lane = job_id or new_id(), lane or job.lane
     with atomic_folder(_folder(home, job_id)) as temporary:
         (temporary / "job.json").write_text(to_json(job), encoding="utf-8")
         (temporary / "events.jsonl").touch()
-        write_text(_queue(home, job.lane) / job_id, "")
-    ensure_worker(home, job.lane)
+        write_text(_queue(home, lane) / job_id, "")
+    ensure_worker(home, lane)
     return job_id
+
+
+def new_id() -> str:
+    """An id for a job that is submitted later; ids sort by time."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}-{secrets.token_hex(3)}"
+
+
+def part_lane(number: int, parts: int) -> str:
+    """The lane of worker ``number`` (from 0) of ``parts`` that run side by side; each gets its share of the cores."""
+    return f"part-{number + 1}-of-{parts}"
 
 
 def status(home: Path, job_id: str) -> Status:
@@ -86,6 +99,11 @@ def find(home: Path, job_id: str) -> Status | None:
         return None
 
 
+def exists(home: Path, job_id: str) -> bool:
+    """Whether there is a job of this id, readable or not."""
+    return _folder(home, job_id).is_dir()
+
+
 def epochs(home: Path, job_id: str) -> list[dict[str, Any]]:
     """The epochs that have ended in the job's trainings: see ``Progress.epochs``."""
     return reports.epochs(_folder(home, job_id))
@@ -100,6 +118,23 @@ def cancel(home: Path, job_id: str) -> None:
     with claim(home, job_id) as claimed:
         if claimed and not _outcome(folder):
             end(home, job_id, "cancelled", "Cancelled before it started.")
+
+
+def pause(home: Path, job_id: str) -> None:
+    """Request that the job rests until ``unpause``. It keeps its place in the queue; a running one stops at its next report and
+    goes on from its saved state. A job that is gone stays so."""
+    if _folder(home, job_id).is_dir():
+        write_text(_folder(home, job_id) / "pause", "")
+
+
+def unpause(home: Path, job_id: str) -> None:
+    """Let a paused job go on."""
+    (_folder(home, job_id) / "pause").unlink(missing_ok=True)
+
+
+def is_paused(home: Path, job_id: str) -> bool:
+    """True between ``pause`` and ``unpause``."""
+    return (_folder(home, job_id) / "pause").exists()
 
 
 def recent(home: Path, limit: int = 50) -> list[Status]:
@@ -119,7 +154,7 @@ def waiting(home: Path, lane: str | None = None) -> list[Status]:
 
 def queued(home: Path, lane: str | None = None) -> list[str]:
     """The names in the queue of a lane (of all by default), oldest first; a job may be missing or unreadable."""
-    lanes = LANES if lane is None else (lane,)
+    lanes = _lanes(home) if lane is None else (lane,)
     return sorted(
         entry.name for each in lanes if _queue(home, each).is_dir() for entry in _queue(home, each).glob("[0-9]*")
     )
@@ -134,7 +169,7 @@ def set_aside(home: Path, job_id: str, reason: str) -> None:
         end(home, job_id, "failed", reason)
         stored.leave_out(_folder(home, job_id), reason)
         return
-    for lane in LANES:
+    for lane in _lanes(home):
         entry = _queue(home, lane) / job_id
         if entry.exists() and _is_older(entry, SUBMIT_SECONDS):
             stored.leave_out(entry, "its job is missing")
@@ -176,8 +211,24 @@ def ensure_worker(home: Path, lane: str = "interactive") -> None:
 
 def _start_worker(home: Path, lane: str) -> None:
     with open(home / "workers" / "log.txt", "ab") as output:
-        command, quiet = worker_command(home, lane), subprocess.DEVNULL
-        subprocess.Popen(command, cwd=REPOSITORY, stdin=quiet, stdout=output, stderr=output, start_new_session=True)
+        quiet = subprocess.DEVNULL
+        subprocess.Popen(
+            worker_command(home, lane),
+            cwd=REPOSITORY,
+            env={**os.environ, **_threads(lane)},
+            stdin=quiet,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _threads(lane: str) -> dict[str, str]:
+    """The share of the cores for each of several workers, as the environment tells libraries."""
+    parts = lane.rpartition("-of-")[2]
+    if not parts.isdigit():
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, (linux.usable_cores() or os.cpu_count() or 1) // int(parts)))}
 
 
 def worker_command(home: Path, lane: str) -> list[str]:
@@ -221,7 +272,7 @@ def end(home: Path, job_id: str, state: str, message: str = "", result: dict[str
     if not _outcome(folder):
         document = {"state": state, "message": message, "result": result or {}, "ended_at": time.time()}
         write_text(folder / "outcome.json", json.dumps(document))
-    for lane in LANES:
+    for lane in _lanes(home):
         (_queue(home, lane) / job_id).unlink(missing_ok=True)
 
 
@@ -282,7 +333,11 @@ def _names(home: Path) -> list[str]:
 
 
 def _is_queued(home: Path, job_id: str) -> bool:
-    return any((_queue(home, lane) / job_id).exists() for lane in LANES)
+    return any((_queue(home, lane) / job_id).exists() for lane in _lanes(home))
+
+
+def _lanes(home: Path) -> list[str]:
+    return [*LANES, *sorted(entry.name for entry in (home / "queue").glob("part-*"))]
 
 
 def _unknown(home: Path, job_id: str) -> InputError:

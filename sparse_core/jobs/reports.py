@@ -1,7 +1,7 @@
 """What a job reports while it runs, in its folder: small to read, however long the job takes.
 
 ``progress.json`` is the last ``Progress``, written over the one before. ``events.jsonl`` holds one line for each start of
-the job, for the first state saved after it, and for the epochs that have ended.
+the job, for the first state saved after it, for each pause, and for the epochs that have ended.
 """
 
 import dataclasses
@@ -33,6 +33,10 @@ class Reports:
     def start(self) -> None:
         """The job was started by this process."""
         append(self.folder, {"started": os.getpid()})
+
+    def paused(self) -> None:
+        """The job rests until the user lets it go on."""
+        append(self.folder, {"paused": True})
 
     def report(self, progress: Progress) -> None:
         """Keep the progress; epochs that an earlier start reported are not repeated."""
@@ -74,10 +78,10 @@ def last_progress(folder: Path) -> Progress:
 
 
 def starts_without_progress(events: list[dict[str, Any]]) -> int:
-    """How often the job was started since it last saved anything: a job that advances may resume without limit."""
+    """How often the job was started since it last saved anything or was paused: a job that advances may resume without limit."""
     starts = 0
     for event in events:
-        starts = 0 if event.get("saved") else starts + ("started" in event)
+        starts = 0 if event.get("saved") or event.get("paused") else starts + ("started" in event)
     return starts
 
 

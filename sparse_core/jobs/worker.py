@@ -20,8 +20,8 @@ from types import FrameType
 
 import sparse_core.networks.architectures  # noqa: F401  loads torchvision now, not when the first job comes
 from sparse_core import file_locks, linux, paths
-from sparse_core.errors import Cancelled, InputError, as_input_error
-from sparse_core.jobs import kinds, queue
+from sparse_core.errors import Cancelled, InputError, Paused, as_input_error
+from sparse_core.jobs import kinds, queue, sweep_files, sweeps
 from sparse_core.jobs.reports import Reports, starts_without_progress
 from sparse_core.networks import reader_process
 from sparse_core.specs.progress import Progress
@@ -29,6 +29,7 @@ from sparse_core.specs.progress import Progress
 IDLE_SECONDS = 900.0
 POLL_SECONDS = 0.05
 RETRY_SECONDS = 5.0
+ADVANCE_SECONDS = 1.0  # between looks at the sweeps that go on
 LOCK_TRIES = 10
 NICENESS = 10
 INTERRUPT_SECONDS = 3.0  # for a cancelled job to stop at a report, before it is interrupted
@@ -70,6 +71,7 @@ class Worker:
     def __init__(self, home: Path, lane: str) -> None:
         self.home, self.lane = home, lane
         self._postponed: dict[str, float] = {}  # jobs whose folder could not be written, and when to try again
+        self._advanced_at = -ADVANCE_SECONDS
 
     def serve(self) -> None:
         """Do job after job until none came for ``IDLE_SECONDS`` or the home folder is gone."""
@@ -79,6 +81,8 @@ class Worker:
                 swept_at = time.monotonic()
                 self._sweep()
             job_id = self._next_job()
+            if job_id is None and self._advance_sweeps():
+                idle_since = time.monotonic()
             if job_id is None:
                 if time.monotonic() - idle_since >= IDLE_SECONDS:
                     return
@@ -88,6 +92,7 @@ class Worker:
                 with queue.claim(self.home, job_id) as claimed:
                     if claimed:
                         work(self.home, job_id)
+                self._advanced_at = -ADVANCE_SECONDS
             except OSError:  # even the outcome cannot be written, as on a full disk
                 log.exception("job %s waits until its folder can be written", job_id)
                 self._postponed[job_id] = time.monotonic() + RETRY_SECONDS
@@ -97,7 +102,7 @@ class Worker:
         """The oldest job of the lane; estimates come after what users asked for."""
         found = None
         for job_id in queue.queued(self.home, self.lane):
-            if self._postponed.get(job_id, 0.0) > time.monotonic():
+            if self._postponed.get(job_id, 0.0) > time.monotonic() or queue.is_paused(self.home, job_id):
                 continue
             try:
                 if not queue.status(self.home, job_id).job.kind.startswith("estimate"):
@@ -106,6 +111,19 @@ class Worker:
             except InputError as error:
                 self._set_aside(job_id, str(error))
         return found
+
+    def _advance_sweeps(self) -> bool:
+        """Submit the next runs of sweeps, at once after a job and every ``ADVANCE_SECONDS``; returns whether a sweep goes on."""
+        active = [] if self.lane == "interactive" else sweep_files.active(self.home)
+        if active and time.monotonic() - self._advanced_at >= ADVANCE_SECONDS:
+            self._advanced_at = time.monotonic()
+            for sweep_id in active:
+                try:
+                    sweeps.advance(self.home, sweep_id)
+                except OSError:  # as on a full disk
+                    log.exception("sweep %s waits until its folder can be written", sweep_id)
+                    self._advanced_at += RETRY_SECONDS
+        return bool(active)
 
     def _set_aside(self, job_id: str, reason: str) -> None:
         try:
@@ -142,6 +160,8 @@ def work(home: Path, job_id: str) -> None:
         with _cancellable(home, job_id):
             result = kinds.run(home, status.job, lambda progress: _report(home, job_id, progress, reports))
         queue.end(home, job_id, "done", result=result)
+    except Paused:
+        reports.paused()
     except Cancelled as stop:
         queue.end(home, job_id, "cancelled", "Cancelled. Finished runs and cached features were kept.")
         if isinstance(stop, Interrupted):
@@ -158,6 +178,8 @@ def work(home: Path, job_id: str) -> None:
 def _report(home: Path, job_id: str, progress: Progress, reports: Reports) -> None:
     if queue.is_cancelled(home, job_id):
         raise Cancelled
+    if queue.is_paused(home, job_id):
+        raise Paused
     reports.report(progress)
 
 

@@ -137,12 +137,16 @@ def _zoo_card(file: Path, changed: int) -> BackboneCard | None:
     return None
 
 
-def find(home: Path, name: str) -> BackboneCard | None:
+def find(home: Path, name: str, zoo: Path = ZOO) -> BackboneCard | None:
     """The card of that name, without reading the others; None if there is none."""
     if name in TORCHVISION:
         return torchvision_card(home, name)
     known = {card.name: card for card in lite_cards()}
-    return known.get(name) or (read_card(folder(home) / name) if _NAME.fullmatch(name) else None)
+    if name in known or not _NAME.fullmatch(name):
+        return known.get(name)
+    shipped = zoo / f"{name}.safetensors"
+    own = read_card(folder(home) / name)
+    return own or (_zoo_card(shipped, shipped.stat().st_mtime_ns) if shipped.is_file() else None)
 
 
 def lite_cards() -> list[BackboneCard]:

@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser, spec: type, *, only: tuple[st
 
 def from_arguments(spec: type[AnySpec], arguments: argparse.Namespace, **fixed: Any) -> AnySpec:
     """The spec that the parsed arguments and ``fixed`` fields give. Raises InputError for values it refuses."""
-    names = {field.name for field in _options(spec)}
-    given = {name: value for name, value in vars(arguments).items() if name in names and value is not None}
+    known = names(spec)
+    given = {name: value for name, value in vars(arguments).items() if name in known and value is not None}
     values: dict[str, Any] = {}
     for field in dataclasses.fields(spec):  # type: ignore[arg-type]
         if field.name == "settings":
@@ -72,6 +72,11 @@ def from_arguments(spec: type[AnySpec], arguments: argparse.Namespace, **fixed: 
         elif field.name in given:
             values[field.name] = _converted(spec, field, given[field.name])
     return spec(**{**values, **fixed})
+
+
+def names(spec: type) -> list[str]:
+    """The options of a spec by their fields' names, those of its settings among them."""
+    return [field.name for field in _options(spec)]
 
 
 def command(verb: str, spec: Any, *more: str) -> str:

@@ -3,7 +3,7 @@ line call the ``run_…`` functions; their ``report`` may raise Cancelled."""
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from sparse_core import __version__
-from sparse_core.catalog import listed_dataset
+from sparse_core.catalog import ARCHITECTURES, listed_dataset
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.engines.compiling import TOLERANCE
 from sparse_core.engines.torch_cpu import native_bf16
-from sparse_core.networks import backbones, classifier, finetuned, structure_analysis
+from sparse_core.networks import backbones, classifier, finetuned, library, structure_analysis
 from sparse_core.networks.backbones import Backbone
 from sparse_core.paths import flush
 from sparse_core.results.records import Record, Records
@@ -51,7 +51,8 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
             _keep(home, _record(names[result.seed], spec, result, shared), report)
         records.compact()
         seconds, pace = statistics.fmean(results[0].seconds), results[0].details["images_per_second"]
-        durations.remember(home, spec, shared["train_images"] + shared["test_images"], seconds, pace)
+        images = shared["train_images"] + shared["test_images"]
+        _remember_duration(home, backbone, spec, images, seconds, pace)
     discard(sweep)
     return _job_result(names, missing)
 
@@ -77,7 +78,7 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
         shared = _shared_fields(home, backbone, dataset, spec)
         _keep(home, _record(name, spec, result, {**shared, "mask_violations": violations}), on_progress)
         images = shared["train_images"] + shared["test_images"]
-        durations.remember(home, spec, images, statistics.fmean(result.seconds))
+        _remember_duration(home, backbone, spec, images, statistics.fmean(result.seconds))
     records.compact()
     return _job_result(names, missing)
 
@@ -85,7 +86,7 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
 def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Time a small part of the transfer, and keep and return the estimate. For a probe: a few images through decoding
     and backbone, and a few epochs on noise of the features' shape. For finetuning: a few training steps and tests."""
-    backbone, dataset, spec = resolve(home, spec, report)
+    backbone, dataset, spec = resolve(home, spec, report, _load_to_time)
     rows, tested = len(dataset.train.labels), len(dataset.test.labels)
     if isinstance(spec, FinetuneSpec):
         estimate = durations.Estimate(rows + tested, 0.0, finetune.time_epoch(backbone, dataset, spec))
@@ -98,15 +99,35 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
     return dataclasses.asdict(estimate)
 
 
-def resolve(home: Path, spec: AnyTransfer, report: Report) -> tuple[Backbone, Dataset, AnyTransfer]:
+def resolve(
+    home: Path,
+    spec: AnyTransfer,
+    report: Report,
+    load: Callable[[Path, str], Backbone] = backbones.load_cached,
+) -> tuple[Backbone, Dataset, AnyTransfer]:
     """The backbone and the dataset that a spec names, and the spec with their content hashes and its precision filled in."""
     report(Progress(f"Opening {spec.backbone}"))
-    backbone = backbones.load_cached(home, spec.backbone)
+    backbone = load(home, spec.backbone)
     report(Progress(f"Opening {spec.dataset}"))
     dataset = catalogue.load(home, spec.dataset)
     precision = _best_precision(backbone) if spec.precision == "auto" else spec.precision
     resolved = dataclasses.replace(spec, precision=precision, backbone_hash=backbone.hash, dataset_hash=dataset.hash)
     return backbone, dataset, resolved
+
+
+def _load_to_time(home: Path, name: str) -> Backbone:
+    """The backbone of that name; of an architecture that has no weights here, an untrained one, which takes as long."""
+    card = library.find(home, name)
+    without = name.partition("-")[0] in ARCHITECTURES and not (card and card.ready)
+    return backbones.untrained(name) if without else backbones.load_cached(home, name)
+
+
+def _remember_duration(
+    home: Path, backbone: Backbone, spec: TransferSpec, images: int, seconds: float, pace: float | None = None
+) -> None:
+    """Keep the times of a run, also for networks of this architecture that are not there yet."""
+    for name in (spec.backbone, backbone.card.architecture):
+        durations.remember(home, dataclasses.replace(spec, backbone=name), images, seconds, pace)
 
 
 def _best_precision(backbone: Backbone) -> str:

@@ -24,6 +24,7 @@ from tests.support.opening import open_everything
 
 JSON = (".json", ".jsonl")
 NAMED = {"runs": ("*",), "library": ("card.json",), "jobs": ("job.json",), "speeds": ("*",)}
+NAMED |= {"sweeps": ("plan.json", "state.json")}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,8 @@ def require_the_rest(home: Path, found: dict, made: Path, broken: list[Path]) ->
     assert whole <= runs
     backbones = {card["name"] for card in found["answers"]["backbones"]}
     assert {entry.name for entry in (made / "library").iterdir() if entry.name != ".trash"} <= backbones
+    whole = {entry.name for entry in (made / "sweeps").iterdir()} - {file.parent.name for file in broken}
+    assert whole <= set(found["sweeps"])
     for file in broken:
         area, inner, *_ = (*file.relative_to(home).parts, "")
         if inner == ".trash":

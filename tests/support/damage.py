@@ -12,14 +12,16 @@ from typing import Any
 HASH = re.compile(r"[0-9a-f]{12,}")
 NUMBERED = re.compile(r"\d{8}-[0-9a-z-]+|-\d+-")
 # An entry of these stands alone, so copies of it can be damaged side by side.
-WHOLE = ("runs", "jobs", "library", "speeds")
+WHOLE = ("runs", "jobs", "library", "speeds", "sweeps")
 
 
 def kind(home: Path, file: Path) -> str:
     """The kind of a file: its path without what differs from file to file of the kind."""
     parts = file.relative_to(home).parts
     names = [HASH.sub("#", NUMBERED.sub("#", part)) for part in parts]
-    if len(parts) == 3 and parts[0] in ("library", "jobs", "runs", "networks", "features", "uploads", "trash", "queue"):
+    if len(parts) == 3 and parts[0] in (
+        *("library", "jobs", "runs", "networks", "features", "uploads", "trash", "queue", "sweeps"),
+    ):
         names[1] = names[1] if names[0] == "queue" else "*"
     if len(parts) > 3:
         names[1:-1] = ["*" if name not in (".trash", "network") else name for name in names[1:-1]]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sparse_core import file_locks
-from sparse_core.jobs import kinds, queue, worker
+from sparse_core.jobs import kinds, queue, sweeps, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library, uploads
 from sparse_core.results import records
@@ -15,6 +15,7 @@ from sparse_core.results.store import Store, default_database
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, StructureSpec
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.specs.sweep import plan
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.speed import measurements
@@ -65,6 +66,7 @@ def rich_home(home: Path, inputs: Path) -> Path:
     work(home, "export", ExportSpec(backbone="own"))
     _transfers(home, folder, table)
     _speeds(home)
+    _sweep(home, folder)
     library.remove(home, "thrown")
     with open(weights, "rb") as stream:
         uploads.keep(home, stream, "mine.pth", 1000)
@@ -75,6 +77,14 @@ def rich_home(home: Path, inputs: Path) -> Path:
         (home / "workers" / "long.starting").touch()
     Store(Records(home), default_database(Records(home))).close()
     return home
+
+
+def _sweep(home: Path, folder: str) -> None:
+    """Two sweeps that go on, one of them with a job that waits."""
+    entry = f"{{kind: probe, backbone: own, dataset: {folder}, epochs: 3, seeds: 1}}"
+    for name in ("first", "second"):
+        sweep_id = sweeps.submit(home, plan(f"runs: [{entry}]", name))
+    sweeps.advance(home, sweep_id)
 
 
 def _speeds(home: Path) -> None:

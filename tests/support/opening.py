@@ -16,7 +16,7 @@ import streamlit as st
 
 from pages.parts.frame import INTERNAL_ERROR, PAGES
 from sparse_core import cli, stored
-from sparse_core.jobs import queue
+from sparse_core.jobs import queue, sweep_files, sweeps
 from sparse_core.jobs.worker import Worker, work
 from sparse_core.results.records import Records
 from sparse_core.views import runs
@@ -28,7 +28,7 @@ PARTS = {
     "tradeoffs": ("Runs",),
 }
 VERBS = (["summary"], ["summary", "--per-task"], ["backbones"], ["datasets"], ["runs"])
-SOURCES = ("runs", "jobs", "library", "networks", "speeds", "annotations", "trash", "backbones")
+SOURCES = ("runs", "jobs", "library", "networks", "speeds", "sweeps", "annotations", "trash", "backbones")
 
 
 def open_pages(home: Path, *, deep: bool = True) -> dict[str, str]:
@@ -88,6 +88,8 @@ def work_through(home: Path) -> list[str]:
             if job_id is None:
                 break
             work(home, job_id)
+    for sweep_id in sweep_files.active(home):
+        sweeps.advance(home, sweep_id)
     found = (queue.find(home, name) for name in names)
     return [status.state for status in found if status]
 
@@ -106,9 +108,10 @@ def open_everything(home: Path, *, deep: bool = True) -> dict[str, Any]:
         open_records(home)
         errors = open_pages(home, deep=deep)
         answers = open_verbs(home)
+        found = [status.sweep_id for status in sweeps.recent(home, limit=1000)]
         states = work_through(home)
         assert before <= source_files(home)
-    return {"errors": errors, "answers": answers, "states": states, "notes": stored.notes(home)}
+    return {"errors": errors, "answers": answers, "states": states, "sweeps": found, "notes": stored.notes(home)}
 
 
 if __name__ == "__main__":

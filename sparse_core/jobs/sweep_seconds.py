@@ -1,0 +1,72 @@
+"""How long the tasks of a sweep take, by what was measured on this machine. Needs no torch."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparse_core.jobs.kinds import Job
+from sparse_core.networks import library
+from sparse_core.sparsify.durations import DENSE, estimate_sparsify
+from sparse_core.sparsify.durations import key as sparsify_key
+from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.specs.sweep import Plan, Spec, Task
+from sparse_core.transfer import durations
+
+
+class Seconds:
+    """Estimates of a plan's tasks. A network that is not made yet takes as long as others of its architecture."""
+
+    def __init__(self, home: Path, plan: Plan) -> None:
+        self.home = home
+        self._parents = {task.key: task.spec.backbone for task in plan.tasks if task.kind == "sparsify"}
+        self._known: dict[tuple[Spec, int], float | None] = {}
+
+    def of(self, task: Task) -> float | None:
+        """Seconds of the whole task; None where nothing was measured yet."""
+        asked = (self.timed(task), len(task.seeds))
+        if asked not in self._known:
+            self._known[asked] = self._estimate(*asked)
+        return self._known[asked]
+
+    def timed(self, task: Task) -> Spec:
+        """The task's spec on the network whose time it shares: what its backbone is made from, in the end; for a transfer the
+        architecture, where the backbone is not there yet or was not timed itself."""
+        name = task.spec.backbone
+        while name in self._parents:
+            name = self._parents[name]
+        if isinstance(task.spec, SparsifySpec):
+            return dataclasses.replace(task.spec, backbone=name, name="")
+        if task.spec.backbone == name and durations.recall(self.home, task.spec):
+            return task.spec
+        card = library.find(self.home, name)
+        architecture = card.architecture if card else name.partition(":")[0].partition("-")[0]
+        return dataclasses.replace(task.spec, backbone=architecture)
+
+    def measurements(self, tasks: list[Task]) -> Iterator[Job]:
+        """Jobs that measure what is not known of these tasks, each to be done before the next is asked for; none comes twice."""
+        tried = set()
+        kinds = {"probe": "estimate", "finetune": "estimate_finetune", "sparsify": "estimate_sparsify"}
+        for task in tasks:
+            spec = self.timed(task)
+            key = sparsify_key(self.home, spec, DENSE) if isinstance(spec, SparsifySpec) else durations.key(spec)
+            if key not in tried and self._estimate(spec, 1) is None:
+                tried.add(key)
+                yield Job(kinds[task.kind], spec)
+        self._known.clear()
+
+    def _estimate(self, spec: Spec, seeds: int) -> float | None:
+        if isinstance(spec, SparsifySpec):
+            return estimate_sparsify(self.home, spec, range(seeds))
+        known = durations.recall(self.home, spec)
+        return known.seconds(spec, seeds, features_cached=False) if known else None
+
+
+def together(seconds: list[float | None], parallel: int) -> float | None:
+    """Seconds of tasks of which ``parallel`` run side by side; those without an estimate count as the mean of the others. None
+    where nothing is known of any."""
+    known = [each for each in seconds if each is not None]
+    if seconds and not known:
+        return None
+    mean = sum(known) / len(known) if known else 0.0
+    whole = [mean if each is None else each for each in seconds]
+    return max(max(whole, default=0.0), sum(whole) / parallel)
