@@ -1,7 +1,9 @@
-"""Every test has a home folder of its own, so that none sees the user's runs; and inputs that several folders' tests use."""
+"""Every test has a home folder of its own and no zoo, so that none sees the user's runs or what is shipped; and inputs that
+several folders' tests use."""
 
 import pytest
 
+from sparse_core import paths
 from sparse_core.jobs import queue
 from sparse_core.results import store
 from tests.support.images import image_folder
@@ -18,6 +20,13 @@ def home(tmp_path, monkeypatch):
 def without_shipped_results(tmp_path, monkeypatch):
     """Tests count rows: what is shipped changes with every version. Tests of it set a file of their own, or the real one."""
     monkeypatch.setattr(store, "SHIPPED_RESULTS", tmp_path / "no-results.parquet")
+
+
+@pytest.fixture(autouse=True)
+def zoo_folder(tmp_path, monkeypatch):
+    """The folder of the zoo, which is empty."""
+    monkeypatch.setattr(paths, "ZOO", tmp_path / "zoo")
+    return tmp_path / "zoo"
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from sparse_core import stored
+from sparse_core import paths, stored
 from sparse_core.catalog import architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import architectures, checkpoints, guesses, library, masks, preprocessing, weight_files
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
-from sparse_core.paths import ZOO, atomic_file
+from sparse_core.paths import atomic_file
 
 Classifier = tuple[Tensor, Tensor]  # weight (C, D) and bias (C,)
 
@@ -43,7 +43,7 @@ class Backbone:
     classifier: Classifier | None = None
 
 
-def load(home: Path, name: str, zoo: Path = ZOO) -> Backbone:
+def load(home: Path, name: str, zoo: Path | None = None) -> Backbone:
     """Load a backbone by name, or ``resnet50:/path/to/weights.pth`` for a checkpoint file of that architecture.
 
     The architecture may include a variant, such as ``resnet50-tensorflow``. Raises InputError on an unknown name, a file
@@ -64,7 +64,7 @@ def load(home: Path, name: str, zoo: Path = ZOO) -> Backbone:
     if card.kind == "library":
         return _finish(card, *_read_library(home, card), _library_classifier(home, card))
     if card.kind == "zoo":
-        return _load_zoo(card, zoo / f"{name}.safetensors")
+        return _load_zoo(card, (zoo or paths.ZOO) / f"{name}.safetensors")
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
     return _load_torchvision(home, card)

@@ -22,12 +22,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from sparse_core import stored
+from sparse_core import paths, stored
 from sparse_core.catalog import UNKNOWN
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.preprocessing import DEFAULTS, default
-from sparse_core.paths import ZOO, remove_leftovers
+from sparse_core.paths import remove_leftovers
 from sparse_core.trash import Trash
 
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
@@ -108,18 +108,19 @@ def folder(home: Path) -> Path:
     return home / "library"
 
 
-def available(home: Path, zoo: Path = ZOO) -> list[BackboneCard]:
+def available(home: Path, zoo: Path | None = None) -> list[BackboneCard]:
     """All backbones that can be transferred; those that need no download come first. Of two with one name, the user's own
-    is listed and the zoo's is not."""
+    is listed and the zoo's is not. ``zoo`` is the folder of the zoo, by default the one that comes with the product."""
     own = cards(home)
     names = {card.name.lower() for card in own}
     shipped = [card for card in zoo_cards(zoo) if card.name.lower() not in names]
     return [*lite_cards(), *own, *shipped, *(torchvision_card(home, name) for name in TORCHVISION)]
 
 
-def zoo_cards(zoo: Path = ZOO) -> list[BackboneCard]:
+def zoo_cards(zoo: Path | None = None) -> list[BackboneCard]:
     """The networks of the zoo, sorted by name: each has that of its file. Files without a usable card are left out."""
-    found = (_zoo_card(file, file.stat().st_mtime_ns) for file in sorted(zoo.glob("*.safetensors")))
+    files = sorted((zoo or paths.ZOO).glob("*.safetensors"))
+    found = (_zoo_card(file, file.stat().st_mtime_ns) for file in files)
     return [card for card in found if card is not None]
 
 

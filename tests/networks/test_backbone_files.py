@@ -226,7 +226,7 @@ def test_changed_weights_keep_no_provenance(made, home, tmp_path):
 @pytest.fixture
 def zoo(home, made, tmp_path):
     """A zoo of two networks and of two files that are none."""
-    folder = tmp_path / "zoo"
+    folder = tmp_path / "shipped"
     for name, sparsity in (("resnet20_acdc_90_s0", 0.9), ("resnet20_gmp_80_s1", 0.8)):
         write(made(name, pruned_state(sparsity)), folder / f"{name}.safetensors", packed=True)
         library.remove(home, name)

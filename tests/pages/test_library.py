@@ -1,6 +1,5 @@
 """Library in Streamlit's test harness: inspection, import, refusals in one line, deleting and restoring."""
 
-import dataclasses
 import io
 import json
 import os
@@ -15,7 +14,7 @@ from pages.parts.frame import plain
 from sparse_core.datasets.transforms import Transform
 from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import importing, library, uploads
+from sparse_core.networks import backbones, exporting, importing, library, uploads
 from sparse_core.specs.checkpoints import ExportSpec, InspectSpec
 from sparse_core.speed import measurements
 from tests.pages.support import buttons, messages, metrics, open_page, press, run
@@ -273,11 +272,10 @@ def test_a_failed_export_says_why(home, file):
     assert "Not enough disk space." in [error.value for error in run(app).error]
 
 
-def test_networks_of_the_zoo_are_listed_and_cannot_be_deleted(home, file, monkeypatch):
-    card = dataclasses.replace(importing.add(home, file, "shipped"), kind="zoo")
+def test_networks_of_the_zoo_are_listed_and_cannot_be_deleted(home, file, zoo_folder):
+    importing.add(home, file, "shipped")
+    exporting.write(backbones.load(home, "shipped"), zoo_folder / "shipped.safetensors", "packed")
     library.remove(home, "shipped")
-    own = library.available(home)
-    monkeypatch.setattr(library, "available", lambda *_: [*own, card])
     app = open_page("library")
     assert "Nothing yet." in app.info[0].value
     assert list(app.dataframe[-1].value["name"]) == ["shipped"]
