@@ -138,14 +138,14 @@ def _zoo_card(file: Path, changed: int) -> BackboneCard | None:
     return None
 
 
-def find(home: Path, name: str, zoo: Path = ZOO) -> BackboneCard | None:
+def find(home: Path, name: str, zoo: Path | None = None) -> BackboneCard | None:
     """The card of that name, without reading the others; None if there is none."""
     if name in TORCHVISION:
         return torchvision_card(home, name)
     known = {card.name: card for card in lite_cards()}
     if name in known or not _NAME.fullmatch(name):
         return known.get(name)
-    shipped = zoo / f"{name}.safetensors"
+    shipped = (zoo or paths.ZOO) / f"{name}.safetensors"
     own = read_card(folder(home) / name)
     return own or (_zoo_card(shipped, shipped.stat().st_mtime_ns) if shipped.is_file() else None)
 
