@@ -89,7 +89,8 @@ def test_the_run_is_shown_on_runs_and_tradeoffs(page: Page, address: str):
 
 
 def test_a_network_is_made_from_the_button_to_its_probe(page: Page, address: str, images: str):
-    asked = {"epochs": 20, "sparsities": 80, "upstream": "My own folder or Parquet file", "upstream_path": images}
+    asked = {"epochs": 2, "images": 1, "rate": 0.001, "sparsities": 80, "upstream_path": images}
+    asked |= {"upstream": "My own folder or Parquet file"}
     open_page(page, f"{address}/sparsify?{urlencode(asked)}")
     page.get_by_role("button", name="Start sparsifying").click(timeout=MINUTE)
     expect(page.get_by_role("heading", name="AC/DC 80 %, seed 0 from ResNet20")).to_be_visible(timeout=MINUTE)
