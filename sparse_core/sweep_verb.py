@@ -143,7 +143,11 @@ def _follow(home: Path, sweep_id: str) -> SweepStatus:
         if sweep_id not in sweep_files.active(home):
             sweeps.resume(home, sweep_id)
         queue.ensure_worker(home, sweeps.LANE)
-        time.sleep(POLL_SECONDS)
+        _wait()
+
+
+def _wait() -> None:
+    time.sleep(POLL_SECONDS)
 
 
 def describe(task: Task) -> str:

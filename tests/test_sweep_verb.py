@@ -1,8 +1,6 @@
 """The verb ``sweep``: what it prints, what it refuses, and a whole small sweep done by a worker process."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -89,10 +87,10 @@ def test_a_sweep_from_dry_run_to_end_survives_kill_9(home, sweep, tiny, tmp_path
 def test_ctrl_c_pauses_and_the_verbs_pause_and_cancel(home, sweep, tiny, monkeypatch):
     monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
 
-    def interrupt(seconds):
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupt():
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr("sparse_core.sweep_verb.time.sleep", interrupt)
+    monkeypatch.setattr("sparse_core.sweep_verb._wait", interrupt)
     code, _, said = sweep("--set", tiny)
     assert code == 130 and "Paused. The same command goes on." in said
     (status,) = sweeps.recent(home)
@@ -104,14 +102,14 @@ def test_ctrl_c_pauses_and_the_verbs_pause_and_cancel(home, sweep, tiny, monkeyp
 
 
 def test_failures_are_listed_and_the_exit_code_says_so(home, sweep, tiny, monkeypatch):
-    def lose(*_):
+    def lose():
         for name in queue.queued(home):
             queue.end(home, name, "failed", "No luck.")
         for sweep_id in sweep_files.active(home):
             sweeps.advance(home, sweep_id)
 
     monkeypatch.setattr(queue, "ensure_worker", lambda *_: None)
-    monkeypatch.setattr("sparse_core.sweep_verb.time.sleep", lose)
+    monkeypatch.setattr("sparse_core.sweep_verb._wait", lose)
     code, answer, said = sweep("--set", tiny)
     assert code == 2 and (answer["failed"], answer["blocked"]) == (1, 5)
     assert answer["failures"] == [{"run": "sparsify dense_s0", "seeds": [0], "message": "No luck."}]
