@@ -68,9 +68,9 @@ def _shipped(store: Store) -> None:
     chosen = _choose(names)
     records = [store.record(names[name]) for name in chosen if name in names]
     if len(records) == 1:
-        show_run_details(records)
+        show_run_details(records, where="shipped")
     elif records:
-        _compare(records)
+        _compare(records, where="shipped")
     run_table(rows, key="shipped_runs")
 
 
@@ -197,7 +197,7 @@ def _annotate(run_id: str, records: Records) -> None:
             st.toast("Saved.")
 
 
-def _compare(records: list[Record]) -> None:
+def _compare(records: list[Record], where: str = "on this machine") -> None:
     names = _labels(records)
     table = pd.DataFrame([{"transfer": record.spec["transfer"], **record.result} for record in records])
     table = table.assign(run=names).reindex(columns=COMPARED_COLUMNS)
@@ -209,7 +209,7 @@ def _compare(records: list[Record]) -> None:
         training.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
         "Test accuracy per epoch",
         f"{labels.counted(len(records), 'run')} · higher is better",
-        _comparison_caption(records),
+        _comparison_caption(records, where),
         key="compare",
         name="compared-runs",
         alt="Test accuracy per epoch, one line per run",
@@ -232,13 +232,13 @@ def _labels(records: list[Record]) -> list[str]:
     ]
 
 
-def _comparison_caption(records: list[Record]) -> str:
+def _comparison_caption(records: list[Record], where: str) -> str:
     days = sorted({record.result["created_at"][:10] for record in records})
     made = " to ".join(dict.fromkeys((days[0], days[-1])))
     protocols = Counter(record.result["protocol"] for record in records)
     counts = "; ".join(f"{labels.counted(count, 'run')} with {protocol}" for protocol, count in protocols.items())
     differ = "Protocols differ: " if len(protocols) > 1 else ""
-    return f"{labels.counted(len(records), 'run')} on this machine, {made}. {differ}{counts}."
+    return f"{labels.counted(len(records), 'run')} {where}, {made}. {differ}{counts}."
 
 
 def _history(recent: list[queue.Status]) -> None:

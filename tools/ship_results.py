@@ -2,8 +2,8 @@
 
     python -m tools.ship_results HOME
 
-Folders of datasets are reduced to their names. A run of a network whose training is known, but was not written with it, gets it
-from the network's card.
+Only runs of networks that this product made in that home count, and each gets the network's training from its card. Folders of
+datasets are reduced to their names.
 """
 
 import dataclasses
@@ -19,7 +19,11 @@ from sparse_core.results.store import write_shipped
 def main(home: Path) -> None:
     records = Records(home)
     recipes = {card.hash: card.provenance.recipe for card in library.cards(home) if card.provenance}
-    found = [_shippable(record, recipes) for record in records.read_many(records.ids())]
+    found = [
+        _shippable(record, recipes)
+        for record in records.read_many(records.ids())
+        if record.spec["backbone_hash"] in recipes
+    ]
     SHIPPED.mkdir(parents=True, exist_ok=True)
     write_shipped(sorted(found, key=lambda record: record.run_id), SHIPPED)
     size = sum(file.stat().st_size for file in SHIPPED.rglob("*.parquet"))
@@ -28,8 +32,7 @@ def main(home: Path) -> None:
 
 def _shippable(record: Record, recipes: dict[str, str]) -> Record:
     spec = {**record.spec, "dataset": Path(record.spec["dataset"]).name}
-    recipe = record.result.get("recipe") or recipes.get(spec["backbone_hash"], "")
-    return dataclasses.replace(record, spec=spec, result={**record.result, "recipe": recipe})
+    return dataclasses.replace(record, spec=spec, result={**record.result, "recipe": recipes[spec["backbone_hash"]]})
 
 
 if __name__ == "__main__":

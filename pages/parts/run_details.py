@@ -36,17 +36,15 @@ def repeated(rows: pd.DataFrame) -> list[str]:
     return ["replicate"] if (rows["replicate"] > 0).any() else []
 
 
-def show_run_details(records: Sequence[Record]) -> None:
-    """Learning curves, per-class accuracy and confusion matrix of the runs of one job."""
+def show_run_details(records: Sequence[Record], where: str = "on this machine") -> None:
+    """Learning curves, per-class accuracy and confusion matrix of the runs of one job; captions say ``where`` they were made."""
     result = records[0].result
     backbone = labels.method_label(result["method"], result["sparsity"])
     transfer = TRANSFERS[records[0].spec["transfer"]].lower()
     network = (
         f"{architecture_label(result['architecture'])} ({backbone}) on {task_label(result['dataset_name'])}, {transfer}"
     )
-    caption = (
-        f"{labels.counted(len(records), 'run')} on this machine, {result['created_at'][:10]}. {result['protocol']}."
-    )
+    caption = f"{labels.counted(len(records), 'run')} {where}, {result['created_at'][:10]}. {result['protocol']}."
     name = f"{result['architecture']}-{result['dataset_name']}"
     table = runs.curves(records)
     value = curve_choice("curve", result["metric"])

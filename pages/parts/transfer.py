@@ -17,11 +17,14 @@ from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import KINDS, Job
 from sparse_core.networks import library
 from sparse_core.results.records import Record, Records
+from sparse_core.results.store import Store
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import TransferSpec
 from sparse_core.transfer import durations
 from sparse_core.views import labels
-from sparse_core.views.runs import command
+from sparse_core.views import runs as run_views
+
+EXAMPLE = "resnet20_acdc_90_s0"  # of the zoo: small enough for a result within seconds
 
 # In four columns. Field, key in the link, label, smallest and largest value, help.
 SCHEDULE = (
@@ -43,7 +46,7 @@ def transfer_page(
     show_result: Callable[[list[Record]], None],
 ) -> None:
     """Controls, the button and a time estimate; then the progress of the job that the link names, then its result."""
-    open_store()
+    store = open_store()
     st.markdown(introduction)
     queue.ensure_worker(home(), KINDS[kind].lane)  # loads torch before the button is pressed
     job = choose_job()
@@ -52,10 +55,11 @@ def transfer_page(
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(button, type="primary", icon=":material/play_arrow:"):
             st.query_params["job"] = queue.submit(home(), job)
-        links.share(command(job.spec, len(job.seeds)))
+        links.share(run_views.command(job.spec, len(job.seeds)))
         _time_estimate(job)
-    status = progress.linked_job(kind)
+    status = progress.linked_job(kind) or _latest(kind)
     if status is None:
+        _shipped_example(store, job.spec.transfer)
         return
     progress.job_heading(status)
     if not status.ended:
@@ -67,11 +71,38 @@ def transfer_page(
         show_run_details(records)
 
 
+def _latest(kind: str) -> queue.Status | None:
+    """The newest job of this kind that gave a result."""
+    return next((status for status in queue.recent(home()) if status.job.kind == kind and status.state == "done"), None)
+
+
+def _shipped_example(store: Store, transfer: str) -> None:
+    """What a result looks like, until there is one: that of the example backbone among the shipped ones, or of another."""
+    rows = store.results(source="shipped", transfer=transfer)
+    if rows.empty:
+        return
+    rows = rows.sort_values(
+        ["dataset", "backbone"], key=lambda values: values.isin(["digits", EXAMPLE]), ascending=False
+    )
+    first = rows.iloc[0]
+    same = rows[(rows["network"] == first["network"]) & (rows["dataset_hash"] == first["dataset_hash"])]
+    records = [store.record(run_id) for run_id in same.sort_values("seed")["run_id"]]
+    st.subheader(
+        frame.plain(f"An example: {run_views.label(records[0], network=True).partition(', seed')[0]}"), anchor=False
+    )
+    st.caption("Shipped with this version. Your own result takes this place.")
+    with st.container(horizontal=True):
+        accuracy_metrics(records)
+    show_run_details(records, where="shipped")
+
+
 def backbone_and_dataset(seeds: int, seeds_help: str) -> tuple[str, str, int] | None:
     """The controls for backbone, dataset and number of seeds (``seeds`` at first); None while a path is missing or wrong."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         cards = library.available(home())
-        card = choices.backbone_choice(cards, persist_state="session", width=330, help=choices.IMPORT_HELP)
+        example = next((number for number, card in enumerate(cards) if card.name == EXAMPLE), 0)
+        settings: dict[str, Any] = {"persist_state": "session", "width": 330, "help": choices.IMPORT_HELP}
+        card = choices.backbone_choice(cards, index=example, **settings)
         chosen = choices.dataset_choice()
         count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=seeds_help)
     if not card.ready:
