@@ -12,7 +12,6 @@ from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.specs.transfer import ProbeSpec
 
-
 RESULTS, zoo_cards = store.SHIPPED_RESULTS, library.zoo_cards  # as imported: tests usually do not see them
 
 
