@@ -5,8 +5,6 @@ import pytest
 
 from sparse_core import paths
 from sparse_core.jobs import queue
-from sparse_core.networks import library
-from sparse_core.paths import ZOO
 from sparse_core.results import store
 from tests.support.images import image_folder
 from tests.support.networks import pruned_file
@@ -19,11 +17,9 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def without_shipped_data(tmp_path, monkeypatch):
-    """Tests count rows and backbones: what is shipped changes with every version. Tests of it ask for it."""
+def without_shipped_results(tmp_path, monkeypatch):
+    """Tests count rows: what is shipped changes with every version. Tests of it set a file of their own, or the real one."""
     monkeypatch.setattr(store, "SHIPPED_RESULTS", tmp_path / "no-results.parquet")
-    cards = library.zoo_cards
-    monkeypatch.setattr(library, "zoo_cards", lambda zoo=ZOO: [] if zoo == ZOO else cards(zoo))
 
 
 @pytest.fixture(autouse=True)

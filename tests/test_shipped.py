@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from sparse_core import paths
 from sparse_core.jobs.kinds import Job, run
 from sparse_core.networks import backbones, library
 from sparse_core.paths import SHIPPED, ZOO
@@ -12,18 +13,18 @@ from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.specs.transfer import ProbeSpec
 
-RESULTS, zoo_cards = store.SHIPPED_RESULTS, library.zoo_cards  # as imported: tests usually do not see them
+RESULTS = store.SHIPPED_RESULTS  # as imported, like ZOO: tests usually do not see them
 
 
 @pytest.fixture
 def shipped(monkeypatch):
     monkeypatch.setattr(store, "SHIPPED_RESULTS", RESULTS)
-    monkeypatch.setattr(library, "zoo_cards", zoo_cards)
+    monkeypatch.setattr(paths, "ZOO", ZOO)
 
 
 @pytest.fixture
 def cards(shipped):
-    return {card.name: card for card in zoo_cards()}
+    return {card.name: card for card in library.zoo_cards()}
 
 
 def test_the_zoo_has_the_networks_that_the_study_at_small_scale_needs(cards):
