@@ -38,7 +38,9 @@ def main() -> None:
     """One backbone; below, its layers, a mask, other backbones, and measured accuracy."""
     store = open_store()
     cards = {card.name: card for card in library.available(home())}
-    card = choices.backbone_choice(cards.values(), persist_state="session", width=420, help=choices.IMPORT_HELP)
+    index = choices.example(list(cards.values()))
+    settings = {"persist_state": "session", "width": 420, "help": choices.IMPORT_HELP}
+    card = choices.backbone_choice(cards.values(), index=index, **settings)
     found = _structure(card)
     if found is None:
         return
@@ -169,6 +171,14 @@ def _mask(card: BackboneCard, found: Structure) -> None:
 
 def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
     same_architecture = [other for other in cards.values() if other.architecture == card.architecture and other.ready]
+    firsts = {(other.method, other.sparsity): other.name for other in reversed(same_architecture)}
+    same_architecture.sort(  # the backbone itself, then one of each method, by distance in sparsity
+        key=lambda other: (
+            other != card,
+            other.method == card.method or firsts[other.method, other.sparsity] != other.name,
+            abs(other.sparsity - card.sparsity),
+        )
+    )
     chosen = st.multiselect(
         "Backbones",
         list(cards),
@@ -177,11 +187,9 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
         key="side",
         bind="query-params",
         help="Share of fully pruned filters, as in table 4 of the paper, for the networks on this machine. "
-        f"Left empty: those of the backbone's architecture, at most {COMPARED_AT_FIRST}.",
+        f"Left empty: those of the backbone's architecture with the nearest sparsity, at most {COMPARED_AT_FIRST}.",
     )
-    wanted = [cards[name] for name in chosen] or [card, *(other for other in same_architecture if other != card)][
-        :COMPARED_AT_FIRST
-    ]
+    wanted = [cards[name] for name in chosen] or same_architecture[:COMPARED_AT_FIRST]
     found = []
     for each in wanted:
         known = _structure(each)

@@ -23,6 +23,7 @@ TRANSFER_HELP = (
 )
 IMPORT_HELP = "Import networks of your own on the Library page."
 OWN_DATASET = "My own folder or Parquet file"
+EXAMPLE = "resnet20_acdc_90_s0"  # of the zoo: small enough for a result within seconds
 MEASURED_TASK_KEY = ["source", "dataset", "dataset_hash", "transfer", "metric"]
 
 Option = TypeVar("Option")
@@ -78,6 +79,11 @@ def _report_unknown(label: str, key: str, known: Iterable[str]) -> None:
             unknown = unknown_name(f"choice under {label}", name, names)
             message = frame.plain(f"The link names an option that does not exist here. {unknown}")
             st.toast(message, icon=":material/link_off:", duration="infinite")
+
+
+def example(cards: Sequence[BackboneCard]) -> int:
+    """The place of the backbone that is chosen at first."""
+    return next((number for number, card in enumerate(cards) if card.name == EXAMPLE), 0)
 
 
 def backbone_choice(

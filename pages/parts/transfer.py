@@ -24,8 +24,6 @@ from sparse_core.transfer import durations
 from sparse_core.views import labels
 from sparse_core.views import runs as run_views
 
-EXAMPLE = "resnet20_acdc_90_s0"  # of the zoo: small enough for a result within seconds
-
 # In four columns. Field, key in the link, label, smallest and largest value, help.
 SCHEDULE = (
     ("epochs", "epochs", "Epochs", 1, 10_000, None),
@@ -82,7 +80,7 @@ def _shipped_example(store: Store, transfer: str) -> None:
     if rows.empty:
         return
     rows = rows.sort_values(
-        ["dataset", "backbone"], key=lambda values: values.isin(["digits", EXAMPLE]), ascending=False
+        ["dataset", "backbone"], key=lambda values: values.isin(["digits", choices.EXAMPLE]), ascending=False
     )
     first = rows.iloc[0]
     same = rows[(rows["network"] == first["network"]) & (rows["dataset_hash"] == first["dataset_hash"])]
@@ -100,9 +98,8 @@ def backbone_and_dataset(seeds: int, seeds_help: str) -> tuple[str, str, int] | 
     """The controls for backbone, dataset and number of seeds (``seeds`` at first); None while a path is missing or wrong."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         cards = library.available(home())
-        example = next((number for number, card in enumerate(cards) if card.name == EXAMPLE), 0)
         settings: dict[str, Any] = {"persist_state": "session", "width": 330, "help": choices.IMPORT_HELP}
-        card = choices.backbone_choice(cards, index=example, **settings)
+        card = choices.backbone_choice(cards, index=choices.example(cards), **settings)
         chosen = choices.dataset_choice()
         count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=seeds_help)
     if not card.ready:
