@@ -147,6 +147,7 @@ def _row(record: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
     return {
         **{**record, **line, "sparsity": record["sparsity"], "measurement": record["id"]},
         "dataset": (record.get("spec") or {}).get("dataset", ""),
+        "form": record.get("form") or "",
         "processor": machine.get("processor", ""),
         "cores": machine.get("cores"),
         **dict(zip(_QUARTILES, (*quartiles, *np.percentile(dense, [25, 75])), strict=True)),
