@@ -1,5 +1,7 @@
 """Structure: what pruning left of a network by layer, compared with other networks, and the accuracy reached."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -39,7 +41,7 @@ def main() -> None:
     store = open_store()
     cards = {card.name: card for card in library.available(home())}
     index = choices.example(list(cards.values()))
-    settings = {"persist_state": "session", "width": 420, "help": choices.IMPORT_HELP}
+    settings: dict[str, Any] = {"persist_state": "session", "width": 420, "help": choices.IMPORT_HELP}
     card = choices.backbone_choice(cards.values(), index=index, **settings)
     found = _structure(card)
     if found is None:
