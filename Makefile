@@ -19,7 +19,7 @@ run: $(RUN_READY) sparse-engine
 	@$(BIN)/python -m sparse_core.serve --port $(PORT)
 
 test: $(TEST_READY) sparse-engine browser check
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(TEST_READY)
 	@$(BIN)/ruff check .

@@ -1,7 +1,8 @@
 """The choice of the engine that extracts features: by measurements in the form in which they extract, kept in the home folder.
 
-Engines of one machine differ by architecture, input size and, for DeepSparse, sparsity; so a measurement holds for every
-network that agrees in these. That an engine computes what PyTorch computes is checked for each network anew.
+How long an engine of one machine takes depends on architecture, input size and, for DeepSparse alone, sparsity; so a
+measurement holds for every network that agrees in these. That an engine computes what PyTorch computes is checked for each
+network anew.
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ WORTH_SECONDS = {"onnxruntime": 6.0, "deepsparse": 20.0}
 SPARSE_FROM = (
     0.5  # share of zeros from which on DeepSparse can be the fastest: dense networks are as fast in ONNX Runtime
 )
+FASTER_IF_SPARSE = ("deepsparse",)
 
 
 @dataclass(frozen=True)
@@ -56,21 +58,22 @@ def open_fastest(
     network compiled for the measurement is the one that then extracts. PyTorch needs no compilation: few images run in it.
     """
     report(Progress("Choosing the fastest engine"))
-    file = _file(home, backbone)
-    measured = _read(file)
+    measured = _read(home, backbone)
     opened = {"torch": Extractor("torch", backbone)}
+
+    def keep(engine: str, times: Measured) -> None:
+        measured[engine] = times
+        write_json(_file(home, backbone, engine), {"measured": dataclasses.asdict(times), **_kind(backbone, engine)})
+
     try:
         decoded = sample()
-        known = dict(measured)
         if "torch" not in measured:
-            measured["torch"] = Measured(0.0, opened["torch"].seconds_per_image(decoded))
+            keep("torch", Measured(0.0, opened["torch"].seconds_per_image(decoded)))
         for engine in _candidates(backbone):
             soonest = min(entry.seconds(images) for entry in measured.values())
             if engine not in measured and soonest >= WORTH_SECONDS[engine]:
                 report(Progress(f"Measuring {ENGINES[engine]}"))
-                measured[engine] = _measure(engine, backbone, decoded, opened)
-        if measured != known:
-            _write(file, backbone, measured)
+                keep(engine, _measure(engine, backbone, decoded, opened))
         return _open_soonest(backbone, measured, opened, decoded, images)
     finally:
         for extractor in opened.values():
@@ -79,7 +82,7 @@ def open_fastest(
 
 def known_seconds(home: Path, backbone: Backbone, images: int) -> float | None:
     """The time that ``open_fastest`` and the extraction of so many decoded images take; None where that was not measured."""
-    measured = _read(_file(home, backbone))
+    measured = _read(home, backbone)
     soonest = min((entry.seconds(images) for entry in measured.values()), default=math.inf)
     worth_measuring = (engine for engine in _candidates(backbone) if engine not in measured)
     is_known = math.isfinite(soonest) and all(soonest < WORTH_SECONDS[engine] for engine in worth_measuring)
@@ -139,22 +142,33 @@ def _open_soonest(
     return opened.pop("torch"), notes
 
 
-def _file(home: Path, backbone: Backbone) -> Path:
-    kind = [backbone.card.architecture, backbone.variant, backbone.transform.crop, round(backbone.sparsity, 1)]
-    identity = json.dumps([machine(), cores(), kind, FORMS], sort_keys=True)
+def _file(home: Path, backbone: Backbone, engine: str) -> Path:
+    identity = json.dumps([_kind(backbone, engine), FORMS[engine]], sort_keys=True)
     return home / "engines" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
 
 
-def _read(file: Path) -> dict[str, Measured]:
-    """What was measured before; nothing where the file is missing, damaged or of another version."""
-    with stored.reading(file):
-        entries = json.loads(file.read_bytes())["measured"]
-        return {
-            engine: Measured(*_times(entry), str(entry["error"]))
-            for engine, entry in entries.items()
-            if engine in FORMS
-        }
-    return {}
+def _kind(backbone: Backbone, engine: str) -> dict[str, Any]:
+    """What the times of an engine depend on."""
+    kind = {
+        "engine": engine,
+        "architecture": backbone.card.architecture,
+        "variant": backbone.variant,
+        "input_size": backbone.transform.crop,
+        "machine": machine(),
+        "cores": cores(),
+    }
+    return kind | ({"sparsity": round(backbone.sparsity, 1)} if engine in FASTER_IF_SPARSE else {})
+
+
+def _read(home: Path, backbone: Backbone) -> dict[str, Measured]:
+    """What was measured before, by engine; nothing where a file is missing, damaged or of another version."""
+    measured = {}
+    for engine in FORMS:
+        file = _file(home, backbone, engine)
+        with stored.reading(file):
+            entry = json.loads(file.read_bytes())["measured"]
+            measured[engine] = Measured(*_times(entry), str(entry["error"]))
+    return measured
 
 
 def _times(entry: dict[str, Any]) -> tuple[float, float]:
@@ -164,16 +178,3 @@ def _times(entry: dict[str, Any]) -> tuple[float, float]:
     if not (start >= 0 and pace > 0):
         raise ValueError("not a time")
     return start, pace
-
-
-def _write(file: Path, backbone: Backbone, measured: dict[str, Measured]) -> None:
-    document = {
-        "measured": {engine: dataclasses.asdict(entry) for engine, entry in measured.items()},
-        "architecture": backbone.card.architecture,
-        "variant": backbone.variant,
-        "input_size": backbone.transform.crop,
-        "sparsity": round(backbone.sparsity, 1),
-        "machine": machine(),
-        "cores": cores(),
-    }
-    write_json(file, document)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +19,7 @@ from sparse_core.datasets.loading import ImageLoader, batches, normalised, shift
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
 from sparse_core.networks.classifier import ClassifierNetwork
+from sparse_core.transfer.evaluation import Scores
 from sparse_core.transfer.training import Curves, Diverged, Reporter, Result, shuffled_rows
 
 TEST_BATCH = 16
@@ -57,6 +57,7 @@ class NetworkTraining:
         budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
         self.test = ImageLoader(dataset.test, transform, budget // 3)
         self.images = ImageLoader(dataset.train, transform, budget - budget // 3)
+        self.scores = Scores(dataset.test.labels, len(dataset.class_names))
         self.predictions = np.empty(0, dtype=np.int64)
 
     def learning_rate(self, step: int) -> float:
@@ -150,8 +151,7 @@ class NetworkTraining:
 
     def result(self, learning_rate: float, details: dict[str, Any]) -> Result[ClassifierNetwork]:
         """The network as it is now, on the CPU, with its history."""
-        labels = self.dataset.test.labels
-        confusion = confusion_matrix(labels, self.predictions, labels=np.arange(len(self.dataset.class_names)))
+        confusion = self.scores.confusion(torch.from_numpy(self.predictions))
         return Result(self.seed, learning_rate, self.curves, confusion, self.network.cpu(), self.seconds, details)
 
     def input(self, images: np.ndarray) -> Tensor:
@@ -171,12 +171,10 @@ class NetworkTraining:
         if not all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
             raise self.diverged("a weight or a BatchNorm statistic")
         measured = self.measure()
-        labels = self.dataset.test.labels
-        self.predictions = self.predict(self.passes.precision, range(len(labels)))
+        self.predictions = self.predict(self.passes.precision, range(len(self.dataset.test.labels)))
         if (self.predictions < 0).any():
             raise self.diverged("the output for a test image")
-        top1 = float((self.predictions == labels).mean())
-        mean_per_class = float(balanced_accuracy_score(labels, self.predictions))
+        top1, mean_per_class = self.scores.score(torch.from_numpy(self.predictions))
         values = {"loss": loss, "top1": top1, "mean_per_class": mean_per_class, **measured}
         for name, value in values.items():
             self.curves.setdefault(name, []).append(value)

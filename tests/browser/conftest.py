@@ -3,9 +3,11 @@
 import os
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.browser import served
+
+expect.set_options(timeout=served.MINUTE)  # a busy machine is no failure
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,7 @@ def address(tmp_path_factory):
 @pytest.fixture
 def page(browser: Browser):
     context = browser.new_context(viewport=served.VIEWPORT, accept_downloads=True)
+    context.set_default_timeout(served.MINUTE)
     opened = context.new_page()
     requested: list[str] = []
     opened.on("request", lambda request: requested.append(request.url))

@@ -1,5 +1,7 @@
 """The walk of a new user in a real Chromium: explore, probe, see the result everywhere, share the view."""
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -12,9 +14,8 @@ def test_the_first_page_shows_the_paper_and_its_link_restores_it(page: Page, bro
     expect(chart).to_contain_text("WoodFisher", timeout=MINUTE)
     page.get_by_text("Full", exact=True).first.click()
     expect(first_chart(page)).not_to_contain_text("Linear transfer", timeout=MINUTE)
-    page.wait_for_timeout(1000)
+    expect(page).to_have_url(re.compile("transfer=Full"))
     link = page.url
-    assert "transfer=Full" in link
     with browser.new_context() as other:
         second = other.new_page()
         open_page(second, link)
@@ -62,7 +63,7 @@ def start_probe(page: Page, address: str, backbone: str | None = None) -> None:
     if backbone:
         page.get_by_role("combobox", name="Backbone").first.click()
         page.get_by_role("option", name=backbone).click()
-        page.wait_for_timeout(1000)
+        expect(page).to_have_url(re.compile("backbone="))
     page.get_by_role("button", name="Start probe").click()
 
 
