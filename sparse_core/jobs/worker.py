@@ -7,6 +7,7 @@ A cancelled job stops at its next report. One that does not report, as in a down
 is; one that cannot be interrupted, as in a long compilation, ends with the process, which starts anew in its place.
 """
 
+import functools
 import logging
 import os
 import signal
@@ -18,15 +19,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-import sparse_core.networks.architectures  # noqa: F401  loads torchvision now, not when the first job comes
 from sparse_core import file_locks, linux, paths
 from sparse_core.errors import Cancelled, InputError, Paused, as_input_error
 from sparse_core.jobs import kinds, queue, sweep_files, sweeps
 from sparse_core.jobs.reports import Reports, starts_without_progress
-from sparse_core.networks import reader_process
+from sparse_core.networks import architectures, reader_process
 from sparse_core.specs.progress import Progress
 
 IDLE_SECONDS = 900.0
+WARM_UP_SECONDS = 2.0  # without a job, before what only some jobs need is loaded
 POLL_SECONDS = 0.05
 RETRY_SECONDS = 5.0
 ADVANCE_SECONDS = 1.0  # between looks at the sweeps that go on
@@ -44,7 +45,6 @@ def main(home: Path, lane: str) -> None:
     """Work through a lane's queue until no job came for ``IDLE_SECONDS`` or the home folder is gone."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _lower_priority()
-    reader_process.start()
     for _ in range(LOCK_TRIES):  # a process that checks whether a worker runs holds the lock for an instant
         with file_locks.hold(queue.worker_lock(home, lane)) as held:
             if held:
@@ -86,6 +86,8 @@ class Worker:
             if job_id is None:
                 if time.monotonic() - idle_since >= IDLE_SECONDS:
                     return
+                if time.monotonic() - idle_since >= WARM_UP_SECONDS:
+                    _warm_up()
                 time.sleep(POLL_SECONDS)
                 continue
             try:
@@ -140,6 +142,13 @@ class Worker:
             with suppress(OSError):
                 if time.time() - state.stat().st_mtime > STATE_SECONDS:
                     state.unlink()
+
+
+@functools.cache
+def _warm_up() -> None:
+    """Load what takes seconds and only some jobs need, while there is none: torch itself was loaded at the start."""
+    reader_process.start()
+    architectures.torchvision_models()
 
 
 def work(home: Path, job_id: str) -> None:

@@ -3,14 +3,16 @@
 ResNet18/34/50 are torchvision's own. ``build`` gives random weights; ``checkpoints`` and ``backbones`` load real ones.
 """
 
+import functools
 import hashlib
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from sparse_core.datasets.transforms import Transform
@@ -91,9 +93,16 @@ def split_name(name: str) -> tuple[str, str]:
     return architecture, resolve_variant(architecture, variant) if variant else ""
 
 
+@functools.cache
+def torchvision_models() -> ModuleType:
+    """torchvision's networks, imported when they are first needed: with torch._dynamo, that takes as long as torch itself."""
+    with torch.device("cpu"):  # the caller may build for another device
+        return importlib.import_module("torchvision.models")
+
+
 def _torchvision(name: str, variant: str) -> nn.Module:
     """torchvision's network without its classifier; "tensorflow" pads max pooling on the right and bottom only."""
-    module = torchvision.models.get_model(name, weights=None)
+    module = torchvision_models().get_model(name, weights=None)
     module.fc = nn.Identity()
     if variant == "tensorflow":
         # After a ReLU, padding with zeros does not change any maximum.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from sparse_core import paths, stored
@@ -143,7 +142,7 @@ def _load_lite(card: BackboneCard) -> Backbone:
             "Set the product up again with 'make run'."
         )
     file = next((Path(package.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
-    checkpoint = checkpoints.read(file, card.architecture)
+    checkpoint = checkpoints.read(file, card.architecture, trusted=True)
     module = checkpoint.network()
     if card.sparsity:
         masks.apply(module, masks.top_k(module, card.sparsity))
@@ -185,7 +184,7 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
 
 
 def _download(home: Path, architecture: str) -> Path:
-    url = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url
+    url = architectures.torchvision_models().get_model_weights(architecture).IMAGENET1K_V1.url
     target = home / "backbones" / url.rpartition("/")[2]
     checksum = target.stem.rpartition("-")[2]
     try:

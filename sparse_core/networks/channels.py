@@ -240,8 +240,8 @@ class _Flow(fx.Interpreter):
         return _Signal(inputs.shape, inputs.ids, np.where((factor == 0) & (squared > 0), shift, constants))
 
     def _step(self, kind: Any, evaluate: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        shape = evaluate(*_shapes(args), **_shapes(kwargs))
         first = args[0] if args else None
+        shape = _result_for_shapes(kind, evaluate, args, kwargs)
         if not isinstance(shape, Tensor):
             return self._wrapped(shape, args, kwargs)
         if _is(kind, (torch.cat, torch.concat)):
@@ -326,6 +326,21 @@ class _Flow(fx.Interpreter):
 
     def _need_all(self, inputs: Any) -> None:
         _map(inputs, lambda part: self.always.append(part.ids) if isinstance(part, _Signal) else None)
+
+
+def _result_for_shapes(kind: Any, evaluate: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """The result of a step for the shapes of its inputs alone. Where torch would load its compiler to compute with meta tensors,
+    which takes seconds, it is found otherwise."""
+    signals = bool(args) and all(isinstance(each, _Signal) for each in args)
+    is_sum = _is(kind, _ADDING) and signals and not kwargs and len({each.shape.shape for each in args}) == 1
+    if is_sum or (_is(kind, _ELEMENTWISE) and signals):
+        return args[0].shape
+    if _is(kind, (torch.mean, "mean")):
+        zeros = _map(
+            (args, kwargs), lambda part: torch.zeros(()).expand(part.shape.shape) if isinstance(part, _Signal) else part
+        )
+        return evaluate(*zeros[0], **zeros[1]).to("meta")
+    return evaluate(*_shapes(args), **_shapes(kwargs))
 
 
 def _channels(name: str, use: _Use, dead: np.ndarray) -> Channels:

@@ -64,16 +64,16 @@ class Checkpoint:
         return self.mask or masks.from_zeros(self.network())
 
 
-def read(path: str | Path, architecture: str | None = None) -> Checkpoint:
+def read(path: str | Path, architecture: str | None = None, *, trusted: bool = False) -> Checkpoint:
     """The network in a file. ``architecture``, such as "resnet50" or "resnet50-tensorflow", is needed only where the keys
-    leave it open, and refused where they contradict it.
+    leave it open, and refused where they contradict it. For ``trusted`` see ``weight_files.open_file``.
 
     Raises InputError on a file that is not a checkpoint, unsafe, damaged, not finite or all zero; MisfitError, with all keys,
     where the weights do not fit or lack their masks.
     """
     path = Path(path)
     asked = architectures.split_name(architecture) if architecture else None
-    opened = weight_files.open_file(path)
+    opened = weight_files.open_file(path, trusted=trusted)
     document = backbone_files.unpacked(opened.document, path)
     found = state_dicts.find(document, path)
     formats = [opened.kind] if opened.kind in ("safetensors", "onnx") else []
