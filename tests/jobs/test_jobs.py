@@ -22,6 +22,7 @@ from sparse_core.specs import identity
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.transfer import durations, linear_training
+from tests.support.imports import loaded
 
 QUICK = Hyperparameters(epochs=3, batch_size=8)
 
@@ -113,6 +114,28 @@ def test_an_outcome_that_cannot_be_written_is_retried(no_worker, home, monkeypat
     worker.Worker(home, "interactive").serve()
     assert ends == ["failed", "failed"]
     assert queue.status(home, job_id).state == "failed"
+
+
+def test_a_worker_that_has_nothing_to_do_loads_what_a_later_job_may_need(home, no_worker, monkeypatch):
+    warmed_up = []
+    monkeypatch.setattr(worker, "_warm_up", lambda: warmed_up.append(queue.queued(home)))
+    monkeypatch.setattr(worker, "WARM_UP_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.3)
+    queue.submit(home, probe_job("/nowhere/at/all"))
+    worker.Worker(home, "interactive").serve()
+    assert warmed_up and not any(warmed_up)
+
+
+def test_a_first_probe_loads_neither_torchvision_nor_the_compiler_of_torch():
+    """Each takes as long as torch itself."""
+    script = (
+        "import sparse_core.jobs.worker, sparse_core.transfer.runs\n"
+        "from sparse_core.networks import architectures, structure_analysis\n"
+        "structure_analysis.analyse(architectures.build('efficientnet_lite0').eval(), 64)"
+    )
+    modules = loaded(script)
+    assert "torch" in modules
+    assert not modules & {"torchvision", "torch._dynamo", "sklearn"}
 
 
 def test_a_truncated_event_is_skipped(no_worker, home):

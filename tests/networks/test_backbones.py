@@ -11,7 +11,7 @@ from sklearn.datasets import load_sample_images
 
 from sparse_core.datasets.loading import normalised
 from sparse_core.datasets.transforms import prepare
-from sparse_core.networks import backbones, masks
+from sparse_core.networks import backbones, masks, reader_process
 from tests.support.checkpoints import save
 from tests.support.refusals import refused
 
@@ -38,6 +38,11 @@ def test_the_offline_backbone_has_real_weights(home):
     similarity = vectors @ vectors.T
     assert similarity[0, 2] > 0.8 > similarity[0, 1]
     assert similarity[1, 3] > 0.8 > similarity[1, 2]
+
+
+def test_the_weights_of_the_package_need_no_other_process(home, monkeypatch):
+    monkeypatch.setattr(reader_process, "read", None)
+    assert backbones.load(home, "efficientnet_lite0").dimensions == 1280
 
 
 def test_weight_files_that_do_not_fit_are_refused(home, resnet18, tmp_path):

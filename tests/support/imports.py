@@ -1,4 +1,4 @@
-"""Whether code loads torch."""
+"""What code loads."""
 
 import subprocess
 import sys
@@ -8,7 +8,11 @@ from sparse_core.paths import REPOSITORY
 
 def loads_torch(script: str, *arguments) -> bool:
     """Whether the script, run in a process of its own with the arguments, imports torch."""
-    script = f"import sys\n{script}\nprint('torch' in sys.modules)"
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return "torch" in loaded(script, *arguments)
+
+
+def loaded(script: str, *arguments) -> set[str]:
+    """The modules that the script, run in a process of its own with the arguments, imports."""
+    command = [sys.executable, "-c", f"import sys\n{script}\nprint(*sys.modules)", *map(str, arguments)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return done.stdout.split()[-1] == "True"
+    return set(done.stdout.splitlines()[-1].split())

@@ -6,7 +6,8 @@ import pytest
 
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
-from sparse_core.transfer import durations
+from sparse_core.transfer import durations, runs
+from sparse_core.transfer.training import no_report
 
 
 def test_an_estimate_counts_features_epochs_seeds_and_swept_rates():
@@ -43,3 +44,11 @@ def test_the_automatic_precision_takes_the_estimate_of_bf16_if_there_is_one(home
 def test_features_without_a_pace_leave_no_estimate(home):
     durations.remember(home, ProbeSpec("b", "d"), 10, 0.1, 0.0)
     assert durations.recall(home, ProbeSpec("b", "d")) is None
+
+
+def test_a_known_time_is_not_estimated_again(home):
+    """The estimate that a page asked for is done after the transfer itself, which leaves the real times."""
+    spec = ProbeSpec("nobody", "nothing")
+    durations.remember(home, spec, 10, 0.5, 4.0)
+    expected = {"images": 10, "seconds_per_image": 0.25, "seconds_per_epoch": 0.5}
+    assert runs.run_estimate(home, spec, (0,), no_report) == expected
