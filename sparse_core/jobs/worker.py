@@ -27,7 +27,7 @@ from sparse_core.networks import architectures, reader_process
 from sparse_core.specs.progress import Progress
 
 IDLE_SECONDS = 900.0
-WARM_UP_SECONDS = 2.0  # without a job, before what only some jobs need is loaded
+WARM_UP_SECONDS = 5.0  # without a job, before what only some jobs need is loaded
 POLL_SECONDS = 0.05
 RETRY_SECONDS = 5.0
 ADVANCE_SECONDS = 1.0  # between looks at the sweeps that go on
