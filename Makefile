@@ -19,7 +19,7 @@ run: $(RUN_READY) sparse-engine
 	@$(BIN)/python -m sparse_core.serve --port $(PORT)
 
 test: $(TEST_READY) sparse-engine browser check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: $(TEST_READY)
 	@$(BIN)/ruff check .
