@@ -147,7 +147,7 @@ def test_reduced_precision_has_a_cache_of_its_own(home, backbone, images):
 
 
 def test_other_engines_give_the_same_features_and_are_recorded(home, backbone, images):
-    by_torch = features.extract(home, backbone, images)
+    by_torch = features.extract(home, backbone, images, engine="torch")
     by_other = features.extract(home, backbone, images, engine="onnxruntime")
     assert not by_other.cached
     np.testing.assert_allclose(by_other.train, by_torch.train, atol=1e-3 * np.abs(by_torch.train).max())
