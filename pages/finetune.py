@@ -69,6 +69,7 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
         label_smoothing=float(smoothing),
         augment=augment,
         precision=precision,
+        image_size=transfer.image_size(backbone),
     )
 
 

@@ -33,6 +33,7 @@ def _controls() -> Job | None:
     backbone, dataset, seeds = chosen
     with st.expander("Training settings (default: the paper's protocol)"):
         settings = transfer.schedule(Hyperparameters())
+        size = transfer.image_size(backbone)
         left, middle, right = st.columns([2, 1, 1])
         sweep = left.text_input(
             "Learning-rate sweep (optional)",
@@ -59,7 +60,8 @@ def _controls() -> Job | None:
     except ValueError:
         st.error(f"Expected learning rates such as 0.001 0.01 0.1, got “{frame.plain(sweep)}”.")
         return None
-    spec = ProbeSpec(backbone, dataset, settings=settings, sweep_lr=rates, precision=precision, engine=engine)
+    options: dict[str, Any] = {"sweep_lr": rates, "precision": precision, "engine": engine, "image_size": size}
+    spec = ProbeSpec(backbone, dataset, settings=settings, **options)
     return Job("probe", spec, tuple(range(seeds)))
 
 

@@ -51,6 +51,8 @@ PRECISIONS = ("fp32", "bf16")
 
 DISTRIBUTIONS = {"uniform": "uniform", "erk": "Erdős–Rényi-Kernel", "global": "global magnitude"}
 
+MIN_SIDE, MAX_SIDE = 8, 1024  # pixels of the images that a user may ask for
+
 INTERPOLATIONS = ("bilinear", "bicubic")  # of images that are resized
 
 

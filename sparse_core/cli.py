@@ -60,8 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
     store = Store(Records(options.home))
+    architectures = {*catalog.ARCHITECTURES, *store.values("architecture")}
     for kind, names, known in (
-        ("architecture", [options.architecture] if options.architecture else [], catalog.ARCHITECTURES),
+        ("architecture", [options.architecture] if options.architecture else [], architectures),
         ("method", options.methods, {*catalog.METHODS, *store.values("method")}),
         ("task", options.tasks, {*catalog.TASKS, *store.values("dataset")}),
     ):
@@ -281,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--source", choices=sources, default="measured")
 
     features = _verb(verbs, "features", _features, "extract and cache a backbone's features of a dataset")
-    add_arguments(features, ProbeSpec, only=("backbone", "dataset", "precision", "engine"))
+    add_arguments(features, ProbeSpec, only=("backbone", "dataset", "precision", "engine", "image_size"))
     _transfer_verb(verbs, "probe", "train a linear classifier on a backbone's features")
     _transfer_verb(verbs, "finetune", "train all weights that are not pruned, under the fixed mask")
 

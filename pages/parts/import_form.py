@@ -6,9 +6,9 @@ from typing import Any
 import streamlit as st
 
 from pages.parts.frame import home, plain
-from sparse_core.catalog import INTERPOLATIONS, METHODS, NORMALISATIONS, UNKNOWN
+from sparse_core.catalog import INTERPOLATIONS, MAX_SIDE, METHODS, MIN_SIDE, NORMALISATIONS, UNKNOWN
 from sparse_core.datasets import transforms
-from sparse_core.datasets.transforms import MAX_SIDE, MIN_SIDE, Transform
+from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job

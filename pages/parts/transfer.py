@@ -11,7 +11,7 @@ from pages.parts import choices, frame, links, progress
 from pages.parts.frame import home
 from pages.parts.results import open_store
 from pages.parts.run_details import show_run_details
-from sparse_core.catalog import METRICS
+from sparse_core.catalog import MAX_SIDE, METRICS, MIN_SIDE
 from sparse_core.datasets import catalogue
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import KINDS, Job
@@ -106,6 +106,23 @@ def backbone_and_dataset(seeds: int, seeds_help: str) -> tuple[str, str, int] | 
         st.caption(f"{labels.backbone_label(card)}: {frame.plain(card.note)}.")
     dataset = choices.resolve_dataset(chosen)
     return (card.name, dataset, int(count)) if dataset else None
+
+
+def image_size(backbone: str) -> int:
+    """The field for the side of the network's input; 0 while it is empty, which means the backbone's own."""
+    card = next(card for card in library.available(home()) if card.name == backbone)
+    value = st.number_input(
+        "Image size (px)",
+        MIN_SIDE,
+        MAX_SIDE,
+        None,
+        key="size",
+        bind="query-params",
+        placeholder=f"{card.preprocessing.crop} (the backbone's own)",
+        help="Each side of the network's input: 224 in the paper, 32 for CIFAR networks. Another size is another run.",
+        width=330,
+    )
+    return int(value or 0)
 
 
 def schedule(defaults: Hyperparameters) -> Hyperparameters:

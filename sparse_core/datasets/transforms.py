@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sparse_core.catalog import INTERPOLATIONS, NORMALISATIONS
+from sparse_core.catalog import INTERPOLATIONS, MAX_SIDE, NORMALISATIONS
 from sparse_core.errors import InputError
 from sparse_core.specs.checks import require, require_known
 
 MAX_ASPECT_RATIO = 16  # only the crop of longer images is resized
 FILTERS = dict(zip(INTERPOLATIONS, (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC), strict=True))
-MIN_SIDE, MAX_SIDE = 8, 1024  # of what a user may ask for
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,11 @@ class Transform:
         key = self.normalisation
         scale = f"mean {_numbers(self.mean)}, std {_numbers(self.std)}"
         return f"{NORMALISATIONS[key].name if key else scale}, {self.resize} → {self.crop} px, {self.interpolation}"
+
+    def at(self, side: int) -> "Transform":
+        """The same for a network's input of ``side`` pixels: the shorter side is resized in proportion."""
+        resize = max(side, round(self.resize * side / self.crop))
+        return dataclasses.replace(self, resize=min(resize, MAX_SIDE), crop=side)
 
     def document(self) -> dict[str, Any]:
         """The transform as JSON has it; ``from_document`` reads it."""

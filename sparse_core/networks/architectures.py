@@ -48,6 +48,13 @@ def build(architecture: str, variant: str = "") -> nn.Module:
     return module
 
 
+@functools.lru_cache(maxsize=100)
+def try_images(architecture: str, variant: str, side: int) -> None:
+    """Run the network on images of ``side`` pixels without values; raises what it raises where it does not take them."""
+    with torch.device("meta"):
+        build(architecture, variant).eval()(torch.empty(2, 3, side, side))
+
+
 def assemble(architecture: str, variant: str, state: Mapping[str, Tensor]) -> nn.Module:
     """The network that uses the tensors of the state dict ``state`` itself, without copies."""
     with torch.device("meta"):

@@ -90,6 +90,20 @@ def load_cached(home: Path, name: str) -> Backbone:
     return _load_cached(home, name, known.get(name), file_stamp(home, name))
 
 
+def for_images(backbone: Backbone, side: int) -> Backbone:
+    """The backbone for images of another size than its own; its weights and its hash are the same. Raises InputError where the
+    network does not take them."""
+    try:
+        architectures.try_images(backbone.card.architecture, backbone.variant, side)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"{architecture_label(backbone.card.architecture)} does not take images of {side} pixels ({reason}). Its own are "
+            f"{backbone.transform.crop}."
+        ) from error
+    return dataclasses.replace(backbone, transform=backbone.transform.at(side))
+
+
 @functools.lru_cache(maxsize=4)
 def _load_cached(home: Path, name: str, card: BackboneCard | None, stamp: tuple[str, int, int] | None) -> Backbone:
     return load(home, name)

@@ -6,8 +6,8 @@ hash; a wrong one costs many points of accuracy.
 
 import dataclasses
 
-from sparse_core.catalog import NORMALISATIONS
-from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, MAX_SIDE, MIN_SIDE, Transform
+from sparse_core.catalog import MAX_SIDE, MIN_SIDE, NORMALISATIONS
+from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, Transform
 from sparse_core.errors import InputError
 from sparse_core.specs.checkpoints import ImportSpec
 from sparse_core.specs.checks import require

@@ -23,10 +23,14 @@ def run_structure(home: Path, spec: StructureSpec, seeds: tuple[int, ...], repor
 
 
 def analyse_cached(home: Path, backbone: Backbone) -> Structure:
-    """The structure of a loaded backbone: the stored one, else analysed and stored with its mask."""
+    """The structure of a loaded backbone: the stored one, else analysed and stored with its mask. For images of another size than
+    its own (``backbones.for_images``) it is analysed anew."""
+    side = backbone.transform.crop
+    if side != backbone.card.preprocessing.crop:
+        return dataclasses.replace(analyse(backbone.module, side), hash=backbone.hash)
     known = structure.recall(home, backbone.hash)
     if known is None:
-        known = dataclasses.replace(analyse(backbone.module, backbone.transform.crop), hash=backbone.hash)
+        known = dataclasses.replace(analyse(backbone.module, side), hash=backbone.hash)
         masks.save(backbone.mask, structure.mask_file(home, backbone.hash))
         structure.store(home, known)
     structure.store_card(home, backbone.card, backbone.hash)

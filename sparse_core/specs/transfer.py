@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
-from sparse_core.catalog import ENGINES, PRECISIONS
+from sparse_core.catalog import ENGINES, MAX_SIDE, MIN_SIDE, PRECISIONS
 from sparse_core.specs.checks import require, require_known
 from sparse_core.specs.locations import absolute_backbone, absolute_dataset
 from sparse_core.specs.options import option
@@ -16,7 +16,8 @@ FEATURE_ENGINES = ("auto", *ENGINES)
 @dataclass(frozen=True)
 class _Transfer:
     """What both transfers have. ``backbone`` and ``dataset`` are what the user named; the two hashes are filled in when the
-    names are resolved, so that a run's identity follows content and not names. ``replicate`` above 0 is a rerun."""
+    names are resolved, so that a run's identity follows content and not names. ``replicate`` above 0 is a rerun. ``image_size``
+    is the side of the network's input in pixels, 0 for the backbone's own, such as the paper's 224."""
 
     backbone: str = option(help="a name that 'backbones' lists, or ARCHITECTURE:FILE", convert=absolute_backbone)
     dataset: str = option(help="a name that 'datasets' lists, a folder or a Parquet file", convert=absolute_dataset)
@@ -24,6 +25,15 @@ class _Transfer:
     dataset_hash: str = ""
     settings: Hyperparameters = field(default_factory=Hyperparameters)
     replicate: int = 0
+    image_size: int = option(
+        0,
+        f"pixels of each side of the network's input, {MIN_SIDE} to {MAX_SIDE}; default: the backbone's own, such as 224",
+        metavar="PIXELS",
+    )
+
+    def __post_init__(self) -> None:
+        within = self.image_size == 0 or MIN_SIDE <= self.image_size <= MAX_SIDE
+        require(within, "image_size", f"whole pixels from {MIN_SIDE} to {MAX_SIDE}", self.image_size)
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class ProbeSpec(_Transfer):
     engine: str = option("auto", "of the features; auto: the fastest that is exact enough", choices=FEATURE_ENGINES)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_known("precision", self.precision, PRECISIONS)
         require_known("engine", self.engine, FEATURE_ENGINES)
         for rate in self.sweep_lr:
@@ -76,6 +87,7 @@ class FinetuneSpec(_Transfer):
     precision: str = option("auto", "of training; auto is bf16 where it is native", choices=("auto", *PRECISIONS))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("precision", self.precision, ("auto", *PRECISIONS))
         require(0 <= self.label_smoothing < 1, "label_smoothing", "in [0, 1)", self.label_smoothing)
@@ -103,6 +115,7 @@ def protocol(spec: TransferSpec) -> str:
         f"weight decay {exact(settings.weight_decay)}",
         f"{settings.epochs} epochs",
         f"batch {settings.batch_size}",
+        *([f"{spec.image_size} px images"] if spec.image_size else []),
         *([f"{spec.precision} features"] if isinstance(spec, ProbeSpec) else _training_options(spec)),
     ]
     return ", ".join(parts)

@@ -31,9 +31,10 @@ class Estimate:
         return extraction + epochs * self.seconds_per_epoch
 
 
-def key(spec: TransferSpec) -> tuple[str, str, str, int, str]:
+def key(spec: TransferSpec) -> tuple[str | int, ...]:
     """What decides the time per image and per epoch: specs with the same key share an estimate."""
-    return spec.transfer, spec.backbone, spec.dataset, spec.settings.batch_size, spec.precision
+    size = [spec.image_size] if spec.image_size else []
+    return spec.transfer, spec.backbone, spec.dataset, spec.settings.batch_size, spec.precision, *size
 
 
 def recall(home: Path, spec: TransferSpec) -> Estimate | None:

@@ -109,9 +109,14 @@ def resolve(
     report: Report,
     load: Callable[[Path, str], Backbone] = backbones.load_cached,
 ) -> tuple[Backbone, Dataset, AnyTransfer]:
-    """The backbone and the dataset that a spec names, and the spec with their content hashes and its precision filled in."""
+    """The backbone and the dataset that a spec names, and the spec with their content hashes and its precision filled in. The
+    backbone takes images of the size asked for, which is none where that is its own."""
     report(Progress(f"Opening {spec.backbone}"))
     backbone = load(home, spec.backbone)
+    if spec.image_size == backbone.transform.crop:
+        spec = dataclasses.replace(spec, image_size=0)
+    if spec.image_size:
+        backbone = backbones.for_images(backbone, spec.image_size)
     report(Progress(f"Opening {spec.dataset}"))
     dataset = catalogue.load(home, spec.dataset)
     precision = _best_precision(backbone) if spec.precision == "auto" else spec.precision

@@ -31,3 +31,10 @@ def test_a_failed_probe_gives_the_reason(home):
     job_id = queue.submit(home, Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0,)))
     queue.end(home, job_id, "failed", "The disk is full.")
     assert open_page("probe", job=job_id).error[0].value == "The disk is full."
+
+
+def test_an_image_size_in_the_link_goes_into_the_command():
+    app = open_page("probe", size="64")
+    assert app.number_input(key="size").value == 64
+    (command,) = [code.value for code in app.code]
+    assert "--image-size 64" in command

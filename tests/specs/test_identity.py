@@ -58,3 +58,12 @@ def test_protocols_differ_where_a_number_differs_in_its_last_digit():
     assert "weight decay 0.00050000001," in text(weight_decay=0.00050000001)
     chosen = (protocol(ProbeSpec("b", "d", sweep_lr=(0.1, rate))) for rate in (0.01, 0.010000001))
     assert len(set(chosen)) == 2
+
+
+def test_the_image_size_is_part_of_a_run_only_where_it_is_asked_for():
+    usual = ProbeSpec("net", "d", backbone_hash="h", dataset_hash="k")
+    small = ProbeSpec("net", "d", backbone_hash="h", dataset_hash="k", image_size=32)
+    assert run_id(usual, 0) == "linear-0-231d8b79940c"  # as before there was such an option
+    assert run_id(small, 0) != run_id(usual, 0)
+    assert protocol(small) == protocol(usual).replace("batch 64,", "batch 64, 32 px images,")
+    assert "image_size must be whole pixels from 8 to 1024; got 4" in refused(ProbeSpec, "net", "d", image_size=4)

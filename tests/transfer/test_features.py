@@ -16,7 +16,7 @@ from sparse_core.datasets import catalogue
 from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
 from sparse_core.engines import choice, compiling
 from sparse_core.engines.extractor import Extractor
-from sparse_core.networks import backbones
+from sparse_core.networks import architectures, backbones
 from sparse_core.results.records import Records
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import ProbeSpec
@@ -204,3 +204,32 @@ def test_an_estimate_uses_the_known_times_and_compiles_nothing(home, backbone, i
     monkeypatch.setattr(choice, "known_seconds", lambda home, backbone, count: 100.0 * count)
     monkeypatch.setattr(features, "open_extractor", killed)
     assert 100 < features.seconds_per_image(*arguments) < 101  # decoding comes on top
+
+
+def test_another_image_size_gives_the_features_of_images_prepared_so(home, weights, backbone, images):
+    network, _ = weights
+    extracted = features.extract(home, backbones.for_images(backbone, 96), images)
+    body = torch.nn.Sequential(*list(network.children())[:-1], torch.nn.Flatten())
+    steps = torchvision_steps(110, 96, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # 256 · 96 / 224 = 109.7
+    expected = torch.stack([steps(images.train.load(row)) for row in range(len(images.train.labels))])
+    with torch.no_grad():
+        np.testing.assert_allclose(extracted.train, body(expected).numpy(), rtol=1e-3, atol=1e-4)
+    assert not features.extract(home, backbone, images).cached  # of another size
+    assert features.extract(home, backbones.for_images(backbone, 96), images).cached
+
+
+def test_an_image_size_is_kept_with_the_run_and_the_backbones_own_is_none(home, backbone, images, tmp_path):
+    spec = ProbeSpec(backbone.card.name, str(tmp_path / "d"), settings=Hyperparameters(epochs=1), engine="torch")
+    small = runs.run_probe(home, dataclasses.replace(spec, image_size=64), (0,), lambda _: None)
+    record = Records(home).read(small["runs"][0])
+    assert record.spec["image_size"] == 64 and "64 px images" in record.result["protocol"]
+    _, _, own = runs.resolve(home, dataclasses.replace(spec, image_size=224), lambda _: None)
+    assert own.image_size == 0
+
+
+def test_an_image_size_that_the_network_does_not_take_is_refused(backbone, monkeypatch):
+    def none(*_):
+        raise RuntimeError("too small\n at ...")
+
+    monkeypatch.setattr(architectures, "try_images", none)
+    assert "does not take images of 8 pixels (too small)" in refused(backbones.for_images, backbone, 8)
