@@ -19,7 +19,8 @@ run: $(RUN_READY) sparse-engine
 	@$(BIN)/python -m sparse_core.serve --port $(PORT)
 
 test: $(TEST_READY) sparse-engine browser check
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest tests/browser
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/browser
 
 check: $(TEST_READY)
 	@$(BIN)/ruff check .

@@ -10,15 +10,6 @@ from tests.support.images import image_folder
 from tests.support.networks import pruned_file
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Of the processes that run tests side by side, each takes whole files, whose tests share fixtures, and one takes all files
-    that drive a browser, as two browsers would keep each other waiting."""
-    for item in items:
-        name = "browser" if item.path.parent.name == "browser" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
-
-
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("SPARSE_TRANSFER_HOME", str(tmp_path / "home"))
