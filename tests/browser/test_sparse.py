@@ -8,6 +8,7 @@ import torch
 from playwright.sync_api import Page, expect
 from safetensors.torch import load_file
 
+from sparse_core.paths import REPOSITORY
 from tests.browser import served
 from tests.browser.served import MINUTE, assert_no_error, choose, delete_and_undo, first_chart, open_page
 from tests.support.networks import pruned_state
@@ -45,7 +46,8 @@ def test_a_checkpoint_is_imported_into_the_library(page: Page, address: str, che
 
 def test_it_is_deleted_after_confirmation_and_restored(page: Page, address: str):
     open_page(page, f"{address}/library")
-    delete_and_undo(page, "1 of 1 rows", "“mine” was deleted.", "Nothing yet.")
+    rows = 1 + len(list((REPOSITORY / "data" / "zoo").glob("*.safetensors")))
+    delete_and_undo(page, f"{rows} of {rows} rows", "“mine” was deleted.", "Nothing yet.")
 
 
 def test_its_structure_is_shown(page: Page, address: str):
