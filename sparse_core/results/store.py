@@ -17,7 +17,7 @@ import duckdb
 import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file
+from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file, printable_values
 from sparse_core.results.records import Record, Records, write_compacted
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def default_database(records: Records) -> Path:
 def result_row(record: Record) -> dict[str, Any]:
     """One run record as a row of the relation, of the user's own runs."""
     spec, result = record.spec, record.result
-    return {
+    row = {
         "source": "measured",
         "recipe": result.get("recipe", ""),
         **{name: result[name] for name in ("architecture", "upstream", "method", "sparsity", "protocol", "metric")},
@@ -200,6 +200,7 @@ def result_row(record: Record) -> dict[str, Any]:
         "created_at": pd.Timestamp(result["created_at"]),
         "spec": json.dumps(spec, sort_keys=True),
     }
+    return printable_values(row)
 
 
 def network_name(backbone: str) -> str:
