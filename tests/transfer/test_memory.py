@@ -73,4 +73,4 @@ def test_features_are_not_held_in_memory(tmp_path, work):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     kilobytes, size = map(int, subprocess.check_output(command, env=environment).split())
     assert size > 3.2e8
-    assert 1024 * kilobytes < size / 2
+    assert 1024 * kilobytes < 0.7 * size  # 0.5 seen; what holds them needs more than 1
