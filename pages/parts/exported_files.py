@@ -5,7 +5,6 @@ import streamlit as st
 
 from pages.parts import frame, links, progress
 from pages.parts.frame import home
-from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import exports, library
 from sparse_core.networks.library import BackboneCard
@@ -91,14 +90,4 @@ def _make(card: BackboneCard) -> None:
         "Files of this backbone: safetensors for plain torch, packed for storage, compact where whole filters were removed, "
         "ONNX. Their sizes are shown together. They are kept for a day."
     )
-    key = f"export_{card.hash}"
-    if st.button("Make files", icon=":material/deployed_code:", key=f"make_{card.hash}"):
-        st.session_state[key] = queue.submit(home(), Job("export", ExportSpec(backbone=card.name)))
-    job_id = st.session_state.get(key)
-    status = queue.find(home(), job_id) if job_id else None
-    if status is None:
-        return
-    if not status.ended:
-        progress.wait_for(status.job_id)
-    elif status.state == "failed":
-        st.error(frame.plain(status.message))
+    progress.job_button("Make files", f"export_{card.hash}", Job("export", ExportSpec(backbone=card.name)))

@@ -77,17 +77,8 @@ def _onnx(record: Record) -> None:
     if finetuned.file(home(), record.run_id, "onnx").is_file():
         _download(record, "onnx", "ONNX")
         return
-    key = f"export_{record.run_id}"
-    if st.button("Make ONNX", icon=":material/deployed_code:", help="One file that other runtimes can load."):
-        st.session_state[key] = queue.submit(home(), Job("export", ExportSpec(record.run_id)))
-    job_id = st.session_state.get(key)
-    status = queue.find(home(), job_id) if job_id else None
-    if status is None:
-        return
-    if not status.ended:
-        progress.wait_for(status.job_id)
-    elif status.state == "failed":
-        st.error(frame.plain(status.message))
+    asked, help_text = Job("export", ExportSpec(record.run_id)), "One file that other runtimes can load."
+    progress.job_button("Make ONNX", f"export_{record.run_id}", asked, help_text)
 
 
 def _import_form(record: Record) -> None:

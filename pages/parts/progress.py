@@ -64,6 +64,21 @@ def measure_estimate(key: Hashable, job: Job) -> None:
         st.caption("Estimating the time on this machine …")
 
 
+def job_button(label: str, key: str, job: Job, help_text: str | None = None) -> None:
+    """A button that starts ``job``, which makes a file; below it, while ``key`` of the session names that job, its progress or
+    why it failed."""
+    if st.button(label, icon=":material/deployed_code:", key=f"make_{key}", help=help_text):
+        st.session_state[key] = queue.submit(home(), job)
+    job_id = st.session_state.get(key)
+    status = queue.find(home(), job_id) if job_id else None
+    if status is None:
+        return
+    if not status.ended:
+        wait_for(status.job_id)
+    elif status.state == "failed":
+        st.error(frame.plain(status.message))
+
+
 def import_result(status: queue.Status) -> None:
     """The progress of an import into the library; then where the backbone can be used, or why the import failed."""
     if not status.ended:

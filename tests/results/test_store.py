@@ -1,6 +1,7 @@
 """Records and store: records are the source of truth, the cache can be lost, nothing is stored twice."""
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -326,3 +327,12 @@ def test_data_of_pages_is_loaded_without_torch(home):
         "store.Store(records.Records(pathlib.Path(sys.argv[1]))).results(); print('torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", script, str(home)], cwd=REPOSITORY).strip() == b"False"
+
+
+def test_a_path_that_is_no_utf8_does_not_keep_the_results_from_opening(home):
+    made = record()
+    file = b"resnet20:/tmp/\xff.pth".decode(errors="surrogateescape")
+    Records(home).write(dataclasses.replace(made, spec={**made.spec, "backbone": file, "backbone_hash": ""}))
+    rows = Store(Records(home)).results(source="measured")
+    (name,) = rows["network_name"]
+    assert name.startswith("\ufffd") and name.endswith(".pth") and rows["backbone"].iloc[0].endswith(name)

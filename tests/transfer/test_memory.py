@@ -43,7 +43,7 @@ backbone = SimpleNamespace(
 )
 anonymous()
 for _ in range(2):
-    made = features.extract(home, backbone, noise_dataset(8_000, 2_000, 2), engine="torch", on_progress=anonymous)
+    made = features.extract(home, backbone, noise_dataset(12_000, 2_000, 2), engine="torch", on_progress=anonymous)
     made.train.sum()
     anonymous()
 assert made.cached
@@ -73,4 +73,4 @@ def test_features_are_not_held_in_memory(tmp_path, work):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     kilobytes, size = map(int, subprocess.check_output(command, env=environment).split())
     assert size > 3.2e8
-    assert 1024 * kilobytes < 0.7 * size  # 0.5 seen; what holds them needs more than 1
+    assert 1024 * kilobytes < size / 2
