@@ -162,7 +162,8 @@ def _backbones() -> None:
     cards = {card.name: card for card in library.available(home()) if card.kind in ("library", "zoo")}
     if all(card.kind == "zoo" for card in cards.values()):
         st.info(
-            "Nothing yet. Upload a checkpoint file above, or enter its path. Its contents are shown before it is imported."
+            "Nothing of your own yet. Upload a checkpoint file above, or enter its path. Its contents are shown before it is "
+            "imported."
         )
     if cards:
         _backbone_table(cards)

@@ -150,7 +150,10 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
     name = f"table-{controls.architecture}-{controls.transfer}"
 
     def by_network() -> None:
-        st.caption("Accuracy in percent: mean ± standard deviation over seeds (number of seeds). No ± where n = 1.")
+        st.caption(
+            "Accuracy in percent: mean ± standard deviation over seeds (number of seeds); of joined networks, over networks "
+            "(number of networks). No ± where n = 1."
+        )
         show_table(tables.paper_layout(table), key="wide", name=name, title=str)
 
     def by_task() -> None:

@@ -56,9 +56,14 @@ def _place(error: Exception) -> str:
     return shown if len(shown) <= _SHOWN_LENGTH else f"{shown[:_SHOWN_LENGTH]}…"
 
 
+LISTED = 15  # names in one line
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that is not among ``known``; it suggests the nearest ones."""
+    """The error for a name that is not among ``known``; it suggests the nearest ones, else lists up to ``LISTED`` of all."""
     choices = sorted(known)
     nearest = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(nearest)}?" if nearest else f"Known: {', '.join(choices) or 'none yet'}."
+    more = f" and {len(choices) - LISTED} more" if len(choices) > LISTED else ""
+    listed = f"{', '.join(choices[:LISTED]) or 'none yet'}{more}"
+    hint = f"Did you mean {' or '.join(nearest)}?" if nearest else f"Known: {listed}."
     return InputError(f"Unknown {kind} '{name}'. {hint}")

@@ -5,7 +5,7 @@ import errno
 import duckdb
 import pytest
 
-from sparse_core.errors import as_input_error
+from sparse_core.errors import as_input_error, unknown_name
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,9 @@ def test_errors_of_the_disk_become_one_sentence(error, message):
 def test_an_internal_error_is_not_an_input_error():
     assert as_input_error(KeyError("x")) is None
     assert as_input_error(OSError("no number")) is None
+
+
+def test_an_unknown_name_lists_some_of_many_names():
+    said = str(unknown_name("backbone", "zzz", [f"net{number:02}" for number in range(72)]))
+    assert said.startswith("Unknown backbone 'zzz'. Known: net00, net01") and said.endswith("net14 and 57 more.")
+    assert str(unknown_name("backbone", "zzz", ["b", "a"])) == "Unknown backbone 'zzz'. Known: a, b."

@@ -47,7 +47,7 @@ def test_a_checkpoint_is_imported_into_the_library(page: Page, address: str, che
 def test_it_is_deleted_after_confirmation_and_restored(page: Page, address: str):
     open_page(page, f"{address}/library")
     rows = 1 + len(list((REPOSITORY / "data" / "zoo").glob("*.safetensors")))
-    delete_and_undo(page, f"{rows} of {rows} rows", "“mine” was deleted.", "Nothing yet.")
+    delete_and_undo(page, f"{rows} of {rows} rows", "“mine” was deleted.", "Nothing of your own yet.")
 
 
 def test_its_structure_is_shown(page: Page, address: str):

@@ -42,7 +42,7 @@ def field(app: AppTest, label: str) -> Any:
 
 
 def test_an_empty_library_shows_the_next_step():
-    assert "Nothing yet. Upload a checkpoint file" in open_page("library").info[0].value
+    assert "Nothing of your own yet. Upload a checkpoint file" in open_page("library").info[0].value
 
 
 def test_a_file_is_inspected_named_and_imported(home, file):
@@ -168,7 +168,7 @@ def test_deleting_can_be_undone(home, file):
     library.remove(home, "mine")  # as the dialog does, which needs a browser
     app.session_state["removed"] = "mine"
     run(app)
-    assert "“mine” was deleted." in app.info[0].value and "Nothing yet" in app.info[1].value
+    assert "“mine” was deleted." in app.info[0].value and "Nothing of your own yet" in app.info[1].value
     press(app, "Undo")
     assert library.cards(home) == [card]
     assert "Undo" not in buttons(app)
@@ -277,6 +277,6 @@ def test_networks_of_the_zoo_are_listed_and_cannot_be_deleted(home, file, zoo_fo
     exporting.write(backbones.load(home, "shipped"), zoo_folder / "shipped.safetensors", "packed")
     library.remove(home, "shipped")
     app = open_page("library")
-    assert "Nothing yet." in app.info[0].value
+    assert "Nothing of your own yet." in app.info[0].value
     assert list(app.dataframe[-1].value["name"]) == ["shipped"]
     assert next(button for button in app.button if button.label == "Delete …").disabled
