@@ -70,7 +70,8 @@ def submit(home: Path, job: Job, *, lane: str = "", job_id: str = "") -> str:
 
 def new_id() -> str:
     """An id for a job that is submitted later; ids sort by time."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**9:09d}-{secrets.token_hex(3)}"
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)  # one reading, so that ids sort by time across a second's end
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.localtime(seconds))}-{nanoseconds:09d}-{secrets.token_hex(3)}"
 
 
 def part_lane(number: int, parts: int) -> str:

@@ -1,6 +1,6 @@
 """Structure in Streamlit's test harness, and its tables and charts: shares computed by hand, states, refusals."""
 
-from types import SimpleNamespace
+import dataclasses
 
 import numpy as np
 import pytest
@@ -32,8 +32,10 @@ def keep(home, name: str, pruned: int, module: nn.Module | None = None, mask: ma
     """Store the structure of a small network as that of the backbone ``name``."""
     module = module or network(pruned)
     mask = mask or masks.from_zeros(module)
-    loaded = {"card": card(home, name), "module": module, "mask": mask, "hash": f"{name}-{pruned}"}
-    structure_analysis.analyse_cached(home, SimpleNamespace(**loaded, transform=SimpleNamespace(crop=8)))
+    found = dataclasses.replace(structure_analysis.analyse(module, 8), hash=f"{name}-{pruned}")
+    masks.save(mask, structure.mask_file(home, found.hash))
+    structure.store(home, found)
+    structure.store_card(home, card(home, name), found.hash)
 
 
 def opened(home, *pruned: int, **query: str | list[str]) -> AppTest:
