@@ -1,6 +1,6 @@
 """Library: import a pruned network from a file, inspect it, use it on every other page, and export it."""
 
-from dataclasses import asdict
+import dataclasses
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -83,14 +83,62 @@ def _inspection(status: queue.Status) -> None:
     if not status.ended:
         progress.wait_for(status.job_id)
     elif status.state == "done":
+        _choose_weights(spec, status.result.get("weight_sets"), status.result.get("weights"))
         _summary(Path(spec.path).name, status.result)
-        import_form.show(spec, status.result)
+        if _is_settled(spec, status.result.get("alternatives")):
+            import_form.show(spec, status.result)
     else:
         _inspection_error(spec, status)
 
 
+def _choose_weights(spec: InspectSpec, names: list[str] | None, used: str | None = None) -> None:
+    """Which of a file's sets of weights to read, such as those of a moving average: another one is inspected anew."""
+    if not names:
+        return
+    chosen = st.selectbox(
+        "Weights",
+        names,
+        index=names.index(used) if used in names else None,
+        format_func=plain,
+        key="weights",
+        placeholder="Choose a set of weights",
+        width=330,
+        help="This file holds several sets, such as those of training and their moving average.",
+    )
+    if chosen and chosen != used:
+        _inspect(dataclasses.replace(spec, weights=chosen))
+        st.rerun()
+
+
+def _is_settled(spec: InspectSpec, names: list[str] | None) -> bool:
+    """Whether it is known which architecture the file holds; where several fit equally well, they are offered."""
+    if not names:
+        return True
+    st.warning(
+        "The weights fit these networks equally well. Choose the one that was trained: a wrong one costs accuracy."
+    )
+    chosen = st.selectbox(
+        "Architecture",
+        names,
+        index=None,
+        format_func=architecture_label,
+        key="alternative",
+        width=430,
+        placeholder="Choose one",
+    )
+    if chosen:
+        _inspect(dataclasses.replace(spec, architecture=chosen))
+        st.rerun()
+    return False
+
+
 def _inspection_error(spec: InspectSpec, status: queue.Status) -> None:
     """Why a file cannot be read; offers a choice of architectures if there is one, else deletes an uploaded file."""
+    sets = status.result.get("weight_sets")
+    if sets:
+        st.warning("This file holds several sets of weights. Choose one.")
+        _choose_weights(spec, sets)
+        return
     candidates = status.result.get("candidates")
     if candidates:
         st.warning(
@@ -106,7 +154,7 @@ def _inspection_error(spec: InspectSpec, status: queue.Status) -> None:
     with st.form("architecture_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox("Architecture", names, format_func=architecture_label, key="candidate", width=330)
         if st.form_submit_button("Load as this architecture", icon=":material/search:"):
-            _inspect(InspectSpec(spec.path, chosen))
+            _inspect(dataclasses.replace(spec, architecture=chosen))
             st.rerun()
 
 
@@ -184,7 +232,7 @@ def _backbone_table(cards: dict[str, BackboneCard]) -> None:
         links.backbone_links(name)
     st.caption(f"Preprocessing: {cards[name].preprocessing.description}.")
     exported_files.show(cards[name])
-    frame = pd.DataFrame([asdict(card) for card in cards.values()])
+    frame = pd.DataFrame([dataclasses.asdict(card) for card in cards.values()])
     frame = frame.rename(columns={"origin": "imported_from"})
     frame["preprocessing"] = [card.preprocessing.description for card in cards.values()]
     frame["formats"] = [", ".join(formats) for formats in frame["formats"]]

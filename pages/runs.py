@@ -1,7 +1,9 @@
 """Runs: finished and running work, one run in detail, several side by side."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,7 +18,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store
 from sparse_core.specs.identity import first_free_replicate, recorded
-from sparse_core.views import footnotes, labels
+from sparse_core.views import footnotes, labels, times
 from sparse_core.views.charts import training
 from sparse_core.views.runs import STATES, command, curves, label, with_states
 from sparse_core.views.speed_tables import spec_label
@@ -64,9 +66,7 @@ def _shipped(store: Store) -> None:
     if rows.empty:
         st.info("No results are shipped with this version.")
         return
-    names = _names(rows)
-    chosen = _choose(names)
-    records = [store.record(names[name]) for name in chosen if name in names]
+    records = [store.record(run_id) for run_id in _choose(rows)]
     if len(records) == 1:
         show_run_details(records, where="shipped")
     elif records:
@@ -117,17 +117,19 @@ def _running_jobs() -> None:
 
 
 def _selected(store: Store, rows: pd.DataFrame) -> None:
-    names = _names(rows)
-    chosen = _choose(names)
-    records = [store.records.read(names[name]) for name in chosen if name in names]
+    records = [store.records.read(run_id) for run_id in _choose(rows)]
     if len(records) == 1:
         _details(records[0], store.records)
     elif records:
         _compare(records)
 
 
-def _choose(names: dict[str, str]) -> list[str]:
-    return st.multiselect(
+def _choose(rows: pd.DataFrame) -> list[str]:
+    """The ids of the runs that the user selects."""
+    names = _names(rows, times.local)
+    in_utc = zip(_names(rows, pd.Timestamp), names, strict=True)  # as labels of earlier versions had the time
+    links.update_names("chosen", {former: [name] for former, name in in_utc}, names)
+    chosen = st.multiselect(
         "Selected runs",
         list(names),
         placeholder="Choose one run to see its details, several to compare them",
@@ -135,15 +137,17 @@ def _choose(names: dict[str, str]) -> list[str]:
         bind="query-params",
         help="One run: its settings, curves, confusion matrix, notes, rerun and delete. Several: side by side.",
     )
+    return [names[name] for name in chosen if name in names]
 
 
-def _names(rows: pd.DataFrame) -> dict[str, str]:
-    """A label for each run, newest first, with its id; the time and the end of the id keep labels distinct."""
+def _names(rows: pd.DataFrame, made: Callable[[Any], pd.Timestamp]) -> dict[str, str]:
+    """A label for each run, newest first, with its id; the time, as ``made`` gives it, and the end of the id keep labels
+    distinct."""
     newest = rows.sort_values("created_at", ascending=False, kind="stable")
     return {
         f"{'Dense' if row.method == 'Dense' else f'{row.method} {labels.sparsity_label(row.sparsity)}'}, "
         f"{task_label(row.dataset)}, {row.transfer}, seed {row.seed}{f', rerun {row.replicate}' if row.replicate else ''} "
-        f"({row.created_at:%d %b %H:%M}, {row.run_id[-4:]})": row.run_id
+        f"({made(row.created_at):%d %b %H:%M}, {row.run_id[-4:]})": row.run_id
         for row in newest.itertuples()
     }
 
@@ -233,7 +237,7 @@ def _labels(records: list[Record]) -> list[str]:
 
 
 def _comparison_caption(records: list[Record], where: str) -> str:
-    days = sorted({record.result["created_at"][:10] for record in records})
+    days = sorted({times.day(record.result["created_at"]) for record in records})
     made = " to ".join(dict.fromkeys((days[0], days[-1])))
     protocols = Counter(record.result["protocol"] for record in records)
     counts = "; ".join(f"{labels.counted(count, 'run')} with {protocol}" for protocol, count in protocols.items())

@@ -1,6 +1,7 @@
 """Speedup: how much faster sparse backbones run on this machine, in which engine, and how accurate they are."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, frame, progress, speedup_charts, speedup_form
+from pages.parts import choices, deletion, frame, links, progress, speedup_charts, speedup_form
 from pages.parts.frame import home
 from pages.parts.results import open_store, show_table
 from pages.parts.speedup_filters import choose_filters
 from sparse_core.jobs import queue
 from sparse_core.networks import library
 from sparse_core.speed import measurements
-from sparse_core.views import labels, speed_tables
+from sparse_core.views import labels, speed_tables, times
 
 ICONS = {"faster": ":material/speed:", "no gain": ":material/remove:", "slower": ":material/trending_down:"}
 COLUMNS = ["created_at", "network", "mode", "engine_words", "batch_size", "threads", "ratio", "ratio_low", "ratio_high"]
@@ -86,16 +87,24 @@ def _measure(rows: pd.DataFrame, backbone_labels: dict[str, str]) -> None:
         progress.ended_without_result(status, "Measure")
 
 
+def _names(newest: pd.DataFrame, made: Callable[[Any], pd.Timestamp]) -> dict[str, str]:
+    """A label for each measurement, with its time as ``made`` gives it, and its id."""
+    return {
+        f"{row.network}, {labels.MODES[row.mode].lower()} ({made(row.created_at):%d %b %H:%M}, {row.measurement[-4:]})": (
+            row.measurement
+        )
+        for row in newest.itertuples()
+    }
+
+
 def _all_measurements(records: list[dict[str, Any]], rows: pd.DataFrame) -> None:
     columns = [*COLUMNS, *(["machine"] if rows["machine"].nunique() > 1 else [])]
     newest = rows.iloc[::-1].reset_index(drop=True)
     show_table(newest, key="measurements", name="speeds", shown_columns=columns)
-    names = {
-        f"{row.network}, {labels.MODES[row.mode].lower()} ({row.created_at:%d %b %H:%M}, {row.measurement[-4:]})": (
-            row.measurement
-        )
-        for row in newest.drop_duplicates("measurement").itertuples()
-    }
+    measured = newest.drop_duplicates("measurement")
+    names = _names(measured, times.local)
+    in_utc = zip(_names(measured, pd.Timestamp), names, strict=True)  # as labels of earlier versions had the time
+    links.update_names("look", {former: [name] for former, name in in_utc}, names)
     chosen = st.selectbox(
         "Selected measurement",
         list(names),

@@ -106,9 +106,21 @@ TASKS = {
 }
 
 
+VARIANTS = {
+    "tensorflow": "TensorFlow's padding",
+    "A": "shortcuts without weights",
+    "B": "shortcuts with weights",
+    "cifar": "3 × 3 stem, no max pooling",
+    "cifar_maxpool": "3 × 3 stem and max pooling",
+}
+
+
 def architecture_label(architecture: str) -> str:
-    """The usual spelling, such as ResNet50 for ``resnet50``."""
-    return ARCHITECTURES.get(architecture, architecture)
+    """The usual spelling, such as ResNet50 for ``resnet50``, with the variant where one is named: ``resnet18-cifar``."""
+    if "-" not in str(architecture):  # tables have empty cells
+        return ARCHITECTURES.get(architecture, architecture)
+    name, _, variant = architecture.partition("-")
+    return f"{ARCHITECTURES.get(name, name)} ({VARIANTS.get(variant, variant)})"
 
 
 DIGITS = "digits"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_core import catalog, sweep_verb
+from sparse_core import catalog, linux, sweep_verb
 from sparse_core.errors import InputError, as_input_error
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
@@ -39,6 +39,7 @@ from sparse_core.views import footnotes
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
+    linux.limit_threads()  # before torch is loaded
     try:
         options = _parser().parse_args(arguments)
         options.home = default_home()

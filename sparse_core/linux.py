@@ -1,17 +1,75 @@
 """What only Linux offers, in one place. Elsewhere these functions return nothing, None or False, as each says."""
 
 import ctypes
+import math
 import os
 import resource
 from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int | None:
-    """The cores that the scheduler lets this process use; None on other systems."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    """The cores that this process may use at once: those the scheduler lets it use, or fewer where a container's quota of CPU
+    time is smaller (1.5 cores' time keeps two busy most of the time); None on other systems."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    cores, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def cpu_quota() -> float | None:
+    """The CPU time per time that this process's control groups allow, in cores: 1.5 is one and a half. None without a limit.
+
+    Read anew at each call, for a container may get another quota while it runs. The smallest of the process's own group and all
+    above it holds: ``cpu.max`` of version 2 (kernel's cgroup-v2.rst), ``cpu.cfs_quota_us`` of version 1 (sched-bwc.rst).
+    """
+    try:
+        lines = (PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    limits = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            folders, read = [CGROUPS, CGROUPS / "unified"], _limit_of_version_2
+        elif "cpu" in controllers.split(","):
+            folders, read = [CGROUPS / controllers, CGROUPS / "cpu"], _limit_of_version_1
+        else:
+            continue
+        # In a container the path may be the host's: then its own group is mounted at the top.
+        groups = [Path(path.lstrip("/")), *Path(path.lstrip("/")).parents]
+        limits += [read(folder / group) for folder in folders for group in dict.fromkeys(groups)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit_of_version_2(group: Path) -> float | None:
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return int(quota) / int(period)  # "max" is no number
+    return None
+
+
+def _limit_of_version_1(group: Path) -> float | None:
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        quota = int((group / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        period = int((group / "cpu.cfs_period_us").read_text(encoding="ascii"))
+        return quota / period if quota > 0 else None  # −1: no limit
+    return None
+
+
+def limit_threads() -> None:
+    """Let libraries that are loaded from now on, here and in processes that this one starts, use as many threads as a container's
+    quota allows, unless the user says how many. More would be stopped again and again."""
+    if cpu_quota() is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+
+
+def cores() -> int:
+    """``usable_cores``, or on other systems the machine's; at least 1."""
+    return usable_cores() or os.cpu_count() or 1
 
 
 def cpuinfo() -> dict[str, str]:

@@ -42,6 +42,11 @@ def printable(name: str) -> str:
     return name.encode("utf-8", errors="surrogatepass").decode("utf-8", errors="replace")
 
 
+def printable_values(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a table with its texts ``printable``: no table holds such bytes."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; on success it takes the target's name, on failure it is removed."""

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 
+from sparse_core import linux
 from sparse_core.errors import InputError
 from sparse_core.paths import REPOSITORY
 
@@ -21,6 +22,7 @@ def main() -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     print(f"Sparse Transfer Lab: http://{ADDRESS}:{port} (stop with Ctrl-C)", flush=True)
+    linux.limit_threads()
     os.chdir(REPOSITORY)
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
     os.execv(sys.executable, [*command, "--server.address", ADDRESS])

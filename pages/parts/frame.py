@@ -14,7 +14,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from sparse_core import stored
 from sparse_core.errors import as_input_error
-from sparse_core.paths import REPOSITORY, default_home
+from sparse_core.paths import REPOSITORY, default_home, printable
 
 STATIC = REPOSITORY / "static"
 SHOWN_NOTES = 5
@@ -56,8 +56,9 @@ def errors_as_messages() -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """The text with Markdown escaped: names read from a file may contain links and images, which a browser would fetch."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&])", r"\\\1", text)
+    """The text with Markdown escaped: names read from a file may contain links and images, which a browser would fetch. Bytes of
+    a path that are no UTF-8, which no browser can show, are replaced."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:&])", r"\\\1", printable(text))
 
 
 def show_notes() -> None:

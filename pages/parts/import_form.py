@@ -62,6 +62,7 @@ def _origin(spec: InspectSpec, seen: dict[str, Any]) -> dict[str, Any]:
         "path": spec.path,
         "name": name.strip(),
         "architecture": spec.architecture,
+        "weights": spec.weights,
         "method": method,
         "sparsity": round(percent / 100, 6),
         "upstream": upstream.strip(),

@@ -16,7 +16,7 @@ from pages.parts import buttons, frame, links
 from pages.parts.frame import home
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store, default_database
-from sparse_core.views import columns
+from sparse_core.views import columns, times
 from sparse_core.views.charts import captions
 
 ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what the table shows of it
@@ -129,6 +129,7 @@ def _config(column: columns.Column, title: str) -> ColumnConfig:
     if column.number_format is None:
         return st.column_config.Column(title, help=column.help)
     dated = column.unit is columns.TIMESTAMP
+    title += f" ({times.zone()})" if dated else ""
     kind = st.column_config.DatetimeColumn if dated else st.column_config.NumberColumn
     return kind(title, format=column.number_format, help=column.help)
 

@@ -10,7 +10,7 @@ from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import TRANSFERS, architecture_label, task_label
 from sparse_core.results.records import Record
 from sparse_core.results.statistics import per_class
-from sparse_core.views import footnotes, labels, runs, tables
+from sparse_core.views import footnotes, labels, runs, tables, times
 from sparse_core.views.charts import training
 
 NETWORK_COLUMNS = ["source", "architecture", "method", "sparsity"]
@@ -44,7 +44,7 @@ def show_run_details(records: Sequence[Record], where: str = "on this machine") 
     network = (
         f"{architecture_label(result['architecture'])} ({backbone}) on {task_label(result['dataset_name'])}, {transfer}"
     )
-    caption = f"{labels.counted(len(records), 'run')} {where}, {result['created_at'][:10]}. {result['protocol']}."
+    caption = f"{labels.counted(len(records), 'run')} {where}, {times.day(result['created_at'])}. {result['protocol']}."
     name = f"{result['architecture']}-{result['dataset_name']}"
     table = runs.curves(records)
     value = curve_choice("curve", result["metric"])

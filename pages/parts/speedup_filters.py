@@ -9,7 +9,7 @@ import streamlit as st
 from pages.parts import choices
 from pages.parts.speedup_form import this_machine
 from sparse_core.catalog import ENGINES, architecture_label
-from sparse_core.views import labels, speed_tables
+from sparse_core.views import labels, speed_tables, times
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Filters:
 
     def caption(self, shown: pd.DataFrame) -> str:
         """Machine and dates of these rows, and which of them are timing only or unreliable."""
-        days = sorted({f"{made:%Y-%m-%d}" for made in shown["created_at"]})
+        days = sorted({times.day(made) for made in shown["created_at"]})
         parts = [f"Measured on {self.machine}, {' to '.join(dict.fromkeys((days[0], days[-1])))}"]
         if shown["timing_only"].any():
             parts.append("Timing only (dotted): a mask on random weights, which has no accuracy")

@@ -4,7 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
+
+TURNS = {  # by EXIF's number of the orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass
@@ -46,19 +56,38 @@ class Dataset:
     task: str = ""
 
 
+class UnknownRangeError(ValueError):
+    """An image whose values have no known range, so that its brightness is unknown."""
+
+
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """The image rotated as its EXIF data says, in RGB; transparent parts become white, 16-bit grey is scaled to 8."""
-    image = ImageOps.exif_transpose(image)
+    """The image rotated as its EXIF data says, in RGB; transparent parts become white, 16-bit grey is scaled to 8. Raises
+    UnknownRangeError for floating point values and 32-bit integers."""
+    turn = TURNS.get(_orientation(image))
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        return Image.fromarray((values / (257 if values.max() > 255 else 1)).astype(np.uint8)).convert("RGB")
+        image = _eight_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    return image if turn is None else image.transpose(turn)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height after the rotation that the EXIF data asks for, read from the header without decoding."""
-    swaps_sides = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return image.size[::-1] if swaps_sides else image.size
+    return image.size[::-1] if _orientation(image) >= 5 else image.size
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8 as EXIF numbers them; 1, upright, where there is none or the image states something else. Only this entry is looked
+    at: others may be damaged."""
+    value = image.getexif().get(ExifTags.Base.Orientation)
+    return value if type(value) is int and value in TURNS else 1
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        kind = "floating point values" if image.mode == "F" else "32-bit integers"
+        raise UnknownRangeError(f"Its values are {kind}, whose range is not known: save such images with 8 or 16 bits.")
+    return Image.fromarray(np.rint(np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparse_core import linux
 from sparse_core.datasets.dataset import Split, upright_rgb, upright_size
 from sparse_core.datasets.transforms import Transform, prepare
 
@@ -79,7 +79,7 @@ class ImageLoader:
         def fill(row: int) -> None:
             whole[row] = prepare(self.split.load(row), self.transform)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(linux.cores()) as pool:
             list(pool.map(fill, range(count)))
         return whole
 
@@ -145,7 +145,7 @@ def shifted(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 def batches(image: Callable[[int], np.ndarray], rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
     """Images of ``rows`` in their order, (N, H, W, 3) uint8 with N up to ``size``; ``AHEAD`` batches are prefetched."""
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(linux.cores())
     waiting = iter(rows)
     queue = deque(pool.submit(image, row) for row in itertools.islice(waiting, (1 + AHEAD) * size))
     try:

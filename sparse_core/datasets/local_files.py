@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from sparse_core import linux
 from sparse_core.datasets import folders, parquet
-from sparse_core.datasets.contents import Contents
-from sparse_core.datasets.dataset import Dataset, Split
+from sparse_core.datasets.contents import Contents, listed
+from sparse_core.datasets.dataset import Dataset, Split, UnknownRangeError, upright_size
 from sparse_core.errors import InputError
 from sparse_core.paths import printable, write_text
 
+CHECK = 2  # of the images: another number makes it again
 UNREADABLE_LIMIT = 0.01  # share of the images from which on a dataset is refused
 
 
@@ -42,7 +43,16 @@ def open_path(home: Path, path: Path, name: str, metric: str) -> Dataset:
         content, split = content_hash(home, path, contents.files), [[len(contents.train)], [len(contents.test)]]
     digest = identity(content, contents.class_names, split, train.labels, test.labels)
     class_names = [printable(each) for each in contents.class_names]
-    return Dataset(printable(name), metric, class_names, train, test, digest, contents.layout)
+    return Dataset(
+        printable(name),
+        metric,
+        class_names,
+        train,
+        test,
+        digest,
+        contents.layout,
+        tuple(map(printable, contents.notes)),
+    )
 
 
 def identity(content: str, class_names: list[str], split: list[list[int]], *labels: np.ndarray) -> str:
@@ -79,7 +89,7 @@ def without_unreadable(home: Path, dataset: Dataset) -> Dataset:
     The first call for a content decodes every image and stores the result in ``home``. Raises InputError from
     ``UNREADABLE_LIMIT`` on.
     """
-    file = home / "datasets" / "unreadable" / f"{dataset.hash[:32]}.json"
+    file = home / "datasets" / "unreadable" / f"{dataset.hash[:32]}-{CHECK}.json"
     splits = dataset.train, dataset.test
     found = _recall_unreadable(file, splits)
     if found is None:
@@ -89,8 +99,8 @@ def without_unreadable(home: Path, dataset: Dataset) -> Dataset:
     if not names:
         return dataset
     total = sum(len(split.labels) for split in splits)
-    listed = ", ".join(map(printable, names[:5])) + (" …" if len(names) > 5 else "")
-    note = f"{len(names):,} of {total:,} images cannot be read: {listed}."
+    note = f"{len(names):,} of {total:,} images cannot be read: {listed([printable(name) for name in names])}."
+    note += "".join(f" {reason}" for reason in _reasons(splits, found))
     if len(names) >= UNREADABLE_LIMIT * total:
         raise InputError(f"{note} That is {100 * UNREADABLE_LIMIT:.0f} % or more: repair or remove them.")
     train, test = (split.without(rows) for split, rows in zip(splits, found, strict=True))
@@ -114,13 +124,28 @@ def _unreadable_rows(split: Split) -> list[int]:
 
     def fails(row: int) -> bool:
         try:
-            split.open(row).load()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            upright_size(split.open(row))
+            split.load(row)
+        except MemoryError:
+            raise
+        except Exception:  # Pillow raises a dozen kinds on damaged images; whatever it is, the image cannot be used
             return True
         return False
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(linux.cores()) as pool:
         return [row for row, failed in enumerate(pool.map(fails, range(len(split.labels)))) if failed]
+
+
+def _reasons(splits: tuple[Split, Split], found: list[list[int]]) -> Iterator[str]:
+    """Why the first unreadable image cannot be used, where it is not damaged."""
+    first = next(((split, rows[0]) for split, rows in zip(splits, found, strict=True) if rows), None)
+    try:
+        if first:
+            first[0].load(first[1])
+    except UnknownRangeError as error:
+        yield str(error)
+    except Exception:
+        return
 
 
 @contextmanager

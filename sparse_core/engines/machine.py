@@ -40,8 +40,8 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """The number of cores this process may use."""
-    return linux.usable_cores() or os.cpu_count() or 1
+    """The number of cores this process may use, a container's quota included."""
+    return linux.cores()
 
 
 def load() -> float:

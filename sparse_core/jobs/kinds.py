@@ -47,6 +47,9 @@ _INSPECTED = {**_INSPECTED, **dict.fromkeys(("sparsity", "backbone_sparsity", "f
 _STATED: stored.Kinds = {
     "classes": int,
     "notes": list,
+    "weights": str,
+    "weight_sets": list,
+    "alternatives": list,
     **dict.fromkeys(("variant", "method", "dataset", "upstream"), str),
 }
 _LAYER: stored.Kinds = {"name": str, "shape": list, "sparsity": stored.NUMBER, "filters": int, "filters_pruned": int}

@@ -15,7 +15,7 @@ import secrets
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ CANCEL_GRACE_SECONDS = 6.0
 SUBMIT_SECONDS = 60.0  # a queue entry older than this whose job is missing belongs to none
 KEPT_JOBS = 200  # ended ones that users started
 KEPT_SECONDS = 24 * 3600.0  # the ended ones that pages submitted by themselves
+LOG_BYTES = 1 << 20  # of the workers' log
 START_SECONDS = 20.0  # a worker that has not taken its lane's lock by then is considered dead
 
 
@@ -210,9 +211,24 @@ def ensure_worker(home: Path, lane: str = "interactive") -> None:
         stored.note(workers, f"cannot be written ({error.strerror}), so no work can be started here")
 
 
+def limit_log(home: Path) -> None:
+    """Keep the end of the workers' log in ``log.old.txt`` and empty it, where it has grown over ``LOG_BYTES``. Workers append to
+    it, so they go on at its new beginning."""
+    log = home / "workers" / "log.txt"
+    with suppress(OSError):
+        size = log.stat().st_size
+        if size > LOG_BYTES:
+            with open(log, "rb") as stream:
+                stream.seek(size - LOG_BYTES // 2)
+                write_text(log.with_name("log.old.txt"), stream.read().decode("utf-8", errors="replace"))
+            os.truncate(log, 0)
+
+
 def _start_worker(home: Path, lane: str) -> None:
+    limit_log(home)
     with open(home / "workers" / "log.txt", "ab") as output:
         quiet = subprocess.DEVNULL
+        linux.limit_threads()
         subprocess.Popen(
             worker_command(home, lane),
             cwd=REPOSITORY,
@@ -229,7 +245,7 @@ def _threads(lane: str) -> dict[str, str]:
     parts = lane.rpartition("-of-")[2]
     if not parts.isdigit():
         return {}
-    return {"OMP_NUM_THREADS": str(max(1, (linux.usable_cores() or os.cpu_count() or 1) // int(parts)))}
+    return {"OMP_NUM_THREADS": str(max(1, linux.cores() // int(parts)))}
 
 
 def worker_command(home: Path, lane: str) -> list[str]:
@@ -277,7 +293,7 @@ def end(home: Path, job_id: str, state: str, message: str = "", result: dict[str
         (_queue(home, lane) / job_id).unlink(missing_ok=True)
 
 
-_DETAILS: stored.Kinds = {"candidates": list, "keys": dict}  # of a failure
+_DETAILS: stored.Kinds = {"candidates": list, "keys": dict, "weight_sets": list}  # of a failure
 _LOST: dict[str, Any] = {
     "state": "failed",
     "message": "This job was lost: it is no longer queued, and how it ended is not known. Start it again.",

@@ -135,9 +135,15 @@ class Worker:
             self._postponed[job_id] = time.monotonic() + RETRY_SECONDS
 
     def _sweep(self) -> None:
-        """Delete old jobs, and the states of trainings that were given up."""
+        """Delete old jobs, the states of trainings and the parts of extractions that were given up, and the log's beginning."""
+        queue.limit_log(self.home)
         with suppress(OSError):
             queue.sweep(self.home)
+        for parts in (self.home / "features").glob(".*.parts"):
+            with suppress(OSError):
+                written = [file.stat().st_mtime for file in (parts, *parts.iterdir())]
+                if time.time() - max(written) > STATE_SECONDS:
+                    paths.remove(parts)
         for state in (self.home / "checkpoints").glob("*.pt"):
             with suppress(OSError):
                 if time.time() - state.stat().st_mtime > STATE_SECONDS:
@@ -180,7 +186,11 @@ def work(home: Path, job_id: str) -> None:
         if wrong is not error:
             log.exception("job %s failed", job_id)
         fault = f"Internal error ({type(error).__name__}). The log has the details."
-        details = {"candidates": list(wrong.candidates) if wrong else [], "keys": getattr(wrong, "keys", {})}
+        details = {
+            "candidates": list(wrong.candidates) if wrong else [],
+            "keys": getattr(wrong, "keys", {}),
+            "weight_sets": getattr(wrong, "weight_sets", []),
+        }
         queue.end(home, job_id, "failed", str(wrong or fault), details)
 
 

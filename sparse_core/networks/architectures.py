@@ -108,9 +108,14 @@ def torchvision_models() -> ModuleType:
 
 
 def _torchvision(name: str, variant: str) -> nn.Module:
-    """torchvision's network without its classifier; "tensorflow" pads max pooling on the right and bottom only."""
+    """torchvision's network without its classifier; "tensorflow" pads max pooling on the right and bottom only, "cifar" has a
+    3 × 3 stem of stride 1 and no max pooling, "cifar_maxpool" the same stem and max pooling."""
     module = torchvision_models().get_model(name, weights=None)
     module.fc = nn.Identity()
+    if variant.startswith("cifar"):
+        module.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    if variant == "cifar":
+        module.maxpool = nn.Identity()
     if variant == "tensorflow":
         # After a ReLU, padding with zeros does not change any maximum.
         module.maxpool = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, stride=2))

@@ -1,11 +1,11 @@
 """Reads pruned networks as their projects saved them into one form: see ``Checkpoint``.
 
-Three steps, in any combination of formats: ``state_dicts`` finds the weights in the file, ``checkpoint_formats`` applies masks
-and thresholds, ``recognition`` maps the names to an architecture. Every key must be used: one that is missing, left over or
-of another shape is an error.
+Three steps, in any combination of formats: ``weight_sets`` finds the weights in the file, ``checkpoint_formats`` applies masks
+and thresholds, ``recognition`` maps the names to an architecture. Every key within the backbone must be used: one that is
+missing, left over or of another shape is an error. What belongs to no layer of it is named in the notes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,13 @@ from sparse_core.networks import (
     checkpoint_formats,
     masks,
     recognition,
-    state_dicts,
     weight_files,
+    weight_sets,
 )
 from sparse_core.networks.library import BackboneCard
+from sparse_core.networks.recognition import Head
 from sparse_core.networks.state_dicts import some
+from sparse_core.networks.weight_sets import Found
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Checkpoint:
     and, where the file has one, ``bias`` (C,); ``classifier_shape`` is the weight's shape in the file. ``mask`` is the one in
     the file, None where it has none. ``method``, ``dataset`` and ``upstream`` are those that the file names, else None.
     ``preprocessing`` is how the file says that images are prepared, None where it does not. ``card`` is the one in a file that
-    this product exported from its library. ``notes`` are sentences on tensors in the file that were not used.
+    this product exported from its library. ``notes`` say what in the file was not used. ``weights`` is the name of the set that
+    was read, of the ``weight_sets`` in a file that has several. ``alternatives`` are names of architectures, such as
+    "resnet18-cifar", of which nothing in the file tells which one it is; the first of them was taken.
     """
 
     path: Path
@@ -54,6 +58,9 @@ class Checkpoint:
     preprocessing: Transform | None
     card: BackboneCard | None
     notes: tuple[str, ...]
+    weights: str = ""
+    weight_sets: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
 
     def network(self) -> nn.Module:
         """The backbone itself, sharing the tensors of ``state``."""
@@ -64,39 +71,45 @@ class Checkpoint:
         return self.mask or masks.from_zeros(self.network())
 
 
-def read(path: str | Path, architecture: str | None = None, *, trusted: bool = False) -> Checkpoint:
+def read(
+    path: str | Path, architecture: str | None = None, weights: str = "", *, trusted: bool = False
+) -> Checkpoint:
     """The network in a file. ``architecture``, such as "resnet50" or "resnet50-tensorflow", is needed only where the keys
-    leave it open, and refused where they contradict it. For ``trusted`` see ``weight_files.open_file``.
+    leave it open, and refused where they contradict it. ``weights`` names one of several sets of weights in the file. For
+    ``trusted`` see ``weight_files.open_file``.
 
     Raises InputError on a file that is not a checkpoint, unsafe, damaged, not finite or all zero; MisfitError, with all keys,
-    where the weights do not fit or lack their masks.
+    where the weights do not fit or lack their masks; SeveralSetsError where a set has to be chosen.
     """
     path = Path(path)
     asked = architectures.split_name(architecture) if architecture else None
     opened = weight_files.open_file(path, trusted=trusted)
     document = backbone_files.unpacked(opened.document, path)
-    found = state_dicts.find(document, path)
+    found = weight_sets.find(document, path, weights)
+    chosen = found.chosen
     formats = [opened.kind] if opened.kind in ("safetensors", "onnx") else []
     if document is not opened.document:
         formats.append("packed")
-    named, prefixed, parallel = state_dicts.plain_names(found.weights, path)
-    if found.nested or prefixed:
+    if chosen.trail or chosen.prefix:
         formats.append("nested")
-    if parallel:
+    if chosen.parallel:
         formats.append("DataParallel")
-    weights, kept, wrappers = checkpoint_formats.unwrap(named, path)
+    named, unused = checkpoint_formats.with_masks(chosen.tensors, found.beside, chosen.prefix)
+    plain, kept, wrappers = checkpoint_formats.unwrap(named, path)
     formats += wrappers
-    layout = recognition.layout_of(weights)
-    weights, kept = (recognition.rename(each, layout, path) for each in (weights, kept))
-    classifier, shape = recognition.split_classifier(weights, path)
-    if shape and len(shape) == 4 and "STR" not in formats:
+    layout = recognition.layout_of(plain)
+    plain, kept = (recognition.rename(each, layout, path) for each in (plain, kept))
+    head = recognition.split_classifier(plain, path)
+    if len(head.shape) == 4 and "STR" not in formats:
         formats.append("STR")
     if layout.format:
         formats.append(layout.format)
-    name, variant = recognition.decide(weights, shape, layout, asked, found.hints.variant, path)
-    state = own(_complete(weights, name, variant))
+    (name, variant), others = recognition.decide(plain, head, layout, asked, found.hints.variant, path)
+    unused += recognition.unused(plain, name, variant)
+    head, left_out = recognition.fitting_head(head, name)
+    state = own(_complete(plain, name, variant))
     last = recognition.classifier_name(name)
-    classifier = own({f"{last}.{key}": tensor for key, tensor in classifier.items()})
+    classifier = own({f"{last}.{key}": tensor for key, tensor in head.tensors.items()})
     _check_values({**state, **classifier}, path)
     classifier = {key.removeprefix(f"{last}."): tensor for key, tensor in classifier.items()}
     card = backbone_files.card_of(document, name, variant)
@@ -106,18 +119,35 @@ def read(path: str | Path, architecture: str | None = None, *, trusted: bool = F
         formats=tuple(formats) if set(formats) - {"safetensors", "onnx"} else (*formats, "plain"),
         architecture=name,
         variant=variant,
-        classes=len(classifier["weight"]) if classifier else None,
+        classes=head.shape[0] if head.shape else None,
         state=state,
         classifier=classifier or None,
-        classifier_shape=shape,
+        classifier_shape=head.shape or None,
         mask=backbone_files.mask_of(document, state, path) if card else _stored_mask(kept, state),
         method=card.method if card else "STR" if "STR" in formats else found.hints.method,
         dataset=found.hints.dataset,
         upstream=card.upstream if card else found.hints.upstream,
         preprocessing=card.preprocessing if card else found.hints.transform,
         card=card,
-        notes=(f"not used: {some(found.unused)}",) if found.unused else (),
+        notes=tuple(_notes(found, head, [*unused, *left_out], opened.objects)),
+        weights=found.name if found.names else "",
+        weight_sets=found.names,
+        alternatives=tuple("-".join(each) for each in ((name, variant), *others)) if others else (),
     )
+
+
+def _notes(found: Found, head: Head, unused: list[str], objects: Sequence[str]) -> Iterator[str]:
+    """What the user should know about the file."""
+    if found.names:
+        others = [name for name in found.names if name != found.name]
+        yield f"weights of {found.name}; the file also holds {some(others)}"
+    if head.renamed:
+        yield f"its classifier is {head.name}"
+    masks_first = sorted([*unused, *found.chosen.others], key=lambda name: "mask" not in name.lower())
+    if masks_first:
+        yield f"not used: {some(masks_first)}"
+    if objects:
+        yield f"objects passed over, not run: {some(objects)}"
 
 
 def _complete(weights: Mapping[str, Tensor], architecture: str, variant: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sparse_core.catalog import architecture_label
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, checkpoints, masks, preprocessing
 from sparse_core.networks.checkpoints import Checkpoint
@@ -41,7 +42,14 @@ def add(home: Path, path: str | Path, name: str, **stated: Any) -> BackboneCard:
     method = known_method(spec.method)
     if spec.sparsity is not None and not 0 <= spec.sparsity < 1:
         raise InputError(f"Expected a sparsity in [0, 1), such as 0.9; got {spec.sparsity}.")
-    checkpoint = checkpoints.read(path, spec.architecture or None)
+    checkpoint = checkpoints.read(path, spec.architecture or None, spec.weights)
+    if checkpoint.alternatives:
+        labels = " and ".join(map(architecture_label, checkpoint.alternatives))
+        raise InputError(
+            f"The weights of {checkpoint.path.name} fit {labels}; the file does not tell which. Name "
+            f"{' or '.join(checkpoint.alternatives)} as the architecture.",
+            checkpoint.alternatives,
+        )
     mask = checkpoint.full_mask()
     card = _card(checkpoint, mask, dataclasses.replace(spec, method=method or ""))
     if card.method == "Dense" and card.sparsity:

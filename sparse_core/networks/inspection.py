@@ -19,11 +19,12 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchN
 def run_inspect(home: Path, spec: InspectSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """The document of ``inspect`` for a checkpoint file."""
     report(Progress(f"Reading {Path(spec.path).name}"))
-    return inspect(Path(spec.path), spec.architecture or None)
+    return inspect(Path(spec.path), spec.architecture or None, spec.weights)
 
 
-def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]:
-    """Describe a file: its formats, architecture, number of parameters, and each weight's share of zeros.
+def inspect(path: str | Path, architecture: str | None = None, weights: str = "") -> dict[str, Any]:
+    """Describe a file: its formats, architecture, number of parameters, and each weight's share of zeros. ``weights`` is the set
+    that was read, of the ``weight_sets`` in a file that holds several; ``alternatives`` are architectures that fit equally well.
 
     ``sparsity`` is zeros over size of all convolution and linear weights, the classifier's included; ``backbone_sparsity``
     leaves it out; ``nominal_sparsity`` is the one that a file exported here states, else a round figure. Classes, method, dataset
@@ -32,7 +33,7 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
     are its outputs, its channels its inputs; pruned are those whose weights are all 0. The two shares of pruned filters, in
     [0, 1], are over convolutions, the classifier left out: of all filters together, and the mean of the layers' shares.
     """
-    checkpoint = checkpoints.read(path, architecture)
+    checkpoint = checkpoints.read(path, architecture, weights)
     groups = {
         f"{name}.weight": layer.groups
         for name, layer in checkpoint.network().named_modules()
@@ -47,8 +48,8 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
         layers.append(_layer(f"{classifier_name(checkpoint.architecture)}.weight", weight, 1))
     of_all, mean_of_layers = filters_pruned_shares([(each["filters_pruned"], each["filters"]) for each in convolutions])
     backbone = {name: checkpoint.state[name] for name in groups}
-    weights = {**backbone, **(checkpoint.classifier or {})}
-    weights.pop("bias", None)
+    counted = {**backbone, **(checkpoint.classifier or {})}
+    counted.pop("bias", None)
     backbone_sparsity = masks.network_sparsity(backbone).total
     return {
         "formats": list(checkpoint.formats),
@@ -59,8 +60,11 @@ def inspect(path: str | Path, architecture: str | None = None) -> dict[str, Any]
         "dataset": checkpoint.dataset,
         "upstream": checkpoint.upstream,
         "notes": list(checkpoint.notes),
+        "weights": checkpoint.weights,
+        "weight_sets": list(checkpoint.weight_sets),
+        "alternatives": list(checkpoint.alternatives),
         "parameters": parameters,
-        "sparsity": masks.network_sparsity(weights).total,
+        "sparsity": masks.network_sparsity(counted).total,
         "backbone_sparsity": backbone_sparsity,
         "nominal_sparsity": checkpoint.card.sparsity if checkpoint.card else guesses.nominal(backbone_sparsity),
         "preprocessing": _preprocessing(checkpoint, backbone_sparsity).document(),

@@ -14,11 +14,12 @@ from sparse_core.specs.checks import require
 
 CIFAR_ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56")
 
+SMALL_IMAGES = {"cifar": CIFAR, "cifar_maxpool": CIFAR}  # variants with a 3 × 3 stem
 # By architecture and variant; the first variant is the default one.
 DEFAULTS: dict[str, dict[str, Transform]] = {
-    "resnet18": {"": IMAGENET},
-    "resnet34": {"": IMAGENET},
-    "resnet50": {"": IMAGENET, "tensorflow": IMAGENET_BICUBIC},
+    "resnet18": {"": IMAGENET, **SMALL_IMAGES},
+    "resnet34": {"": IMAGENET, **SMALL_IMAGES},
+    "resnet50": {"": IMAGENET, "tensorflow": IMAGENET_BICUBIC, **SMALL_IMAGES},
     "mobilenet_v1": {"": IMAGENET},
     **{name: {"A": CIFAR, "B": CIFAR} for name in CIFAR_ARCHITECTURES},
     "efficientnet_lite0": {"": LITE},

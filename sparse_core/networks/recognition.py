@@ -1,10 +1,14 @@
 """Recognises the architecture of a state dict from its keys and shapes, never from a file's name. Keys may follow
-torchvision, TensorFlow (RigL), three namings of MobileNetV1, EfficientNet-Lite0 or a CIFAR ResNet."""
+torchvision, TensorFlow (RigL), SparseML, Hugging Face, three namings of MobileNetV1, EfficientNet-Lite0 or a CIFAR ResNet.
+
+Transfer needs no classifier: one of another kind, and entries that belong to no layer, such as a loss's or a metric's, are left
+out (``unused``). A tensor that may belong within the backbone never is.
+"""
 
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,7 +17,7 @@ from torch import Tensor
 from sparse_core.catalog import architecture_label
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures
-from sparse_core.networks.state_dicts import Misfit, MisfitError, renamed, some
+from sparse_core.networks.state_dicts import HEAD, Misfit, MisfitError, renamed, some
 
 Shape = tuple[int, ...]
 Variant = tuple[str, str]  # of an architecture: the names of both
@@ -26,7 +30,34 @@ _TENSORFLOW: Renaming = (
     (r"^(layer\d)\.block\.(\d+)\.shortcut\.conv\.", r"\1.\2.downsample.0."),
     (r"^(layer\d)\.block\.(\d+)\.shortcut\.bn\.", r"\1.\2.downsample.1."),
 )
-_CIFAR: Renaming = ((r"\.downsample\.", ".shortcut."), (r"^fc\.", "linear."))
+_CIFAR: Renaming = ((r"\.downsample\.", ".shortcut."), (r"^fc\.(?=\w+$)", "linear."))
+_KUANGLIU: Renaming = ((r"\.shortcut\.", ".downsample."), (r"^linear\.(?=\w+$)", "fc."))
+_SPARSEML: Renaming = (
+    (r"^input\.(conv|bn)\.", r"\g<1>1."),
+    (r"^sections\.0\.", "layer1."),
+    (r"^sections\.1\.", "layer2."),
+    (r"^sections\.2\.", "layer3."),
+    (r"^sections\.3\.", "layer4."),
+    (r"\.identity\.conv\.", ".downsample.0."),
+    (r"\.identity\.bn\.", ".downsample.1."),
+    (r"^classifier\.fc\.", "fc."),
+)
+_HUGGING_FACE: Renaming = (
+    (r"^embedder\.embedder\.convolution\.", "conv1."),
+    (r"^embedder\.embedder\.normalization\.", "bn1."),
+    *((rf"^encoder\.stages\.{stage}\.layers\.(\d+)\.", rf"layer{stage + 1}.\1.") for stage in range(4)),
+    (r"\.shortcut\.convolution\.", ".downsample.0."),
+    (r"\.shortcut\.normalization\.", ".downsample.1."),
+    *((rf"\.layer\.{number}\.convolution\.", f".conv{number + 1}.") for number in range(3)),
+    *((rf"\.layer\.{number}\.normalization\.", f".bn{number + 1}.") for number in range(3)),
+)
+CLASSIFIERS = ("fc", "linear", "_fc")  # the names of the last layer where the known architectures are defined
+# What else follows a backbone, beside ``state_dicts.HEAD``, under names that other code gives it.
+_AFTER = re.compile(
+    r"(\w*head\w*|\w*classifier\w*|decoder|aux\w*|aspp|fpn|neck|rpn|roi_\w+|proj\w*|pred\w*|proto\w*|criterion|loss\w*|"
+    r"queue\w*|metric\w*|(train|val|valid|test)_\w+)\."
+)
+_NO_LAYER = ("total_ops", "total_params")  # counters that profilers such as thop add to every layer
 
 
 @dataclass(frozen=True)
@@ -37,6 +68,20 @@ class Layout:
     format: str | None
     candidates: tuple[Variant, ...]
     renaming: Renaming = ()
+
+
+@dataclass(frozen=True)
+class Head:
+    """The classifier of a file, as ``name`` in it: weight (C, D), bias (C,) where it has one; ``shape`` is the weight's in the
+    file, () without a classifier. ``renamed`` if its name is not that of the architectures here."""
+
+    name: str = ""
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    shape: Shape = ()
+
+    @property
+    def renamed(self) -> bool:
+        return self.name not in ("", *CLASSIFIERS)
 
 
 def layout_of(weights: Mapping[str, Tensor]) -> Layout:
@@ -51,16 +96,31 @@ def layout_of(weights: Mapping[str, Tensor]) -> Layout:
         return Layout("MobileNetV1", (("mobilenet_v1", ""),), _amc(weights))
     if any(re.match(r"_conv_stem\.|_blocks\.", name) for name in names):
         return Layout(None, (("efficientnet_lite0", ""),))
+    large = tuple((name, "") for name in ("resnet18", "resnet34", "resnet50"))
+    if any(re.match(r"sections\.\d+\.\d+\.", name) for name in names):
+        return Layout("SparseML", large, _SPARSEML)
+    if any(re.match(r"(embedder\.embedder|encoder\.stages\.\d+\.layers)\.", name) for name in names):
+        return Layout("Hugging Face", large, _HUGGING_FACE)
     if not any(re.match(r"layer\d\.\d+\.", name) for name in names):
         return Layout(None, everything)
-    large = tuple((name, "") for name in ("resnet18", "resnet34", "resnet50"))
     small = tuple((f"resnet{depth}", shortcut) for depth in (20, 32, 44, 56) for shortcut in "AB")
     stem = weights.get("conv1.weight")
     if any(name.startswith("layer4.") for name in names) or (stem is not None and stem.shape[:1] == (64,)):
-        return Layout(None, large)
+        return _large_resnets(names, stem, large)
     if any(name.startswith("linear.") for name in names) or (stem is not None and stem.shape[:1] == (16,)):
         return Layout("CIFAR ResNet", small, _CIFAR)
     return Layout(None, large + small)
+
+
+def _large_resnets(names: list[str], stem: Tensor | None, large: tuple[Variant, ...]) -> Layout:
+    """ResNets of 64 channels and more. With a stem for CIFAR's small images, the code that names the shortcuts ``shortcut``
+    has no max pooling; under torchvision's names there are both."""
+    if stem is None or stem.shape[-1] != 3:
+        return Layout(None, large)
+    unlike_torchvision = any(".shortcut." in name for name in names)
+    variants = ("cifar",) if unlike_torchvision else ("cifar", "cifar_maxpool")
+    candidates = tuple((name, variant) for name, _ in large for variant in variants)
+    return Layout("CIFAR ResNet", candidates, _KUANGLIU)
 
 
 def _amc(weights: Mapping[str, Tensor]) -> Renaming:
@@ -89,15 +149,22 @@ def classifier_name(architecture: str) -> str:
     return "linear" if architecture in ("resnet20", "resnet32", "resnet44", "resnet56") else "fc"
 
 
-def split_classifier(weights: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], Shape | None]:
-    """Take the classifier out of ``weights``: its weight (C, D) and bias (C,), and the weight's shape in the file."""
-    names = [name for name in ("fc", "linear", "_fc") if f"{name}.weight" in weights or f"{name}.bias" in weights]
+def split_classifier(weights: dict[str, Tensor], path: Path) -> Head:
+    """Take the classifier out of ``weights``: the last layer by the architectures' own names, else a linear layer that is alone
+    in what follows the backbone, such as one behind dropout. A larger head stays, and is not used."""
+    names = [name for name in CLASSIFIERS if f"{name}.weight" in weights or f"{name}.bias" in weights]
+    if not names:  # the layers of what follows the backbone
+        heads = [key for key in weights if HEAD.match(key) and not is_counter(key)]
+        stems = {key.rpartition(".")[0] for key in heads}
+        single = len(stems) == 1 and all(weights[key].dim() == 2 for key in heads if key.endswith(".weight"))
+        names = sorted(stems) if single and f"{min(stems)}.weight" in weights else []
     if not names:
-        return {}, None
-    taken = {key: weights.pop(f"{names[0]}.{key}") for key in ("weight", "bias") if f"{names[0]}.{key}" in weights}
+        return Head()
+    name = names[0]
+    taken = {key: weights.pop(f"{name}.{key}") for key in ("weight", "bias") if f"{name}.{key}" in weights}
     weight, bias = taken.get("weight"), taken.get("bias")
     if weight is None:
-        raise InputError(f"{path.name} holds the classifier's bias ('{names[0]}.bias') without its weight.")
+        raise InputError(f"{path.name} holds the classifier's bias ('{name}.bias') without its weight.")
     shape = tuple(weight.shape)
     if len(shape) not in (2, 4) or shape[2:] not in ((), (1, 1)) or 0 in shape:
         raise InputError(f"Expected a classifier (classes, features) or (classes, features, 1, 1); got {shape}.")
@@ -106,28 +173,43 @@ def split_classifier(weights: dict[str, Tensor], path: Path) -> tuple[dict[str, 
             f"{path.name}'s classifier has {shape[0]} classes by its weight, {tuple(bias.shape)} by its bias."
         )
     taken["weight"] = weight.flatten(1)
-    return taken, shape
+    return Head(name, taken, shape)
+
+
+def fitting_head(head: Head, architecture: str) -> tuple[Head, list[str]]:
+    """The head if it takes the architecture's features, else none; and the names that were left out with it."""
+    if not head.renamed or head.shape[1] == architectures.ARCHITECTURES[architecture].dimensions:
+        return head, []
+    return Head(), [f"{head.name}.{key}" for key in head.tensors]
+
+
+def unused(weights: Mapping[str, Tensor], architecture: str, variant: str) -> list[str]:
+    """The names in ``weights`` that belong to no layer of the backbone and were left out."""
+    wanted = shapes_of(architecture, variant)
+    return [name for name in weights if name not in wanted]
 
 
 def decide(
     weights: Mapping[str, Tensor],
-    shape: Shape | None,
+    head: Head,
     layout: Layout,
     asked: Variant | None,
     hint: str | None,
     path: Path,
-) -> Variant:
-    """The architecture and variant that all keys and the classifier's ``shape`` fit, among equal variants the one that ``hint``
-    names. Raises InputError where none or several fit."""
+) -> tuple[Variant, list[Variant]]:
+    """The architecture and variant that all keys and the classifier fit, among equal variants the one that ``hint`` names; and
+    the variants that fit as well where nothing tells which it is. Raises InputError where no or several architectures fit."""
     shapes = {key: tuple(tensor.shape) for key, tensor in weights.items()}
 
     def misfit(candidate: Variant) -> Misfit:
-        return _misfit(shapes, shape, *candidate)
+        return _misfit(shapes, head, *candidate)
 
-    def hinted(candidate: Variant) -> Variant:
-        other = (candidate[0], hint or candidate[1])
-        known = architectures.ARCHITECTURES[candidate[0]].variants
-        return other if other[1] in known and not misfit(other) else candidate
+    def hinted(fitting: list[Variant]) -> tuple[Variant, list[Variant]]:
+        name = fitting[0][0]
+        known = architectures.ARCHITECTURES[name].variants
+        if hint in known and not misfit((name, hint)):
+            return (name, hint), []
+        return fitting[0], fitting[1:]
 
     fitting = [candidate for candidate in layout.candidates if not misfit(candidate)]
     if asked is not None:
@@ -139,12 +221,12 @@ def decide(
         if misfit(best):
             seen = f" They fit {architecture_label(fitting[0][0])}." if fitting else ""
             raise _misfit_error(path, best[0], misfit(best), seen)
-        return best if variant else hinted(best)
-    if len(fitting) == 1:
-        return hinted(fitting[0])
+        return (best, []) if variant else hinted([each for each in wanted if each in fitting] or [best])
+    if len({name for name, _ in fitting}) == 1:
+        return hinted(fitting)
     best, *others = sorted(layout.candidates, key=lambda candidate: len(misfit(candidate)))
     share = 1 - len(misfit(best)) / max(len(shapes_of(*best)), 1)
-    if share >= 0.5 and all(len(misfit(other)) > len(misfit(best)) for other in others):
+    if share >= 0.5 and all(len(misfit(other)) > len(misfit(best)) for other in others if other[0] != best[0]):
         raise _misfit_error(path, best[0], misfit(best), "")
     names = dict.fromkeys(name for name, _ in layout.candidates)
     raise InputError(
@@ -158,7 +240,7 @@ def _misfit_error(path: Path, architecture: str, misfit: Misfit, seen: str) -> M
     return MisfitError(f"The weights of {path.name} do not fit {architecture_label(architecture)}", misfit, seen)
 
 
-def _misfit(shapes: Mapping[str, Shape], classifier_shape: Shape | None, architecture: str, variant: str) -> Misfit:
+def _misfit(shapes: Mapping[str, Shape], head: Head, architecture: str, variant: str) -> Misfit:
     wanted = shapes_of(architecture, variant)
     differing = [
         f"{key} {shapes[key]} instead of {wanted[key]}"
@@ -166,13 +248,28 @@ def _misfit(shapes: Mapping[str, Shape], classifier_shape: Shape | None, archite
         if key in shapes and shapes[key] != wanted[key] and not (is_counter(key) and shapes[key] in ((), (1,)))
     ]
     dimensions = architectures.ARCHITECTURES[architecture].dimensions
-    if classifier_shape and classifier_shape[1] != dimensions:
-        differing.append(f"the classifier takes {classifier_shape[1]} features instead of {dimensions}")
+    if head.shape and not head.renamed and head.shape[1] != dimensions:
+        differing.append(f"the classifier takes {head.shape[1]} features instead of {dimensions}")
+    families = {_family(key) for key in wanted}
     return Misfit(
         [key for key in wanted if key not in shapes and not is_counter(key)],
-        [key for key in shapes if key not in wanted],
+        [key for key in shapes if key not in wanted and not _is_outside(key, shapes[key], families)],
         differing,
     )
+
+
+def _is_outside(name: str, shape: Shape, families: set[str]) -> bool:
+    """Whether a tensor belongs to no layer of a backbone whose layers have names of these ``families``: ResNet34 holds all that
+    ResNet18 does, and a deeper stem is ``conv2`` beside ``conv1``, so names of the same family are within, and so may be any
+    convolution that is not named as what follows a backbone."""
+    if name.rpartition(".")[2] in _NO_LAYER or HEAD.match(name) or _AFTER.match(name):
+        return True
+    return _family(name) not in families and len(shape) < 4
+
+
+def _family(name: str) -> str:
+    """The first part of a name, without its number: conv1 and conv2 are of one family."""
+    return name.partition(".")[0].rstrip("0123456789")
 
 
 @functools.cache

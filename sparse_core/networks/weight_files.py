@@ -31,16 +31,28 @@ from sparse_core.paths import temporary_prefix
 HEADER_BYTES = 4 << 20  # a safetensors header, or a torch file's pickled part; a ResNet50's takes 200 kB at most
 
 _ONNX_START = b"\x08"  # the first field of the protocol buffer: the version of its format
+_UNPACK = "Unpack it first."
+_EXPORT = "Save its weights as safetensors, or their state dict with torch.save."
+_OTHER_KINDS = (  # by their first bytes, with a next step
+    (rb"\x1f\x8b", "compressed with gzip", _UNPACK),
+    (rb"BZh|\xfd7zXZ\0|7z\xbc\xaf", "a compressed archive", _UNPACK),
+    (rb"\x89HDF\r\n", "an HDF5 file, as Keras writes them", _EXPORT),
+    (rb"\x93NUMPY", "an array of NumPy", _EXPORT),
+    (rb"version https://git-lfs", "a pointer of Git LFS", "Fetch the file that it stands for with git lfs pull."),
+    (rb"\s*<(!DOCTYPE|html|\?xml)", "a web page", "Download the file again: the link may lead to a page."),
+)
+
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")
 
 
 @dataclass(frozen=True)
 class Opened:
     """What a file holds, as nested dictionaries and lists of tensors and texts, and its ``kind``: safetensors, zip, legacy or
-    onnx."""
+    onnx. ``objects`` are the classes and functions that it names, which were passed over."""
 
     document: Any
     kind: str
+    objects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +88,7 @@ def open_file(path: Path, *, trusted: bool = False) -> Opened:
                 _check_zip(path, stream, size)
         if trusted:
             return Opened(torch.load(path, map_location="cpu", weights_only=True), kind)
-        return Opened(_read_torch(path, kind), kind)
+        return _read_torch(path, kind)
     except OSError as error:
         raise InputError(f"{path.name} cannot be read ({error.strerror or error}).") from error
 
@@ -88,13 +100,17 @@ def _kind(path: Path, start: bytes) -> str:
         return "legacy"
     if start[:1] == _ONNX_START:
         return "onnx"
+    for beginning, what, advice in _OTHER_KINDS:
+        if re.match(beginning, start, re.IGNORECASE):
+            raise InputError(f"{path.name} is {what}, not a weight file of PyTorch. {advice}")
     if start[257:262] == b"ustar":
         raise InputError(
             f"{path.name} is a tar archive, as torch wrote before 2018, which cannot be opened safely. Open it where it was "
             "made and save its state dict with today's torch.save, or as safetensors."
         )
     raise InputError(
-        f"{path.name} is not a weight file that can be read safely: it is neither safetensors nor written by torch.save."
+        f"{path.name} is not a weight file that can be read safely: it is neither safetensors nor written by torch.save. "
+        "Give a .pth, .pt or .safetensors file."
     )
 
 
@@ -159,7 +175,10 @@ def _check_zip(path: Path, stream: BinaryIO, size: int) -> None:
         )
     pickles = [entry.file_size for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise InputError(f"{path.name} is a zip archive, but not one that torch.save wrote: it holds no data.pkl.")
+        raise InputError(
+            f"{path.name} is a zip archive, but not one that torch.save wrote: it holds no data.pkl. Unpack "
+            "it, and give the weight file inside."
+        )
     if pickles[0] > HEADER_BYTES:
         raise InputError(f"The index of {path.name} is {pickles[0] / 1e6:,.0f} MB, far more than weights need.")
 
@@ -173,7 +192,7 @@ def _entries(path: Path, stream: BinaryIO) -> list[zipfile.ZipInfo]:
         raise InputError(f"{path.name} is cut off or damaged: its contents cannot be read. Copy it again.") from error
 
 
-def _read_torch(path: Path, kind: str) -> Any:
+def _read_torch(path: Path, kind: str) -> Opened:
     with tempfile.TemporaryDirectory(prefix=temporary_prefix("weights")) as folder:
         reader_process.read(path, kind, Path(folder))
         answer = json.loads((Path(folder) / "document.json").read_text(encoding="utf-8"))
@@ -181,7 +200,7 @@ def _read_torch(path: Path, kind: str) -> Any:
             raise InputError(answer["error"])
         with open(Path(folder) / "storages", "rb") as stream:
             storages = [torch.from_numpy(np.fromfile(stream, np.uint8, size)) for size in answer["sizes"]]
-        return _restored(answer["document"], storages)
+        return Opened(_restored(answer["document"], storages), kind, tuple(answer["objects"]))
 
 
 def _restored(value: Any, storages: Sequence[Tensor]) -> Any:

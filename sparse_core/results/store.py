@@ -17,7 +17,7 @@ import duckdb
 import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file, printable
+from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file, printable_values
 from sparse_core.results.records import Record, Records, write_compacted
 
 log = logging.getLogger(__name__)
@@ -185,22 +185,23 @@ def default_database(records: Records) -> Path:
 def result_row(record: Record) -> dict[str, Any]:
     """One run record as a row of the relation, of the user's own runs."""
     spec, result = record.spec, record.result
-    return {
+    row = {
         "source": "measured",
         "recipe": result.get("recipe", ""),
         **{name: result[name] for name in ("architecture", "upstream", "method", "sparsity", "protocol", "metric")},
         **{name: result[name] for name in ("accuracy_best", "accuracy_final")},
         **{name: spec[name] for name in ("transfer", "dataset_hash", "seed", "replicate")},
-        "backbone": printable(spec["backbone"]),  # DuckDB takes UTF-8 only, and a path may be none
-        "network": spec.get("backbone_hash") or printable(spec["backbone"]),
-        "network_name": printable(network_name(spec["backbone"])),
+        "backbone": spec["backbone"],
+        "network": spec.get("backbone_hash") or spec["backbone"],
+        "network_name": network_name(spec["backbone"]),
         # Records from before sizes were stored lack them.
         **{name: result.get(name) for name in ("nonzero_parameters", "multiply_adds", "file_size")},
-        "dataset": printable(result["dataset_name"]),
+        "dataset": result["dataset_name"],
         "run_id": record.run_id,
         "created_at": pd.Timestamp(result["created_at"]),
         "spec": json.dumps(spec, sort_keys=True),
     }
+    return printable_values(row)  # DuckDB takes UTF-8 only, and a path may be none
 
 
 def network_name(backbone: str) -> str:

@@ -10,14 +10,16 @@ from sparse_core.specs.options import option
 
 _FILE = "a .pth, .pt or .safetensors file, or an .onnx file that 'export' wrote"
 _ARCHITECTURE = "load as this architecture, if the file does not state one"
+_WEIGHTS = "which weights, if the file holds several sets, such as state_dict_ema"
 
 
 @dataclass(frozen=True)
 class InspectSpec:
-    """The inspection of a checkpoint file; ``architecture`` if the file does not state one."""
+    """The inspection of a checkpoint file; ``architecture`` if the file does not state one, ``weights`` if it holds several."""
 
     path: str = option(help=_FILE, flag="path")
     architecture: str = option("", _ARCHITECTURE)
+    weights: str = option("", _WEIGHTS, metavar="SET")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class ImportSpec:
     method: str = option("", "pruning method, such as AC/DC")
     sparsity: float | None = option(None, "nominal, 0..1; measured where not given", type=float)
     upstream: str = option("", "what it was trained on; read from the file where not given")
+    weights: str = option("", _WEIGHTS, metavar="SET")
     normalisation: str = option(
         "",
         "mean and std of the images it was trained on, by name; guessed where not given",

@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import os
 import shlex
+import string
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
@@ -81,7 +83,15 @@ def names(spec: type) -> list[str]:
 
 def command(verb: str, spec: Any, *more: str) -> str:
     """The command line that asks for ``spec``: the required options, those that differ from their defaults, and ``more``."""
-    return shlex.join([*PROGRAM, verb, *_command_arguments(spec), *more, "--json"])
+    return " ".join(map(_quoted, [*PROGRAM, verb, *_command_arguments(spec), *more, "--json"]))
+
+
+def _quoted(argument: str) -> str:
+    """An argument for a shell; a path with bytes that are no UTF-8 in the form that Bash, zsh and ksh have for it."""
+    if not any("\udc80" <= character <= "\udcff" for character in argument):  # as Python reads such bytes
+        return shlex.quote(argument)
+    plain = string.ascii_letters + string.digits + "/._- "
+    return "$'" + "".join(chr(byte) if chr(byte) in plain else f"\\x{byte:02x}" for byte in os.fsencode(argument)) + "'"
 
 
 def _command_arguments(spec: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sparse_core.catalog import ENGINES, METRICS, TRANSFERS, architecture_label, task_label
+from sparse_core.views import times
 from sparse_core.views.labels import GAINS, MODES, ROUTES, SOURCES
 
 
@@ -33,6 +34,7 @@ RELATIVE = Unit(format="%.2g")
 TIMES = Unit("×", format="%.2f")
 SECONDS = Unit("s", format="%.2f")
 TIMESTAMP = Unit(format="YYYY-MM-DD HH:mm")
+LOCAL_TIME = "In this machine's local time; records and downloads have it in UTC."
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ COLUMNS = {
     ),
     "member": Column("Joined network", label=_short_hash, help="The single network, where several are shown as one."),
     "run_id": Column("Run"),
-    "created_at": Column("Created", TIMESTAMP, "Made at"),
-    "imported_at": Column("Imported", TIMESTAMP, "Imported at"),
+    "created_at": Column("Created", TIMESTAMP, "Made at", help=LOCAL_TIME),
+    "imported_at": Column("Imported", TIMESTAMP, "Imported at", help=LOCAL_TIME),
     "sparsity": Column(
         "Sparsity", PERCENT, format="%.4g", help="Nominal: the round figure by which a checkpoint is known."
     ),
@@ -236,7 +238,9 @@ def for_display(frame: pd.DataFrame) -> pd.DataFrame:
     shown = frame.copy()
     for name in frame.columns:
         definition = column(name)
-        if definition.label:
+        if definition.unit is TIMESTAMP:
+            shown[name] = pd.to_datetime(frame[name]) + times.offset()
+        elif definition.label:
             shown[name] = frame[name].map(definition.label)
         elif definition.unit.scale != 1:
             shown[name] = frame[name] * definition.unit.scale

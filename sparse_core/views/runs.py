@@ -13,6 +13,7 @@ import pandas as pd
 from sparse_core.catalog import asked_dataset, task_label
 from sparse_core.jobs.queue import Status
 from sparse_core.networks import library
+from sparse_core.paths import printable_values
 from sparse_core.results.records import Record
 from sparse_core.results.store import network_name
 from sparse_core.specs import options
@@ -61,7 +62,7 @@ def _run(spec: TransferSpec, seed: int) -> tuple[TransferSpec, int]:
 
 def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
     spec: TransferSpec = status.job.spec
-    return {
+    row = {
         "source": "measured",
         **{name: card.get(name) for name in ("architecture", "upstream", "method")},
         "sparsity": card.get("sparsity", math.nan),
@@ -76,6 +77,7 @@ def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
         "spec": to_json(spec),
         "state": STATES[status.state],
     }
+    return printable_values(row)
 
 
 def command(spec: TransferSpec, seeds: int) -> str:

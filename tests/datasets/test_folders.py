@@ -53,7 +53,7 @@ def test_classes_without_images_are_noted(home, tmp_path):
         (lambda root: image_folder(root, {"only": 5}), "only one class"),
         (lambda root: image_folder(root, {"a": 5, "b": 1}), "single image"),
         (lambda root: image_folder(root / "train", {"a": 5, "b": 5}), "no test folder"),
-        (lambda root: two_folders(root, {"a": 5, "b": 5}, {"c": 5}), "training split lacks: c"),
+        (lambda root: two_folders(root, {"a": 5, "b": 5}, {"c": 5}), "test has classes that train lacks: c"),
         (
             lambda root: two_folders(root, {"a": 5, "b": 5, "c": 0}, {"c": 5}),
             "No class of the test split .* in training",

@@ -61,10 +61,14 @@ def test_labels_without_a_class_are_refused(home, tmp_path, labels, names, messa
 def test_files_with_different_kinds_of_labels_are_refused(home, tmp_path):
     parquet_file(tmp_path / "names" / "train.parquet", [0, 1] * 3, "ab")
     parquet_file(tmp_path / "names" / "test.parquet", [0, 1] * 3, "ba")
-    assert "different class names" in refused(catalogue.describe, home, str(tmp_path / "names"))
+    assert "test.parquet and train.parquet have different class names" in refused(
+        catalogue.describe, home, str(tmp_path / "names")
+    )
     parquet_file(tmp_path / "kinds" / "train.parquet", [0, 1] * 3)
     parquet_file(tmp_path / "kinds" / "test.parquet", ["a", "b"] * 3)
-    assert "integers or strings, not both" in refused(catalogue.describe, home, str(tmp_path / "kinds"))
+    assert "integers or strings, not both; test.parquet holds strings" in refused(
+        catalogue.describe, home, str(tmp_path / "kinds")
+    )
 
 
 def test_damaged_files_and_missing_columns_are_refused(home, tmp_path):

@@ -120,10 +120,27 @@ def test_files_without_permission(made, copy):
     broken = _break(copy, "forbidden")
     for entry in (copy, *copy.rglob("*")):
         os.chown(entry, 65534, 65534)
+    require_the_rest(copy, _opened_by_another_user(copy), made, broken)
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="Only root can become another user.")
+def test_a_home_folder_that_cannot_be_written(made, copy):
+    """It is root's, and another user opens it: everything is shown, and what would write says so in one line."""
+    before = {entry: entry.lstat().st_mtime_ns for entry in copy.rglob("*")}
+    found = _opened_by_another_user(copy, made.parent / "inputs" / "net.pth")
+    assert before == {entry: entry.lstat().st_mtime_ns for entry in copy.rglob("*")}
+    require_the_rest(copy, found, made, [])
+    for verb, (code, words) in found["said"].items():
+        (line,) = words.strip().splitlines()
+        assert code == 2 and line.startswith("Error: ") and "permission is denied" in line, (verb, words)
+
+
+def _opened_by_another_user(home: Path, *more: Path) -> dict:
+    """What ``tests.support.opening`` finds as a user without rights of its own."""
     another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(copy), "PYTHONPATH": str(REPOSITORY)}
-    command = [*another, sys.executable, "-m", "tests.support.opening", str(copy)]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
+    command = [*another, sys.executable, "-m", "tests.support.opening", str(home), *map(str, more)]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     (answer,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
-    require_the_rest(copy, json.loads(answer.removeprefix("ANSWER ")), made, broken)
+    return json.loads(answer.removeprefix("ANSWER "))

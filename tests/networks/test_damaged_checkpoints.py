@@ -66,8 +66,14 @@ DAMAGED_FILES = {  # a function that writes the file, and the message
 BAD_DOCUMENTS = {  # what is saved instead of the state dict, and the message
     "a number": (lambda state: 3, "Expected .* state dict.* Got a int"),
     "no tensors": (lambda state: {"epoch": 3}, "Got a dictionary of epoch"),
-    "two networks": (lambda state: {"net": state, "ema": state}, "several networks, under 'net', 'ema'"),
-    "sparse tensors": (lambda state: {"a.b": torch.eye(3).to_sparse()}, "sparse, quantised"),
+    "two networks": (
+        lambda state: {"student": state, "teacher": state},
+        "several sets of weights: student, teacher. Choose one: with --weights student",
+    ),
+    "quantised tensors": (
+        lambda state: {"a.b": torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8)},
+        "quantised or other special",
+    ),
     "all zero": (zeroed, "All weights in .* are 0"),
     "all zero but the classifier": (
         lambda state: zeroed(state, lambda name, tensor: name.startswith("fc") or tensor.dim() < 4),
@@ -89,8 +95,6 @@ BAD_DOCUMENTS = {  # what is saved instead of the state dict, and the message
     ),
 }
 BAD_ENTRIES = {  # the name of an entry of the state dict, its value, and the message
-    "not only tensors": ("a.b", "text", r"not named tensors \(a.b\)"),
-    "keys that are numbers": (3, torch.ones(1), "not named tensors"),
     "integers": ("conv1.weight", torch.ones(16, 3, 3, 3, dtype=torch.int8), "'conv1.weight' is int8"),
     "expanded": ("conv1.weight", torch.zeros(1).expand(16, 3, 3, 3), "larger than its content"),
     "not finite": ("bn1.bias", torch.full((16,), math.nan), r"NaN or infinity in 1 tensors \(bn1.bias\)"),
@@ -110,8 +114,10 @@ BAD_ENTRIES = {  # the name of an entry of the state dict, its value, and the me
     "masks of other values": ("conv1.weight_mask", torch.full((16, 3, 3, 3), 0.5), "only 0 and 1; 'conv1.weight'"),
     "masks of another shape": ("conv1.weight_mask", torch.ones(16), "The mask of 'conv1.weight' is"),
     "one threshold per filter": ("conv1.sparseThreshold", torch.ones(16, 1), "one threshold for 'conv1.weight'"),
-    "an empty name": ("", torch.ones(1), "1 unexpected"),
-    "a name with a zero byte": ("a\0.b", torch.ones(1), "unexpected .a␀.b"),
+    "a name with a zero byte": ("layer9.a\0.b", torch.ones(1), "unexpected .layer9.a␀.b"),
+    "a block that the network lacks": ("layer3.3.conv1.bias", torch.ones(1), "1 unexpected .layer3.3.conv1.bias"),
+    "a second layer of the stem": ("conv2.weight", torch.ones(16, 16, 3, 3), "1 unexpected .conv2.weight"),
+    "a convolution that may be within": ("attention.weight", torch.ones(1, 16, 1, 1), "1 unexpected .attention.weight"),
 }
 BAD_DOCUMENTS |= {
     kind: (lambda state, entry=(name, value): {**state, entry[0]: entry[1]}, message)

@@ -14,15 +14,15 @@ from tests.support.refusals import refused
 def test_missing_unexpected_and_misshapen_weights_are_all_listed(resnet18, tmp_path):
     _, state = copy.deepcopy(resnet18)
     del state["layer1.0.bn1.bias"], state["layer3.1.conv2.weight"]
-    state["conv1.weight"] = torch.ones(64, 3, 3, 3)
-    state |= {f"extra.{number}": torch.ones(1) for number in range(8)}
+    state["conv1.weight"] = torch.ones(64, 3, 5, 5)
+    state |= {f"bn2.{number}": torch.ones(1) for number in range(8)}
     path = save(state, tmp_path / "a.pth")
     with pytest.raises(MisfitError, match="do not fit ResNet18: 2 missing") as caught:
         checkpoints.read(path)
     assert caught.value.keys == {
         "missing": ["layer1.0.bn1.bias", "layer3.1.conv2.weight"],
-        "unexpected": [f"extra.{number}" for number in range(8)],
-        "of another shape": ["conv1.weight (64, 3, 3, 3) instead of (64, 3, 7, 7)"],
+        "unexpected": [f"bn2.{number}" for number in range(8)],
+        "of another shape": ["conv1.weight (64, 3, 5, 5) instead of (64, 3, 7, 7)"],
     }
     assert "and 3 more" in str(caught.value) and "Library page lists them all" in str(caught.value)
 

@@ -14,7 +14,7 @@ from pages.parts.frame import plain
 from sparse_core.datasets.transforms import Transform
 from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
-from sparse_core.networks import backbones, exporting, importing, library, uploads
+from sparse_core.networks import architectures, backbones, exporting, importing, library, uploads
 from sparse_core.specs.checkpoints import ExportSpec, InspectSpec
 from sparse_core.speed import measurements
 from tests.pages.support import buttons, messages, metrics, open_page, press, run
@@ -147,6 +147,44 @@ def test_an_ambiguous_architecture_can_be_chosen(home, piece):
     run(app)
     assert "do not fit ResNet20" in app.error[0].value and "missing" in app.error[0].value
     assert app.selectbox(key="candidate").options  # another can be chosen
+
+
+def test_one_of_several_sets_of_weights_can_be_chosen(home, state, tmp_path):
+    average = {name: tensor + 1 if name == "conv1.weight" else tensor for name, tensor in state.items()}
+    torch.save({"state_dict": state, "state_dict_ema": average}, tmp_path / "net.pth")
+    app = inspect(home, tmp_path / "net.pth")
+    box = app.selectbox(key="weights")
+    assert box.value == "state_dict" and list(box.options) == ["state_dict", plain("state_dict_ema")]
+    run(box.set_value("state_dict_ema"))
+    (job_id,) = queue.queued(home)
+    worker.work(home, job_id)
+    do(home, run(app), "Import")
+    assert "weights of state_dict_ema" in library.cards(home)[0].note
+
+
+def test_a_set_of_weights_has_to_be_chosen_where_none_is_usual(home, state, tmp_path):
+    torch.save({"student": state, "teacher": state}, tmp_path / "net.pth")
+    app = inspect(home, tmp_path / "net.pth")
+    assert app.warning[0].value == "This file holds several sets of weights. Choose one."
+    run(app.selectbox(key="weights").set_value("teacher"))
+    (job_id,) = queue.queued(home)
+    assert queue.status(home, job_id).job.spec == InspectSpec(str(tmp_path / "net.pth"), weights="teacher")
+    worker.work(home, job_id)
+    run(app)
+    assert metrics(app)["Architecture"] == "ResNet20" and not app.warning
+
+
+def test_of_networks_that_fit_equally_well_one_has_to_be_chosen(home, tmp_path):
+    torch.save(architectures.build("resnet18", "cifar").state_dict(), tmp_path / "net.pth")
+    app = inspect(home, tmp_path / "net.pth")
+    assert "fit these networks equally well" in app.warning[0].value and "Import" not in buttons(app)
+    box = app.selectbox(key="alternative")
+    assert "ResNet18 (3 × 3 stem, no max pooling)" in box.options
+    run(box.set_value("resnet18-cifar"))
+    (job_id,) = queue.queued(home)
+    worker.work(home, job_id)
+    do(home, run(app), "Import")
+    assert library.cards(home)[0].variant == "cifar"
 
 
 def test_a_link_to_a_job_on_another_machine_is_explained():

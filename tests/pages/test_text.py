@@ -5,21 +5,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
-from sparse_core.jobs import queue
+from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
+from sparse_core.networks import importing
 from sparse_core.results.records import Record, Records
-from sparse_core.specs.transfer import ProbeSpec
+from sparse_core.specs.checkpoints import InspectSpec
+from sparse_core.specs.identity import record_document
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.speed import measurements
 from tests.pages.support import open_page
 from tests.support.measurements import backbone_record, line, speed_record
+from tests.support.networks import pruned_state
 from tests.support.records import record
 
 MARKDOWN = ":red[x] **b** ![i](http://e) `c`"
 HTML = "<b>z</b><a href='http://e'>"
 NASTY = f"{MARKDOWN} {HTML}"
 ELEMENTS = ("markdown", "caption", "info", "warning", "error", "success", "subheader", "metric", "expander", "toast")
+NOT_ESCAPED = (":red[x]", "**b**", "![i](", "`c`", "<b>z")
 SHOWN = ("text", "name", "hovertext", "ticktext", "hovertemplate", "title")
 
 
@@ -62,6 +68,37 @@ def figure_texts(value: Any, key: str = "") -> Iterator[str]:
         yield value
 
 
+def test_names_in_an_inspected_file_are_text(home, tmp_path):
+    """Of layers, sets of weights, objects and metadata, on the Library page before an import and after it."""
+    state = pruned_state(0.5)
+    document = {
+        NASTY: {**state, f"{NASTY}.weight": torch.ones(1)},
+        f"ema.{NASTY}": state,
+        "extra": {f"{NASTY}.x": torch.ones(1)},
+    }
+    torch.save(document, tmp_path / "net <b>z.pth")
+    job_id = queue.submit(home, Job("inspect", InspectSpec(str(tmp_path / "net <b>z.pth"))))
+    worker.work(home, job_id)
+    assert queue.status(home, job_id).state == "done"
+    app = open_page("library", job=job_id)
+    importing.add(home, tmp_path / "net <b>z.pth", "mine", upstream=NASTY, method="Own", origin=NASTY)
+    for shown in (list(texts(app)), list(texts(open_page("library")))):
+        assert shown and not [text for text in shown if any(part in text for part in NOT_ESCAPED)]
+
+
+def test_names_of_a_finetuned_run_are_text(nasty_home):
+    made = Records(nasty_home).read(min(Records(nasty_home).ids()))
+    spec = {**record_document(FinetuneSpec("b", "d"), 0), "backbone": NASTY, "dataset": NASTY}
+    measured = {"sparsity_before": 0.5, "sparsity_after": 0.5, "mask_violations": 0, "seconds_training": 1.0}
+    Records(nasty_home).write(Record("full-0", spec, {**made.result, **measured, "top1_final_fp32": None}, made.events))
+    job_id = queue.submit(nasty_home, Job("finetune", FinetuneSpec(NASTY, NASTY)))
+    queue.end(nasty_home, job_id, "done", result={"runs": ["full-0"], "found": []})
+    app = open_page("finetune", job=job_id)
+    shown = list(texts(app))
+    assert any("red" in text for text in shown)
+    assert not [text for text in shown if any(part in text for part in NOT_ESCAPED)]
+
+
 @pytest.mark.parametrize("page", ["runs", "tasks", "tradeoffs", "speedup", "probe", "probe failed", "structure"])
 def test_names_from_files_are_text(nasty_home, page):
     name, _, failed = page.partition(" ")
@@ -74,7 +111,7 @@ def test_names_from_files_are_text(nasty_home, page):
         app.multiselect(key="chosen").set_value(app.multiselect(key="chosen").options[:1]).run()
     assert not app.exception
     shown = list(texts(app))
-    assert not [text for text in shown if any(part in text for part in (":red[x]", "**b**", "![i](", "`c`", "<b>z"))]
+    assert not [text for text in shown if any(part in text for part in NOT_ESCAPED)]
     drawn = [text for chart in app.get("plotly_chart") for text in figure_texts(json.loads(chart.proto.spec))]
     assert not [text for text in drawn if "<b>z" in text or "<a " in text]
     assert any("red" in text for text in (*shown, *drawn)) or name in ("tasks", "structure")

@@ -114,5 +114,24 @@ def open_everything(home: Path, *, deep: bool = True) -> dict[str, Any]:
     return {"errors": errors, "answers": answers, "states": states, "sweeps": found, "notes": stored.notes(home)}
 
 
+def open_read_only(home: Path, weights: Path) -> dict[str, Any]:
+    """All pages and reading verbs, and what verbs say that would write; fails where anything raises."""
+    said = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARSE_TRANSFER_HOME", str(home))
+        errors, answers = open_pages(home, deep=False), open_verbs(home)
+        for words in (
+            ["import", str(weights), "--name", "new"],
+            ["rebuild"],
+            ["probe", "--backbone", "own", "--dataset", "digits"],
+        ):
+            stream = io.StringIO()
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(stream):
+                said[words[0]] = (cli.main([*words, "--json"]), stream.getvalue())
+    return {"errors": errors, "answers": answers, "said": said, "notes": stored.notes(home)}
+
+
 if __name__ == "__main__":
-    print("ANSWER", json.dumps(open_everything(Path(sys.argv[1]))))
+    home_folder, *weights_file = map(Path, sys.argv[1:])
+    found_there = open_read_only(home_folder, *weights_file) if weights_file else open_everything(home_folder)
+    print("ANSWER", json.dumps(found_there))

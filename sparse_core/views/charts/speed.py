@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sparse_core.catalog import ENGINES, architecture_label, task_label
-from sparse_core.views import speed_tables
+from sparse_core.views import speed_tables, times
 from sparse_core.views.charts import panels as layout
 from sparse_core.views.charts import style
 from sparse_core.views.charts.captions import accuracy_hover
@@ -211,7 +211,7 @@ def _speedup_hover(row: Any) -> str:
         speed_tables.result(row),
         html.escape(speed_tables.setting(row)),
         f"{row.milliseconds_per_image:.3g} ms/image, dense {row.dense_milliseconds_per_image:.3g}",
-        f"{counted(int(row.rounds), 'timed pair')}, {row.created_at:%Y-%m-%d}",
+        f"{counted(int(row.rounds), 'timed pair')}, {times.day(row.created_at)}",
     ]
     return "<br>".join(lines)
 
