@@ -18,6 +18,7 @@ from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library, uploads
 from sparse_core.networks.library import BackboneCard
+from sparse_core.paths import printable
 from sparse_core.specs.checkpoints import InspectSpec
 from sparse_core.views import labels
 from sparse_core.views.charts import structure as structure_charts
@@ -99,7 +100,7 @@ def _choose_weights(spec: InspectSpec, names: list[str] | None, used: str | None
         "Weights",
         names,
         index=names.index(used) if used in names else None,
-        format_func=plain,
+        format_func=printable,
         key="weights",
         placeholder="Choose a set of weights",
         width=330,
