@@ -83,6 +83,10 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _backbones(options: argparse.Namespace) -> list[dict[str, Any]]:
+    if options.fetch:
+        from sparse_core.networks import backbones
+
+        return [dataclasses.asdict(backbones.load(options.home, options.fetch).card)]
     return [dataclasses.asdict(card) for card in library.available(options.home)]
 
 
@@ -277,7 +281,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     summary.add_argument("--per-task", action="store_true", help="accuracy and difference to dense, by task")
 
-    _verb(verbs, "backbones", _backbones, "list the backbones")
+    listed = _verb(verbs, "backbones", _backbones, "list the backbones")
+    listed.add_argument(
+        "--fetch", default="", metavar="NAME", help="download one, such as resnext50_32x4d or timm/resnet50d"
+    )
     _verb(verbs, "datasets", _datasets, "list the datasets")
     runs = _verb(verbs, "runs", _runs, "list the runs")
     runs.add_argument("--source", choices=sources, default="measured")

@@ -113,9 +113,10 @@ def _preprocessing(seen: dict[str, Any], method: str, upstream: str) -> dict[str
 
 def _suggested(seen: dict[str, Any], method: str, upstream: str) -> tuple[Transform, str]:
     """The preprocessing to start from, and where it comes from."""
+    of_file = transforms.from_document(seen["preprocessing"])
     if seen.get("preprocessing_stated"):
-        return transforms.from_document(seen["preprocessing"]), "as the file states it"
-    guess = preprocessing.guess(seen["architecture"], seen["variant"], method, upstream)
+        return of_file, "as the file states it"
+    guess = preprocessing.guess(seen["architecture"], seen["variant"], method, upstream, of_file)
     return guess, "guessed from architecture, pruning method and upstream dataset"
 
 

@@ -23,7 +23,7 @@ from sparse_core import file_locks, linux, paths
 from sparse_core.errors import Cancelled, InputError, Paused, as_input_error
 from sparse_core.jobs import kinds, queue, sweep_files, sweeps
 from sparse_core.jobs.reports import Reports, starts_without_progress
-from sparse_core.networks import architectures, reader_process
+from sparse_core.networks import public_networks, reader_process
 from sparse_core.specs.progress import Progress
 
 IDLE_SECONDS = 900.0
@@ -154,7 +154,7 @@ class Worker:
 def _warm_up() -> None:
     """Load what takes seconds and only some jobs need, while there is none: torch itself was loaded at the start."""
     reader_process.start()
-    architectures.torchvision_models()
+    public_networks.torchvision_models()
 
 
 def work(home: Path, job_id: str) -> None:

@@ -14,13 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core import paths, stored
-from sparse_core.catalog import architecture_label
+from sparse_core.catalog import UNKNOWN, architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.networks import architectures, checkpoints, guesses, library, masks, preprocessing, weight_files
+from sparse_core.networks import (
+    architectures,
+    checkpoints,
+    guesses,
+    known_networks,
+    library,
+    masks,
+    public_networks,
+    weight_files,
+)
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
-from sparse_core.paths import atomic_file
+from sparse_core.paths import atomic_file, write_json
 
 Classifier = tuple[Tensor, Tensor]  # weight (C, D) and bias (C,)
 
@@ -58,7 +67,9 @@ def load(home: Path, name: str, zoo: Path | None = None) -> Backbone:
             "architecture, or import the file."
         )
     if name not in known:
-        raise unknown_name("backbone", name, known)
+        if not architectures.is_known(public_networks.split(name)[0]):
+            raise unknown_name("backbone", name, {*known, *known_networks.near(name)})
+        return _load_public(home, name)
     card = known[name]
     if card.kind == "library":
         return _finish(card, *_read_library(home, card), _library_classifier(home, card))
@@ -66,7 +77,7 @@ def load(home: Path, name: str, zoo: Path | None = None) -> Backbone:
         return _load_zoo(card, (zoo or paths.ZOO) / f"{name}.safetensors")
     if card.architecture == "efficientnet_lite0":
         return _load_lite(card)
-    return _load_torchvision(home, card)
+    return _load_public(home, name)
 
 
 def untrained(name: str) -> Backbone:
@@ -74,14 +85,15 @@ def untrained(name: str) -> Backbone:
     that start from new ones. Raises InputError on an unknown name."""
     architecture, variant = architectures.split_name(name)
     module = architectures.build(architecture, variant).eval().requires_grad_(False)
-    known = architectures.ARCHITECTURES[architecture]
+    known = architectures.find(architecture)
     digest = hashlib.sha256(repr(("untrained", name, known.transform)).encode()).hexdigest()
-    card = dataclasses.replace(library.architecture_card(name), hash=digest)
+    card = dataclasses.replace(library.architecture_card(name), hash=digest, preprocessing=known.transform)
     return Backbone(card, module, known.dimensions, known.transform, digest, 0.0, masks.from_zeros(module), variant)
 
 
 def _is_path(name: str) -> bool:
-    return os.sep in name or Path(name).suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
+    inside = name.removeprefix(public_networks.TIMM)
+    return os.sep in inside or Path(name).suffix in (".pth", ".pt", ".bin", ".ckpt", ".tar", ".safetensors")
 
 
 def load_cached(home: Path, name: str) -> Backbone:
@@ -94,13 +106,17 @@ def for_images(backbone: Backbone, side: int) -> Backbone:
     """The backbone for images of another size than its own; its weights and its hash are the same. Raises InputError where the
     network does not take them."""
     try:
-        architectures.try_images(backbone.card.architecture, backbone.variant, side)
+        found = architectures.features_of(backbone.card.architecture, backbone.variant, side)
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
             f"{architecture_label(backbone.card.architecture)} does not take images of {side} pixels ({reason}). Its own are "
             f"{backbone.transform.crop}."
         ) from error
+    if found != backbone.dimensions:
+        raise InputError(
+            f"With images of {side} pixels, {backbone.card.name} gives {found} features, not {backbone.dimensions}."
+        )
     return dataclasses.replace(backbone, transform=backbone.transform.at(side))
 
 
@@ -163,17 +179,37 @@ def _load_lite(card: BackboneCard) -> Backbone:
     return _finish(card, module, masks.from_zeros(module), _classifier(checkpoint.classifier))
 
 
-def _load_torchvision(home: Path, card: BackboneCard) -> Backbone:
-    file = local_file(home, card.architecture) or _download(home, card.architecture)
-    checkpoint = checkpoints.read(file, card.architecture)
+def _load_public(home: Path, name: str) -> Backbone:
+    """A network of torchvision or timm with its weights, downloaded unless they are there."""
+    architecture, _ = public_networks.split(name)
+    architectures.find(architecture)
+    file = local_file(home, name)
+    card = _public_card(home, name, file)
+    checkpoint = checkpoints.read(file or _download(home, card), architecture)
     module = checkpoint.network()
     sparsity = masks.sparsity(module).total
     if sparsity > DENSE_ZEROS:
         raise InputError(
-            f"Expected dense weights at {file}, because {card.name} is a baseline; these are {100 * sparsity:.0f} % sparse. "
-            "Move the file elsewhere and import it in the Library."
+            f"Expected dense weights at {checkpoint.path}, because {name} is a baseline; these are {100 * sparsity:.0f} % "
+            "sparse. Move the file elsewhere and import it in the Library."
         )
     return _finish(card, module, checkpoint.full_mask(), _classifier(checkpoint.classifier))
+
+
+def _public_card(home: Path, name: str, file: Path | None) -> BackboneCard:
+    """The card of a network of torchvision or timm, as ``library.available`` lists it once its weights are there."""
+    if name in library.TORCHVISION:
+        return library.torchvision_card(home, name)
+    known = next((card for card in library.fetched_cards(home) if card.name == name), None)
+    if known:
+        return known
+    architecture, wanted = public_networks.split(name)
+    offered = public_networks.usual_weights(architecture) if file and not wanted else public_networks.weights(name)
+    upstream = (offered.upstream if offered else "") or UNKNOWN
+    transform = offered.transform if offered else architectures.find(architecture).transform
+    source = public_networks.library_of(architecture)
+    note = f"weights from {file.name}" if file else f"{source}'s weights {offered.name if offered else ''}, downloaded"
+    return BackboneCard(name, architecture, upstream, "Dense", 0.0, "file", note, True, preprocessing=transform)
 
 
 def _load_file(name: str, architecture: str, file: Path) -> Backbone:
@@ -192,28 +228,35 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
         variant=checkpoint.variant,
         classes=checkpoint.classes,
         formats=checkpoint.formats,
-        preprocessing=checkpoint.preprocessing or preprocessing.default(checkpoint.architecture, checkpoint.variant),
+        preprocessing=checkpoint.preprocessing or architectures.transform(checkpoint.architecture, checkpoint.variant),
     )
     return _finish(card, module, checkpoint.full_mask(), _classifier(checkpoint.classifier))
 
 
-def _download(home: Path, architecture: str) -> Path:
-    url = architectures.torchvision_models().get_model_weights(architecture).IMAGENET1K_V1.url
-    target = home / "backbones" / url.rpartition("/")[2]
-    checksum = target.stem.rpartition("-")[2]
+def _download(home: Path, card: BackboneCard) -> Path:
+    """Fetch the weights of a network of torchvision or timm; the card beside them lists it from now on."""
+    offered = public_networks.weights(card.name)
+    base = offered.url.rpartition("/")[2]
+    bare = public_networks.library_of(card.name) == "torchvision" and card.name == card.architecture
+    target = library.fetched_file(home, card.name, Path(base).suffix)
+    target = target.with_name(base) if bare else target
     try:
         with atomic_file(target) as temporary:
-            torch.hub.download_url_to_file(url, str(temporary), hash_prefix=checksum, progress=False)
+            checksum = offered.checksum or None
+            torch.hub.download_url_to_file(offered.url, str(temporary), hash_prefix=checksum, progress=False)
     except (OSError, RuntimeError) as error:
+        place = library.fetched_file(home, card.name, ".pth")
         raise InputError(
-            f"Could not download the weights of {architecture_label(architecture)} ({error}). Without internet, put a weight "
-            f"file at {target.parent / (architecture + '.pth')}, or use efficientnet_lite0, which needs no download."
+            f"Could not download the weights of {architecture_label(card.name)} ({error}). Without internet, put a weight "
+            f"file at {place}, or use efficientnet_lite0, which needs no download."
         ) from error
+    if card.name not in library.TORCHVISION:
+        write_json(library.fetched_file(home, card.name, ".json"), dataclasses.asdict(card))
     return target
 
 
 def _finish(card: BackboneCard, module: nn.Module, mask: Mask, classifier: Classifier | None) -> Backbone:
-    known = architectures.ARCHITECTURES[card.architecture]
+    known = architectures.find(card.architecture)
     variant = architectures.resolve_variant(card.architecture, card.variant)
     module.eval().requires_grad_(False)
     content = architectures.content_hash(card.architecture, variant, module, mask, card.preprocessing)

@@ -10,10 +10,23 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, fx, nn
 
-from sparse_core.networks.channels import trace
+from sparse_core.networks import traced
+from sparse_core.networks.traced import Operation, Parameter, Traced
 
-_PASSED_ON = (nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.Identity, nn.MaxPool2d, nn.ZeroPad2d, nn.Dropout2d)
-_PASSING_FUNCTIONS = ("relu", "relu_", "relu6", "hardtanh")
+INPUT_SIZE = 224  # any that the network takes: the groups are the same
+# Operations that leave a channel of zeros a channel of zeros.
+_PASSING = {
+    "relu",
+    "relu6",
+    "hardtanh",
+    "leaky_relu",
+    "silu",
+    "hardswish",
+    "gelu",
+    "max_pool2d",
+    "feature_dropout",
+    "dropout",
+}
 
 
 @dataclass(frozen=True)
@@ -29,49 +42,59 @@ class Group:
 
 def find(module: nn.Module) -> list[Group]:
     """The groups of a network in the order of computation; those of its first convolution are left out, as it stays dense."""
-    layers = dict(module.named_modules())
-    graph = trace(module)
-    convolutions = [node for node in graph.nodes if isinstance(_layer(node, layers), nn.Conv2d)]
-    groups = []
-    for node in convolutions[1:]:
-        if not _is_depthwise(_layer(node, layers)):
-            group = _follow(node, layers)
-            if group is not None:
-                groups.append(group)
-    return groups
+    network = _Network(module, traced.trace(module, INPUT_SIZE))
+    convolutions = [each for each in network.operations.values() if isinstance(network.layer(each), nn.Conv2d)]
+    followed = [network.follow(each) for each in convolutions[1:] if not _is_depthwise(network.layer(each))]
+    return [group for group in followed if group is not None]
 
 
-def _follow(node: fx.Node, layers: dict[str, nn.Module]) -> Group | None:
-    """The group of a convolution's filters; None where they reach anything but a convolution's input."""
-    norms, depthwise, consumers = [], [], []
-    waiting = list(node.users)
-    while waiting:
-        user = waiting.pop()
-        layer, name = _layer(user, layers), str(user.target)
-        if isinstance(layer, nn.Conv2d) and not _is_depthwise(layer):
-            if layer.groups != 1:
+class _Network:
+    """A traced network, whose convolutions and BatchNorms are found by the parameters that they use."""
+
+    def __init__(self, module: nn.Module, found: Traced) -> None:
+        self.layers = dict(module.named_modules())
+        self.parameters = found.parameters
+        self.operations = {operation.node: operation for operation in found.operations}
+
+    def name(self, operation: Operation) -> str:
+        """The name of the layer that an operation computes; "" for other operations."""
+        place = {"conv2d": 1, "batch_norm": 3}.get(operation.name)
+        parameter = self.parameters.get(operation.arguments[place]) if place else None
+        return parameter.layer if isinstance(parameter, Parameter) else ""
+
+    def layer(self, operation: Operation) -> nn.Module | None:
+        return self.layers.get(self.name(operation)) if self.name(operation) else None
+
+    def follow(self, producer: Operation) -> Group | None:
+        """The group of a convolution's filters; None where they reach anything but a convolution's input."""
+        norms, depthwise, consumers = [], [], []
+        waiting: list[fx.Node] = list(producer.node.users)
+        while waiting:
+            node = waiting.pop()
+            user = self.operations.get(node)
+            layer = self.layer(user) if user else None
+            if user is None or not node.users:
                 return None
-            consumers.append(name)
-            continue
-        if isinstance(layer, nn.Conv2d):
-            depthwise.append(name)
-        elif isinstance(layer, nn.BatchNorm2d):
-            norms.append(name)
-        elif (
-            not isinstance(layer, _PASSED_ON)
-            and getattr(user.target, "__name__", user.target) not in _PASSING_FUNCTIONS
-        ):
-            return None
-        if not user.users:
-            return None
-        waiting += list(user.users)
-    producer = _layer(node, layers)
-    free = isinstance(producer, nn.Conv2d) and producer.groups == 1
-    return Group(str(node.target), tuple(norms), tuple(depthwise), tuple(consumers)) if consumers and free else None
+            if isinstance(layer, nn.Conv2d) and not _is_depthwise(layer):
+                if layer.groups != 1:
+                    return None
+                consumers.append(self.name(user))
+                continue
+            if isinstance(layer, nn.Conv2d):
+                depthwise.append(self.name(user))
+            elif isinstance(layer, nn.BatchNorm2d):
+                norms.append(self.name(user))
+            elif user.name not in _PASSING and not _pads_positions(user):
+                return None
+            waiting += list(node.users)
+        made = self.layer(producer)
+        free = isinstance(made, nn.Conv2d) and made.groups == 1
+        names = self.name(producer), tuple(norms), tuple(depthwise), tuple(consumers)
+        return Group(*names) if consumers and free else None
 
 
-def _layer(node: fx.Node, layers: dict[str, nn.Module]) -> nn.Module | None:
-    return layers[str(node.target)] if node.op == "call_module" else None
+def _pads_positions(operation: Operation) -> bool:
+    return operation.name == "pad" and len(operation.arguments[1]) <= 4
 
 
 def _is_depthwise(layer: nn.Module | None) -> bool:

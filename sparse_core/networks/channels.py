@@ -11,42 +11,40 @@ example after a ReLU, contributes nothing. Any other moves into the bias of that
 if it has no padding, so the channel is not needed. A padded convolution sees zeros beyond the border and the constant
 inside, which no bias can express, so it needs the channel. Channels of the image and of the output are never dead.
 
-Unknown operations need all their inputs, and their outputs are never dead: the count may be too low, never too high.
+Which operations a network consists of is traced (``traced``), so it may be written in any way. Unknown operations need all
+their inputs, and their outputs are never dead: the count may be too low, never too high.
 """
 
-import operator
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, fx, nn
 
 from sparse_core.errors import InputError
+from sparse_core.networks import signals, traced
+from sparse_core.networks.signals import Signal
+from sparse_core.networks.traced import BATCH, Operation, Parameter, Traced
 
-# Elementwise operations: constants stay constant.
-_ELEMENTWISE = (
-    *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh),
-    *(nn.Hardswish, nn.Hardsigmoid, nn.Softplus),
-    *(F.relu, F.relu6, F.hardtanh, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid),
-    *(torch.relu, torch.sigmoid, torch.tanh, "relu", "relu_", "sigmoid", "tanh"),
-)
-# Return their input, averages or maxima of it: constants stay the same.
-_PRESERVING = (
-    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
-    *(F.dropout, F.max_pool2d, torch.max_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
-    *("contiguous", "clone", "detach"),
-)
-# Averages may include zeros from padding.
-_AVERAGING = (nn.AvgPool2d, F.avg_pool2d)
-_RESHAPING = (nn.Flatten, torch.flatten, torch.reshape, torch.squeeze, "flatten", "view", "reshape", "squeeze")
-_ADDING = (operator.add, operator.iadd, torch.add, "add", "add_")
-_CONVOLVING = (nn.Conv2d, nn.Linear)
-_STEPS = (*_CONVOLVING, *_ELEMENTWISE, *_PRESERVING, *_AVERAGING, *_RESHAPING, nn.BatchNorm2d, nn.ZeroPad2d)
+# Constants stay constant, each by itself.
+_ELEMENTWISE = {
+    *("relu", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "mish", "sigmoid", "tanh", "hardswish"),
+    *("hardsigmoid", "softplus", "clamp", "clamp_min", "clamp_max", "neg", "exp", "sqrt", "square", "abs", "pow"),
+}
+# Return their input, or averages or maxima of it over positions: constants stay the same.
+_PRESERVING = {
+    *("max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout", "feature_dropout", "contiguous", "clone"),
+    *("detach", "alias", "to", "_to_copy"),
+}
+_REDUCING = {"mean", "amax", "amin"}  # over positions
+_RESHAPING = {"flatten", "reshape", "view", "reshape_as", "_unsafe_view", "squeeze", "unsqueeze", "unflatten"}
+_DIVIDING = {"chunk", "split", "split_with_sizes"}
+_VIEWS = {*_RESHAPING, *_DIVIDING, "getitem", "slice", "narrow", "select", "permute", "transpose"}
+_ARITHMETIC = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
 
 
 @dataclass(frozen=True)
@@ -86,19 +84,10 @@ class Analysis:
 
 def analyse(module: nn.Module, input_size: int) -> Analysis:
     """Analyse a network that takes images (N, 3, ``input_size``, ``input_size``), in evaluation mode, without running
-    it. Raises InputError if its forward pass cannot be traced symbolically."""
-    try:
-        flow = _Flow(module, trace(module))
-        flow.trace(input_size)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, IndexError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"The forward pass of this network cannot be traced: {reason}") from error
+    it. Raises InputError if its forward pass cannot be traced."""
+    flow = _Flow(module)
+    flow.follow(traced.trace(module, input_size))
     return flow.result()
-
-
-def trace(module: nn.Module) -> fx.Graph:
-    """The graph of a network's forward pass, in which convolutions, BatchNorm and activations are single nodes."""
-    return _Tracer().trace(module)
 
 
 def uses(weight: Tensor, groups: int = 1) -> tuple[np.ndarray, int]:
@@ -127,49 +116,40 @@ def count_pruned(used: np.ndarray) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class _Signal:
-    """A tensor of the network: a meta tensor for its shape, and for each channel (C,) its id and constant. Channels
-    with the same id are the same. ``constants`` are NaN for channels that are not constant."""
-
-    shape: Tensor
-    ids: np.ndarray
-    constants: np.ndarray
-
-
-@dataclass(frozen=True)
 class _Use:
     """A layer with its input and output; ``needs[f, c]`` is True if filter f needs input channel c."""
 
     layer: nn.Conv2d | nn.Linear
-    inputs: _Signal
-    outputs: _Signal
+    inputs: Signal
+    outputs: Signal
     used: np.ndarray
     nonzero: int
     needs: np.ndarray
 
 
-class _Tracer(fx.Tracer):
-    """Does not trace into the layer types listed above, however their forward pass is written."""
+class _Flow:
+    """Follows the channels through a traced network, with shapes and constants instead of data, and records which of them are
+    tied and needed."""
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return _is(type(m), _STEPS) or super().is_leaf_module(m, module_qualified_name)
-
-
-class _Flow(fx.Interpreter):
-    """Runs the graph on shapes and constants instead of data, and records which channels are tied and needed."""
-
-    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(module, graph=graph)
-        self.extra_traceback = False
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.state: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         self.count = 0
         self.ties: list[np.ndarray] = []
         self.always: list[np.ndarray] = []
         self.layers: dict[str, _Use] = {}
         self.norms: dict[str, np.ndarray] = {}
+        self.values: dict[fx.Node, Any] = {}
+        self.views: set[fx.Node] = set()
 
-    def trace(self, input_size: int) -> None:
-        """Run the graph for a batch of two images."""
-        self.run(self._unknown(torch.empty(2, 3, input_size, input_size, device="meta")))
+    def follow(self, network: Traced) -> None:
+        """Go through the operations in order."""
+        self.values = {**network.parameters, network.image: self._unknown(network.image.meta["val"])}
+        for operation in network.operations:
+            self.values[operation.node] = self._result(operation)
+            if operation.name in _VIEWS:
+                self.views.add(operation.node)
+        self._need_all(self._signals(network.output))
 
     def result(self) -> Analysis:
         """Propagate what the output needs backwards through the layers until nothing changes; the rest is dead."""
@@ -182,172 +162,240 @@ class _Flow(fx.Interpreter):
         while marked < needed.sum():
             marked = needed.sum()
             for use in reversed(self.layers.values()):
-                rows = use.needs[needed[labels[use.outputs.ids]]]
-                needed[labels[use.inputs.ids[rows.any(axis=0)]]] = True
+                rows = use.needs[needed[labels[use.outputs.ids.ravel()]]]
+                needed[labels[use.inputs.ids.ravel()[rows.any(axis=0)]]] = True
         dead = ~needed[labels]
         layers = [_channels(name, use, dead) for name, use in self.layers.items()]
         return Analysis(layers, {name: dead[ids] for name, ids in self.norms.items()})
 
-    def output(self, target: Any, args: Any, kwargs: Any) -> Any:
-        self._need_all(args)
-        return args[0]
+    def _result(self, operation: Operation) -> Any:
+        """What an operation gives: a signal, several in a list, or a parameter where it computes with parameters alone."""
+        inputs = self._signals([operation.arguments, operation.options])
+        if not inputs:
+            return self._of_parameters(operation)
+        if operation.in_place and operation.arguments[0] in self.views:  # it changes another tensor's values, too
+            return self._unknown(operation.result, inputs)
+        known = {
+            "conv2d": self._convolve,
+            "linear": self._convolve,
+            "batch_norm": self._normalise,
+            "cat": self._concatenate,
+        }
+        found: Signal | list[Signal] | None
+        if operation.name in known:
+            found = known[operation.name](operation)
+        elif operation.name in _ARITHMETIC:
+            found = self._combine(operation)
+        else:
+            found = self._step(operation)
+        return self._unknown(operation.result, inputs) if found is None else found
 
-    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return self._wrapped(super().get_attr(target, args, kwargs).to("meta"))
+    def _step(self, operation: Operation) -> Signal | list[Signal] | None:
+        """The result of an operation on one signal; None where it is unknown."""
+        signal, rest, name = self._value(operation.arguments[0]), operation.arguments[1:], operation.name
+        if isinstance(signal, list) and name == "getitem":
+            part: Signal = signal[rest[0]]
+            return part
+        if not isinstance(signal, Signal) or not isinstance(operation.result, Tensor | list | tuple):
+            return None
+        if name in _DIVIDING:
+            shapes = [tuple(part.shape) for part in operation.result]
+            return signals.divided(signal, shapes, operation.argument(2, "dim", 0))
+        shape = tuple(operation.result.shape) if isinstance(operation.result, Tensor) else ()
+        if name in _ELEMENTWISE and not self._signals(rest):
+            target: Any = operation.node.target
+            return Signal(shape, signal.ids, target(torch.tensor(signal.constants), *rest, **operation.options).numpy())
+        if name in _PRESERVING:
+            return Signal(shape, signal.ids, signal.constants)
+        if name == "avg_pool2d":  # may include zeros from padding
+            return Signal(shape, signal.ids, np.where(signal.constants == 0, 0.0, np.nan))
+        return self._moved(operation, signal, shape)
 
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        layer: Any = self.fetch_attr(target)
-        if target in self.layers or target in self.norms:
-            raise TypeError(f"'{target}' is used in two places.")  # channels dead in one may be needed in the other
-        if isinstance(layer, _CONVOLVING):
-            return self._convolve(target, layer, *args, **kwargs)
-        if isinstance(layer, nn.BatchNorm2d):
-            return self._normalise(target, layer, *args, **kwargs)
-        if isinstance(layer, nn.ZeroPad2d):
-            return self._pad(_evaluate(layer, *_shapes(args)), args[0], layer.padding)
-        return self._step(type(layer), lambda *inputs, **options: _evaluate(layer, *inputs, **options), args, kwargs)
+    def _moved(self, operation: Operation, signal: Signal, shape: tuple[int, ...]) -> Signal | None:
+        """The result of an operation that moves or drops entries."""
+        name = operation.name
+        if name in _RESHAPING:
+            return signals.reshaped(signal, shape)
+        if name == "permute":
+            return signals.permuted(signal, operation.arguments[1])
+        if name == "transpose":
+            order = list(range(len(shape)))
+            first, second = operation.arguments[1:3]
+            order[first], order[second] = order[second], order[first]
+            return signals.permuted(signal, order)
+        if name == "slice":
+            span = slice(
+                *(operation.argument(number, name) for number, name in ((2, "start"), (3, "end"), (4, "step")))
+            )
+            return signals.sliced(signal, shape, operation.argument(1, "dim", 0), span)
+        if name in _REDUCING and operation.argument(1, "dim") is not None:
+            dimensions = operation.argument(1, "dim")
+            dimensions = [dimensions] if isinstance(dimensions, int) else dimensions
+            return signals.reduced(signal, shape, dimensions, bool(operation.argument(2, "keepdim", False)))
+        if name == "pad" and operation.argument(2, "mode", "constant") == "constant":
+            border = float(operation.argument(3, "value") or 0.0)
+            return signals.padded(signal, shape, operation.arguments[1], border, self._fresh)
+        return None
 
-    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return self._step(target, target, args, kwargs)
-
-    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return self._step(target, lambda this, *rest, **options: getattr(this, target)(*rest, **options), args, kwargs)
-
-    def _convolve(self, name: str, layer: nn.Conv2d | nn.Linear, inputs: _Signal) -> _Signal:
-        outputs = _evaluate(layer, inputs.shape)
-        if inputs.shape.ndim != layer.weight.ndim:
-            raise TypeError(f"'{name}' expects {layer.weight.ndim} dimensions; got {inputs.shape.ndim}.")
+    def _convolve(self, operation: Operation) -> Signal | None:
+        signal, weight = (self._value(argument) for argument in operation.arguments[:2])
+        layer = self.module.get_submodule(weight.layer) if isinstance(weight, Parameter) and weight.name else None
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or not isinstance(signal, Signal):
+            return None
+        name, output = weight.layer, operation.result
+        if name in self.layers:  # channels dead in one place may be needed in the other
+            raise InputError(f"This network cannot be analysed: '{name}' is used in two places.")
+        axis = 1 if isinstance(layer, nn.Conv2d) else len(signal.shape) - 1
+        if len(signal.shape) != output.ndim or (isinstance(layer, nn.Conv2d) and output.ndim != 4):
+            return None
+        if not signal.is_whole(axis) or signal.ids.size != signal.shape[axis]:
+            signal = self._unknown_along(signal.shape, axis, [signal])
         used, nonzero = uses(layer.weight, _groups(layer))
-        constant_inputs = (inputs.constants == 0) | (~np.isnan(inputs.constants) & _is_unpadded(layer))
-        needs = used & ~constant_inputs
-        constants = _sum_of_constants(layer, np.where(constant_inputs, inputs.constants, 0))
+        values = signal.constants.ravel()
+        constant_inputs = (values == 0) | (~np.isnan(values) & _is_unpadded(operation))
+        constant_inputs &= weight.stored  # a weight that is computed may have no zeros where the stored one has
+        needs = used & ~constant_inputs if weight.stored else np.ones_like(used)
+        constants = _sum_of_constants(layer, np.where(constant_inputs, values, 0))
         depthwise = _groups(layer) == needs.shape[0] == needs.shape[1]
-        ids = inputs.ids if depthwise else self._fresh(len(needs))
-        result = _Signal(outputs, ids, np.where(needs.any(axis=1), np.nan, constants))
-        self.layers[name] = _Use(layer, inputs, result, used, nonzero, needs & (not depthwise))
+        ids = signal.ids.ravel() if depthwise else self._fresh(len(needs))
+        result = signals.along(tuple(output.shape), axis, ids, np.where(needs.any(axis=1), np.nan, constants))
+        self.layers[name] = _Use(layer, signal, result, used, nonzero, needs & (not depthwise))
         return result
 
-    def _normalise(self, name: str, layer: nn.BatchNorm2d, inputs: _Signal) -> _Signal:
-        if layer.running_mean is None or layer.running_var is None:
-            return self._unknown(inputs.shape, inputs)
-        self.norms[name] = inputs.ids
-        mean, variance = (_numbers(statistic) for statistic in (layer.running_mean, layer.running_var))
-        factor = _numbers(layer.weight) if layer.affine else np.ones_like(mean)
-        shift = _numbers(layer.bias) if layer.affine else np.zeros_like(mean)
-        squared = variance + layer.eps
+    def _normalise(self, operation: Operation) -> Signal | None:
+        signal, *statistics = (self._value(argument) for argument in operation.arguments[:5])
+        factor, shift, mean, variance = (self._numbers(statistic) for statistic in statistics)
+        plain = isinstance(signal, Signal) and signal.is_whole(1) and signal.ids.size == signal.shape[1]
+        stored = all(each is None or (isinstance(each, Parameter) and each.stored) for each in statistics)
+        if not plain or not stored or mean is None or variance is None or operation.argument(5, "training"):
+            return None
+        self.norms[statistics[2].layer] = signal.ids.ravel()
+        squared = variance + operation.argument(7, "eps")
         spread = np.sqrt(np.where(squared > 0, squared, np.nan))  # a negative variance gives NaN
-        constants = (inputs.constants - mean) / spread * factor + shift
-        return _Signal(inputs.shape, inputs.ids, np.where((factor == 0) & (squared > 0), shift, constants))
+        factor = np.ones_like(mean) if factor is None else factor
+        shift = np.zeros_like(mean) if shift is None else shift
+        constants = (signal.constants.ravel() - mean) / spread * factor + shift
+        constants = np.where((factor == 0) & (squared > 0), shift, constants)
+        return signals.along(signal.shape, 1, signal.ids.ravel(), constants)
 
-    def _step(self, kind: Any, evaluate: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        first = args[0] if args else None
-        shape = _result_for_shapes(kind, evaluate, args, kwargs)
-        if not isinstance(shape, Tensor):
-            return self._wrapped(shape, args, kwargs)
-        if _is(kind, (torch.cat, torch.concat)):
-            return self._concatenate(shape, *args, **kwargs)
-        if not isinstance(first, _Signal):
-            return self._unknown(shape, args, kwargs)
-        if _is(kind, _ELEMENTWISE):
-            constants = evaluate(torch.tensor(first.constants), *args[1:], **kwargs)
-            return _Signal(shape, first.ids, constants.numpy())
-        if _is(kind, _PRESERVING):
-            return _Signal(shape, first.ids, first.constants)
-        if _is(kind, _AVERAGING):
-            return _Signal(shape, first.ids, np.where(first.constants == 0, 0.0, np.nan))
-        if _is(kind, (torch.mean, "mean")) and shape.shape[:2] == first.shape.shape[:2]:
-            return _Signal(shape, first.ids, first.constants)
-        if _is(kind, _RESHAPING):
-            return self._reshape(shape, first)
-        if _is(kind, _ADDING) and not kwargs:
-            return self._add(shape, *args)
-        if _is(kind, (F.pad,)):
-            return self._pad(shape, *args, **kwargs)
-        if _is(kind, (operator.getitem,)):
-            return self._slice(shape, *args)
-        return self._unknown(shape, args, kwargs)
+    def _combine(self, operation: Operation) -> Signal | None:
+        """A sum, difference, product or quotient. Summands are tied, and so are factors: a gate and what passes it."""
+        a, b = (self._value(argument) for argument in operation.arguments[:2])
+        shape = tuple(operation.result.shape)
+        if operation.options or (isinstance(a, Signal) and len(a.shape) != len(shape)):
+            return None
+        if isinstance(a, Signal) and isinstance(b, Signal):
+            return self._join(operation.name, a, b, shape)
+        signal = a if isinstance(a, Signal) else b
+        numbers = [part.constants if isinstance(part, Signal) else self._numbers(part) for part in (a, b)]
+        if len(signal.shape) != len(shape):
+            return None
+        known = [each for each in numbers if each is not None and _broadcasts(each.shape, signal.ids.shape)]
+        if len(known) == len(numbers):
+            return Signal(shape, signal.ids, _arithmetic(operation.name, known[0], known[1]))
+        zero = (signal.constants == 0) & (operation.name == "mul")
+        return Signal(shape, signal.ids, np.where(zero, 0.0, np.nan))
 
-    def _reshape(self, shape: Tensor, signal: _Signal) -> _Signal:
-        """Channels are kept, or flattened: each is repeated once per spatial position."""
-        positions = signal.shape[0, 0].numel()
-        times = shape.shape[1] // len(signal.ids) if shape.ndim > 1 else 0
-        expected = (signal.shape.shape[0], times * len(signal.ids))
-        if tuple(shape.shape[:2]) != expected or times not in (1, positions):
-            return self._unknown(shape, signal)
-        return _Signal(shape, signal.ids.repeat(times), signal.constants.repeat(times))
+    def _join(self, name: str, a: Signal, b: Signal, shape: tuple[int, ...]) -> Signal | None:
+        both = signals.paired(a, b, shape)
+        if both is None:
+            return None
+        first, second, a_repeated, b_repeated = both
+        if a_repeated or b_repeated:  # one channel for all of the other's, such as a gate over positions
+            self._need_all([a if a_repeated else b])
+        else:
+            self.ties.append(np.stack([first.ids.ravel(), second.ids.ravel()]))
+        constants = _arithmetic(name, first.constants, second.constants)
+        return Signal(shape, second.ids if a_repeated else first.ids, constants)
 
-    def _add(self, shape: Tensor, a: _Signal, b: Any) -> _Signal:
-        if not isinstance(b, _Signal) or len(a.ids) != len(b.ids) or a.shape.ndim != b.shape.ndim:
-            return self._unknown(shape, a, b)
-        self.ties.append(np.stack([a.ids, b.ids]))
-        return _Signal(shape, a.ids, a.constants + b.constants)
+    def _concatenate(self, operation: Operation) -> Signal | None:
+        parts = [self._value(part) for part in operation.arguments[0]]
+        if not all(isinstance(part, Signal) for part in parts):
+            return None
+        shape = tuple(operation.result.shape)
+        return signals.concatenated(parts, shape, operation.argument(1, "dim", 0) % len(shape))
 
-    def _concatenate(self, shape: Tensor, parts: Any, dim: int = 0) -> _Signal:
-        if dim not in (1, 1 - shape.ndim) or not all(isinstance(part, _Signal) for part in parts):
-            return self._unknown(shape, parts)
-        ids = np.concatenate([part.ids for part in parts])
-        return _Signal(shape, ids, np.concatenate([part.constants for part in parts]))
+    def _of_parameters(self, operation: Operation) -> Any:
+        """What is computed from parameters alone, such as a standardised weight: it keeps the name of the one of its size."""
+        if not isinstance(operation.result, Tensor):
+            return [Parameter("", False) for _ in operation.result]
+        values = [self._value(node) for node in operation.node.all_input_nodes]
+        named = [value for value in values if isinstance(value, Parameter) and value.name]
+        size = operation.result.numel()
+        fitting = [value for value in named if self.state[value.name].numel() == size]
+        return Parameter(fitting[0].name if fitting else "", False)
 
-    def _pad(self, shape: Tensor, signal: _Signal, pad: Any, mode: str = "constant", value: Any = None) -> _Signal:
-        """A channel stays constant if the border has the same value; added channels are constant at that value."""
-        border = value or 0.0
-        before, after = (*pad, 0, 0, 0, 0, 0, 0)[4:6]
-        if mode != "constant" or signal.shape.ndim != 4 or any(pad[6:]) or before < 0 or after < 0:
-            return self._unknown(shape, signal)
-        kept = (signal.constants == border) | (not any(pad[:4]))
-        constants = np.pad(np.where(kept, signal.constants, np.nan), (before, after), constant_values=border)
-        return _Signal(shape, np.concatenate([self._fresh(before), signal.ids, self._fresh(after)]), constants)
+    def _numbers(self, value: Any) -> np.ndarray | None:
+        """The values of a stored parameter or a number; None for anything else."""
+        if isinstance(value, Parameter):
+            return _numbers(self.state[value.name]) if value.stored else None
+        return np.asarray(float(value)) if isinstance(value, int | float) else None
 
-    def _slice(self, shape: Tensor, signal: _Signal, index: Any) -> _Signal:
-        """Slices of positions and channels; any other indexing is unknown."""
-        index = index if isinstance(index, tuple) else (index,)
-        if not all(isinstance(part, slice) for part in index) or index[0] != slice(None):
-            return self._unknown(shape, signal)
-        chosen = index[1] if len(index) > 1 else slice(None)
-        return _Signal(shape, signal.ids[chosen], signal.constants[chosen])
+    def _value(self, argument: Any) -> Any:
+        """What an argument stands for."""
+        return self.values[argument] if isinstance(argument, fx.Node) else argument
+
+    def _signals(self, arguments: Any) -> list[Signal]:
+        """All signals in nested arguments."""
+        found: list[Signal] = []
+        waiting = [arguments]
+        while waiting:
+            value = self._value(waiting.pop())
+            if isinstance(value, Signal):
+                found.append(value)
+            elif isinstance(value, list | tuple):
+                waiting.extend(value)
+            elif isinstance(value, dict):
+                waiting.extend(value.values())
+        return found
 
     def _fresh(self, channels: int) -> np.ndarray:
         """New ids for channels."""
         self.count += channels
         return np.arange(self.count - channels, self.count)
 
-    def _unknown(self, shape: Tensor, *inputs: Any) -> _Signal:
-        """A tensor about which nothing is known: all of it and of its inputs may be needed."""
-        self._need_all(inputs)
-        channels = shape.shape[1] if shape.ndim > 1 else 1
-        self.always.append(self._fresh(channels))
-        return _Signal(shape, self.always[-1], np.full(channels, np.nan))
-
-    def _wrapped(self, result: Any, *inputs: Any) -> Any:
-        """A result that is not one tensor: sizes are kept, tensors inside are unknown."""
-        if isinstance(result, int | torch.Size):
+    def _unknown(self, result: Any, inputs: Sequence[Signal] = ()) -> Any:
+        """Tensors about which nothing is known: all of them and of their inputs may be needed."""
+        if isinstance(result, list | tuple):
+            return [self._unknown(part, inputs) for part in result]
+        if not isinstance(result, Tensor):
+            self._need_all(inputs)
             return result
-        return _map(result, lambda part: self._unknown(part, inputs) if isinstance(part, Tensor) else part)
+        return self._unknown_along(tuple(result.shape), min(1, result.ndim - 1), inputs)
 
-    def _need_all(self, inputs: Any) -> None:
-        _map(inputs, lambda part: self.always.append(part.ids) if isinstance(part, _Signal) else None)
+    def _unknown_along(self, shape: tuple[int, ...], axis: int, inputs: Sequence[Signal]) -> Signal:
+        """An unknown tensor whose channels lie along ``axis``."""
+        self._need_all(inputs)
+        self.always.append(self._fresh(shape[axis] if shape else 1))
+        if not shape:
+            return Signal((), self.always[-1].reshape(()), np.array(np.nan))
+        return signals.along(shape, axis, self.always[-1])
 
-
-def _result_for_shapes(kind: Any, evaluate: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """The result of a step for the shapes of its inputs alone. Where torch would load its compiler to compute with meta tensors,
-    which takes seconds, it is found otherwise."""
-    signals = bool(args) and all(isinstance(each, _Signal) for each in args)
-    is_sum = _is(kind, _ADDING) and signals and not kwargs and len({each.shape.shape for each in args}) == 1
-    if is_sum or (_is(kind, _ELEMENTWISE) and signals):
-        return args[0].shape
-    if _is(kind, (torch.mean, "mean")):
-        zeros = _map(
-            (args, kwargs), lambda part: torch.zeros(()).expand(part.shape.shape) if isinstance(part, _Signal) else part
-        )
-        return evaluate(*zeros[0], **zeros[1]).to("meta")
-    return evaluate(*_shapes(args), **_shapes(kwargs))
+    def _need_all(self, inputs: Sequence[Signal]) -> None:
+        self.always += [signal.ids.ravel() for signal in inputs]
 
 
 def _channels(name: str, use: _Use, dead: np.ndarray) -> Channels:
-    height, width = (*use.outputs.shape.shape[2:], 1, 1)[:2]
-    filters_dead, channels_dead = dead[use.outputs.ids], dead[use.inputs.ids]
-    constants = use.inputs.constants
-    return Channels(name, use.layer, use.used, use.nonzero, filters_dead, channels_dead, constants, (height, width))
+    filters_dead, channels_dead = dead[use.outputs.ids.ravel()], dead[use.inputs.ids.ravel()]
+    constants = use.inputs.constants.ravel()
+    return Channels(name, use.layer, use.used, use.nonzero, filters_dead, channels_dead, constants, _positions(use))
+
+
+def _positions(use: _Use) -> tuple[int, int]:
+    """Height and width of a layer's output; for outputs of another form, the number of positions and 1."""
+    shape = use.outputs.shape
+    if len(shape) == 4 and shape[0] == BATCH:
+        height, width = shape[2:] if isinstance(use.layer, nn.Conv2d) else shape[1:3]
+        return height, width
+    return int(np.prod(shape)) // BATCH // use.outputs.ids.size, 1
+
+
+def _arithmetic(name: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The result of constants, NaN for what is not one; a product with 0 is 0 whatever the other factor is."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: np.ndarray = _ARITHMETIC[name](a, b)
+    result = np.where(np.isfinite(result), result, np.nan)
+    return np.where((a == 0) | (b == 0), 0.0, result) if name == "mul" else result
 
 
 def _sum_of_constants(layer: nn.Conv2d | nn.Linear, constants: np.ndarray) -> np.ndarray:
@@ -361,12 +409,18 @@ def _sum_of_constants(layer: nn.Conv2d | nn.Linear, constants: np.ndarray) -> np
     return result
 
 
-def _is_unpadded(layer: nn.Conv2d | nn.Linear) -> bool:
-    """True if the layer does not pad. Subclasses of Conv2d may pad in their own code, except for 1×1 kernels."""
-    if isinstance(layer, nn.Linear) or layer.padding == "valid":
-        return True
-    pads_itself = type(layer) is not nn.Conv2d and tuple(layer.kernel_size) != (1, 1)
-    return not pads_itself and layer.padding != "same" and not any(layer.padding)
+def _broadcasts(shape: tuple[int, ...], form: tuple[int, ...]) -> bool:
+    """Whether an array of this shape has no more entries than the form that it is combined with."""
+    padded = (1,) * (len(form) - len(shape)) + tuple(shape)
+    return len(padded) == len(form) and all(size in (1, other) for size, other in zip(padded, form, strict=True))
+
+
+def _is_unpadded(operation: Operation) -> bool:
+    """True if a convolution does not pad; a linear layer never does."""
+    padding = operation.argument(4, "padding", 0) if operation.name == "conv2d" else 0
+    if isinstance(padding, str):
+        return padding == "valid"
+    return not any(padding) if isinstance(padding, list | tuple) else not padding
 
 
 def _groups(layer: nn.Conv2d | nn.Linear) -> int:
@@ -375,23 +429,3 @@ def _groups(layer: nn.Conv2d | nn.Linear) -> int:
 
 def _numbers(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().double().numpy().copy()
-
-
-def _evaluate(layer: nn.Module, *inputs: Any, **options: Any) -> Tensor:
-    states = {name: tensor.to("meta") for name, tensor in layer.state_dict().items()}
-    return torch.func.functional_call(layer, states, inputs, options)
-
-
-def _shapes(values: Any) -> Any:
-    return _map(values, lambda part: part.shape if isinstance(part, _Signal) else part)
-
-
-def _map(values: Any, change: Callable[[Any], Any]) -> Any:
-    """Apply ``change`` to each part of nested tuples, lists and dictionaries."""
-    return fx.node.map_aggregate(values, change)
-
-
-def _is(kind: Any, known: tuple[Any, ...]) -> bool:
-    """True if a function, method name or class is listed in ``known``, or is a subclass of a listed class."""
-    types = tuple(one for one in known if isinstance(one, type))
-    return kind in known or (isinstance(kind, type) and issubclass(kind, types))

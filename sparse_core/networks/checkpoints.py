@@ -8,6 +8,7 @@ missing, left over or of another shape is an error. What belongs to no layer of 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,9 +72,7 @@ class Checkpoint:
         return self.mask or masks.from_zeros(self.network())
 
 
-def read(
-    path: str | Path, architecture: str | None = None, weights: str = "", *, trusted: bool = False
-) -> Checkpoint:
+def read(path: str | Path, architecture: str | None = None, weights: str = "", *, trusted: bool = False) -> Checkpoint:
     """The network in a file. ``architecture``, such as "resnet50" or "resnet50-tensorflow", is needed only where the keys
     leave it open, and refused where they contradict it. ``weights`` names one of several sets of weights in the file. For
     ``trusted`` see ``weight_files.open_file``.
@@ -97,14 +96,18 @@ def read(
     named, unused = checkpoint_formats.with_masks(chosen.tensors, found.beside, chosen.prefix)
     plain, kept, wrappers = checkpoint_formats.unwrap(named, path)
     formats += wrappers
-    layout = recognition.layout_of(plain)
-    plain, kept = (recognition.rename(each, layout, path) for each in (plain, kept))
-    head = recognition.split_classifier(plain, path)
-    if len(head.shape) == 4 and "STR" not in formats:
+    layout = recognition.public_layout(plain, asked, _stated(document), path) or recognition.layout_of(plain)
+    original = plain
+    try:
+        plain, kept = (recognition.rename(each, layout, path) for each in (plain, kept))
+        head = recognition.split_classifier(plain, path, layout.classifier)
+        (name, variant), others = recognition.decide(plain, head, layout, asked, found.hints.variant, path)
+    except InputError as error:
+        raise error if asked else recognition.with_nearest(error, original, path) from error
+    if len(head.shape) == 4 and "STR" not in formats and not layout.public:
         formats.append("STR")
     if layout.format:
         formats.append(layout.format)
-    (name, variant), others = recognition.decide(plain, head, layout, asked, found.hints.variant, path)
     unused += recognition.unused(plain, name, variant)
     head, left_out = recognition.fitting_head(head, name)
     state = own(_complete(plain, name, variant))
@@ -132,8 +135,14 @@ def read(
         notes=tuple(_notes(found, head, [*unused, *left_out], opened.objects)),
         weights=found.name if found.names else "",
         weight_sets=found.names,
-        alternatives=tuple("-".join(each) for each in ((name, variant), *others)) if others else (),
+        alternatives=tuple("-".join(filter(None, each)) for each in ((name, variant), *others)) if others else (),
     )
+
+
+def _stated(document: Any) -> str:
+    """The architecture in a file's metadata, which our own files have; "" where there is none."""
+    metadata = document.get("__metadata__") if isinstance(document, dict) else None
+    return str(metadata.get("architecture", "")) if isinstance(metadata, dict) else ""
 
 
 def _notes(found: Found, head: Head, unused: list[str], objects: Sequence[str]) -> Iterator[str]:

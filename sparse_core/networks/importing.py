@@ -84,7 +84,8 @@ def _card(checkpoint: Checkpoint, mask: Mask, spec: ImportSpec) -> BackboneCard:
     upstream = spec.upstream or (known.upstream if known else "")
     upstream = upstream or guess_upstream(checkpoint.dataset, checkpoint.upstream, classes, architecture)
     method = spec.method or (known.method if known else guess_method(checkpoint.method, figure))
-    guessed = checkpoint.preprocessing or preprocessing.guess(architecture, variant, method, upstream)
+    public = architectures.transform(architecture, variant)
+    guessed = checkpoint.preprocessing or preprocessing.guess(architecture, variant, method, upstream, public)
     transform = preprocessing.chosen(spec, guessed)
     content = architectures.content_hash(architecture, variant, module, mask, transform)
     return BackboneCard(

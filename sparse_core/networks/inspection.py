@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sparse_core.datasets.transforms import Transform
-from sparse_core.networks import channels, checkpoints, guesses, masks, preprocessing
+from sparse_core.networks import architectures, channels, checkpoints, guesses, masks, preprocessing
 from sparse_core.networks.checkpoints import Checkpoint
 from sparse_core.networks.recognition import classifier_name
 from sparse_core.networks.structure import filters_pruned_shares
@@ -80,7 +80,8 @@ def _preprocessing(checkpoint: Checkpoint, sparsity: float) -> Transform:
     architecture = checkpoint.architecture
     method = guesses.guess_method(checkpoint.method, sparsity)
     upstream = guesses.guess_upstream(checkpoint.dataset, checkpoint.upstream, checkpoint.classes, architecture)
-    return checkpoint.preprocessing or preprocessing.guess(architecture, checkpoint.variant, method, upstream)
+    public = architectures.transform(architecture, checkpoint.variant)
+    return checkpoint.preprocessing or preprocessing.guess(architecture, checkpoint.variant, method, upstream, public)
 
 
 def _layer(name: str, weight: Tensor, groups: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sparse_core import paths, stored
 from sparse_core.catalog import UNKNOWN
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
+from sparse_core.networks import known_networks
 from sparse_core.networks.preprocessing import DEFAULTS, default
 from sparse_core.paths import remove_leftovers
 from sparse_core.trash import Trash
@@ -112,9 +113,10 @@ def available(home: Path, zoo: Path | None = None) -> list[BackboneCard]:
     """All backbones that can be transferred; those that need no download come first. Of two with one name, the user's own
     is listed and the zoo's is not. ``zoo`` is the folder of the zoo, by default the one that comes with the product."""
     own = cards(home)
+    torchvision = [torchvision_card(home, name) for name in TORCHVISION]
     names = {card.name.lower() for card in own}
     shipped = [card for card in zoo_cards(zoo) if card.name.lower() not in names]
-    return [*lite_cards(), *own, *shipped, *(torchvision_card(home, name) for name in TORCHVISION)]
+    return [*lite_cards(), *own, *shipped, *fetched_cards(home, TORCHVISION), *torchvision]
 
 
 def zoo_cards(zoo: Path | None = None) -> list[BackboneCard]:
@@ -179,9 +181,34 @@ def architecture_card(name: str) -> BackboneCard:
     return BackboneCard(name, architecture, "", "Dense", 0.0, "architecture", "untrained", True, variant)
 
 
-def local_file(home: Path, architecture: str) -> Path | None:
-    """The user's weight file that replaces a download; None if there is none."""
-    return next(iter(sorted((home / "backbones").glob(f"{glob.escape(architecture)}[-.]*pth"))), None)
+def fetched_cards(home: Path, known: Collection[str] = ()) -> list[BackboneCard]:
+    """The networks of torchvision and timm whose weights were downloaded, but for the ``known`` ones, sorted by name."""
+    place = home / "backbones"
+    found = (_fetched_card(home, file) for pattern in ("*.json", "timm/*.json") for file in place.glob(pattern))
+    return sorted((card for card in found if card and card.name not in known), key=lambda card: card.name.lower())
+
+
+def _fetched_card(home: Path, file: Path) -> BackboneCard | None:
+    with stored.reading(file):
+        card = stored.made(BackboneCard, json.loads(file.read_bytes()))
+        if file != fetched_file(home, card.name, ".json") or card.preprocessing is None:
+            raise InputError("it does not describe the weights beside it")
+        return card if local_file(home, card.name) else None
+    return None
+
+
+def fetched_file(home: Path, name: str, suffix: str) -> Path:
+    """Where the weights of a network of torchvision or timm are kept, or their card with the suffix .json."""
+    return home / "backbones" / f"{name}{suffix}"
+
+
+def local_file(home: Path, name: str) -> Path | None:
+    """The weight file of a network of torchvision or timm: downloaded before, or put there by the user instead; None if there is
+    none. Files of its other weights, which have cards of their own, do not count."""
+    found = (home / "backbones").glob(f"{glob.escape(name)}[-.]*pth")
+    own = [file for file in sorted(found) if file.stem == Path(name).name or not file.with_suffix(".json").exists()]
+    safe = fetched_file(home, name, ".safetensors")
+    return own[0] if own else safe if safe.is_file() else None
 
 
 def file_stamp(home: Path, name: str) -> tuple[str, int, int] | None:
@@ -280,7 +307,8 @@ def stated_card(metadata: Mapping[str, str]) -> BackboneCard:
 
 def _made(document: Any) -> BackboneCard:
     card = stored.made(BackboneCard, document)
-    if card.architecture not in DEFAULTS or not 0 <= card.sparsity < 1:
+    known = card.architecture in DEFAULTS or card.architecture in known_networks.names()
+    if not known or card.preprocessing is None or not 0 <= card.sparsity < 1:
         raise InputError(f"its architecture '{card.architecture}' or its sparsity {card.sparsity:g} is unknown here")
     return card
 

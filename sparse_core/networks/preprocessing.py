@@ -32,12 +32,13 @@ def default(architecture: str, variant: str = "") -> Transform:
     return variants[variant] if variant in variants or variant else next(iter(variants.values()))
 
 
-def guess(architecture: str, variant: str, method: str, upstream: str) -> Transform:
-    """What a network is probably prepared with: the default, with the study's exception and CIFAR-100's own numbers.
+def guess(architecture: str, variant: str, method: str, upstream: str, public: Transform | None = None) -> Transform:
+    """What a network is probably prepared with: the default, with the study's exception and CIFAR-100's own numbers. ``public``
+    is the default of a network of torchvision or timm, which needs torch to be known.
 
     RigL's checkpoints need bicubic resizing, all other methods' bilinear (paper, section 3.1 and its code).
     """
-    usual = default(architecture, variant)
+    usual = default(architecture, variant) if architecture in DEFAULTS or public is None else public
     if method.startswith("RigL"):
         usual = dataclasses.replace(usual, interpolation="bicubic")
     if architecture in CIFAR_ARCHITECTURES and upstream == "CIFAR-100":

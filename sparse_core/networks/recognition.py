@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from sparse_core.catalog import architecture_label
 from sparse_core.errors import InputError
-from sparse_core.networks import architectures
+from sparse_core.networks import architectures, known_networks, public_networks
+from sparse_core.networks.known_networks import Match
 from sparse_core.networks.state_dicts import HEAD, Misfit, MisfitError, renamed, some
+
+NEAREST = 3
+LIKE = 0.5  # similarity from which on weights are said to be like those of a network
 
 Shape = tuple[int, ...]
 Variant = tuple[str, str]  # of an architecture: the names of both
@@ -62,26 +65,95 @@ _NO_LAYER = ("total_ops", "total_params")  # counters that profilers such as tho
 
 @dataclass(frozen=True)
 class Layout:
-    """A naming of keys: the format it shows, how names become those of ``architectures``, and the candidates, as pairs of
-    architecture and variant."""
+    """A naming of keys: the format it shows, how names become those of ``architectures``, the candidates, as pairs of
+    architecture and variant, and the name of the classifier where it is known. ``public`` if the candidates are networks of
+    torchvision or timm: those that fit compute different things from the same tensors."""
 
     format: str | None
     candidates: tuple[Variant, ...]
     renaming: Renaming = ()
+    classifier: str = ""
+    public: bool = False
 
 
 @dataclass(frozen=True)
 class Head:
     """The classifier of a file, as ``name`` in it: weight (C, D), bias (C,) where it has one; ``shape`` is the weight's in the
-    file, () without a classifier. ``renamed`` if its name is not that of the architectures here."""
+    file, () without a classifier; ``known`` if the architecture has it under this name. ``renamed`` if its name is not that of
+    the architectures here."""
 
     name: str = ""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     shape: Shape = ()
+    known: bool = False
 
     @property
     def renamed(self) -> bool:
-        return self.name not in ("", *CLASSIFIERS)
+        return self.name not in ("", *CLASSIFIERS) and not self.known
+
+
+def public_layout(weights: Mapping[str, Tensor], asked: Variant | None, stated: str, path: Path) -> Layout | None:
+    """The networks of torchvision and timm that have all these tensors, the one that is asked for, or the one of them that the
+    file has ``stated``; None where ``layout_of`` knows the naming. Raises InputError if the network is no CNN."""
+    if asked is not None:
+        return None if asked[0] in architectures.ARCHITECTURES else _public((asked[0],))
+    best, *others = _matches(weights)
+    if best.missing or _is_own(best.name):
+        return None
+    if not best.convolutional:
+        raise _no_cnn(best, path)
+    equal = [other.name for other in others if (other.missing, other.extra) == (0, best.extra) and other.convolutional]
+    names = (best.name, *equal)
+    return _public((stated,) if stated in names else names)
+
+
+def _public(names: tuple[str, ...]) -> Layout:
+    return Layout(None, tuple((name, "") for name in names), (), architectures.find(names[0]).classifier, True)
+
+
+def _matches(weights: Mapping[str, Tensor]) -> list[Match]:
+    return known_networks.match({key: tuple(tensor.shape) for key, tensor in weights.items()})
+
+
+def _is_own(name: str) -> bool:
+    return name.partition("-")[0] in architectures.ARCHITECTURES
+
+
+def _no_cnn(match: Match, path: Path) -> InputError:
+    return InputError(
+        f"{path.name} holds a network that is no CNN: its weights are those of {match.name}, or nearly so, which has hardly any "
+        "convolutions. This product prunes and transfers convolutional networks."
+    )
+
+
+def with_nearest(error: InputError, weights: Mapping[str, Tensor], path: Path) -> InputError:
+    """The error with the networks most like these weights, and what differs; one that says only this where they are most like a
+    network of torchvision or timm, or like one that is no CNN."""
+    found = [match for match in _matches(weights)[:NEAREST] if match.similarity > 0]
+    if not found:
+        return error
+    best, shapes = found[0], {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    described = "; ".join(f"{match.name} ({_difference(shapes, match.name)})" for match in found)
+    if best.similarity >= LIKE and not best.convolutional:
+        return _no_cnn(best, path)
+    names = [match.name for match in found if match.convolutional]
+    if best.similarity >= LIKE and not _is_own(best.name):
+        return InputError(f"The weights of {path.name} fit no known network. Most like it: {described}.", names)
+    if isinstance(error, MisfitError):
+        error.args = (f"{error} Most like it: {described}.",)
+        return error
+    return InputError(f"{error} Most like it: {described}.", dict.fromkeys([*names, *error.candidates]))
+
+
+def _difference(shapes: Mapping[str, Shape], name: str) -> str:
+    wanted = known_networks.shapes_of(name)
+    misshaped = [f"{key} {shapes[key]}" for key in wanted if key in shapes and shapes[key] != wanted[key]]
+    kinds = {
+        "missing": [key for key in wanted if key not in shapes],
+        "unexpected": [key for key in shapes if key not in wanted and not is_counter(key) and not HEAD.match(key)],
+        "of another shape": misshaped,
+    }
+    return ", ".join(f"{len(keys)} {kind} such as {keys[0]}" for kind, keys in kinds.items() if keys) or "another head"
 
 
 def layout_of(weights: Mapping[str, Tensor]) -> Layout:
@@ -144,16 +216,19 @@ def rename(weights: Mapping[str, Tensor], layout: Layout, path: Path) -> dict[st
 
 def classifier_name(architecture: str) -> str:
     """The name of the classifier layer where the architecture is defined."""
-    if architecture == "efficientnet_lite0":
-        return "_fc"
-    return "linear" if architecture in ("resnet20", "resnet32", "resnet44", "resnet56") else "fc"
+    return architectures.find(architecture).classifier
 
 
-def split_classifier(weights: dict[str, Tensor], path: Path) -> Head:
-    """Take the classifier out of ``weights``: the last layer by the architectures' own names, else a linear layer that is alone
-    in what follows the backbone, such as one behind dropout. A larger head stays, and is not used."""
-    names = [name for name in CLASSIFIERS if f"{name}.weight" in weights or f"{name}.bias" in weights]
-    if not names:  # the layers of what follows the backbone
+def split_classifier(weights: dict[str, Tensor], path: Path, known: str = "") -> Head:
+    """Take the classifier out of ``weights``: the layer that is ``known`` by name, the last layer by the architectures' own
+    names, else a linear layer that is alone in what follows the backbone, such as one behind dropout. A larger head stays, and is
+    not used."""
+    names = [
+        name
+        for name in ((known,) if known else CLASSIFIERS)
+        if f"{name}.weight" in weights or f"{name}.bias" in weights
+    ]
+    if not names and not known:  # the layers of what follows the backbone
         heads = [key for key in weights if HEAD.match(key) and not is_counter(key)]
         stems = {key.rpartition(".")[0] for key in heads}
         single = len(stems) == 1 and all(weights[key].dim() == 2 for key in heads if key.endswith(".weight"))
@@ -173,12 +248,12 @@ def split_classifier(weights: dict[str, Tensor], path: Path) -> Head:
             f"{path.name}'s classifier has {shape[0]} classes by its weight, {tuple(bias.shape)} by its bias."
         )
     taken["weight"] = weight.flatten(1)
-    return Head(name, taken, shape)
+    return Head(name, taken, shape, bool(known))
 
 
 def fitting_head(head: Head, architecture: str) -> tuple[Head, list[str]]:
     """The head if it takes the architecture's features, else none; and the names that were left out with it."""
-    if not head.renamed or head.shape[1] == architectures.ARCHITECTURES[architecture].dimensions:
+    if not head.renamed or head.shape[1] == architectures.find(architecture).dimensions:
         return head, []
     return Head(), [f"{head.name}.{key}" for key in head.tensors]
 
@@ -206,7 +281,7 @@ def decide(
 
     def hinted(fitting: list[Variant]) -> tuple[Variant, list[Variant]]:
         name = fitting[0][0]
-        known = architectures.ARCHITECTURES[name].variants
+        known = architectures.find(name).variants
         if hint in known and not misfit((name, hint)):
             return (name, hint), []
         return fitting[0], fitting[1:]
@@ -215,13 +290,15 @@ def decide(
     if asked is not None:
         name, variant = asked
         of_name = [candidate for candidate in layout.candidates if candidate[0] == name]
-        variants = of_name or [(name, each) for each in architectures.ARCHITECTURES[name].variants]
+        variants = of_name or [(name, each) for each in architectures.find(name).variants]
         wanted = [(name, variant)] if variant else variants
         best = min(wanted, key=lambda candidate: len(misfit(candidate)))
         if misfit(best):
             seen = f" They fit {architecture_label(fitting[0][0])}." if fitting else ""
             raise _misfit_error(path, best[0], misfit(best), seen)
         return (best, []) if variant else hinted([each for each in wanted if each in fitting] or [best])
+    if layout.public and fitting:
+        return fitting[0], fitting[1:]
     if len({name for name, _ in fitting}) == 1:
         return hinted(fitting)
     best, *others = sorted(layout.candidates, key=lambda candidate: len(misfit(candidate)))
@@ -247,7 +324,7 @@ def _misfit(shapes: Mapping[str, Shape], head: Head, architecture: str, variant:
         for key in wanted
         if key in shapes and shapes[key] != wanted[key] and not (is_counter(key) and shapes[key] in ((), (1,)))
     ]
-    dimensions = architectures.ARCHITECTURES[architecture].dimensions
+    dimensions = architectures.find(architecture).dimensions
     if head.shape and not head.renamed and head.shape[1] != dimensions:
         differing.append(f"the classifier takes {head.shape[1]} features instead of {dimensions}")
     families = {_family(key) for key in wanted}
@@ -275,7 +352,7 @@ def _family(name: str) -> str:
 @functools.cache
 def shapes_of(architecture: str, variant: str) -> dict[str, Shape]:
     """The shape of each tensor of an architecture's state dict."""
-    with torch.device("meta"):
+    with public_networks.WithoutMemory():
         module = architectures.build(architecture, variant)
     return {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
 

@@ -81,11 +81,7 @@ def _resolve(home: Path, spec: SparsifySpec, report: Report) -> tuple[Backbone, 
 def _parent(home: Path, spec: SparsifySpec) -> Backbone:
     """The backbone that is named; for methods that start from new weights, an architecture's name will do."""
     architecture = spec.backbone.partition("-")[0]
-    if (
-        spec.has_new_weights
-        and architecture in architectures.ARCHITECTURES
-        and _card_named(home, spec.backbone) is None
-    ):
+    if spec.has_new_weights and _card_named(home, spec.backbone) is None and architectures.is_known(architecture):
         return backbones.untrained(spec.backbone)
     return backbones.load_cached(home, spec.backbone)
 

@@ -152,7 +152,7 @@ def _random_weights(home: Path, spec: SpeedupSpec) -> Pair:
     return Pair(
         dense,
         sparse,
-        architectures.ARCHITECTURES[architecture].variants[architectures.resolve_variant(architecture, variant)],
+        architectures.transform(architecture, variant),
         {
             "timing_only": True,
             "backbone": "",

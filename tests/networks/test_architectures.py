@@ -157,4 +157,5 @@ def test_names_of_variants():
     assert architectures.split_name("resnet20") == ("resnet20", "")
     refused(architectures.build, "resnet5O", match=r"Did you mean .*resnet50")
     assert "Unknown variant of resnet20 'C'" in refused(architectures.build, "resnet20", "C")
-    assert "Unknown architecture" in refused(architectures.split_name, "vgg16")
+    assert architectures.split_name("vgg16") == ("vgg16", "")
+    assert "Unknown architecture" in refused(architectures.split_name, "vgg17x")

@@ -205,6 +205,24 @@ def test_every_architecture_computes_the_same_without_its_dead_channels(architec
     assert found.parameters_removable == gone
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "timm/test_resnet", "timm/test_efficientnet"])
+def test_public_networks_compute_the_same_without_their_dead_channels(name):
+    """Depthwise convolutions, BatchNorm with its activation in one module, and gates (squeeze and excitation)."""
+    module = architectures.build(name)
+    prune_at_random(module, seed=1)
+    found = structure_analysis.analyse(module, 64)
+    assert sum(layer.filters_dead for layer in found.layers) > 20
+    assert_same_output(module, without_dead(module, 64), 64)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "shufflenet_v2_x0_5", "timm/test_convnext", "timm/test_nfnet"])
+def test_multiply_adds_of_public_networks_match_the_count_of_torch(name):
+    module = architectures.build(name).eval()
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        copy.deepcopy(module).to("meta")(torch.empty(1, 3, 96, 96))
+    assert 2 * structure_analysis.analyse(module, 96).multiply_adds == counter.get_total_flops()
+
+
 @given(st.integers(0, 10_000), st.sampled_from(["A", "B"]))
 @settings(max_examples=8, deadline=None)
 def test_removing_dead_channels_never_changes_the_output(seed, variant):
