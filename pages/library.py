@@ -51,6 +51,11 @@ def main() -> None:
 
 def _choose_file() -> None:
     """The file to inspect: uploaded through the browser, or a path on this machine."""
+    linked = st.query_params.get("path", "")
+    if (
+        linked and st.session_state.setdefault("path_opened", "") != linked
+    ):  # of a link such as library?path=/home/me/net.pth
+        st.session_state.update({"path_opened": linked, "from": "path", "checkpoint": linked})
     source = choices.choice("From", "from", SOURCES, "A path avoids a copy: the file is read where it is.")
     if source == "path":
         with st.form("path_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):

@@ -78,6 +78,7 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
     """The selected runs and the table of all, including those that failed or were cancelled."""
     rows = store.results(source="measured")
     if rows.empty:
+        choices.report_unknown("Selected runs", "chosen", [])
         st.info("No runs yet. Start a probe: with cached features it takes seconds.")
         st.page_link("pages/probe.py", label="Start a probe", icon=":material/science:")
     else:
@@ -129,12 +130,11 @@ def _choose(rows: pd.DataFrame) -> list[str]:
     names = _names(rows, times.local)
     in_utc = zip(_names(rows, pd.Timestamp), names, strict=True)  # as labels of earlier versions had the time
     links.update_names("chosen", {former: [name] for former, name in in_utc}, names)
-    chosen = st.multiselect(
+    chosen = choices.multiselect(
         "Selected runs",
         list(names),
         placeholder="Choose one run to see its details, several to compare them",
         key="chosen",
-        bind="query-params",
         help="One run: its settings, curves, confusion matrix, notes, rerun and delete. Several: side by side.",
     )
     return [names[name] for name in chosen if name in names]

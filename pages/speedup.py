@@ -41,7 +41,15 @@ def main() -> None:
     backbone_labels = {card.name: labels.backbone_label(card) for card in library.available(home())}
     records, rows = _measurements(home(), measurements.fingerprint(home()), backbone_labels)
     _measure(rows, backbone_labels)
+    shipped = not (rows["machine"] == speedup_form.this_machine()).any() and measurements.shipped()
     deletion.offer_undo("deleted_speed", "The measurement was deleted.", partial(measurements.restore, home()))
+    if shipped:
+        records = [*shipped, *records]
+        rows = speed_tables.table(home(), records, backbone_labels)
+        st.info(
+            "This machine has not been measured yet. The charts show measurements that come with the product, made on another "
+            "machine. Press Measure above for your own."
+        )
     if rows.empty:
         st.info(
             "No measurements yet. Press Measure above. Random weights (timing only) need neither a network nor data; a "
@@ -51,10 +59,14 @@ def main() -> None:
         return
     filters = choose_filters(rows)
     speedup_charts.speedup_by_sparsity(filters, rows)
+    training = {
+        "Online training": lambda: speedup_charts.online_training(store, filters, records, rows, backbone_labels)
+    }
     tabs = {
+        **(training if shipped else {}),  # first: it holds the paper's table 5 and figure 4
         "By batch size": lambda: speedup_charts.speedup_by_batch_size(filters, rows),
         "Accuracy and speed": lambda: speedup_charts.accuracy_and_speed(store, filters, rows),
-        "Online training": lambda: speedup_charts.online_training(store, filters, records, rows, backbone_labels),
+        **training,
         "Time by layer": lambda: speedup_charts.time_by_layer(filters, records, rows),
         "All measurements": lambda: _all_measurements(records, rows),
     }
@@ -129,7 +141,7 @@ def _show_measurement(record: dict[str, Any], label: str, lines: pd.DataFrame) -
             st.download_button(
                 "Record (JSON)", text, name, "application/json", on_click="ignore", icon=icon, help=help_text
             )
-            if st.button("Delete …", icon=":material/delete:"):
+            if not record.get("shipped") and st.button("Delete …", icon=":material/delete:"):
                 text = f"{label} will be removed from this page. You can undo this afterwards."
                 delete = partial(measurements.delete, home(), record["id"])
                 state = {"deleted_speed": record["id"], "look": None}

@@ -54,6 +54,7 @@ def main() -> None:
         "Layers": lambda: show_table(layers, key="layer_table", name=name, shown_columns=LAYER_COLUMNS),
         "Layer mask": lambda: _mask(card, found),
         "Side by side": lambda: _side_by_side(card, cards),
+        "By method": lambda: _by_method(card, cards),
         "Mask overlap": lambda: _overlap(card, found, cards),
         "Accuracy and size": lambda: _accuracy_and_size(store, card),
     }
@@ -143,7 +144,7 @@ def _mask(card: BackboneCard, found: Structure) -> None:
         help="At first the layer with the most fully pruned filters.",
     )
     layer = found.layers[names.index(chosen)]
-    packed, shapes = packed_masks.load_packed(structure.mask_file(home(), found.hash))
+    packed, shapes = structure.load_mask(home(), found.hash)
     weight = f"{chosen}.weight"
     kept = packed_masks.unpack(packed[weight], shapes[weight])
     width = kept[0].size
@@ -215,6 +216,31 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
     show_table(table, key="side_table", name="structure", shown_columns=SIDE_COLUMNS)
 
 
+def _by_method(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
+    """The paper's table 4 for the networks of this architecture that were analysed already: nothing is computed here."""
+    sparse = [other for other in cards.values() if other.architecture == card.architecture and other.sparsity]
+    known = [(other, found) for other in sparse if (found := structure.recall_card(home(), other))]
+    if not known:
+        st.info(
+            f"No sparse {architecture_label(card.architecture)} was analysed yet. Choose one above: that takes seconds."
+        )
+        return
+    table = tables.filters_by_method(known)
+    left_out = len(sparse) - len(known)
+    more = f" {left_out} more were not analysed yet: choose them above." if left_out else ""
+    show_chart(
+        structure_charts.filters_by_method(table),
+        "Fully pruned filters by method",
+        f"{architecture_label(card.architecture)}, {labels.counted(len(known), 'network')} · share of filters whose weights are "
+        "all 0, mean over the convolutions · mean ± standard deviation over networks of one method and sparsity",
+        f"As in table 4 of the paper: each convolution has the same weight. n = 1 where there is no error bar.{more}",
+        key="method_chart",
+        name=f"filters-by-method-{card.architecture}",
+        alt="Share of fully pruned filters against sparsity, a line for each method",
+    )
+    show_table(tables.filters_layout(table), key="method_table", name=f"filters-by-method-{card.architecture}")
+
+
 def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard]) -> None:
     others = [name for name, other in cards.items() if other.architecture == card.architecture and name != card.name]
     if not others:
@@ -232,9 +258,7 @@ def _overlap(card: BackboneCard, found: Structure, cards: dict[str, BackboneCard
     other = _structure(cards[name])
     if other is None:
         return
-    (first, shapes), (second, other_shapes) = (
-        packed_masks.load_packed(structure.mask_file(home(), each.hash)) for each in (found, other)
-    )
+    (first, shapes), (second, other_shapes) = (structure.load_mask(home(), each.hash) for each in (found, other))
     if shapes != other_shapes:
         st.info("The layers of these two networks differ, so their masks cannot be compared. Choose another.")
         return

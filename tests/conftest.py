@@ -20,6 +20,7 @@ def home(tmp_path, monkeypatch):
 def without_shipped_results(tmp_path, monkeypatch):
     """Tests count rows: what is shipped changes with every version. Tests of it set a file of their own, or the real one."""
     monkeypatch.setattr(store, "SHIPPED_RESULTS", tmp_path / "no-results.parquet")
+    monkeypatch.setattr(paths, "SHIPPED", tmp_path / "shipped")
 
 
 @pytest.fixture(autouse=True)

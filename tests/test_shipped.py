@@ -1,12 +1,15 @@
 """The data that comes with the product: the zoo's networks load and reach their recorded accuracies, the shipped results."""
 
+import dataclasses
+import math
+
 import pandas as pd
 import pytest
 import torch
 
 from sparse_core import paths
 from sparse_core.jobs.kinds import Job, run
-from sparse_core.networks import backbones, library
+from sparse_core.networks import backbones, library, packed_masks, structure, structure_analysis
 from sparse_core.paths import SHIPPED, ZOO
 from sparse_core.results import measures, store
 from sparse_core.results.records import Records
@@ -20,6 +23,7 @@ RESULTS = store.SHIPPED_RESULTS  # as imported, like ZOO: tests usually do not s
 def shipped(monkeypatch):
     monkeypatch.setattr(store, "SHIPPED_RESULTS", RESULTS)
     monkeypatch.setattr(paths, "ZOO", ZOO)
+    monkeypatch.setattr(paths, "SHIPPED", SHIPPED)
 
 
 @pytest.fixture
@@ -74,11 +78,22 @@ def test_a_digits_probe_meets_the_shipped_accuracies(tmp_path, shipped, name):
     assert made == pytest.approx(recorded.loc[[0, 1]].tolist(), abs=0.015)  # processors differ in rounding
 
 
+def test_every_network_of_the_zoo_has_its_structure(cards, home):
+    known = {name: structure.recall_card(home, card) for name, card in cards.items()}
+    assert all(known.values())
+    backbone = backbones.load(home, "resnet20_acdc_90_s0")
+    again = structure_analysis.analyse(backbone.module, 32)
+    assert dataclasses.replace(again, hash=backbone.hash) == known["resnet20_acdc_90_s0"]
+    packed, shapes = structure.load_mask(home, backbone.hash)
+    kept = sum(packed_masks.count(bits) for bits in packed.values()) / sum(map(math.prod, shapes.values()))
+    assert 1 - kept == pytest.approx(backbone.sparsity, abs=1e-6)
+
+
 def test_shipped_results_are_of_the_zoo_and_small(cards):
     rows = pd.read_parquet(store.SHIPPED_RESULTS)
     assert set(rows["network"]) <= {card.hash for card in cards.values()}
     assert rows["run_id"].is_unique and (rows["recipe"] != "").all()
-    assert sum(file.stat().st_size for file in SHIPPED.rglob("*.parquet")) < 7e6
+    assert sum(file.stat().st_size for file in SHIPPED.rglob("*.*")) < 7e6
     details = Records(SHIPPED)
     assert details.ids() == set(rows["run_id"])
     assert not any(record.spec["dataset"].startswith("/") for record in details.read_many(set(rows["run_id"][:50])))

@@ -3,17 +3,20 @@
     python -m tools.ship_results HOME
 
 Only runs of networks that this product made in that home count, and each gets the network's training from its card. Folders of
-datasets are reduced to their names.
+datasets are reduced to their names. The home's measurements of speed with random weights are written, too, and the structures of
+the zoo's networks.
 """
 
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
-from sparse_core.networks import library
+from sparse_core.networks import backbones, library, masks, structure, structure_analysis
 from sparse_core.paths import SHIPPED
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import write_shipped
+from sparse_core.speed import measurements
 
 
 def main(home: Path) -> None:
@@ -26,13 +29,33 @@ def main(home: Path) -> None:
     ]
     SHIPPED.mkdir(parents=True, exist_ok=True)
     write_shipped(sorted(found, key=lambda record: record.run_id), SHIPPED)
-    size = sum(file.stat().st_size for file in SHIPPED.rglob("*.parquet"))
-    print(f"{len(found):,} runs, {size / 1e6:.1f} MB in {SHIPPED}")
+    timed = [record for record in measurements.read_all(home) if record["timing_only"]]
+    for measurement in timed:
+        measurements.write(SHIPPED, _without_folders(measurement))
+    for card in library.zoo_cards():
+        _write_structure(home, card.name, card.hash)
+    size = sum(file.stat().st_size for file in SHIPPED.rglob("*.*"))
+    print(f"{len(found):,} runs and {len(timed)} measurements of speed, {size / 1e6:.1f} MB in {SHIPPED}")
 
 
 def _shippable(record: Record, recipes: dict[str, str]) -> Record:
     spec = {**record.spec, "dataset": Path(record.spec["dataset"]).name}
     return dataclasses.replace(record, spec=spec, result={**record.result, "recipe": recipes[spec["backbone_hash"]]})
+
+
+def _write_structure(home: Path, name: str, network: str) -> None:
+    backbone = backbones.load_cached(home, name)
+    assert backbone.hash == network
+    found = structure_analysis.analyse(backbone.module, backbone.transform.crop)
+    masks.save(backbone.mask, structure.mask_file(SHIPPED, network))
+    structure.store(SHIPPED, dataclasses.replace(found, hash=network))
+
+
+def _without_folders(measurement: dict[str, Any]) -> dict[str, Any]:
+    """The measurement with the name of its dataset in place of the path."""
+    spec = measurement["spec"]
+    lines = [{**line, "dataset": Path(line.get("dataset", "")).name} for line in measurement["lines"]]
+    return {**measurement, "spec": {**spec, "dataset": Path(spec["dataset"]).name}, "lines": lines}
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def selectbox(
     label: str, options: Sequence[Option], *, key: str, format_func: Callable[[Option], str] = str, **settings: Any
 ) -> Option:
     """``st.selectbox`` kept in the link; a message says when the link names an option that does not exist."""
-    _report_unknown(label, key, map(format_func, options))
+    report_unknown(label, key, map(format_func, options))
     return st.selectbox(label, options, key=key, format_func=format_func, bind="query-params", **settings)
 
 
@@ -41,7 +41,7 @@ def multiselect(
     label: str, options: Sequence[Option], *, key: str, format_func: Callable[[Option], str] = str, **settings: Any
 ) -> list[Option]:
     """``st.multiselect`` kept in the link; a message says when the link names an option that does not exist."""
-    _report_unknown(label, key, map(format_func, options))
+    report_unknown(label, key, map(format_func, options))
     return st.multiselect(label, options, key=key, format_func=format_func, bind="query-params", **settings)
 
 
@@ -54,7 +54,7 @@ def choice(
 ) -> str:
     """One of a few options (value to label), the first by default, kept in the link and, unless ``persist`` is None, from page
     to page."""
-    _report_unknown(label, key, options.values())
+    report_unknown(label, key, options.values())
     names = list(options)
     settings: dict[str, Any] = {"bind": "query-params", "persist_state": persist, "help": help_text, "required": True}
     return st.segmented_control(label, names, default=names[0], format_func=options.__getitem__, key=key, **settings)
@@ -69,7 +69,7 @@ def tabs(key: str, contents: Mapping[str, Callable[[], None]]) -> None:
                 draw()
 
 
-def _report_unknown(label: str, key: str, known: Iterable[str]) -> None:
+def report_unknown(label: str, key: str, known: Iterable[str]) -> None:
     """Streamlit drops unknown options in silence, and would show another view than the one asked for."""
     if key not in st.query_params:
         return

@@ -19,6 +19,17 @@ PARETO_COLUMNS += ["seeds", "engine_words", "milliseconds_per_image", "images_pe
 TRAINING_COLUMNS = ["network", "engine_words", "dataset", "ratio", "ratio_low", "ratio_high", "difference"]
 TRAINING_COLUMNS += ["difference_low", "difference_high", "interval", "accuracy_mean", "accuracy_std", "seeds"]
 TRAINING_COLUMNS += ["baseline_accuracy", "baseline_std", "baseline_seeds", "protocol"]
+PAPER_TRAINING_COLUMNS = ["method", "sparsity", "engine_words", "ratio", "ratio_low", "ratio_high", "difference"]
+PAPER_TRAINING_COLUMNS += [
+    "difference_low",
+    "difference_high",
+    "accuracy_mean",
+    "seeds",
+    "baseline_accuracy",
+    "network",
+]
+FIGURE_4_TASKS = ("caltech101", "dtd", "flowers", "pets")
+PAPER_TASK_HELP = "The task of the paper's accuracies. Its figure 4 has Caltech-101, DTD, Flowers and Pets."
 BATCH_COLUMNS = ["engine_words", "batch_size", "ratio", "ratio_low", "ratio_high", "gain", "reliable"]
 FASTEST = "Fastest per network"
 MOST_SPLITS = 6
@@ -168,8 +179,11 @@ def online_training(
     if training.empty:
         st.info("No online training was timed on this machine yet. Choose the mode Online training in the form above.")
         return
-    _training_against_accuracy(store, filters, training)
-    st.markdown("**Speedup of online training by sparsity.** Ratio with its 95 % interval.")
+    if not training["timing_only"].all():
+        _training_against_accuracy(store, filters, training)
+    if training["timing_only"].any():
+        _training_against_paper_accuracy(store, filters, training[training["timing_only"].astype(bool)])
+    st.markdown("**Speedup of online training by sparsity** (the paper's table 5). Ratio with its 95 % interval.")
     show_table(speed_tables.by_sparsity(training), key="by_sparsity", name="training-speedup")
     _epoch_split(filters, records, training, backbone_labels)
 
@@ -179,10 +193,9 @@ def _training_against_accuracy(store: Store, filters: Filters, training: pd.Data
     missing = speed_tables.missing_accuracy(compared)
     known = compared.dropna(subset=["difference"])
     if known.empty:
-        why = "; ".join(missing) or "only random weights were trained, which have no accuracy"
         st.info(
-            f"The chart of training speedup against accuracy has nothing to show yet: {frame.plain(why)}. It needs linear "
-            "probes of the sparse and of the dense backbone on the same task."
+            f"The chart of training speedup against accuracy has nothing to show yet: {frame.plain('; '.join(missing))}. "
+            "It needs linear probes of the sparse and of the dense backbone on the same task."
         )
         st.page_link("pages/probe.py", label="Start a probe", icon=":material/science:")
         return
@@ -201,6 +214,47 @@ def _training_against_accuracy(store: Store, filters: Filters, training: pd.Data
     )
     if missing:
         st.caption(frame.plain(f"Not in the chart: {'; '.join(missing)}."))
+
+
+def _training_against_paper_accuracy(store: Store, filters: Filters, masks: pd.DataFrame) -> None:
+    """The paper's figure 4: its accuracies, with the measured speed of timing-only masks of the same sparsity."""
+    timed = masks["architecture"].unique()
+    architecture = filters.architecture if filters.architecture in timed else timed[0]
+    published = store.results(source="published", architecture=architecture, transfer="linear")
+    if published.empty:
+        st.info(
+            f"{architecture_label(architecture)} is not in the paper's public rows, so these timing-only masks have no accuracy "
+            "to stand beside their speed. Time a ResNet50, or a backbone that was probed."
+        )
+        return
+    tasks = sorted(published["dataset"].unique(), key=lambda name: (name not in FIGURE_4_TASKS, name))
+    task = st.selectbox(
+        "Accuracy on",
+        tasks,
+        format_func=task_label,
+        key="paper_task",
+        bind="query-params",
+        width=240,
+        help=PAPER_TASK_HELP,
+    )
+    compared = speed_tables.training_with_paper_accuracy(masks, published[published["dataset"] == task])
+    if compared.empty:
+        st.info("The paper has no networks of these sparsities. Time masks of 80, 90, 95 or 98 %.")
+        return
+    timed_on = ", ".join(dict.fromkeys(map(task_label, compared["timed_on"])))
+    show_chart(
+        speed_charts.training_against_accuracy(compared),
+        "Training speedup against accuracy",
+        f"Accuracy: the paper's {architecture_label(architecture)} by linear transfer to {task_label(task)}, minus dense, with "
+        f"the 95 % interval (t) · speedup: timing-only masks of the same sparsity on {filters.machine}, online training on "
+        f"{timed_on} · up and to the right is better",
+        f"{filters.caption(masks)} Paper results: best epoch (selected on test data: optimistic). A mask on random weights has "
+        "the sparsity of the paper's networks, not their layers' densities.",
+        key="paper_training",
+        name="training-paper-accuracy",
+        alt="The paper's accuracy difference to dense against the measured speedup of online training at the same sparsity",
+        table=compared[PAPER_TRAINING_COLUMNS],
+    )
 
 
 def _epoch_split(

@@ -5,7 +5,7 @@ removing it does not change what the network computes; ``networks.channels`` giv
 alive (its BatchNorm's bias feeds a padded convolution), and a filter that is not pruned can be dead (nothing uses it).
 
 ``structure_analysis`` analyses networks. Results are stored as JSON under ``structure/`` in the user's home, by the
-backbone's hash, next to the mask. Reading them needs no torch.
+backbone's hash, next to the mask; those of the zoo come with the product. Reading them needs no torch.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from sparse_core import stored
+from sparse_core import paths, stored
 from sparse_core.networks import packed_masks
 from sparse_core.networks.library import BackboneCard, file_stamp
 from sparse_core.paths import write_text
@@ -107,21 +107,30 @@ def filters_pruned_shares(layers: Sequence[tuple[int, int]]) -> tuple[float, flo
 
 
 def recall(home: Path, backbone_hash: str) -> Structure | None:
-    """The stored structure of a backbone; None if it or its mask is missing or unreadable."""
-    file = _folder(home) / f"{backbone_hash}.json"
-    with stored.reading(file):
-        found = from_document(json.loads(file.read_bytes()))
-        packed_masks.load_packed(mask_file(home, backbone_hash))
-        return found
+    """The structure of a backbone, stored here or shipped; None if it or its mask is missing or unreadable."""
+    for root in (home, paths.SHIPPED):
+        file = _folder(root) / f"{backbone_hash}.json"
+        with stored.reading(file):
+            found = from_document(json.loads(file.read_bytes()))
+            packed_masks.load_packed(mask_file(root, backbone_hash))
+            return found
     return None
 
 
 def recall_card(home: Path, card: BackboneCard) -> Structure | None:
-    """The stored structure of a card's backbone; None if the card or its local file has changed."""
+    """The stored structure of a card's backbone; None if the card or its local file has changed. Nobody changes the zoo's."""
+    if card.kind == "zoo":
+        return recall(home, card.hash)
     document = stored.read_json(_card_file(home, card), {"hash": str, "card": dict})
     if not document or {**document["card"], "note": card.note} != _plain(home, card):  # a note is only for reading
         return None
     return recall(home, document["hash"])
+
+
+def load_mask(home: Path, backbone_hash: str) -> tuple[dict[str, np.ndarray], packed_masks.Shapes]:
+    """The packed mask of a backbone whose structure ``recall`` found, as ``packed_masks.load_packed`` gives it."""
+    stored_here = mask_file(home, backbone_hash)
+    return packed_masks.load_packed(stored_here if stored_here.is_file() else mask_file(paths.SHIPPED, backbone_hash))
 
 
 def mask_file(home: Path, backbone_hash: str) -> Path:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparse_core import stored
+from sparse_core import paths, stored
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import write_json
 from sparse_core.specs.speedup import SPEEDUP_MODES
@@ -101,6 +101,11 @@ def read_all(home: Path) -> list[dict[str, Any]]:
     """Every valid measurement, oldest first; other files are left out: see ``stored``."""
     found = (_read(file) for file in sorted(folder(home).glob("*.json")))
     return sorted(filter(None, found), key=lambda record: (record["created_at"], record["id"]))
+
+
+def shipped() -> list[dict[str, Any]]:
+    """The measurements that come with the product, made on another machine, oldest first; ``shipped`` is true in each."""
+    return [{**record, "shipped": True} for record in read_all(paths.SHIPPED)]
 
 
 def delete(home: Path, measurement: str) -> None:

@@ -1,7 +1,7 @@
 """Tables and sentences of measured speed, and how speed and accuracy go together.
 
 Measurements of different machines, engines, precisions and numbers of threads are never averaged or joined by a line.
-Masks made for timing have no accuracy, so no table with accuracies contains them.
+Masks made for timing have no accuracy, so no table with accuracies contains them but one: ``training_with_paper_accuracy``.
 """
 
 import json
@@ -19,6 +19,7 @@ from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
 from sparse_core.views.labels import GAINS, SERIES_KEY, series_names, sparsity_label
 
+ANOTHER_MACHINE = "Another machine (shipped results)"
 DENSITIES_OF = "as in "  # start of a record's distribution where a backbone gave the layer densities
 TIMING_ONLY = "timing only"
 
@@ -34,11 +35,16 @@ def table(home: Path, records: Sequence[dict[str, Any]], backbones: Mapping[str,
     """``measurements.frame`` of these records with labels: a row for each line.
 
     Adds ``machine``, ``engine_words`` (engine with its precision if not fp32), ``origin`` (the method, or the timing-only
-    mask) and ``network`` (origin, architecture and sparsity). ``backbones`` maps names of backbones to labels.
+    mask) and ``network`` (origin, architecture and sparsity). ``backbones`` maps names of backbones to labels. The machine of
+    shipped measurements is named as another one, also where its processor is the same.
     """
     rows = measurements.frame(home, records)
     rows["created_at"] = pd.to_datetime(rows["created_at"], format="ISO8601", utc=True).dt.tz_localize(None)
-    rows["machine"] = [machine_label(row.processor, row.cores) for row in rows.itertuples()]
+    shipped = {record["id"] for record in records if record.get("shipped")}
+    rows["machine"] = [
+        f"{f'{ANOTHER_MACHINE}: ' if row.measurement in shipped else ''}{machine_label(row.processor, row.cores)}"
+        for row in rows.itertuples()
+    ]
     rows["engine_words"] = [engine_label(row.engine, row.precision) for row in rows.itertuples()]
     rows["origin"] = [_origin(row, backbones) for row in rows.itertuples()]
     rows["network"] = [  # a backbone by its label; one that is gone, and random weights, by what is known of them
@@ -157,6 +163,20 @@ def training_with_accuracy(training: pd.DataFrame, runs: pd.DataFrame) -> pd.Dat
         compared = compared[compared["method"] != "Dense"] if len(own) else compared.head(0)
         found += [{**row, **pair} for pair in compared[taken].to_dict("records") or [{"source": "measured"}]]
     return pd.DataFrame(found, columns=[*training.columns, *taken])
+
+
+def training_with_paper_accuracy(training: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """The paper's figure 4 from its own accuracies: timing-only masks, each with every method of the paper at its sparsity.
+
+    ``training`` are rows of ``table``; ``published`` the paper's rows of linear transfer to one task. A row for each mask and
+    method, with the columns of ``training_with_accuracy``; ``dataset`` is the accuracy's task, ``timed_on`` the timed one.
+    """
+    masks = (
+        training[training["timing_only"].astype(bool)].drop(columns="method").rename(columns={"dataset": "timed_on"})
+    )
+    compared = measures.difference_to_dense(published).drop(columns="network")  # the hover names the mask
+    compared = compared[(compared["method"] != "Dense") & ~measures.is_hidden_lottery_ticket(compared)]
+    return masks.merge(compared, on=["architecture", "sparsity"])
 
 
 def missing_accuracy(compared: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tables of results by task, in the paper's layout too, and of what pruning left: layers, networks, mask overlap, sizes."""
+"""Tables of results by task, in the paper's layout too, and of what pruning left: layers, networks, methods, masks, sizes."""
 
 import html
 import math
@@ -115,6 +115,29 @@ def overlap_table(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], shap
             }
         )
     return pd.DataFrame(rows)
+
+
+def filters_by_method(networks: Sequence[tuple[BackboneCard, Structure]]) -> pd.DataFrame:
+    """The paper's table 4: a row for each method and sparsity, with ``share``, the mean over its ``networks`` (their number) of
+    the layers' mean share of fully pruned filters (0..1), and ``share_std``, NaN for one."""
+    columns = ["method", "sparsity", "share"]
+    rows = [(card.method, card.sparsity, found.mean_layer_filters_pruned_share) for card, found in networks]
+    grouped = pd.DataFrame(rows, columns=columns).groupby(["method", "sparsity"])["share"]
+    table = grouped.agg(share="mean", share_std="std", networks="size").reset_index()
+    rank = {method: number for number, method in enumerate(labels.method_order(table["method"].unique()))}
+    return table.sort_values(["method", "sparsity"], key=lambda keys: keys.map(rank) if keys.name == "method" else keys)
+
+
+def filters_layout(table: pd.DataFrame) -> pd.DataFrame:
+    """``filters_by_method`` as the paper has it: a row for each method, "mean ± std (n)" in percent for each sparsity."""
+    shares = zip(table["share"], table["share_std"], table["networks"], strict=True)
+    cells = [f"{_mean_and_deviation(mean, std)} ({networks})" for mean, std, networks in shares]
+    wide = table.assign(cell=cells, level=table["sparsity"].map(labels.sparsity_label))
+    levels = wide.sort_values("sparsity")["level"].unique()
+    wide = wide.pivot(index="method", columns="level", values="cell").reindex(
+        index=distinct(table["method"]), columns=levels
+    )
+    return wide.fillna("").rename_axis("Method").rename_axis(columns=None).reset_index()
 
 
 def accuracy_table(runs: pd.DataFrame) -> pd.DataFrame:

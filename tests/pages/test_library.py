@@ -87,6 +87,14 @@ def test_a_file_that_cannot_be_read_gives_one_line(home, tmp_path, content, reas
     assert not app.metric and not library.cards(home)
 
 
+def test_a_link_opens_a_path(home, file):
+    app = open_page("library", path=str(file))
+    assert app.text_input(key="checkpoint").value == str(file)
+    assert "ResNet20" in metrics(do(home, app, "Inspect"))["Architecture"]
+    app.text_input(key="checkpoint").set_value("/another.pth")
+    assert "/another.pth" in do(home, app, "Inspect").error[0].value  # the link does not put its path back
+
+
 def test_a_wrong_path_gives_one_line(home, tmp_path):
     app = inspect(home, f"  {tmp_path}/absent.pth ")
     assert app.error[0].value == plain(f"There is no weight file at {tmp_path}/absent.pth. Check the path.")

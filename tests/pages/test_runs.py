@@ -9,7 +9,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Records
 from sparse_core.specs.identity import recorded
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
-from tests.pages.support import chart_text, choose, figure, messages, open_page, press, table
+from tests.pages.support import chart_text, choose, figure, messages, open_page, press, shown, table
 from tests.support.records import record, write
 
 
@@ -112,6 +112,20 @@ def test_deleting_the_only_run_can_be_undone(home):
     press(app, "Undo")
     assert Records(home).ids() == {entry.run_id}
     assert "The run was deleted." not in [info.value for info in app.info]
+
+
+def toasts(app: AppTest) -> str:
+    return " ".join(shown(entry.value) for entry in app.toast)
+
+
+def test_a_link_to_a_run_that_is_gone_says_so(home):
+    gone = "GMP 90 %, Digits, linear, seed 0 (02 Jan 03:04, 12ab)"
+    assert gone in toasts(open_page("runs", chosen=gone))
+    write(home, record(seed=4))
+    app = open_page("runs", chosen=gone)
+    assert gone in toasts(app) and "does not exist here" in toasts(app)
+    (known,) = app.multiselect(key="chosen").options
+    assert not toasts(open_page("runs", chosen=known))
 
 
 def test_notes_are_saved(home):

@@ -2,22 +2,29 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.parts import frame
+from sparse_core import paths
 from sparse_core.catalog import ENGINES
 from sparse_core.engines import availability, machine
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
+from sparse_core.paths import PUBLISHED
+from sparse_core.results.records import Records
+from sparse_core.results.store import Store
 from sparse_core.specs import options
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
+from sparse_core.views import speed_tables
 from tests.pages.support import (
     buttons,
     chart_text,
     choose,
     figure,
+    legend,
     messages,
     open_app,
     open_page,
@@ -285,11 +292,47 @@ def test_timing_only_is_never_compared_with_accuracy(home):
     random_weights = {"timing_only": True, "backbone": "", "distribution": "uniform"}
     measure(home, training_record("a", **random_weights), backbone_record("b", **random_weights))
     app = open_page("speedup", part="Online training")
-    assert "only random weights were trained, which have no accuracy" in messages(app)
+    assert "EfficientNet-Lite0 is not in the paper's public rows" in messages(app)
     assert figure(app, 1)["layout"]["xaxis"]["title"]["text"] == "Time per epoch (s)"
     app = open_page("speedup", part="Accuracy and speed")
     assert "random weights have no accuracy" in messages(app)
     assert len(app.get("plotly_chart")) == 1
+
+
+def test_figure_4_has_the_papers_accuracy_at_the_sparsity_of_a_timing_only_mask(home):
+    mask = speed_record("a", mode="training", spec={"dataset": "textures"}, lines=[training_line(ratio=2.5)])
+    app = open_measured(home, mask, speed_record("b"), part="Online training", mode="training")
+    assert app.selectbox(key="paper_task").value == "caltech101"
+    drawn = {trace["name"]: (trace["x"], trace["y"], trace["text"]) for trace in figure(app, 1)["data"]}
+    rows = pd.read_csv(PUBLISHED / "transfer_accuracy.csv").query("architecture == 'resnet50' and transfer == 'linear'")
+    means = rows[rows["dataset"] == "caltech101"].groupby(["method", "sparsity"])["accuracy"].mean()
+    expected = 100 * (means["AC/DC", 0.9] - means["Dense", 0.0])
+    assert drawn["AC/DC, DeepSparse, Caltech-101"][:2] == ([2.5], [pytest.approx(expected, abs=0.01)])
+    assert len(drawn) == 5 and sorted(text for *_, (text,) in drawn.values()) == [""] * 4 + [" 90 %"]  # not LTH-T
+    text = chart_text(app, 1)
+    assert "the paper's ResNet50 by linear transfer to Caltech-101" in text
+    assert "timing-only masks of the same sparsity on Some processor, 2 cores, online training on textures" in text
+    assert "ResNet50 at 90 %, uniform mask (timing only)" in figure(app, 1)["data"][0]["hovertext"][0]
+    sparsest = speed_record("c", sparsity=0.97, mode="training", lines=[training_line()])
+    published = Store(Records(home)).results(source="published", architecture="resnet50", transfer="linear")
+    assert speed_tables.training_with_paper_accuracy(speed_tables.table(home, [sparsest], {}), published).empty
+
+
+def test_shipped_measurements_are_shown_until_this_machine_was_measured(home):
+    here = {name: machine.machine()[name] for name in ("processor", "cores")}
+    inference = speed_record("a", machine=here, lines=[line(ratio=4.0)])
+    measure(paths.SHIPPED, inference, speed_record("b", machine=here, mode="training", lines=[training_line()]))
+    app = open_page("speedup")
+    assert "made on another machine" in app.info[0].value and app.get("expander")[0].proto.expanded
+    assert figure(app, 0)["data"][0]["y"] == [4.0]
+    assert "Measured on Another machine (shipped results): " in chart_text(app, 0)
+    assert "AC/DC, DeepSparse, Caltech-101" in legend(app, 1)  # figure 4, without a click
+    app = choose(open_page("speedup", part="All measurements"), look=None)
+    app.selectbox(key="look").select_index(0).run()
+    assert "Delete …" not in buttons(app)
+    app = open_measured(home, speed_record("c", machine=here))
+    assert figure(app, 0)["data"][0]["y"] == [3.0]
+    assert "another machine" not in messages(app)
 
 
 def test_runs_missing_for_training_against_accuracy_are_named(home):

@@ -12,7 +12,7 @@ from sparse_core.jobs import queue
 from sparse_core.networks import backbones, library, masks, packed_masks, structure, structure_analysis
 from sparse_core.views import labels, tables
 from sparse_core.views.charts import structure as structure_charts
-from tests.pages.support import chart_text, choose, figure, metrics, open_page, submitted
+from tests.pages.support import chart_text, choose, figure, metrics, open_page, submitted, table
 from tests.support.records import measured, row, write_probes
 
 DENSE, SPARSE = "efficientnet_lite0", "efficientnet_lite0_magnitude_50"
@@ -111,6 +111,26 @@ def test_the_mask_of_a_layer(home):
     assert app.selectbox(key="layer").value == "0"
     assert "4 × 3 × 3 × 3" in chart_text(app, 1)
     assert "2 × 4 × 1 × 1" in chart_text(choose(app, layer="2"), 1)
+
+
+def test_fully_pruned_filters_by_method_as_in_table_4(home):
+    keep(home, SPARSE, 1)  # a quarter of the first layer's filters, none of the second's
+    keep(home, "efficientnet_lite0_magnitude_70", 4, network(4))
+    app = open_page("structure", part="By method", backbone=label(home, SPARSE))
+    (drawn,) = figure(app, 1)["data"]
+    assert (drawn["name"], drawn["x"], drawn["y"]) == ("Magnitude", [50.0, 70.0], [12.5, 50.0])
+    assert table(app).to_dict("records") == [{"Method": "Magnitude", "50 %": "12.5 % (1)", "70 %": "50.0 % (1)"}]
+    assert "1 more were not analysed" in chart_text(app, 1)
+    assert not submitted(home)
+
+
+def test_networks_of_one_method_and_sparsity_are_averaged(home):
+    found = [
+        (card(home, SPARSE), dataclasses.replace(structure_analysis.analyse(network(pruned), 8))) for pruned in (0, 2)
+    ]
+    (row,) = tables.filters_by_method(found).to_dict("records")
+    assert (row["share"], row["networks"]) == (0.125, 2)
+    assert row["share_std"] == pytest.approx(0.25 / 2**0.5)
 
 
 def whole_mask(kept: bool) -> masks.Mask:

@@ -63,7 +63,7 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
     """
     x_title = f"Training: {SPEEDUP_TITLE[0].lower()}{SPEEDUP_TITLE[1:]}"
     panels = Panels([""], x_title, "Accuracy difference to dense (points)", entry=WIDE_ENTRY, legend_from=1)
-    named = compared.assign(series=speed_tables.series(compared))
+    named = compared.assign(series=speed_tables.series(compared), label=_highest_labels(compared))
     several = compared["threads"].nunique() > 1
     for (method, engine, dataset, threads, series), points in named.groupby(
         ["method", "engine_words", "dataset", "threads", "series"]
@@ -75,7 +75,7 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
             "error_x": _interval_bars(points),
             "error_y": _difference_bars(points),
             "marker": marker(colour, symbol, hollow=_unreliable(points)),
-            **point_labels(_labels(points), "top right", colour),
+            **point_labels(points["label"].tolist(), "top right", colour),
             "hovertext": [_training_hover(row) for row in points.itertuples()],
         }
         panels.add(0, ", ".join(filter(None, [method, engine, task_label(dataset), on_threads, series])), trace)
@@ -185,6 +185,12 @@ def _labels(points: pd.DataFrame, architecture: bool = False) -> list[str]:
     """The sparsity of each point, after the architecture if asked for."""
     prefixes = [f"{architecture_label(name)} " if architecture else "" for name in points["architecture"]]
     return [f" {prefix}{level}" for prefix, level in zip(prefixes, level_labels(points), strict=True)]
+
+
+def _highest_labels(compared: pd.DataFrame) -> list[str]:
+    """``_labels``, but of the points above each other, which share one measured speedup, only the highest has one."""
+    highest = set(compared.groupby(["measurement", "engine_words"])["difference"].idxmax())
+    return [label if row in highest else "" for row, label in zip(compared.index, _labels(compared), strict=True)]
 
 
 def _interval_bars(rows: pd.DataFrame) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from sparse_core.views.charts import style
 from sparse_core.views.charts.captions import accuracy_hover, size_hover
-from sparse_core.views.charts.panels import Panels, layer_panel, percents
+from sparse_core.views.charts.panels import SPARSITY_TITLE, Panels, layer_panel, percents, sparsity_axis
 from sparse_core.views.charts.style import (
     by_line,
     dotted_lines,
@@ -19,7 +19,7 @@ from sparse_core.views.charts.style import (
     shortened,
 )
 from sparse_core.views.columns import COLUMNS
-from sparse_core.views.labels import SIZES, level_labels, name_lines, percent
+from sparse_core.views.labels import SIZES, counted, level_labels, name_lines, percent, sparsity_label
 from sparse_core.views.tables import SHARES
 
 SHARE_STYLES = {
@@ -55,7 +55,8 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
 
 def filters_pruned(table: pd.DataFrame) -> go.Figure:
     """The shares of filters of each backbone, a row for each; ``table`` is from ``tables.comparison_table``."""
-    left = 30 + round(6.6 * min(NAME_CHARACTERS, table["network"].str.len().max()))
+    names = [name.split(": ", 1) for name in table["network"]]  # of the library and the zoo: their own name first
+    left = 30 + round(6.6 * min(NAME_CHARACTERS, max(len(part) for name in names for part in name)))
     panels = Panels([""], "Share of filters (%)", "", plot_height=34 * len(table) + 20, left=left, entry=ENTRY)
     offsets = np.linspace(-0.2, 0.2, len(SHARES))  # so that equal shares do not hide each other
     for offset, share in zip(offsets, SHARES, strict=True):
@@ -72,7 +73,34 @@ def filters_pruned(table: pd.DataFrame) -> go.Figure:
         panels.add(0, name, trace)
     largest = max(100 * table[list(SHARES)].to_numpy().max(), 1)
     panels.x(0)["range"] = [-0.03 * largest, 1.06 * largest]
-    panels.name_rows([shortened(name, NAME_CHARACTERS) for name in table["network"]])
+    panels.name_rows(["<br>".join(shortened(part, NAME_CHARACTERS) for part in name) for name in names])
+    return panels.figure()
+
+
+def filters_by_method(table: pd.DataFrame) -> go.Figure:
+    """The mean share of fully pruned filters against sparsity, a line for each method of a ``tables.filters_by_method``."""
+    panels = Panels([""], SPARSITY_TITLE, "Fully pruned filters, mean over layers (%)", entry=ENTRY)
+    last, limits = sparsity_axis(panels.x(0), table["sparsity"], 0.25)
+    ends = []
+    for method, line in table.groupby("method", sort=False):
+        colour, symbol = method_style(method)
+        trace = {
+            **{"mode": "lines+markers", "x": percents(line["sparsity"]), "y": percents(line["share"])},
+            "error_y": error_bars(100 * line["share_std"]),
+            "line": {"color": colour, "width": 2.2},
+            "marker": marker(colour, symbol),
+            "hovertext": [
+                f"<b>{method}</b>, {sparsity_label(row.sparsity)}<br>{percent(row.share)} % of the filters fully pruned "
+                f"({counted(row.networks, 'network')})"
+                for row in line.itertuples()
+            ],
+        }
+        panels.add(0, method, trace)
+        end = line.iloc[-1]
+        ends.append((100 * end["sparsity"], 100 * end["share"], method, colour))
+    top = max(100 * (table["share"] + table["share_std"].fillna(0)).max(), 1)
+    panels.y(0)["range"] = [-0.04 * top, 1.08 * top]
+    panels.label_ends(0, ends, last + 0.05 * (limits[1] - limits[0]))
     return panels.figure()
 
 
