@@ -6,7 +6,9 @@ import math
 import os
 import platform
 import re
+import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -51,12 +53,13 @@ def printable_values(row: dict[str, Any]) -> dict[str, Any]:
 def atomic_file(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; on success it takes the target's name, on failure it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=temporary_prefix())
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(target)
+    temporary.touch(exist_ok=False)
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     with unfinished(temporary):
         try:
             yield temporary
+            temporary.chmod(mode)  # safetensors writes files for their owner alone
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -86,7 +89,8 @@ def finite(document: Any) -> Any:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``target`` on success; an existing one is kept: the first writer wins."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=temporary_prefix()))
+    temporary = _temporary(target)
+    temporary.mkdir()
     with unfinished(temporary):
         try:
             yield temporary
@@ -94,6 +98,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
                 os.rename(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(target: Path) -> Path:
+    """A new path beside ``target``. What ``tempfile`` makes is for its owner alone; who may read a home folder is the user's
+    choice (umask)."""
+    return target.with_name(f"{temporary_prefix()}{secrets.token_hex(4)}")
 
 
 def flush(entry: Path) -> None:
@@ -116,7 +126,7 @@ def remove(entry: Path) -> None:
 
 
 def temporary_prefix(name: str = "partial") -> str:
-    """How the name of a temporary file or folder begins; ``tempfile`` adds the rest. It names this machine and process, so
+    """How the name of a temporary file or folder begins; eight letters or digits follow. It names this machine and process, so
     that what a killed process leaves is known to be nobody's: see ``remove_leftovers_of_dead_processes``."""
     return f".{name}.{_machine()}-{os.getpid()}-"
 

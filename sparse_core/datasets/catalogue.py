@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,16 @@ import numpy as np
 from PIL import Image
 
 from sparse_core.catalog import TASKS
-from sparse_core.datasets.contents import LAYOUTS, stratified
+from sparse_core.datasets.contents import LAYOUTS
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.local_files import look_into, open_path, without_unreadable
 from sparse_core.datasets.tasks import DOWNLOADS, describe_split, open_task, task_folder
 from sparse_core.errors import InputError, unknown_name
+from sparse_core.paths import REPOSITORY
 
 DIGITS = "digits"
 DIGITS_LAYOUT = "stratified split by seed 0"
+DIGITS_TEST_ROWS = REPOSITORY / "data" / "digits_test_rows.txt"
 
 
 @dataclass(frozen=True)
@@ -83,19 +86,29 @@ def load(home: Path, name: str) -> Dataset:
 
 @functools.lru_cache(maxsize=1)
 def _digits() -> Dataset:
-    """scikit-learn's digits: 1,797 images of 8 × 8 pixels, split by class with seed 0."""
-    from sklearn.datasets import load_digits
-
-    loaded = load_digits()
-    pixels, labels = (loaded.images * (255 / 16)).round().astype(np.uint8), loaded.target.astype(np.int64)
-    train, test = stratified(labels)
+    """scikit-learn's digits: 1,797 images of 8 × 8 pixels, split as ``contents.stratified`` does. That split is kept in a file:
+    importing scikit-learn would take longer than the probe."""
+    table = np.loadtxt(_digits_file(), delimiter=",")
+    pixels, labels = (
+        (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8),
+        table[:, -1].astype(np.int64),
+    )
+    test = np.loadtxt(DIGITS_TEST_ROWS, dtype=np.int64)
+    train = np.setdiff1d(np.arange(len(labels)), test)
 
     def split(rows: np.ndarray) -> Split:
         return Split(labels[rows], lambda row: Image.fromarray(pixels[rows[row]]))
 
-    digest = hashlib.sha256(pixels.tobytes() + loaded.target.tobytes() + test.tobytes()).hexdigest()
-    names = [str(name) for name in loaded.target_names]
+    digest = hashlib.sha256(pixels.tobytes() + labels.tobytes() + test.tobytes()).hexdigest()
+    names = [str(name) for name in range(10)]
     return Dataset(DIGITS, "top1", names, split(train), split(test), digest, DIGITS_LAYOUT, task=DIGITS)
+
+
+def _digits_file() -> Path:
+    """Where ``sklearn.datasets.load_digits`` finds them."""
+    package = importlib.util.find_spec("sklearn")
+    assert package and package.origin
+    return Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 
 def _open(home: Path, name: str, *, download: bool) -> Dataset:

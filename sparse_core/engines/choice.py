@@ -19,7 +19,7 @@ import numpy as np
 from sparse_core import stored
 from sparse_core.catalog import ENGINES
 from sparse_core.engines import availability
-from sparse_core.engines.extractor import FORMS, Extractor
+from sparse_core.engines.extractor import Extractor, form
 from sparse_core.engines.machine import cores, machine
 from sparse_core.errors import InputError
 from sparse_core.networks.backbones import Backbone
@@ -143,7 +143,7 @@ def _open_soonest(
 
 
 def _file(home: Path, backbone: Backbone, engine: str) -> Path:
-    identity = json.dumps([_kind(backbone, engine), FORMS[engine]], sort_keys=True)
+    identity = json.dumps([_kind(backbone, engine), form(engine, backbone.transform.crop)], sort_keys=True)
     return home / "engines" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
 
 
@@ -163,7 +163,7 @@ def _kind(backbone: Backbone, engine: str) -> dict[str, Any]:
 def _read(home: Path, backbone: Backbone) -> dict[str, Measured]:
     """What was measured before, by engine; nothing where a file is missing, damaged or of another version."""
     measured = {}
-    for engine in FORMS:
+    for engine in ENGINES:
         file = _file(home, backbone, engine)
         with stored.reading(file):
             entry = json.loads(file.read_bytes())["measured"]

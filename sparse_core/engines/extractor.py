@@ -30,8 +30,16 @@ class Form(NamedTuple):
     a_batch_per_core: bool
 
 
-# Larger activations are mapped anew for each layer by the C library, which takes longer than the layer.
-FORMS = {"deepsparse": Form(64, False), "onnxruntime": Form(4, True), "torch": Form(4, True)}
+LARGEST_BATCH = 64
+
+
+def form(engine: str, side: int) -> Form:
+    """The form of an engine for images of ``side`` × ``side`` pixels."""
+    if engine == "deepsparse":
+        return Form(LARGEST_BATCH, False)
+    # Four of the usual 224 pixels, or as many smaller ones: larger activations are mapped anew for each layer by the C library,
+    # which takes longer than the layer, and in smaller ones the calls take longer than the arithmetic.
+    return Form(min(4 * max(1, (224 // side) ** 2), LARGEST_BATCH), True)
 
 
 class Extractor:
@@ -41,7 +49,7 @@ class Extractor:
     """
 
     def __init__(self, engine: str, backbone: Backbone, precision: str = "fp32") -> None:
-        self.engine, self.backbone, self.form = engine, backbone, FORMS[engine]
+        self.engine, self.backbone, self.form = engine, backbone, form(engine, backbone.transform.crop)
         self.precision = precision
         started = time.perf_counter()
         self._compiled = None

@@ -17,7 +17,7 @@ from sparse_core.networks.checkpoints import Checkpoint
 from sparse_core.networks.guesses import guess_method, guess_upstream, known_method, nominal
 from sparse_core.networks.library import CLASSIFIER_FILE, BackboneCard, folder, read_card, require_free_name, sweep
 from sparse_core.networks.masks import Mask
-from sparse_core.paths import atomic_folder, require_space
+from sparse_core.paths import atomic_file, atomic_folder, require_space
 from sparse_core.specs.checkpoints import ImportSpec
 from sparse_core.specs.progress import Progress, Report
 
@@ -112,8 +112,13 @@ def _card(checkpoint: Checkpoint, mask: Mask, spec: ImportSpec) -> BackboneCard:
 def _write(
     target: Path, card: BackboneCard, state: Mapping[str, Tensor], classifier: Mapping[str, Tensor] | None, mask: Mask
 ) -> None:
-    save_file(dict(state), target / "weights.safetensors", {"format": "pt"})
+    _save(state, target / "weights.safetensors")
     if classifier:
-        save_file(dict(classifier), target / CLASSIFIER_FILE, {"format": "pt"})
+        _save(classifier, target / CLASSIFIER_FILE)
     masks.save(mask, target / "mask.safetensors")
     (target / "card.json").write_text(json.dumps(dataclasses.asdict(card), indent=1), encoding="utf-8")
+
+
+def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
+    with atomic_file(file) as temporary:
+        save_file(dict(tensors), temporary, {"format": "pt"})

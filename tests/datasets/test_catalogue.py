@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
-from sparse_core.datasets import catalogue, tasks
+from sparse_core.datasets import catalogue, contents, tasks
 from sparse_core.datasets.dataset import upright_rgb
 from tests.support.images import image, image_folder
 from tests.support.refusals import refused
@@ -19,8 +19,11 @@ from tests.support.refusals import refused
 def test_digits_are_scikit_learns_own(home):
     loaded = catalogue.load(home, "digits")
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (1437, 360)
-    counts = np.bincount(np.concatenate([loaded.train.labels, loaded.test.labels]))
-    assert counts.tolist() == np.bincount(load_digits().target).tolist()
+    digits = load_digits()
+    for split, rows in zip((loaded.train, loaded.test), contents.stratified(digits.target), strict=True):
+        assert split.labels.tolist() == digits.target[rows].tolist()
+        pixels = np.stack([np.asarray(split.load(number).convert("L")) for number in range(len(rows))])
+        np.testing.assert_array_equal(pixels, (digits.images[rows] * 255 / 16).round())
     assert np.bincount(loaded.test.labels).min() >= 34
     assert loaded.train.load(0).mode == "RGB"
     assert loaded.hash == catalogue.load(home, "digits").hash

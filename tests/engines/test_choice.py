@@ -208,5 +208,5 @@ def test_the_network_compiled_for_the_measurement_extracts(dense, home, monkeypa
         assert compiled == ["torch", "onnxruntime"]
         assert {engine for engine, _ in extracted} == set(compiled)
         for engine, rows in extracted:
-            assert rows % extractor.FORMS[engine].batch_size == 0
+            assert rows % extractor.form(engine, 32).batch_size == 0
         assert np.concatenate(list(chosen.extract(lambda row: images[row], range(8)))).shape == (8, 64)

@@ -120,6 +120,7 @@ def open_read_only(home: Path, weights: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARSE_TRANSFER_HOME", str(home))
         errors, answers = open_pages(home, deep=False), open_verbs(home)
+        found = [status.sweep_id for status in sweeps.recent(home, limit=1000)]
         for words in (
             ["import", str(weights), "--name", "new"],
             ["rebuild"],
@@ -128,7 +129,7 @@ def open_read_only(home: Path, weights: Path) -> dict[str, Any]:
             stream = io.StringIO()
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(stream):
                 said[words[0]] = (cli.main([*words, "--json"]), stream.getvalue())
-    return {"errors": errors, "answers": answers, "said": said, "notes": stored.notes(home)}
+    return {"errors": errors, "answers": answers, "said": said, "sweeps": found, "notes": stored.notes(home)}
 
 
 if __name__ == "__main__":

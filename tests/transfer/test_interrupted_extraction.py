@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sparse_core import file_locks
+from sparse_core.engines import extractor
 from sparse_core.errors import Cancelled
 from sparse_core.paths import REPOSITORY
 from sparse_core.transfer import feature_cache, features, training
@@ -26,6 +27,7 @@ def backbone(tmp_path_factory):
 @pytest.fixture
 def dataset(monkeypatch):
     monkeypatch.setattr(training, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(extractor, "LARGEST_BATCH", 4)
     return noise_dataset(TRAIN, TEST)
 
 
@@ -160,9 +162,10 @@ def test_rows_of_another_version_of_the_engine_are_dropped(home, backbone, datas
 def test_a_killed_extraction_goes_on(home, backbone, dataset, undisturbed, tmp_path):
     """Killed without a chance to clean up; what was written before is kept."""
     killed = (
-        "import os\nfrom pathlib import Path\nfrom sparse_core.transfer import features, training\n"
+        "import os\nfrom pathlib import Path\nfrom sparse_core.engines import extractor\n"
+        "from sparse_core.transfer import features, training\n"
         "from tests.support.backbones import noise_dataset, small_backbone\n"
-        "training.SECONDS_BETWEEN = features.CHUNK_SECONDS = 0.0\n"
+        "training.SECONDS_BETWEEN = features.CHUNK_SECONDS = 0.0\nextractor.LARGEST_BATCH = 4\n"
         f"features.extract(Path({str(home)!r}), small_backbone(Path({str(tmp_path)!r})), noise_dataset({TRAIN}, {TEST}), "
         "engine='torch', on_progress=lambda progress: progress.done >= 20 and os._exit(9))"
     )
