@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, exported_files, import_form, links, progress
+from pages.parts import choices, deletion, exported_files, import_form, links, named_networks, progress
 from pages.parts.frame import home, plain
 from pages.parts.results import open_store, show_chart, show_table
 from sparse_core.catalog import ARCHITECTURES, architecture_label
@@ -23,7 +23,7 @@ from sparse_core.specs.checkpoints import InspectSpec
 from sparse_core.views import labels
 from sparse_core.views.charts import structure as structure_charts
 
-SOURCES = {"upload": "Upload", "path": "Path on this machine"}
+SOURCES = {"upload": "Upload", "path": "Path on this machine", "name": "torchvision or timm"}
 COLUMNS = ["name", "architecture", "method", "sparsity", "measured_sparsity", "upstream"]
 COLUMNS += ["preprocessing", "imported_from", "imported_at"]
 
@@ -50,13 +50,19 @@ def main() -> None:
 
 
 def _choose_file() -> None:
-    """The file to inspect: uploaded through the browser, or a path on this machine."""
+    """The file to inspect, uploaded through the browser or a path on this machine; or a network to download by its name."""
     linked = st.query_params.get("path", "")
     if (
         linked and st.session_state.setdefault("path_opened", "") != linked
     ):  # of a link such as library?path=/home/me/net.pth
         st.session_state.update({"path_opened": linked, "from": "path", "checkpoint": linked})
-    source = choices.choice("From", "from", SOURCES, "A path avoids a copy: the file is read where it is.")
+    help_text = (
+        "A path avoids a copy: the file is read where it is. torchvision's and timm's networks are downloaded by name."
+    )
+    source = choices.choice("From", "from", SOURCES, help_text)
+    if source == "name":
+        named_networks.show()
+        return
     if source == "path":
         with st.form("path_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
             path = st.text_input("Checkpoint path", key="checkpoint", placeholder="/home/me/resnet50-acdc.pth")

@@ -8,6 +8,7 @@ import streamlit as st
 from pages.parts import frame, links, run_details
 from pages.parts.frame import home
 from sparse_core.catalog import asked_dataset, task_label
+from sparse_core.errors import as_input_error
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library
@@ -54,7 +55,11 @@ def measure_estimate(key: Hashable, job: Job) -> None:
     asked = st.session_state.setdefault("estimate_jobs", {})
     status = queue.find(home(), asked[key]) if key in asked else None
     if status is None:
-        asked[key] = queue.submit(home(), job)
+        try:
+            asked[key] = queue.submit(home(), job)
+        except OSError as error:  # a home folder that cannot be written is still shown
+            st.caption(f"The time cannot be estimated: {frame.plain(str(as_input_error(error) or error))}")
+            return
         status = queue.status(home(), asked[key])
     if status.state == "failed":
         st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")

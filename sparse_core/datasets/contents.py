@@ -66,6 +66,13 @@ def tested_split(found: Mapping[str, Sequence[object]], unusable: Mapping[str, s
     return next((role for role in (TEST, VALIDATION) if found.get(role) and role not in unusable), "")
 
 
+def split_note(train: str, test: str, others: Sequence[str]) -> Iterable[str]:
+    """The note on what each split is used for, where it is not only training on one and testing on the other."""
+    if others or role_of(test) != TEST:
+        rest = f"; not used: {listed(others)}" if others else ""
+        yield f"Trained on {train}, tested on {test}{rest}."
+
+
 def listed(names: Sequence[str]) -> str:
     """The first few names."""
     return ", ".join(names[:LISTED]) + (" …" if len(names) > LISTED else "")

@@ -17,6 +17,7 @@ from sparse_core.datasets.contents import (
     listed,
     role_of,
     split_images,
+    split_note,
     tested_split,
 )
 from sparse_core.datasets.dataset import Split
@@ -59,7 +60,7 @@ def _find_splits(path: Path, train: str, parts: dict[str, str]) -> Contents[Path
         _class_files(path, path / name, class_names) for name in (train, test)
     )
     others = [name for name in parts if name not in (train, test)]
-    notes = [f"Trained on {train}, tested on {test}; not used: {listed(others)}."] if others else []
+    notes = [*split_note(train, test, others)]
     notes += [f"{reason[0].upper()}{reason[1:]}." for reason in unusable.values()]
     layout = f"{train} and {test} folders"
     files = [file for images in (train_images, test_images) for file, _ in images]

@@ -29,6 +29,7 @@ from sparse_core.datasets.contents import (
     listed,
     role_of,
     split_images,
+    split_note,
     tested_split,
 )
 from sparse_core.datasets.dataset import Split
@@ -77,7 +78,8 @@ def find_images(path: Path) -> Contents[int]:
         layout = "Parquet, stratified split by seed 0"
     if classes and isinstance(classes[-1], int) and classes[-1] >= len(classes):
         layout += ", class numbers with gaps"
-    notes = _notes(path, tables, files, used, unusable)
+    others = [role for role, found in parts.items() if found and role not in (TRAIN, tested)]
+    notes = [*(split_note(TRAIN, tested, others) if tested else ()), *_notes(path, tables, files, used, unusable)]
     return Contents([str(name) for name in classes], train, test, layout, used, tuple(notes))
 
 

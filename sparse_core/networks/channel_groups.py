@@ -8,7 +8,7 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from sparse_core.networks import traced
 from sparse_core.networks.traced import Operation, Parameter, Traced
@@ -68,12 +68,12 @@ class _Network:
     def follow(self, producer: Operation) -> Group | None:
         """The group of a convolution's filters; None where they reach anything but a convolution's input."""
         norms, depthwise, consumers = [], [], []
-        waiting: list[fx.Node] = list(producer.node.users)
+        waiting = list(producer.node.users)
         while waiting:
             node = waiting.pop()
-            user = self.operations.get(node)
+            user = self.operations.get(node) if node else None
             layer = self.layer(user) if user else None
-            if user is None or not node.users:
+            if user is None or not user.node.users:
                 return None
             if isinstance(layer, nn.Conv2d) and not _is_depthwise(layer):
                 if layer.groups != 1:
@@ -86,7 +86,7 @@ class _Network:
                 norms.append(self.name(user))
             elif user.name not in _PASSING and not _pads_positions(user):
                 return None
-            waiting += list(node.users)
+            waiting += user.node.users
         made = self.layer(producer)
         free = isinstance(made, nn.Conv2d) and made.groups == 1
         names = self.name(producer), tuple(norms), tuple(depthwise), tuple(consumers)

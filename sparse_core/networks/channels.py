@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from sparse_core.errors import InputError
 from sparse_core.networks import signals, traced
 from sparse_core.networks.signals import Signal
-from sparse_core.networks.traced import BATCH, Operation, Parameter, Traced
+from sparse_core.networks.traced import BATCH, Node, Operation, Parameter, Traced
 
 # Constants stay constant, each by itself.
 _ELEMENTWISE = {
@@ -139,12 +139,12 @@ class _Flow:
         self.always: list[np.ndarray] = []
         self.layers: dict[str, _Use] = {}
         self.norms: dict[str, np.ndarray] = {}
-        self.values: dict[fx.Node, Any] = {}
-        self.views: set[fx.Node] = set()
+        self.values: dict[Node, Any] = {}
+        self.views: set[Node] = set()
 
     def follow(self, network: Traced) -> None:
         """Go through the operations in order."""
-        self.values = {**network.parameters, network.image: self._unknown(network.image.meta["val"])}
+        self.values = {**network.parameters, network.image: self._unknown(network.image.result)}
         for operation in network.operations:
             self.values[operation.node] = self._result(operation)
             if operation.name in _VIEWS:
@@ -203,8 +203,8 @@ class _Flow:
             return signals.divided(signal, shapes, operation.argument(2, "dim", 0))
         shape = tuple(operation.result.shape) if isinstance(operation.result, Tensor) else ()
         if name in _ELEMENTWISE and not self._signals(rest):
-            target: Any = operation.node.target
-            return Signal(shape, signal.ids, target(torch.tensor(signal.constants), *rest, **operation.options).numpy())
+            constants = operation.function(torch.tensor(signal.constants), *rest, **operation.options)
+            return Signal(shape, signal.ids, constants.numpy())
         if name in _PRESERVING:
             return Signal(shape, signal.ids, signal.constants)
         if name == "avg_pool2d":  # may include zeros from padding
@@ -319,7 +319,7 @@ class _Flow:
         """What is computed from parameters alone, such as a standardised weight: it keeps the name of the one of its size."""
         if not isinstance(operation.result, Tensor):
             return [Parameter("", False) for _ in operation.result]
-        values = [self._value(node) for node in operation.node.all_input_nodes]
+        values = [self._value(node) for node in operation.inputs]
         named = [value for value in values if isinstance(value, Parameter) and value.name]
         size = operation.result.numel()
         fitting = [value for value in named if self.state[value.name].numel() == size]
@@ -333,7 +333,7 @@ class _Flow:
 
     def _value(self, argument: Any) -> Any:
         """What an argument stands for."""
-        return self.values[argument] if isinstance(argument, fx.Node) else argument
+        return self.values[argument] if isinstance(argument, Node) else argument
 
     def _signals(self, arguments: Any) -> list[Signal]:
         """All signals in nested arguments."""

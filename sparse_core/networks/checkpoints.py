@@ -20,6 +20,7 @@ from sparse_core.networks import (
     backbone_files,
     checkpoint_formats,
     masks,
+    public_networks,
     recognition,
     weight_files,
     weight_sets,
@@ -139,10 +140,14 @@ def read(path: str | Path, architecture: str | None = None, weights: str = "", *
     )
 
 
-def _stated(document: Any) -> str:
-    """The architecture in a file's metadata, which our own files have; "" where there is none."""
-    metadata = document.get("__metadata__") if isinstance(document, dict) else None
-    return str(metadata.get("architecture", "")) if isinstance(metadata, dict) else ""
+def _stated(document: Any) -> set[str]:
+    """The architecture that a file names: in the metadata of our own files, as "arch" in checkpoints of timm and of PyTorch's
+    examples, which leave the library open."""
+    if not isinstance(document, dict):
+        return set()
+    metadata, trained = document.get("__metadata__"), document.get("arch")
+    names = {str(metadata.get("architecture", ""))} if isinstance(metadata, dict) else set()
+    return names | ({trained, f"{public_networks.TIMM}{trained}"} if isinstance(trained, str) else set())
 
 
 def _notes(found: Found, head: Head, unused: list[str], objects: Sequence[str]) -> Iterator[str]:

@@ -53,6 +53,13 @@ def names() -> tuple[str, ...]:
         return tuple(bytes(file["names"]).decode().split("\n"))
 
 
+@functools.cache
+def convolutional_names() -> tuple[str, ...]:
+    """The names of those that are CNNs."""
+    with np.load(FILE) as file:
+        return tuple(name for name, is_cnn in zip(names(), file["convolutional"], strict=True) if is_cnn)
+
+
 def near(name: str) -> list[str]:
     """The names that a misspelled one may stand for."""
     return difflib.get_close_matches(name, names(), n=3, cutoff=0.7)

@@ -174,6 +174,11 @@ def torchvision_card(home: Path, name: str) -> BackboneCard:
     return BackboneCard(name, name, "ImageNet", "Dense", 0.0, kind, note, local is not None)
 
 
+def downloadable() -> list[str]:
+    """The CNNs of torchvision and timm by name, but for those that ``available`` lists anyway."""
+    return [name for name in known_networks.convolutional_names() if name.partition("-")[0] not in DEFAULTS]
+
+
 def architecture_card(name: str) -> BackboneCard:
     """An architecture without weights, such as ``resnet20`` or ``resnet20-B``, for methods that draw new ones. ``available`` has
     none."""

@@ -7,7 +7,7 @@ out (``unused``). A tensor that may belong within the backbone never is.
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,7 +92,9 @@ class Head:
         return self.name not in ("", *CLASSIFIERS) and not self.known
 
 
-def public_layout(weights: Mapping[str, Tensor], asked: Variant | None, stated: str, path: Path) -> Layout | None:
+def public_layout(
+    weights: Mapping[str, Tensor], asked: Variant | None, stated: Collection[str], path: Path
+) -> Layout | None:
     """The networks of torchvision and timm that have all these tensors, the one that is asked for, or the one of them that the
     file has ``stated``; None where ``layout_of`` knows the naming. Raises InputError if the network is no CNN."""
     if asked is not None:
@@ -104,7 +106,7 @@ def public_layout(weights: Mapping[str, Tensor], asked: Variant | None, stated: 
         raise _no_cnn(best, path)
     equal = [other.name for other in others if (other.missing, other.extra) == (0, best.extra) and other.convolutional]
     names = (best.name, *equal)
-    return _public((stated,) if stated in names else names)
+    return _public(tuple(name for name in names if name in stated)[:1] or names)
 
 
 def _public(names: tuple[str, ...]) -> Layout:

@@ -42,7 +42,8 @@ def hugging_face(file, count, labels=None, columns=("image", "label"), names=("c
 def test_splits_by_their_usual_names(home, tmp_path, train, test):
     loaded = catalogue.load(home, str(splits(tmp_path / "d", **{train: 5, test: 3})))
     assert (len(loaded.train.labels), len(loaded.test.labels)) == (10, 6)
-    assert (loaded.layout, loaded.notes, loaded.class_names) == (f"{train} and {test} folders", (), ["cat", "dog"])
+    notes = (f"Trained on {train}, tested on {test}.",) if test in ("valid", "dev", "eval") else ()
+    assert (loaded.layout, loaded.notes, loaded.class_names) == (f"{train} and {test} folders", notes, ["cat", "dog"])
 
 
 def test_of_three_splits_the_test_split_is_tested_on_and_the_other_is_named(home, tmp_path):
@@ -53,7 +54,10 @@ def test_of_three_splits_the_test_split_is_tested_on_and_the_other_is_named(home
         hugging_face(tmp_path / "p" / f"{name}.parquet", count)
     parquet = catalogue.load(home, str(tmp_path / "p"))
     assert (len(parquet.train.labels), len(parquet.test.labels)) == (30, 8)
-    assert parquet.notes == ("1 of 4 Parquet files are not used: validation-0.parquet.",)
+    assert parquet.notes == (
+        "Trained on train, tested on test; not used: validation.",
+        "1 of 4 Parquet files are not used: validation-0.parquet.",
+    )
 
 
 def test_a_split_without_labels_is_left_out_and_named(home, tmp_path):
@@ -67,7 +71,10 @@ def test_a_split_without_labels_is_left_out_and_named(home, tmp_path):
     validated = catalogue.load(home, str(root))
     assert (len(validated.train.labels), len(validated.test.labels)) == (20, 6)
     assert validated.layout == "train and validation Parquet files"
-    assert validated.notes[0] == "The labels of test match no class: not used."
+    assert validated.notes[:2] == (
+        "Trained on train, tested on validation; not used: test.",
+        "The labels of test match no class: not used.",
+    )
     hugging_face(root / "test.parquet", 10, [0] + [-1] * 9)
     assert "9 of 10 labels in test.parquet match no class" in refused(catalogue.load, home, str(root))
 

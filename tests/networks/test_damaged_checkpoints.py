@@ -9,7 +9,6 @@ import zipfile
 
 import pytest
 import torch
-import torchvision
 from safetensors.torch import save_file
 
 from sparse_core.networks import checkpoints
@@ -86,7 +85,7 @@ BAD_DOCUMENTS = {  # what is saved instead of the state dict, and the message
     "bias alone": (lambda state: without(state, "fc.weight"), "without its weight"),
     "a name twice": (lambda state: {**state, "module.conv1.weight": state["conv1.weight"]}, "'conv1.weight' twice"),
     "an unknown network": (
-        lambda state: torchvision.models.squeezenet1_1().state_dict(),
+        lambda state: {"encoder.down.weight": torch.ones(16, 3, 5, 5), "encoder.up.weight": torch.ones(3, 16, 5, 5)},
         "cannot be recognised from its keys .* Name one of .*resnet18",
     ),
     "a part of a network": (

@@ -101,6 +101,13 @@ def test_of_two_that_fit_the_user_chooses(tmp_path, home):
     assert card.hash != other.hash  # the same weights compute something else
 
 
+def test_of_two_that_fit_the_one_that_the_file_names_is_taken(tmp_path):
+    state = timm.create_model("tf_mobilenetv3_small_075").state_dict()
+    for name in ("mobilenetv3_small_075", "tf_mobilenetv3_small_075"):
+        found = checkpoints.read(save({"arch": name, "state_dict": state}, tmp_path / "net.pth"))
+        assert (found.architecture, found.alternatives) == (f"timm/{name}", ())
+
+
 def test_where_none_fits_the_nearest_three_are_named_with_what_differs(mobilenet, tmp_path):
     state = dict(mobilenet.state_dict())
     del state["features.0.1.weight"]

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from streamlit.testing.v1 import AppTest
@@ -196,6 +197,33 @@ def test_of_networks_that_fit_equally_well_one_has_to_be_chosen(home, tmp_path):
     worker.work(home, job_id)
     do(home, run(app), "Import")
     assert library.cards(home)[0].variant == "cifar"
+
+
+def test_a_network_of_timm_is_downloaded_by_name(home, tmp_path, monkeypatch):
+    """Nothing is fetched before the button is pressed; the server is gone, so the message says what to do."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    app = open_page("library", **{"from": "torchvision or timm"})
+    box = app.selectbox(key="network")
+    assert {"resnext50_32x4d", "timm/resnet50d"} <= set(box.options)
+    assert not {"vit_b_32", "timm/test_vit", "resnet20-A"} & set(box.options)
+    assert queue.queued(home) == []
+    box.set_value("timm/test_resnet")
+    press(app, "Download")
+    (job_id,) = queue.queued(home)
+    worker.work(home, job_id)
+    run(app)
+    assert "Could not download the weights of timm/test_resnet" in app.error[0].value.replace("\\", "")
+    save_file(dict(timm.create_model("test_resnet").state_dict()), _place(home, "timm/test_resnet"))
+    press(app, "Download")
+    (job_id,) = queue.queued(home)
+    worker.work(home, job_id)
+    assert "can be chosen on every page" in run(app).success[0].value
+
+
+def _place(home, name):
+    file = library.fetched_file(home, name, ".safetensors")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 def test_a_link_to_a_job_on_another_machine_is_explained():
