@@ -73,7 +73,10 @@ def _structure(card: BackboneCard) -> Structure | None:
             st.info(f"The weights of {architecture_label(card.architecture)} are not on this machine yet.")
             if not st.button("Download and analyse", key=f"fetch_{card.name}", icon=":material/download:"):
                 return None
-        submitted[card] = queue.submit(home(), Job("structure", StructureSpec(card.name)))
+        job_id = progress.submit_unasked(Job("structure", StructureSpec(card.name)), "This network cannot be analysed")
+        if not job_id:
+            return None
+        submitted[card] = job_id
         status = queue.status(home(), submitted[card])
     if not status.ended:
         st.caption(f"Analysing {frame.plain(labels.backbone_label(card))}. This is done once per network.")

@@ -50,16 +50,25 @@ def ended_without_result(status: queue.Status, button: str) -> None:
         st.info(f"{frame.plain(status.message)} Press “{button}” to start again.")
 
 
+def submit_unasked(job: Job, otherwise: str) -> str:
+    """Submit a job that no user asked for; "", with the reason on the page after ``otherwise``, where the home folder cannot
+    be written."""
+    try:
+        return queue.submit(home(), job)
+    except OSError as error:
+        st.caption(f"{otherwise}: {frame.plain(str(as_input_error(error) or error))}")
+        return ""
+
+
 def measure_estimate(key: Hashable, job: Job) -> None:
     """Have a time estimate measured, by ``job``, once in a session for each ``key``, and say how far that is."""
     asked = st.session_state.setdefault("estimate_jobs", {})
     status = queue.find(home(), asked[key]) if key in asked else None
     if status is None:
-        try:
-            asked[key] = queue.submit(home(), job)
-        except OSError as error:  # a home folder that cannot be written is still shown
-            st.caption(f"The time cannot be estimated: {frame.plain(str(as_input_error(error) or error))}")
+        job_id = submit_unasked(job, "The time cannot be estimated")
+        if not job_id:
             return
+        asked[key] = job_id
         status = queue.status(home(), asked[key])
     if status.state == "failed":
         st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")

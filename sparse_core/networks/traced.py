@@ -108,7 +108,7 @@ class _Recorder(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # by default, torch._dynamo is imported in order to be switched off
+        return False  # torch's own, undocumented: else torch._dynamo is imported in order to be switched off
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         arguments, options = self._replaced(tuple(args)), self._replaced(dict(kwargs or {}))

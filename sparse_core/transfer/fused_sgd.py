@@ -1,7 +1,7 @@
 """One epoch of SGD for a linear softmax classifier, compiled to run without Python's global lock.
 
-The only place that uses names torch does not document or has deprecated; ``tests/transfer/test_linear_training.py`` fails when
-they change.
+Beside ``networks.traced``, the only place that uses names torch does not document or has deprecated;
+``tests/transfer/test_linear_training.py`` fails when they change.
 
 - ``torch._fused_sgd_`` is the update behind ``torch.optim.SGD(fused=True)``. The public optimiser cannot be called from
   TorchScript, and called from Python it takes the global lock at every step.
