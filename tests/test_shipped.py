@@ -15,6 +15,8 @@ from sparse_core.results import measures, store
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.specs.transfer import ProbeSpec
+from sparse_core.speed import measurements
+from sparse_core.views import speed_tables
 
 RESULTS = store.SHIPPED_RESULTS  # as imported, like ZOO: tests usually do not see them
 
@@ -87,6 +89,20 @@ def test_every_network_of_the_zoo_has_its_structure(cards, home):
     packed, shapes = structure.load_mask(home, backbone.hash)
     kept = sum(packed_masks.count(bits) for bits in packed.values()) / sum(map(math.prod, shapes.values()))
     assert 1 - kept == pytest.approx(backbone.sparsity, abs=1e-6)
+
+
+def test_the_shipped_speeds_are_timing_only_and_fill_the_page(shipped):
+    records = measurements.shipped()
+    rows = speed_tables.table(SHIPPED, records, {})
+    inference, training = (rows[rows["mode"] == mode] for mode in ("inference", "training"))
+    assert sorted(inference.loc[inference["engine"] == "deepsparse", "sparsity"]) == [0.8, 0.9, 0.95]
+    assert set(rows["architecture"]) == {"resnet50"} and rows["timing_only"].all()
+    assert set(inference["engine"]) == {"deepsparse", "onnxruntime", "torch"}
+    published = store.published_rows()
+    task = published[(published["dataset"] == "caltech101") & (published["transfer"] == "linear")]
+    figure_4 = speed_tables.training_with_paper_accuracy(training, task)
+    assert (figure_4["sparsity"] == 0.9).any() and figure_4["ratio"].gt(1).all()
+    assert not any(record["spec"]["dataset"].startswith("/") for record in records)
 
 
 def test_shipped_results_are_of_the_zoo_and_small(cards):

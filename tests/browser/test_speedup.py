@@ -21,7 +21,7 @@ def measured(page: Page) -> None:
 
 def test_measuring_from_the_button_to_chart_row_and_link(page: Page, browser: Browser, address: str):
     open_page(page, f"{address}/speedup")
-    expect(page.get_by_text("No measurements yet")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("This machine has not been measured yet")).to_be_visible(timeout=MINUTE)
     press_measure(page, address, "1")
     expect(page.get_by_role("progressbar")).to_be_visible(timeout=MINUTE)
     measured(page)
@@ -49,7 +49,7 @@ def test_a_measurement_is_deleted_and_restored(page: Page, address: str):
     page.wait_for_timeout(1000)  # scrolling closes an open list
     look.click()
     page.get_by_role("option").first.click()
-    delete_and_undo(page, "1 of 1 rows", "No measurements yet")
+    delete_and_undo(page, "1 of 1 rows", "This machine has not been measured yet")
 
 
 def test_a_measurement_can_be_cancelled(page: Page, address: str):
