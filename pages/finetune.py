@@ -1,12 +1,14 @@
 """Finetune: train the unpruned weights of a sparse backbone on the user's task, with the mask held fixed."""
 
+from typing import Any
+
 import streamlit as st
 
 from pages.parts import finetuned_network, links, transfer
+from pages.parts.transfer_choice import Chosen, image_size
 from sparse_core.catalog import PRECISIONS
-from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record
-from sparse_core.specs.training import OPTIMIZERS, Hyperparameters, full_learning_rate
+from sparse_core.specs.training import OPTIMIZERS
 from sparse_core.specs.transfer import FinetuneSpec
 from sparse_core.views import labels
 
@@ -21,23 +23,20 @@ def main() -> None:
         "**How accurate is a sparse backbone when it is finetuned on your task?** Every weight that was not pruned is trained, "
         "together with BatchNorm and a new classifier. Pruned weights stay exactly 0.",
         "Start finetuning",
-        _controls,
+        (1, "One network per seed, trained one after another."),
+        _settings,
         _result,
     )
 
 
-def _controls() -> Job | None:
-    chosen = transfer.backbone_and_dataset(1, "One network per seed, trained one after another.")
-    if chosen is None:
-        return None
-    backbone, dataset, seeds = chosen
+def _settings(chosen: Chosen) -> transfer.MakeSpec:
     with st.expander("Training settings (default: the paper's protocol)"):
-        settings = transfer.schedule(Hyperparameters(learning_rate=full_learning_rate(dataset)))
-        spec = _options(backbone, dataset, settings)
-    return Job("finetune", spec, tuple(range(seeds)))
+        settings = transfer.schedule(FinetuneSpec.usual_settings, chosen.datasets)
+        options = _options(chosen)
+    return lambda backbone, dataset: FinetuneSpec(backbone, dataset, settings=settings(dataset), **options)
 
 
-def _options(backbone: str, dataset: str, settings: Hyperparameters) -> FinetuneSpec:
+def _options(chosen: Chosen) -> dict[str, Any]:
     columns = st.columns(4)
     optimizer = columns[0].selectbox(
         "Optimizer", OPTIMIZERS, format_func=OPTIMIZER_NAMES.__getitem__, key="optimizer", bind="query-params"
@@ -59,18 +58,15 @@ def _options(backbone: str, dataset: str, settings: Hyperparameters) -> Finetune
         scratch = st.toggle("Random init, same mask", key="scratch", bind="query-params", help=help_text)
         help_text = "Keeps the upstream running statistics and parameters."
         frozen = st.toggle("Freeze BatchNorm", key="frozen", bind="query-params", help=help_text)
-    return FinetuneSpec(
-        backbone,
-        dataset,
-        settings=settings,
-        optimizer=optimizer,
-        from_scratch=scratch,
-        freeze_batch_norm=frozen,
-        label_smoothing=float(smoothing),
-        augment=augment,
-        precision=precision,
-        image_size=transfer.image_size(backbone),
-    )
+    return {
+        "optimizer": optimizer,
+        "from_scratch": scratch,
+        "freeze_batch_norm": frozen,
+        "label_smoothing": float(smoothing),
+        "augment": augment,
+        "precision": precision,
+        "image_size": image_size(chosen),
+    }
 
 
 def _result(records: list[Record]) -> None:

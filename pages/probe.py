@@ -5,11 +5,10 @@ from typing import Any
 import streamlit as st
 
 from pages.parts import frame, links, transfer
+from pages.parts.transfer_choice import Chosen, image_size
 from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.engines import availability
-from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record
-from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FEATURE_ENGINES, ProbeSpec
 from sparse_core.views import labels
 
@@ -21,19 +20,16 @@ def main() -> None:
         "**How accurate is a sparse backbone on your task?** The backbone stays frozen; only a linear classifier on its "
         "features is trained, once per seed.",
         "Start probe",
-        _controls,
+        (5, "All seeds train together."),
+        _settings,
         _result,
     )
 
 
-def _controls() -> Job | None:
-    chosen = transfer.backbone_and_dataset(5, "All seeds train together.")
-    if chosen is None:
-        return None
-    backbone, dataset, seeds = chosen
+def _settings(chosen: Chosen) -> transfer.MakeSpec | None:
     with st.expander("Training settings (default: the paper's protocol)"):
-        settings = transfer.schedule(Hyperparameters())
-        size = transfer.image_size(backbone)
+        settings = transfer.schedule(ProbeSpec.usual_settings, chosen.datasets)
+        size = image_size(chosen)
         left, middle, right = st.columns([2, 1, 1])
         sweep = left.text_input(
             "Learning-rate sweep (optional)",
@@ -61,8 +57,7 @@ def _controls() -> Job | None:
         st.error(f"Expected learning rates such as 0.001 0.01 0.1, got “{frame.plain(sweep)}”.")
         return None
     options: dict[str, Any] = {"sweep_lr": rates, "precision": precision, "engine": engine, "image_size": size}
-    spec = ProbeSpec(backbone, dataset, settings=settings, **options)
-    return Job("probe", spec, tuple(range(seeds)))
+    return lambda backbone, dataset: ProbeSpec(backbone, dataset, settings=settings(dataset), **options)
 
 
 def _result(records: list[Record]) -> None:

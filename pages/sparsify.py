@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from pages.parts import choices, links, made_networks, prune_downstream, sparsify_form, sparsify_jobs
+from pages.parts import choices, made_networks, prune_downstream, sparsify_form, sparsify_progress, sweep_start
 from pages.parts.frame import home
 from pages.parts.results import open_store
 from sparse_core.jobs import queue
 from sparse_core.networks import library
-from sparse_core.views import labels, sparsified
+from sparse_core.views import sparsified
 
 BUTTON = "Start sparsifying"
 
@@ -20,29 +20,19 @@ def main() -> None:
         "made, and can then be probed, finetuned and timed."
     )
     queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
-    _start()
-    jobs = sparsify_jobs.shown_jobs()
-    above = sparsify_jobs.show(jobs, BUTTON) if jobs else ""
+    request = sparsify_form.controls()
+    if request is None:
+        sweep_start.start_row(store, BUTTON, None)
+    else:
+        sweep_start.start_row(store, BUTTON, request.plan, request.command)
+    status = sparsify_progress.shown()
+    above = sparsify_progress.show(store, status) if status else ""
     made = sparsified.made_here(library.cards(home()))
     tabs = {
         "Made here": lambda: made_networks.overview(made, above),
         "Prune downstream": lambda: prune_downstream.comparison(store, made),
     }
     choices.tabs("part", tabs)
-
-
-def _start() -> None:
-    request = sparsify_form.controls()
-    if request is None:
-        st.button(BUTTON, type="primary", icon=":material/play_arrow:", disabled=True)
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button(BUTTON, type="primary", icon=":material/play_arrow:"):
-            st.query_params["job"] = [queue.submit(home(), job) for job in request.jobs]
-        if len(request.jobs) > 1:
-            st.markdown(f"**{labels.counted(len(request.jobs), 'network')}**", width="content")
-        links.share(request.command)
-        sparsify_jobs.time_estimate(request)
 
 
 main()

@@ -34,7 +34,11 @@ from sparse_core.specs.progress import Progress
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
-from sparse_core.views import footnotes
+from sparse_core.views import footnotes, speed_tables
+
+# Of the measured time in the answer of ``export``.
+MEASURED = ["mode", "engine", "precision", "batch_size", "threads", "machine", "milliseconds_per_image"]
+MEASURED += ["dense_milliseconds_per_image", "ratio", "ratio_low", "ratio_high", "reliable"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -250,12 +254,17 @@ def _export_network(home: Path, run_id: str, target: Path) -> dict[str, Any]:
 
 
 def _export_backbone(options: argparse.Namespace) -> dict[str, Any]:
-    """Write a backbone to a file; returns it with the bytes of all its forms."""
+    """Write a backbone to a file; returns it with the bytes of all its forms and its fastest ``measured`` time, None without."""
     spec = ExportSpec(backbone=options.backbone, path=str(options.path), form=options.form or "plain")
     written = kinds.run(options.home, Job("export", spec), _show_progress)
     sizes = ", ".join(f"{label} {size:,}" for label, size in written["bytes"].items())
     _note(f"Bytes as safetensors: {sizes} (zipped: {written['zip']}).")
-    return written
+    fastest = speed_tables.fastest(options.home, written["hash"], {})
+    if fastest is None:
+        _note("Measured time: none yet; 'speedup' measures it.")
+        return {**written, "measured": None}
+    _note(f"Measured time: {fastest.milliseconds_per_image:.2f} ms/image, {speed_tables.result(fastest)}.")
+    return {**written, "measured": {name: getattr(fastest, name) for name in MEASURED}}
 
 
 def _parser() -> argparse.ArgumentParser:

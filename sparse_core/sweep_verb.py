@@ -10,7 +10,7 @@ from typing import Any
 from sparse_core.errors import Cancelled, InputError, as_input_error
 from sparse_core.jobs import kinds, queue, sweep_files, sweeps
 from sparse_core.jobs.sweep_checks import missing, require_possible
-from sparse_core.jobs.sweep_seconds import Seconds, together
+from sparse_core.jobs.sweep_seconds import Seconds, outline
 from sparse_core.jobs.sweeps import SweepStatus
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.sweep import Plan, Task, plan
@@ -88,30 +88,7 @@ def dry_run(home: Path, asked: Plan, parallel: int) -> dict[str, Any]:
             kinds.run(home, job, lambda _: None)
         except (Cancelled, InputError) as error:
             _say(f"The time on {job.spec.dataset} cannot be estimated: {as_input_error(error) or 'cancelled'}", "\n")
-    keys = {task.key for task in new}
-    runs = [
-        _row(task, seed, task.key in keys, seconds.of(task) if task.key in keys else 0.0)
-        for task in asked.tasks
-        for seed in task.seeds
-    ]
-    count = sum(len(task.seeds) for task in new)
-    whole = together([seconds.of(task) for task in new], parallel)
-    return {"id": asked.id, "runs": runs, "total": len(runs), "new": count, "parallel": parallel, "seconds": whole}
-
-
-def _row(task: Task, seed: int, is_new: bool, seconds: float | None) -> dict[str, Any]:
-    spec = task.spec
-    return {
-        "kind": task.kind,
-        "name": task.key if isinstance(spec, SparsifySpec) else "",
-        "method": spec.method if isinstance(spec, SparsifySpec) else "",
-        "sparsity": spec.sparsity if isinstance(spec, SparsifySpec) else None,
-        "backbone": spec.backbone,
-        "dataset": spec.dataset,
-        "seed": seed,
-        "state": "new" if is_new else "there",
-        "seconds": None if seconds is None else seconds / len(task.seeds),
-    }
+    return outline(asked, new, seconds, parallel)
 
 
 def _hash_of(home: Path, name: str) -> str:
@@ -152,8 +129,8 @@ def _wait() -> None:
 
 def describe(task: Task) -> str:
     """A task in one line, such as "probe of net on digits"."""
-    if task.kind == "sparsify":
-        return f"sparsify {task.key}"
+    if isinstance(task.spec, SparsifySpec):
+        return f"sparsify {task.spec.name or task.spec.label}"
     seeds = f", seed {task.seeds[0]}" if len(task.seeds) == 1 else ""
     return f"{task.kind} of {task.spec.backbone} on {task.spec.dataset}{seeds}"
 

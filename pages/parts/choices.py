@@ -109,6 +109,20 @@ def dataset_choice(label: str = "Dataset", key: str = "dataset", about: str = ""
     )
 
 
+def dataset_choices() -> list[str]:
+    """The control for several datasets: each as ``dataset_choice`` gives it."""
+    names = _dataset_names()
+    return multiselect(
+        "Datasets",
+        list(names),
+        default=[catalogue.DIGITS],
+        format_func=names.__getitem__,
+        key="datasets",
+        width=330,
+        help="Your own images: one folder per class, or Parquet.",
+    )
+
+
 def _dataset_names() -> dict[str, str]:
     cards = catalogue.available(home())
     return {**{card.id: f"{card.name}, {card.classes} classes" for card in cards}, OWN_DATASET: OWN_DATASET}

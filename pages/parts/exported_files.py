@@ -10,7 +10,6 @@ from sparse_core.networks import exports, library
 from sparse_core.networks.library import BackboneCard
 from sparse_core.specs.checkpoints import ExportSpec
 from sparse_core.specs.options import PROGRAM
-from sparse_core.speed import measurements
 from sparse_core.views import labels, speed_tables
 
 FILES = {
@@ -55,13 +54,11 @@ def _sizes(card: BackboneCard, sizes: dict[str, int]) -> None:
 
 def _measured_time(card: BackboneCard) -> None:
     """The fastest time that was measured of this network."""
-    records = [record for record in measurements.read_all(home()) if record.get("backbone_hash") == card.hash]
-    if not records:
+    names = {other.name: labels.backbone_label(other) for other in library.available(home())}
+    fastest = speed_tables.fastest(home(), card.hash, names)
+    if fastest is None:
         st.caption("Measured time: none yet. Measure it on the Speedup page.")
         return
-    names = {other.name: labels.backbone_label(other) for other in library.available(home())}
-    rows = speed_tables.latest(speed_tables.table(home(), records, names))
-    fastest = next(rows.sort_values("milliseconds_per_image").itertuples())
     times = f"{fastest.milliseconds_per_image:.2f} ms/image, dense {fastest.dense_milliseconds_per_image:.2f}"
     st.caption(frame.plain(f"Measured time: {times}. {speed_tables.sentence(fastest)}, on {fastest.machine}."))
 

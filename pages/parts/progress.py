@@ -71,11 +71,11 @@ def measure_estimate(key: Hashable, job: Job) -> None:
         asked[key] = job_id
         status = queue.status(home(), asked[key])
     if status.state == "failed":
-        st.caption(f"The time cannot be estimated: {frame.plain(status.message)}")
+        st.caption(f"The time cannot be estimated: {frame.plain(status.message)}", width="content")
     elif status.state == "queued" and queue.queued(home(), status.job.lane)[:1] != [status.job_id]:
-        st.caption("The time will be estimated when the running job has ended.")
+        st.caption("The time will be estimated when the running job has ended.", width="content")
     else:
-        st.caption("Estimating the time on this machine …")
+        st.caption("Estimating the time on this machine …", width="content")
 
 
 def job_button(label: str, key: str, job: Job, help_text: str | None = None) -> None:
@@ -108,7 +108,7 @@ def show_progress(job_id: str, *, curves: bool = False) -> None:
     """The stage, how much is done, the time left, the button that cancels and, with ``curves``, live curves."""
     _progress_and_cancel(job_id)
     if curves:
-        _live_curves(job_id)
+        live_curves(job_id)
 
 
 @st.fragment(run_every=0.3)
@@ -135,7 +135,8 @@ def _progress_and_cancel(job_id: str) -> None:
 
 @st.fragment(run_every=3.0)  # drawing takes time from the training that it shows
 @frame.errors_as_messages()
-def _live_curves(job_id: str) -> None:
+def live_curves(job_id: str) -> None:
+    """The curves of a transfer's trainings so far."""
     curves = pd.DataFrame(queue.epochs(home(), job_id), columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
     if curves.empty:
         return

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,16 @@ from pages.parts.frame import home
 from sparse_core.catalog import DISTRIBUTIONS, METHODS, PRECISIONS
 from sparse_core.datasets import catalogue
 from sparse_core.errors import InputError
-from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard
 from sparse_core.sparsify import schedules
-from sparse_core.specs import options
+from sparse_core.specs import options, sweep
 from sparse_core.specs.identity import network_id
 from sparse_core.specs.sparsify import FROM_NEW_WEIGHTS, RATE_SCHEDULES, SparsifySpec, has_option
+from sparse_core.specs.sweep import Plan, Task
 from sparse_core.views import labels
 
+KIND = "sparsify"
 FIRST_METHOD = "AC/DC"
 METHOD_HELP = "\n".join(f"- **{method.name}** {method.summary}" for method in METHODS.values())
 SPARSITY_HELP = (
@@ -92,31 +94,35 @@ class Request:
     dense: SparsifySpec | None = None
 
     @property
-    def jobs(self) -> list[Job]:
-        """One job for each network, seed by seed and each after its parent: the queue keeps their order."""
-        return [Job("sparsify", spec, (seed,)) for seed in range(self.seeds) for spec in self._of_seed(seed)]
+    def plan(self) -> Plan:
+        """The networks as a sweep, seed by seed, each after its parent."""
+        return Plan("sparsify", tuple(task for seed in range(self.seeds) for task in self._of_seed(seed)))
 
     @property
     def command(self) -> str:
-        """The command lines for the same networks, one each."""
-        return "\n".join(
-            options.command("sparsify", job.spec, *(["--seed", str(seed)] if seed else []))
-            for job in self.jobs
-            for seed in job.seeds
-        )
+        """The command lines for the same networks, one each; there, a dense network has a name."""
+        names: dict[str, str] = {}
+        lines = []
+        for task in self.plan.tasks:
+            spec, (seed,) = task.spec, task.seeds
+            assert isinstance(spec, SparsifySpec)
+            if spec == self.dense:
+                names[task.key] = _dense_name(spec, self.parent.architecture, seed)
+                spec = dataclasses.replace(spec, name=names[task.key])
+            spec = dataclasses.replace(spec, backbone=names.get(spec.backbone, spec.backbone))
+            lines.append(options.command("sparsify", spec, *(["--seed", str(seed)] if seed else [])))
+        return "\n".join(lines)
 
-    @property
-    def timed(self) -> tuple[SparsifySpec, ...]:
-        """The specs of one seed, as estimates take them."""
-        return (*((self.dense,) if self.dense else ()), *self.specs)
-
-    def _of_seed(self, seed: int) -> list[SparsifySpec]:
-        named = [self._named(spec, seed) for spec in self.specs]
-        if self.dense is None:
-            return named
-        name = _dense_name(self.dense, self.parent.architecture, seed)
-        first = dataclasses.replace(self.dense, name=name)
-        return [first, *(spec if spec.has_new_weights else dataclasses.replace(spec, backbone=name) for spec in named)]
+    def _of_seed(self, seed: int) -> Iterator[Task]:
+        dense = sweep.task(KIND, self.dense, (seed,)) if self.dense else None
+        if dense:
+            yield dense
+        for spec in self.specs:
+            named = self._named(spec, seed)
+            if dense is None or spec.has_new_weights:
+                yield sweep.task(KIND, named, (seed,))
+            else:
+                yield sweep.task(KIND, dataclasses.replace(named, backbone=dense.key), (seed,), (dense.key,))
 
     def _named(self, spec: SparsifySpec, seed: int) -> SparsifySpec:
         """A name of the user's is numbered by seed where there are several."""

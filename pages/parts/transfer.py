@@ -7,14 +7,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, frame, links, progress
+from pages.parts import choices, frame, links, progress, sweep_progress, sweep_results, sweep_start, transfer_choice
 from pages.parts.frame import home
 from pages.parts.results import open_store
 from pages.parts.run_details import show_run_details
-from sparse_core.catalog import MAX_SIDE, METRICS, MIN_SIDE
+from pages.parts.transfer_choice import Chosen
+from sparse_core.catalog import METRICS
 from sparse_core.datasets import catalogue
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import KINDS, Job
+from sparse_core.jobs.sweeps import SweepStatus
 from sparse_core.networks import library
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store
@@ -23,6 +25,9 @@ from sparse_core.specs.transfer import TransferSpec
 from sparse_core.transfer import durations
 from sparse_core.views import labels
 from sparse_core.views import runs as run_views
+from sparse_core.views import sweeps as sweep_views
+
+MakeSpec = Callable[[str, str], TransferSpec]
 
 # In four columns. Field, key in the link, label, smallest and largest value, help.
 SCHEDULE = (
@@ -40,24 +45,67 @@ def transfer_page(
     kind: str,
     introduction: str,
     button: str,
-    choose_job: Callable[[], Job | None],
+    seeds: tuple[int, str],
+    settings: Callable[[Chosen], MakeSpec | None],
     show_result: Callable[[list[Record]], None],
 ) -> None:
-    """Controls, the button and a time estimate; then the progress of the job that the link names, then its result."""
+    """Controls, the button and a time estimate; then the progress of what the link names, then its result.
+
+    ``seeds`` are their number at first and the help of their field; ``settings`` are the controls of the training, which give
+    the spec for a backbone and a dataset.
+    """
     store = open_store()
     st.markdown(introduction)
     queue.ensure_worker(home(), KINDS[kind].lane)  # loads torch before the button is pressed
-    job = choose_job()
-    if job is None:
+    chosen = transfer_choice.choose(*seeds)
+    make = settings(chosen) if chosen else None
+    if chosen is None or make is None:
         return
+    if chosen.batch:
+        _start_batch(store, kind, chosen, make)
+    else:
+        _start_job(button, Job(kind, make(chosen.backbones[0].name, chosen.datasets[0]), tuple(range(chosen.seeds))))
+    sweep = sweep_progress.shown_sweep(kind)
+    if sweep:
+        _show_sweep(store, sweep)
+    elif not chosen.batch:
+        _show_job(store, kind, button, show_result)
+
+
+def _start_job(button: str, job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(button, type="primary", icon=":material/play_arrow:"):
             st.query_params["job"] = queue.submit(home(), job)
+            if "sweep_id" in st.query_params:
+                del st.query_params["sweep_id"]
         links.share(run_views.command(job.spec, len(job.seeds)))
         _time_estimate(job)
+
+
+def _start_batch(store: Store, kind: str, chosen: Chosen, make: MakeSpec) -> None:
+    specs = [make(card.name, dataset) for dataset in chosen.datasets for card in chosen.backbones]
+    commands = "\n".join(run_views.command(spec, chosen.seeds) for spec in specs)
+    sweep_start.start_row(store, "Start batch", chosen.plan(kind, make), commands)
+
+
+def _show_sweep(store: Store, status: SweepStatus) -> None:
+    """The progress of a batch, the curves of the run that goes on, and what has ended so far."""
+    tasks = [each.task for each in status.tasks]
+    backbones, datasets = ({getattr(task.spec, name) for task in tasks} for name in ("backbone", "dataset"))
+    which = f"{labels.counted(len(backbones), 'backbone')} on {labels.counted(len(datasets), 'task')}"
+    st.subheader(f"{sweep_views.number(tasks)}: {which}", divider="gray")
+    sweep_progress.show(status)
+    running = [each for each in status.tasks if each.state == "running" and each.task.kind != "sparsify"]
+    if running:
+        progress.live_curves(running[0].job_id)
+    sweep_results.show(store, status)
+
+
+def _show_job(store: Store, kind: str, button: str, show_result: Callable[[list[Record]], None]) -> None:
+    """The progress of the job that the link names, or its result; else the newest result, or an example."""
     status = progress.linked_job(kind) or _latest(kind)
     if status is None:
-        _shipped_example(store, job.spec.transfer)
+        _shipped_example(store, "linear" if kind == "probe" else "full")
         return
     progress.job_heading(status)
     if not status.ended:
@@ -94,57 +142,27 @@ def _shipped_example(store: Store, transfer: str) -> None:
     show_run_details(records, where="shipped")
 
 
-def backbone_and_dataset(seeds: int, seeds_help: str) -> tuple[str, str, int] | None:
-    """The controls for backbone, dataset and number of seeds (``seeds`` at first); None while a path is missing or wrong."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        cards = library.available(home())
-        settings: dict[str, Any] = {"persist_state": "session", "width": 330, "help": choices.IMPORT_HELP}
-        card = choices.backbone_choice(cards, index=choices.example(cards), **settings)
-        chosen = choices.dataset_choice()
-        count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=seeds_help)
-    if not card.ready:
-        st.caption(f"{labels.backbone_label(card)}: {frame.plain(card.note)}.")
-    dataset = choices.resolve_dataset(chosen)
-    return (card.name, dataset, int(count)) if dataset else None
-
-
-def image_size(backbone: str) -> int:
-    """The field for the side of the network's input; 0 while it is empty, which means the backbone's own."""
-    card = next(card for card in library.available(home()) if card.name == backbone)
-    value = st.number_input(
-        "Image size (px)",
-        MIN_SIDE,
-        MAX_SIDE,
-        None,
-        key="size",
-        bind="query-params",
-        placeholder=f"{card.preprocessing.crop} (the backbone's own)",
-        help="Each side of the network's input: 224 in the paper, 32 for CIFAR networks. Another size is another run.",
-        width=330,
-    )
-    return int(value or 0)
-
-
-def schedule(defaults: Hyperparameters) -> Hyperparameters:
-    """The fields of the training settings; an empty learning rate means that of ``defaults``."""
+def schedule(usual: Callable[[str], Hyperparameters], datasets: Sequence[str]) -> Callable[[str], Hyperparameters]:
+    """The fields of the training settings, as a function of the dataset: an empty learning rate means that of ``usual``."""
+    defaults = usual(datasets[0])
+    rates = sorted({usual(dataset).learning_rate for dataset in datasets})
     columns = st.columns(4)
     chosen: dict[str, Any] = {}
     for number, (field, key, label, smallest, largest, help_text) in enumerate(SCHEDULE):
-        default = getattr(defaults, field)
         empty = field == "learning_rate"
         value = columns[number % len(columns)].number_input(
             label,
             smallest,
             largest,
-            None if empty else default,
+            None if empty else getattr(defaults, field),
             format="%d" if isinstance(smallest, int) else "%g",
             key=key,
             bind="query-params",
-            placeholder=f"{default:g} (paper default)" if empty else None,
+            placeholder=f"{' or '.join(f'{rate:g}' for rate in rates)} (paper default)" if empty else None,
             help=help_text,
         )
-        chosen[field] = default if value is None else value
-    return dataclasses.replace(defaults, **chosen)
+        chosen |= {} if value is None else {field: value}
+    return lambda dataset: dataclasses.replace(usual(dataset), **chosen)
 
 
 @st.fragment(run_every=1.0)

@@ -24,11 +24,15 @@ class Finished:
     """The finished runs and networks of a home folder, as they are when this is made.
 
     ``hash_of`` gives the content hash of a backbone that is not in the library, which has to be loaded for it; without it, the
-    runs of such a backbone are not known to be there, and the job that is asked for them finds them.
+    runs of such a backbone are not known to be there, and the job that is asked for them finds them. ``data_hash`` gives that of
+    a dataset, which is opened for it by default.
     """
 
-    def __init__(self, home: Path, hash_of: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self, home: Path, hash_of: Callable[[str], str] | None = None, data_hash: Callable[[str], str] | None = None
+    ) -> None:
         self.home, self.hash_of = home, hash_of
+        self.data_hash = data_hash or functools.partial(dataset_hash, home)
         self._runs = Records(home).ids()
         self._cards = library.available(home)
 
@@ -38,10 +42,14 @@ class Finished:
         if isinstance(spec, SparsifySpec):
             found = (card.name for card in self._cards if self._is_made_by(card, spec, task.seeds[0]))
             return next(found, None)
-        return "" if all(self._has_run(spec, seed) for seed in task.seeds) else None
+        return "" if not self.missing_seeds(task, spec) else None
+
+    def missing_seeds(self, task: Task, spec: Spec) -> tuple[int, ...]:
+        """The seeds of a transfer that have no run yet."""
+        return tuple(seed for seed in task.seeds if not self._has_run(spec, seed))
 
     def _has_run(self, spec: Spec, seed: int) -> bool:
-        backbone, dataset = self._backbone_hash(spec.backbone), dataset_hash(self.home, spec.dataset)
+        backbone, dataset = self._backbone_hash(spec.backbone), self.data_hash(spec.dataset)
         if not backbone or not dataset:
             return False
         known = dataclasses.replace(spec, backbone_hash=backbone, dataset_hash=dataset)
@@ -67,7 +75,7 @@ class Finished:
             if parent and parent.hash
             else made.options.get("backbone") == spec.backbone
         )
-        return same and made.options.get("dataset_hash") == dataset_hash(self.home, spec.dataset)
+        return same and made.options.get("dataset_hash") == self.data_hash(spec.dataset)
 
     def _backbone_hash(self, name: str) -> str:
         card = library.find(self.home, name)
@@ -76,14 +84,22 @@ class Finished:
         return self.hash_of(name) if self.hash_of and (card or ":" in name) else ""
 
 
-def missing(home: Path, plan: Plan, hash_of: Callable[[str], str] | None = None) -> list[Task]:
-    """The tasks of which not all runs are there; ``hash_of`` as for ``Finished``."""
-    finished, names, new = Finished(home, hash_of), dict[str, str](), []
+def missing(
+    home: Path,
+    plan: Plan,
+    hash_of: Callable[[str], str] | None = None,
+    data_hash: Callable[[str], str] | None = None,
+) -> list[Task]:
+    """The tasks of which not all runs are there, with the seeds that are missing; ``hash_of`` and ``data_hash`` as for
+    ``Finished``."""
+    finished, names, new = Finished(home, hash_of, data_hash), dict[str, str](), []
     for task in plan.tasks:
         spec = dataclasses.replace(task.spec, backbone=names.get(task.spec.backbone, task.spec.backbone))
-        found = finished.find(task, spec) if all(name in names for name in task.after) else None
+        there = all(name in names for name in task.after)
+        found = finished.find(task, spec) if there else None
         if found is None:
-            new.append(task)
+            left = finished.missing_seeds(task, spec) if there and task.kind != "sparsify" else task.seeds
+            new.append(dataclasses.replace(task, seeds=left))
         elif task.kind == "sparsify":
             names[task.key] = found
     return new
@@ -101,11 +117,12 @@ def require_possible(home: Path, plan: Plan) -> None:
         if dataset not in TASKS:
             catalogue.describe(home, dataset)
     taken = {card.name.lower(): card.name for card in library.available(home)}
-    for task in missing(home, plan):
-        if task.key.lower() in taken and task.kind == "sparsify":
+    named = {task.key: task.spec.name.lower() for task in plan.tasks if isinstance(task.spec, SparsifySpec)}
+    for task in missing(home, plan) if set(named.values()) & set(taken) else ():
+        clash = taken.get(named.get(task.key, ""))
+        if clash:
             raise InputError(
-                f"The library has another network named '{taken[task.key.lower()]}'. Name the sweep's otherwise, or remove "
-                "that one first."
+                f"The library has another network named '{clash}'. Name the sweep's otherwise, or remove that one first."
             )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library
@@ -59,6 +60,32 @@ class Seconds:
             return estimate_sparsify(self.home, spec, range(seeds))
         known = durations.recall(self.home, spec)
         return known.seconds(spec, seeds, features_cached=False) if known else None
+
+
+def outline(plan: Plan, new: list[Task], seconds: Seconds, parallel: int) -> dict[str, Any]:
+    """What a dry run tells: ``id``; ``runs``, each with its kind, name, method, sparsity, backbone, dataset, seed, state (new or
+    there) and seconds; their ``total`` and how many are ``new``; how many run ``parallel``; ``seconds`` of all that are new."""
+    missing = {(task.key, seed): task for task in new for seed in task.seeds}
+    runs = [_row(task, seed, missing.get((task.key, seed)), seconds) for task in plan.tasks for seed in task.seeds]
+    whole = together([seconds.of(task) for task in new], parallel)
+    count = sum(len(task.seeds) for task in new)
+    return {"id": plan.id, "runs": runs, "total": len(runs), "new": count, "parallel": parallel, "seconds": whole}
+
+
+def _row(task: Task, seed: int, new: Task | None, seconds: Seconds) -> dict[str, Any]:
+    spec = task.spec
+    whole = seconds.of(new) if new else 0.0
+    return {
+        "kind": task.kind,
+        "name": spec.name if isinstance(spec, SparsifySpec) else "",
+        "method": spec.method if isinstance(spec, SparsifySpec) else "",
+        "sparsity": spec.sparsity if isinstance(spec, SparsifySpec) else None,
+        "backbone": spec.backbone,
+        "dataset": spec.dataset,
+        "seed": seed,
+        "state": "new" if new else "there",
+        "seconds": None if whole is None else whole / len(new.seeds if new else task.seeds),
+    }
 
 
 def together(seconds: list[float | None], parallel: int) -> float | None:

@@ -31,7 +31,7 @@ LOCK_SECONDS = 10.0
 @dataclass(frozen=True)
 class TaskStatus:
     """A task and its ``state``: done, running, waiting, failed, or blocked (it needs one that failed). ``found`` means that its
-    runs were finished before the sweep."""
+    runs were finished before the sweep, and ``made`` is the name of the network that it made or found."""
 
     task: Task
     state: str
@@ -39,6 +39,7 @@ class TaskStatus:
     found: bool = False
     job_id: str = ""
     progress: Progress = dataclasses.field(default_factory=lambda: Progress(""))
+    made: str = ""
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ def _task_status(home: Path, task: Task, known: TaskState | None, before: dict[s
         return TaskStatus(task, "blocked" if blocked else "waiting")
     known = _outcome(home, known)
     if known.state:
-        return TaskStatus(task, known.state, known.message, known.found, known.job)
+        return TaskStatus(task, known.state, known.message, known.found, known.job, made=known.made)
     found = queue.find(home, known.job)
     running = found is not None and found.state == "running"
     progress = found.progress if found else Progress("")

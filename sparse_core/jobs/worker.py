@@ -80,10 +80,10 @@ class Worker:
             if time.monotonic() - swept_at >= SWEEP_SECONDS:
                 swept_at = time.monotonic()
                 self._sweep()
+            goes_on = self._advance_sweeps()  # first, so that their runs come before estimates
             job_id = self._next_job()
-            if job_id is None and self._advance_sweeps():
-                idle_since = time.monotonic()
             if job_id is None:
+                idle_since = time.monotonic() if goes_on else idle_since
                 if time.monotonic() - idle_since >= IDLE_SECONDS:
                     return
                 if time.monotonic() - idle_since >= WARM_UP_SECONDS:

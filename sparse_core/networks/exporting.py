@@ -10,7 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from sparse_core.errors import InputError
-from sparse_core.networks import backbone_files, backbones, channel_groups, exports, onnx_export
+from sparse_core.networks import (
+    architectures,
+    backbone_files,
+    backbones,
+    channel_groups,
+    exports,
+    onnx_export,
+    public_networks,
+)
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.recognition import classifier_name
@@ -33,7 +41,8 @@ def run_export(home: Path, spec: ExportSpec, seeds: tuple[int, ...], report: Rep
     write(backbone, Path(spec.path), spec.form)
     with tempfile.TemporaryDirectory(prefix=temporary_prefix("export")) as folder:
         sizes = _bytes(write_forms(backbone, Path(folder)))
-    return {"backbone": spec.backbone, "form": spec.form, "path": spec.path, "bytes": sizes, "zip": exports.ZIP_TOOL}
+    named = {"backbone": spec.backbone, "hash": backbone.hash, "form": spec.form, "path": spec.path}
+    return {**named, "bytes": sizes, "zip": exports.ZIP_TOOL}
 
 
 def write(backbone: Backbone, path: Path, form: str = "plain") -> None:
@@ -92,13 +101,17 @@ def keep(home: Path, backbone: Backbone) -> dict[str, int]:
 
 def public_state(backbone: Backbone, module: nn.Module | None = None) -> dict[str, Tensor]:
     """The whole state dict, classifier included where there is one, under the names of the public network: torchvision's (and
-    timm's) for ResNet18, 34 and 50, of pytorch_resnet_cifar10 for the CIFAR ResNets, of efficientnet-lite-pytorch for
-    EfficientNet-Lite0. ``module`` stands for the backbone's own."""
-    state = dict((module or backbone.module).state_dict())
-    if backbone.classifier is not None:
-        last = classifier_name(backbone.card.architecture)
-        state[f"{last}.weight"], state[f"{last}.bias"] = backbone.classifier
-    return state
+    timm's) for ResNet18, 34 and 50, those of either library for its other networks, of pytorch_resnet_cifar10 for the CIFAR
+    ResNets, of efficientnet-lite-pytorch for EfficientNet-Lite0. ``module`` stands for the backbone's own."""
+    state, architecture = dict((module or backbone.module).state_dict()), backbone.card.architecture
+    if backbone.classifier is None:
+        return state
+    last = classifier_name(architecture)
+    head = dict(zip((f"{last}.weight", f"{last}.bias"), backbone.classifier, strict=True))
+    if architecture not in architectures.ARCHITECTURES:
+        wanted = public_networks.classifier_shapes(architecture, len(backbone.classifier[0]))
+        head = {key: head[key].reshape(shape) for key, shape in wanted.items() if key in head}
+    return state | head
 
 
 def exported_card(backbone: Backbone) -> BackboneCard:

@@ -15,7 +15,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,28 @@ def find(home: Path, name: str, zoo: Path | None = None) -> BackboneCard | None:
     shipped = (zoo or paths.ZOO) / f"{name}.safetensors"
     own = read_card(folder(home) / name)
     return own or (_zoo_card(shipped, shipped.stat().st_mtime_ns) if shipped.is_file() else None)
+
+
+def dense_baseline(card: BackboneCard, cards: Iterable[BackboneCard]) -> BackboneCard | None:
+    """The dense network among ``cards`` with which results of ``card`` are compared: of the same architecture and upstream data.
+    Its own parent is preferred, then one of the same variant, trained alike, from the same seed, and one that needs no download;
+    None where there is none, or where ``card`` is dense."""
+    made = card.provenance
+
+    def likeness(other: BackboneCard) -> tuple[bool, ...]:
+        of_same_seed = bool(made and other.provenance and other.provenance.seed == made.seed)
+        alike = bool(made and other.provenance and other.provenance.recipe == made.recipe)
+        return (
+            bool(made and other.hash in made.parents),
+            other.variant == card.variant,
+            alike,
+            of_same_seed,
+            other.ready,
+        )
+
+    key = (card.architecture, card.upstream)
+    dense = [other for other in cards if other.method == "Dense" and (other.architecture, other.upstream) == key]
+    return max(dense, key=likeness, default=None) if card.method != "Dense" else None
 
 
 def lite_cards() -> list[BackboneCard]:

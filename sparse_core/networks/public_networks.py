@@ -130,6 +130,19 @@ def classifier_layers(name: str) -> tuple[str, ...]:
 
 
 @functools.cache
+def classifier_shapes(name: str, classes: int) -> dict[str, tuple[int, ...]]:
+    """The tensors of the classifier in the network's own state dict, by name: some are convolutions, some have no bias."""
+    layers = classifier_layers(name)
+    with WithoutMemory():
+        if name.startswith(TIMM):
+            network = timm_library().create_model(name.removeprefix(TIMM), pretrained=False, num_classes=classes)
+        else:
+            network = _torchvision(name, classes)
+    shapes = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    return {key: shape for key, shape in shapes.items() if key.rpartition(".")[0] in layers}
+
+
+@functools.cache
 def usual_weights(name: str) -> Weights | None:
     """The weights that the network's bare name stands for: torchvision's first for ImageNet, timm's default; None without any."""
     if name.startswith(TIMM):

@@ -114,6 +114,19 @@ def plan(text: str, name: str, variables: Mapping[str, str] = {}) -> Plan:
     return Plan(title, in_order(tasks.finished()), parallel)
 
 
+def task(kind: str, spec: Spec, seeds: tuple[int, ...], after: tuple[str, ...] = ()) -> Task:
+    """A task named by what it asks for: requests that agree have one key. A network may then be nameless, and a spec that starts
+    from it has this key for its backbone."""
+    return Task(_request(kind, spec, () if kind == "probe" else seeds), kind, spec, seeds, after)
+
+
+def transfers(kind: str, specs: Iterable[Spec], seeds: tuple[int, ...], after: tuple[str, ...] = ()) -> Iterator[Task]:
+    """The tasks of transfers with all these seeds: those of a probe are trained together, others one after another."""
+    for spec in specs:
+        for some in (seeds,) if kind == "probe" else ((seed,) for seed in seeds):
+            yield task(kind, spec, some, after)
+
+
 def in_order(tasks: Iterable[Task]) -> tuple[Task, ...]:
     """The tasks in their order, but each after those that it needs. Raises InputError for a circle, and for what is missing."""
     named, done = {task.key: task for task in tasks}, dict[str, Task]()
@@ -164,12 +177,10 @@ class _Tasks:
         _require_few(len(self.networks) + len(self.others))
 
     def add_transfer(self, kind: str, spec: ProbeSpec | FinetuneSpec, seeds: tuple[int, ...]) -> None:
-        """Seeds of a probe are trained together, those of finetuning one after another."""
-        spec = self._by_own_name(spec)
-        for some in (seeds,) if kind == "probe" else ((seed,) for seed in seeds):
-            key = _request(kind, spec, () if kind == "probe" else some)
-            before = self.others[key].seeds if key in self.others else ()
-            self.others[key] = Task(key, kind, spec, tuple(dict.fromkeys((*before, *some))))
+        """A request that is there already gets the seeds that it lacks."""
+        for new in transfers(kind, [self._by_own_name(spec)], seeds):
+            before = self.others[new.key].seeds if new.key in self.others else ()
+            self.others[new.key] = dataclasses.replace(new, seeds=tuple(dict.fromkeys((*before, *new.seeds))))
         _require_few(len(self.networks) + len(self.others))
 
     def made(self, chosen: Mapping[str, Any]) -> list[str]:

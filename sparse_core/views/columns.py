@@ -103,6 +103,9 @@ COLUMNS = {
     "epochs": Column("Epochs", COUNT),
     "seed": Column("Seed"),
     "seconds": Column("Time", SECONDS, format="%.0f", help="Of its own training and pruning."),
+    "seconds_estimated": Column(
+        "Estimated time", SECONDS, format="%.0f", help="On this machine, if not there already."
+    ),
     "seconds_with_parents": Column(
         "Time with parents", SECONDS, format="%.0f", help="With the networks that it started from, where made here."
     ),

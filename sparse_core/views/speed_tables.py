@@ -60,6 +60,13 @@ def latest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.drop_duplicates(LATEST_KEY, keep="last")
 
 
+def fastest(home: Path, backbone_hash: str, backbones: Mapping[str, str]) -> Any | None:
+    """The row of ``table`` with the fewest milliseconds per image that were measured of this network; None where none were."""
+    records = [record for record in measurements.read_all(home) if record.get("backbone_hash") == backbone_hash]
+    rows = latest(table(home, records, backbones)).sort_values("milliseconds_per_image") if records else pd.DataFrame()
+    return next(rows.itertuples(), None)
+
+
 def machine_label(processor: str, cores: float) -> str:
     """A machine by its processor and number of cores."""
     number = "" if cores is None or math.isnan(cores) else f", {cores:.0f} cores"

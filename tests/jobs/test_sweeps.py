@@ -240,6 +240,15 @@ def test_a_worker_takes_sweeps_further_by_itself_and_stays_while_one_goes_on(hom
     assert sweeps.status(home, sweep_id).state == "ended"
 
 
+def test_a_sweeps_first_run_comes_before_an_estimate(home, monkeypatch):
+    monkeypatch.setattr(worker, "IDLE_SECONDS", 0.2)
+    queue.submit(home, Job("estimate_finetune", chain().tasks[-1].spec))
+    sweep_id = sweeps.submit(home, chain())
+    Worker(home, "long").serve()
+    assert begun(home)[0] == "sparsify dense_s0" and begun(home)[-1] == "estimate_finetune gmp"
+    assert sweeps.status(home, sweep_id).state == "ended"
+
+
 def test_other_work_comes_in_between(home):
     sweep_id = sweeps.submit(home, chain())
     sweeps.advance(home, sweep_id)

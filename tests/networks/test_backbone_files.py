@@ -4,9 +4,11 @@ import dataclasses
 import importlib.util
 import json
 import struct
+from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from safetensors import safe_open
@@ -98,6 +100,36 @@ def test_torchvision_loads_a_plain_file_strictly(home, tmp_path):
     assert int(loaded.bn1.num_batches_tracked) == 9
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(loaded(images), network(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "make"),
+    [
+        ("resnet18", partial(timm.create_model, "resnet18")),  # torchvision's, which has timm's names
+        ("timm/test_resnet", partial(timm.create_model, "test_resnet")),
+        ("timm/test_byobnet", partial(timm.create_model, "test_byobnet")),
+        ("mobilenet_v3_small", torchvision.models.mobilenet_v3_small),
+        ("squeezenet1_1", torchvision.models.squeezenet1_1),  # its classifier is a convolution
+    ],
+)
+def test_timm_and_torchvision_load_the_export_of_their_networks_strictly(home, tmp_path, architecture, make):
+    torch.manual_seed(0)
+    network = live_batch_norm(make(num_classes=7)).eval()
+    state = network.state_dict()
+    state |= {name: tensor * (tensor.abs() > 0.02) for name, tensor in state.items() if tensor.dim() == 4}
+    network.load_state_dict(state)
+    importing.add(home, save(state, tmp_path / "given.safetensors"), "net", method="GMP", sparsity=0.5)
+    backbone = backbones.load(home, "net")
+    assert backbone.card.architecture == architecture
+    exporting.write(backbone, tmp_path / "packed.safetensors", "packed")
+    importing.add(home, tmp_path / "packed.safetensors", "again")  # it comes back, and leaves as a plain file
+    assert_same(backbones.load(home, "again"), backbone)
+    exporting.write(backbones.load(home, "again"), tmp_path / "net.safetensors")
+    loaded = make(num_classes=7).eval()
+    loaded.load_state_dict(load_file(tmp_path / "net.safetensors"), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), network(images), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("architecture", ["resnet20", "efficientnet_lite0", "mobilenet_v1"])

@@ -19,8 +19,10 @@ from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, backbones, exporting, exports, importing, inspection, masks
 from sparse_core.specs.checkpoints import ExportSpec
+from sparse_core.speed import measurements
 from tests.support.checkpoints import dense
 from tests.support.exporting import assert_same, in_library, structured_state, with_mask
+from tests.support.measurements import backbone_record, line
 from tests.support.networks import pruned_state
 from tests.support.refusals import refused
 
@@ -155,6 +157,23 @@ def test_the_bytes_of_all_forms_are_printed_together(home, tmp_path, capsys):
         capsys.readouterr()
         assert path.stat().st_size == answer["bytes"][form]
     assert exporting.public_state(backbone).keys() >= {"linear.weight", "linear.bias"}
+
+
+def test_the_measured_time_is_printed_beside_the_bytes(home, tmp_path, capsys):
+    backbone = in_library(home, "net", pruned_state(0.5))
+    export = ["export", str(tmp_path / "net.safetensors"), "--backbone", "net", "--json"]
+    assert cli.main(export) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["measured"] is None and "Measured time: none yet" in printed.err
+    lines = [line(milliseconds=4.0), line(milliseconds=2.5, ratio=2.0, batch_size=1)]
+    measurements.write(home, backbone_record(backbone="net", backbone_hash=backbone.hash, lines=lines))
+    measurements.write(home, backbone_record("other", backbone_hash="of another", lines=[line(milliseconds=1.0)]))
+    assert cli.main(export) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)["measured"]
+    assert (found["milliseconds_per_image"], found["dense_milliseconds_per_image"], found["ratio"]) == (2.5, 5.0, 2.0)
+    assert (found["engine"], found["batch_size"], found["mode"]) == ("deepsparse", 1, "inference")
+    assert "Measured time: 2.50 ms/image, 2.00× faster (1.90–2.10)." in printed.err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from sparse_core import cli
 from sparse_core.jobs import queue, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, backbones, guesses, importing, library, masks
-from sparse_core.paths import LEFTOVER_SECONDS
+from sparse_core.paths import LEFTOVER_SECONDS, REPOSITORY
 from sparse_core.specs.checkpoints import ImportSpec
 from tests.networks.test_damaged_checkpoints import BAD_FILES
 from tests.support.checkpoints import save
@@ -329,3 +330,18 @@ def test_a_misspelled_method_in_a_file_is_unknown(home, state, tmp_path):
 def test_unused_tensors_are_noted(home, state, tmp_path):
     file = save({"state_dict": state, "masks": {"nowhere": torch.ones(3)}}, tmp_path / "net.pth")
     assert importing.add(home, file, "mine").note == "imported from net.pth; not used: masks.nowhere"
+
+
+def test_the_dense_baseline_is_the_parent_else_one_trained_alike(tmp_path):
+    cards = library.available(tmp_path, REPOSITORY / "data" / "zoo")
+    by_name = {card.name: card for card in cards}
+    for name, dense in (
+        ("resnet20_gmp_90_s1", "resnet20_dense_s1"),  # its parent
+        ("resnet20_acdc_90_s2", "resnet20_dense_s2"),  # new weights of the same seed
+        ("resnet20_acdc_smoothed_90_s0", "resnet20_dense_smoothed_s0"),  # with label smoothing
+        ("efficientnet_lite0_magnitude_50", "efficientnet_lite0"),
+    ):
+        assert library.dense_baseline(by_name[name], cards) == by_name[dense]
+    assert library.dense_baseline(by_name["resnet20_dense_s0"], cards) is None
+    other = replace(by_name["resnet20_acdc_90_s0"], upstream="Photos")
+    assert library.dense_baseline(other, cards) is None

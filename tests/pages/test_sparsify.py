@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from sparse_core.jobs import queue
+from sparse_core.jobs import queue, sweep_checks, sweep_files, sweeps
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import importing
 from sparse_core.sparsify import durations
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.specs.sweep import Plan, Task, task
 from tests.pages.support import (
+    buttons,
     chart_text,
     choose,
     figure,
@@ -34,39 +36,66 @@ def made(name: str, found: bool = False) -> dict[str, list[object]]:
     return {"backbones": [{"name": name}], "found": [name] if found else []}
 
 
+def planned(home) -> list[Task]:
+    """The tasks of the newest sweep, which is going on."""
+    status = sweeps.recent(home)[0]
+    assert status.state == "running"
+    return [each.task for each in status.tasks]
+
+
+def started(home, *specs: SparsifySpec) -> str:
+    """A sweep of networks whose first job is submitted; returns its id."""
+    plan = Plan("sparsify", tuple(task("sparsify", spec, (0,)) for spec in specs))
+    sweep_id = sweeps.submit(home, plan)
+    sweeps.advance(home, sweep_id)
+    return sweep_id
+
+
 def test_the_defaults_need_no_network_connection_and_no_weights(home):
-    press(open_page("sparsify"), START)
-    (job,) = submitted(home, "sparsify")
-    assert (job.spec, job.seeds) == (ACDC, (0,))
+    app = press(open_page("sparsify"), START)
+    (asked,) = planned(home)
+    assert (asked.spec, asked.seeds) == (ACDC, (0,))
+    assert app.query_params["sweep_id"] == sweeps.recent(home)[0].sweep_id
 
 
 def test_one_press_asks_for_every_method_sparsity_and_seed(home):
     app = choose(open_page("sparsify"), method=["Dense", "RigL ERK 1x"], sparsities="95, 80", seeds=2)
-    assert "**6 networks**" in messages(app)
+    assert "**6 networks**, all new." in messages(app)
     press(app, START)
-    jobs = submitted(home, "sparsify")
-    asked = [(job.spec.method, job.spec.sparsity, *job.seeds) for job in jobs]
+    asked = [(each.spec.method, each.spec.sparsity, *each.seeds) for each in planned(home)]
     once = [("Dense", 0.0), ("RigL ERK 1x", 0.8), ("RigL ERK 1x", 0.95)]
     assert asked == [(*each, seed) for seed in (0, 1) for each in once]
-    assert len(app.query_params["job"]) == 6
+    assert "6 networks from ResNet20, new weights on Digits" in shown(app.subheader[0].value)
 
 
 def test_methods_that_need_dense_weights_have_a_dense_network_made_first(home):
     app = choose(open_page("sparsify"), method=["GMP", "STR", "Dense"], seeds=2)
     assert "GMP starts from dense weights: a Dense network is trained first." in messages(app)
     press(app, START)
-    jobs = submitted(home, "sparsify")
-    assert [job.spec.method for job in jobs] == ["Dense", "GMP", "STR"] * 2
-    dense, gmp, soft = jobs[:3]
-    assert gmp.spec.backbone == dense.spec.name != jobs[3].spec.name
-    assert (dense.spec.backbone, soft.spec.backbone) == ("resnet20", "resnet20")
+    asked = planned(home)
+    assert [each.spec.method for each in asked] == ["Dense", "GMP", "STR"] * 2
+    dense, gmp, soft = asked[:3]
+    assert gmp.spec.backbone == dense.key != asked[3].key and gmp.after == (dense.key,)
+    assert (dense.spec.backbone, soft.spec.backbone, soft.after) == ("resnet20", "resnet20", ())
+    (command,) = [code.value for code in app.code]
+    first, second, *_ = command.splitlines()
+    name = first.split(" --name ")[1].split()[0]
+    assert f"--backbone {name} " in second
 
 
-def test_a_dense_network_that_is_there_is_used(home, file):
-    add_made(home, file, "mine", SparsifySpec("Dense", "resnet20", "digits", precision="fp32", dataset_hash="d"))
-    press(choose(open_page("sparsify"), method=["GMP"]), START)
-    dense, gmp = submitted(home, "sparsify")
-    assert (dense.spec.name, gmp.spec.backbone) == ("mine", "mine")
+def test_only_what_is_missing_is_made(home, file):
+    digits = sweep_checks.dataset_hash(home, "digits")
+    there = SparsifySpec("Dense", "resnet20", "digits", precision="fp32", dataset_hash=digits)
+    add_made(home, file, "mine", there)
+    app = choose(open_page("sparsify"), method=["GMP"])
+    assert "**2 networks**, 1 new." in messages(app)
+    press(app, START)
+    (sweep_id,) = sweep_files.names(home)
+    sweeps.advance(home, sweep_id)
+    (job,) = submitted(home, "sparsify")
+    assert (job.spec.method, job.spec.backbone) == ("GMP", "mine")
+    choose(app, method=["Dense"])
+    assert "**1 network**, there already. Nothing will run again." in messages(app)
 
 
 def test_the_time_is_estimated_from_one_measured_epoch(home):
@@ -83,7 +112,7 @@ def test_options_reach_only_the_methods_that_have_them(home):
     app = choose(open_page("sparsify"), method=["STR", "AC/DC"])
     choose(app, strength=0.01, distribution="uniform", name="", smoothing=0.1)
     press(app, START)
-    specs = {job.spec.method: job.spec for job in submitted(home, "sparsify")}
+    specs = {each.spec.method: each.spec for each in planned(home)}
     assert (specs["STR"].strength, specs["AC/DC"].strength) == (0.01, None)
     assert (specs["STR"].distribution, specs["AC/DC"].distribution) == ("", "uniform")
     assert {spec.label_smoothing for spec in specs.values()} == {0.1}
@@ -116,7 +145,7 @@ def test_wrong_input_is_one_line_before_the_press(home, values, message):
     (error,) = app.error
     assert message in shown(error.value) and "\n" not in error.value
     (button,) = [button for button in app.button if button.label == START]
-    assert button.disabled and submitted(home, "sparsify") == []
+    assert button.disabled and sweep_files.names(home) == []
 
 
 def test_a_schedule_must_fit_the_users_own_images(home, images):
@@ -145,11 +174,13 @@ def test_the_link_restores_the_settings():
 
 
 def test_live_charts_show_sparsity_loss_accuracy_and_the_target(home):
-    job_id = queue.submit(home, Job("sparsify", ACDC))
+    started(home, ACDC)
+    (job_id,) = queue.queued(home)
     for number in (1, 2, 2):  # a resumed training reports an epoch twice
         epoch = {"seed": 0, "epoch": number, "loss": 2 / number, "top1": 0.4, "mean_per_class": 0.4, "sparsity": 0.45}
         queue.open_reports(home, job_id).report(Progress("AC/DC", number, 30, 60.0, epochs=(epoch,)))
-    app = open_page("sparsify", job=job_id)
+    app = open_page("sparsify")  # without a link: it shows what goes on
+    assert "AC/DC 90 %, seed 0 from ResNet20, new weights on Digits" in shown(app.subheader[0].value)
     drawn = figure(app)
     assert [trace["y"] for trace in drawn["data"]] == [[45, 45], [2, 1], [40, 40]]
     assert [(shape["y0"], shape["y1"]) for shape in drawn["layout"]["shapes"]] == [(90, 90)]
@@ -158,16 +189,49 @@ def test_live_charts_show_sparsity_loss_accuracy_and_the_target(home):
     assert queue.status(home, job_id).state == "cancelled"
 
 
-def test_a_page_opened_without_a_link_shows_what_is_running(home):
-    queue.submit(home, Job("sparsify", ACDC))
+def test_a_request_is_paused_goes_on_and_is_cancelled(home):
+    sweep_id = started(home, ACDC, replace(ACDC, sparsity=0.8))
+    (job_id,) = queue.queued(home)
+    app = press(open_page("sparsify", sweep_id=sweep_id), "Pause")
+    assert sweeps.status(home, sweep_id).state == "paused" and queue.is_paused(home, job_id)
     app = open_page("sparsify")
-    assert "AC/DC 90 %, seed 0 from ResNet20, new weights on Digits" in shown(app.subheader[0].value)
-    assert "Cancel" in [button.label for button in app.button]
+    assert "Cancel all 2" in buttons(app) and "Pause" not in buttons(app)
+    press(app, "Resume")
+    assert sweeps.status(home, sweep_id).state == "running" and not queue.is_paused(home, job_id)
+    press(open_page("sparsify", sweep_id=sweep_id), "Cancel all 2")
+    assert sweeps.status(home, sweep_id).state == "cancelled"
+    assert queue.status(home, job_id).state == "cancelled"
 
 
-def test_all_of_a_request_can_be_cancelled(home):
+def test_failures_are_listed_and_retried_on_demand(home):
+    sweep_id = started(home, ACDC)
+    queue.end(home, queue.queued(home)[0], "failed", "Training diverged in epoch 3. Lower the learning rate.")
+    sweeps.advance(home, sweep_id)
+    app = open_page("sparsify", sweep_id=sweep_id)
+    assert [shown(error.value) for error in app.error] == ["Training diverged in epoch 3. Lower the learning rate."]
+    assert "Ended: 0 of 1 network done." in messages(app)
+    press(app, "Retry 1 failed")
+    status = sweeps.status(home, sweep_id)
+    assert (status.state, status.failures) == ("running", [])
+
+
+def test_what_needs_a_failed_network_is_said_to_wait(home):
+    press(choose(open_page("sparsify"), method=["GMP"]), START)
+    (sweep_id,) = sweep_files.names(home)
+    sweeps.advance(home, sweep_id)
+    queue.end(home, sweeps.status(home, sweep_id).tasks[0].job_id, "failed", "The disk is full.")
+    sweeps.advance(home, sweep_id)
+    app = open_page("sparsify", sweep_id=sweep_id)
+    assert shown(app.error[0].value).endswith("Dense, seed 0: The disk is full.")
+    assert "Not started: 1 network that depends on what failed." in messages(app)
+
+
+def test_a_link_to_jobs_of_an_earlier_version_opens(home):
     ids = [queue.submit(home, Job("sparsify", ACDC, (seed,))) for seed in range(3)]
-    press(open_page("sparsify", job=ids), "Cancel all 3")
+    app = open_page("sparsify", job=ids)
+    assert "3 networks from ResNet20, new weights on Digits" in shown(app.subheader[0].value)
+    assert "Pause" not in buttons(app)
+    press(app, "Cancel all 3")
     assert {queue.status(home, job_id).state for job_id in ids} == {"cancelled"}
 
 
@@ -206,6 +270,7 @@ def test_a_failure_is_said_and_the_other_networks_are_shown(home, file):
 
 def test_a_link_to_jobs_of_another_machine_says_so(home):
     assert "was started on another machine" in messages(open_page("sparsify", job="20260101-000000-x"))
+    assert "was started on another machine" in messages(open_page("sparsify", sweep_id="sparsify-0123"))
 
 
 def test_an_empty_home_says_what_to_do():

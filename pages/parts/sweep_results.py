@@ -1,0 +1,29 @@
+"""What the transfers of a sweep gave: each network on each task beside dense, and links to the pages with all results."""
+
+import streamlit as st
+
+from pages.parts import choices, links
+from pages.parts.results import show_table
+from sparse_core.jobs.sweeps import SweepStatus
+from sparse_core.results.store import Store
+from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.views import sweeps as views
+
+
+def show(store: Store, status: SweepStatus) -> None:
+    """The table of what has ended so far; nothing for a sweep without transfers."""
+    transfers = [each for each in status.tasks if not isinstance(each.task.spec, SparsifySpec)]
+    if not any(each.state == "done" for each in transfers):
+        return
+    made = {each.task.key: each.made for each in status.tasks if each.made}
+    accuracy = choices.accuracy_choice()
+    rows = store.results(source="measured")
+    table = views.results(rows, [each.task for each in transfers], made, accuracy)
+    if table.empty:
+        st.info("The runs of this sweep were deleted. Start it again to repeat them.")
+        return
+    show_table(table, key="sweep", name="sweep-results", shown_columns=views.RESULT_COLUMNS)
+    missing = int((table["baseline_accuracy"].isna() & (table["method"] != "Dense")).sum())
+    if missing and status.state in ("ended", "cancelled"):
+        st.caption("Without a difference: no dense network was run on the same task with the same settings.")
+    links.result_links({"architecture": table["architecture"].iloc[0]})

@@ -1,0 +1,118 @@
+"""The controls of Probe and Finetune that say what is transferred to what: one backbone and dataset, or a batch of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages.parts import choices, frame
+from pages.parts.frame import home
+from sparse_core.catalog import MAX_SIDE, MIN_SIDE, architecture_label
+from sparse_core.networks import library
+from sparse_core.networks.library import BackboneCard
+from sparse_core.specs import sweep
+from sparse_core.specs.sweep import Plan, Task
+from sparse_core.specs.transfer import TransferSpec
+from sparse_core.views import labels
+
+BATCH_HELP = "Several backbones, datasets and seeds in one press, with the dense networks that they are compared with."
+BASELINE_HELP = "Adds the dense network of each architecture and upstream data, so that every result has its baseline."
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Backbones, datasets by name or path, and the number of seeds; one of each unless it is a ``batch``."""
+
+    backbones: tuple[BackboneCard, ...]
+    datasets: tuple[str, ...]
+    seeds: int
+    batch: bool = False
+
+    def plan(self, kind: str, make: Callable[[str, str], TransferSpec]) -> Plan:
+        """The runs as a sweep, task by task, each with all backbones; ``make`` gives the spec for a backbone and a dataset."""
+        specs = (make(card.name, dataset) for dataset in self.datasets for card in self.backbones)
+        found: list[Task] = list(sweep.transfers(kind, specs, tuple(range(self.seeds))))
+        return Plan(kind, tuple(found))
+
+
+def choose(seeds: int, seeds_help: str) -> Chosen | None:
+    """The controls (``seeds`` at first); None while something is missing or wrong."""
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    chosen = row.container(horizontal=True, vertical_alignment="bottom", width="content")
+    with row:
+        batch = st.toggle("Batch", key="several", bind="query-params", help=BATCH_HELP)
+    with chosen:
+        cards, asked = _several() if batch else _one()
+        count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=seeds_help)
+    for card in cards:
+        if not card.ready:
+            st.caption(f"{labels.backbone_label(card)}: {frame.plain(card.note)}.")
+    datasets = [choices.resolve_dataset(each) for each in asked]
+    if batch:
+        cards = _with_baselines(cards)
+    if not cards or not datasets:
+        st.info("Choose at least one backbone and one dataset.")
+        return None
+    known = tuple(dataset for dataset in datasets if dataset)
+    return Chosen(tuple(cards), known, int(count), batch) if len(known) == len(datasets) else None
+
+
+def image_size(chosen: Chosen) -> int:
+    """The field for the side of the network's input; 0 while it is empty, which means the backbone's own."""
+    crops = {card.preprocessing.crop for card in chosen.backbones}
+    value = st.number_input(
+        "Image size (px)",
+        MIN_SIDE,
+        MAX_SIDE,
+        None,
+        key="size",
+        bind="query-params",
+        placeholder=f"{crops.pop()} (the backbone's own)" if len(crops) == 1 else "each backbone's own",
+        help="Each side of the network's input: 224 in the paper, 32 for CIFAR networks. Another size is another run.",
+        width=330,
+    )
+    return int(value or 0)
+
+
+def _one() -> tuple[list[BackboneCard], list[str]]:
+    cards = library.available(home())
+    settings: dict[str, Any] = {"persist_state": "session", "width": 330, "help": choices.IMPORT_HELP}
+    card = choices.backbone_choice(cards, index=choices.example(cards), **settings)
+    return [card], [choices.dataset_choice()]
+
+
+def _several() -> tuple[list[BackboneCard], list[str]]:
+    by_name = {card.name: card for card in library.available(home())}
+    names = {name: labels.backbone_label(card) for name, card in by_name.items()}
+    first = [list(by_name)[choices.example(list(by_name.values()))]]
+    chosen = choices.multiselect(
+        "Backbones",
+        list(names),
+        default=first,
+        format_func=names.__getitem__,
+        key="backbones",
+        width=520,
+        help=choices.IMPORT_HELP,
+    )
+    return [by_name[name] for name in chosen], choices.dataset_choices()
+
+
+def _with_baselines(cards: Sequence[BackboneCard]) -> list[BackboneCard]:
+    """The cards, after the dense networks that they are compared with, unless the user wants none; says which these are."""
+    available = library.available(home())
+    found = {card.name: library.dense_baseline(card, available) for card in cards if card.method != "Dense"}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        wanted = st.toggle("Dense baselines", True, key="baselines", bind="query-params", help=BASELINE_HELP)
+        added = {dense.name: dense for dense in found.values() if dense and dense not in cards} if wanted else {}
+        if added:
+            names = ", ".join(labels.backbone_label(card) for card in added.values())
+            st.caption(frame.plain(f"Added: {names}."), width="content")
+    lacking = sorted({_kind_of(card) for card in cards if card.name in found and found[card.name] is None})
+    for kind in lacking if wanted else ():
+        st.caption(frame.plain(f"No baseline: there is no dense {kind} here. Import one, or make it on Sparsify."))
+    return [*added.values(), *cards]
+
+
+def _kind_of(card: BackboneCard) -> str:
+    return f"{architecture_label(card.architecture)} from {card.upstream}"
