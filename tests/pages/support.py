@@ -1,5 +1,6 @@
 """Opening pages in Streamlit's test harness, and reading what they show."""
 
+import functools
 import json
 import re
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from sparse_core.jobs import queue
@@ -16,6 +18,9 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Record, Records
 from tests.support.records import record
+
+# Each AppTest would read the metadata of all installed packages again, in search of components: half a second of each page.
+manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
 PROTOCOL = "SGD lr 0.01, 150 epochs"
 
