@@ -42,6 +42,7 @@ class _Index:
     convolutional: np.ndarray  # (names,) bool
     same_as: np.ndarray  # (names,) the first network that computes the same from the same tensors
     tensors: tuple[str, ...]  # "key|8,3,3,3"
+    numbers: dict[str, int]  # the place of each in tensors
     starts: np.ndarray  # (names + 1,) of each network's part of members
     members: np.ndarray  # numbers of tensors
 
@@ -76,7 +77,8 @@ def match(shapes: Mapping[str, Shape]) -> list[Match]:
     tensors, only the first."""
     index = _index()
     given = {entry(key, shape) for key, shape in shapes.items() if not key.endswith(COUNTER)}
-    found = np.fromiter((tensor in given for tensor in index.tensors), bool, len(index.tensors))
+    found = np.zeros(len(index.tensors), bool)
+    found[[index.numbers[tensor] for tensor in given if tensor in index.numbers]] = True
     shared = np.add.reduceat(found[index.members], index.starts[:-1], dtype=np.int64)
     sizes = np.diff(index.starts)
     similarity = shared / (sizes + len(given) - shared)
@@ -110,11 +112,13 @@ def entry(key: str, shape: Shape) -> str:
 @functools.cache
 def _index() -> _Index:
     with np.load(FILE) as file:
+        tensors = tuple(bytes(file["tensors"]).decode().split("\n"))
         return _Index(
             names(),
             file["convolutional"],
             file["same_as"],
-            tuple(bytes(file["tensors"]).decode().split("\n")),
+            tensors,
+            {tensor: number for number, tensor in enumerate(tensors)},
             file["starts"],
             file["members"],
         )
