@@ -3,11 +3,14 @@
     python -m benchmarks.checkpoint_import [--rounds 5] [--limit-seconds 3] [--limit-files 3]
 
 The file is a state dict with 1,000 classes, written by ``torch.save`` (about 102 MB), 90 % of its convolution weights zero.
-Each round starts four processes in turn: one imports torch, one imports torchvision too, one calls ``torch.load``, and one
-imports the file into a library; each reports its peak of resident memory. Seconds are those of the import into the library, with
-torch loaded in this process and in the one that reads torch files, as in the worker; memory is that of the importing process.
-All figures are medians over rounds; ``files_of_memory_above`` is in sizes of the file. Expected: less than 3 seconds, and less
-than 3 files above ``torch.load``. Prints one JSON line.
+Each round starts processes in turn: one imports torch, one imports torchvision too, one calls ``torch.load``, one imports the
+file into a library, one inspects it, one recognises it; each reports its peak of resident memory. Seconds are those of the import
+into the library, with torch loaded in this process and in the one that reads torch files, as in the worker; memory is that of the
+importing process.
+All figures are medians over rounds; ``files_of_memory_above`` is in sizes of the file. ``seconds_of_inspecting`` are those of
+``inspect`` in such a process; ``seconds_of_recognising`` find the names and shapes among those of all networks of torchvision and
+timm, the index read from its file. Expected: less than 3 seconds for import and inspection, 2 for recognition, and less than 3
+files above ``torch.load``. Prints one JSON line.
 """
 
 import argparse
@@ -57,11 +60,34 @@ def into_library(file: Path) -> float:
     return harness.seconds(lambda: importing.add(home, file, "resnet50-pruned"))
 
 
+def inspect(file: Path) -> float:
+    """Seconds of ``inspect``."""
+    import torch
+
+    inspection = importlib.import_module("sparse_core.networks.inspection")
+    weight_files = importlib.import_module("sparse_core.networks.weight_files")
+    torch.save({}, file.with_suffix(".tiny"))
+    weight_files.open_file(file.with_suffix(".tiny"))
+    return harness.seconds(lambda: inspection.inspect(file))
+
+
+def recognise(file: Path) -> float:
+    """Seconds to compare the file's tensors with those of all known networks."""
+    import torch
+
+    from sparse_core.networks import known_networks
+
+    shapes = {name: tuple(tensor.shape) for name, tensor in torch.load(file, weights_only=True).items()}
+    return harness.seconds(lambda: known_networks.match(shapes))
+
+
 WORK = {
     "torch": lambda _: harness.seconds(lambda: importlib.import_module("torch")),
     "torchvision": lambda _: harness.seconds(lambda: importlib.import_module("torchvision")),
     "torch_load": torch_load,
     "import": into_library,
+    "inspect": inspect,
+    "recognise": recognise,
 }
 COMMAND = (sys.executable, "-m", "benchmarks.checkpoint_import", "--work")
 
@@ -98,7 +124,7 @@ def main() -> None:
     def median(name: str, field: str, less: str = "") -> float:
         return statistics.median(each[name][field] - (each[less][field] if less else 0) for each in rounds)
 
-    above = {name: median("import", "bytes", less=name) / size for name in WORK if name != "import"}
+    above = {name: median("import", "bytes", less=name) / size for name in ("torch", "torchvision", "torch_load")}
     harness.report(
         "checkpoint_import",
         given,
@@ -106,6 +132,8 @@ def main() -> None:
         ratio_of_memory_to_limit=round(above["torch_load"] / given.limit_files, 3),
         files_of_memory_above={name: round(files, 2) for name, files in above.items()},
         seconds=[round(each["import"]["seconds"], 3) for each in rounds],
+        seconds_of_inspecting=[round(each["inspect"]["seconds"], 3) for each in rounds],
+        seconds_of_recognising=[round(each["recognise"]["seconds"], 3) for each in rounds],
         seconds_of_torch_load=[round(each["torch_load"]["seconds"], 3) for each in rounds],
         peak_megabytes={name: round(median(name, "bytes") / 1e6) for name in WORK},
         file_megabytes=round(size / 1e6, 1),
