@@ -96,8 +96,9 @@ def _inspection(status: queue.Status) -> None:
         progress.wait_for(status.job_id)
     elif status.state == "done":
         _choose_weights(spec, status.result.get("weight_sets"), status.result.get("weights"))
+        settled = _is_settled(spec, status.result.get("alternatives"))
         _summary(Path(spec.path).name, status.result)
-        if _is_settled(spec, status.result.get("alternatives")):
+        if settled:
             import_form.show(spec, status.result)
     else:
         _inspection_error(spec, status)

@@ -40,6 +40,7 @@ _PRESERVING = {
     *("max_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "dropout", "feature_dropout", "contiguous", "clone"),
     *("detach", "alias", "to", "_to_copy"),
 }
+_POOLING = {"max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"}
 _REDUCING = {"mean", "amax", "amin"}  # over positions
 _RESHAPING = {"flatten", "reshape", "view", "reshape_as", "_unsafe_view", "squeeze", "unsqueeze", "unflatten"}
 _DIVIDING = {"chunk", "split", "split_with_sizes"}
@@ -202,6 +203,8 @@ class _Flow:
             shapes = [tuple(part.shape) for part in operation.result]
             return signals.divided(signal, shapes, operation.argument(2, "dim", 0))
         shape = tuple(operation.result.shape) if isinstance(operation.result, Tensor) else ()
+        if name in _POOLING and max(signal.ids.shape[-2:]) > 1:  # channels that lie along positions are mixed
+            return None
         if name in _ELEMENTWISE and not self._signals(rest):
             constants = operation.function(torch.tensor(signal.constants), *rest, **operation.options)
             return Signal(shape, signal.ids, constants.numpy())

@@ -23,6 +23,7 @@ from sparse_core.networks import (
     public_networks,
 )
 from tests.support.checkpoints import save
+from tests.support.imports import loaded
 from tests.support.networks import live_batch_norm
 from tests.support.refusals import refused
 
@@ -159,6 +160,16 @@ def test_a_failed_download_and_unknown_names_are_refused(hub, home):
     assert "Did you mean" in refused(backbones.load, home, "timm/test_resnett")
     assert "not a convolutional network" in refused(backbones.load, home, "vit_b_32")
     assert "Unknown weights of timm/test_resnet 'nothing'" in refused(backbones.load, home, "timm/test_resnet.nothing")
+
+
+def test_the_client_of_timms_hub_is_told_to_send_nothing():
+    script = (
+        "from sparse_core.networks import public_networks\n"
+        "public_networks.timm_library()\n"
+        "from huggingface_hub import constants\n"
+        "assert constants.HF_HUB_DISABLE_TELEMETRY"
+    )
+    assert "timm" in loaded(script)
 
 
 def test_the_index_belongs_to_the_installed_versions():

@@ -308,6 +308,24 @@ def test_reading_stored_structures_needs_no_torch(home):
     assert not loads_torch(script + "assert structure.recall(pathlib.Path(sys.argv[1]), 'abc').layers", home)
 
 
+def test_pooling_over_positions_that_hold_channels_needs_them_all():
+    """As hybrids of convolutions and attention do: what is averaged are the filters themselves."""
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+            self.last = nn.Linear(8, 5)
+
+        def forward(self, images):
+            turned = self.conv(images).permute(0, 2, 3, 1)  # (N, 8, 8, 4): rows are the channels now
+            return self.last(nn.functional.adaptive_avg_pool2d(turned, 1).flatten(1))
+
+    analysis = channels.analyse(Turned().eval(), 8)
+    assert [entry.name for entry in analysis.layers] == ["conv", "last"]
+    assert not any(entry.filters_dead.any() or entry.channels_dead.any() for entry in analysis.layers)
+
+
 def test_networks_that_cannot_be_traced_are_refused():
     class DataDependent(nn.Module):
         def __init__(self):
