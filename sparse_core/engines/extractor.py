@@ -30,13 +30,13 @@ class Form(NamedTuple):
     a_batch_per_core: bool
 
 
-LARGEST_BATCH = 64
+LARGEST_BATCH = 16  # where each core computes one of its own
 
 
 def form(engine: str, side: int) -> Form:
     """The form of an engine for images of ``side`` × ``side`` pixels."""
     if engine == "deepsparse":
-        return Form(LARGEST_BATCH, False)
+        return Form(64, False)
     # Four of the usual 224 pixels, or as many smaller ones: larger activations are mapped anew for each layer by the C library,
     # which takes longer than the layer, and in smaller ones the calls take longer than the arithmetic.
     return Form(min(4 * max(1, (224 // side) ** 2), LARGEST_BATCH), True)
