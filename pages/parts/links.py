@@ -108,6 +108,17 @@ def backbone_links(name: str) -> None:
                 st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params=queries[page])
 
 
+def batch_links(names: Sequence[str]) -> None:
+    """Links to Probe and Finetune with all these backbones chosen for a batch."""
+    shown = [labels.backbone_label(card) for card in library.available(home()) if card.name in names]
+    with st.container(horizontal=True):
+        for page, _, icon in frame.PAGES:
+            if page in ("probe", "finetune"):
+                label = f"{USES[page].removesuffix(' it')} all {len(shown)}"
+                query = {"several": "true", "backbones": shown}
+                st.page_link(f"pages/{page}.py", label=label, icon=icon, query_params=query)
+
+
 def result_links(result: dict[str, Any]) -> None:
     """Links to the pages that show a run's result beside others."""
     query = {"architecture": architecture_label(result["architecture"]), "source": labels.SOURCES["measured"]}

@@ -33,6 +33,7 @@ def results(names: Sequence[str], found: int, drawn: bool) -> str:
         return ""
     if len(cards) > 1:
         show_table(sparsified.table(cards), key="made", name="made-networks", shown_columns=RESULTS)
+        links.batch_links([card.name for card in cards])
     card = _chosen(cards, "network")
     _metrics(card)
     links.backbone_links(card.name)

@@ -253,6 +253,21 @@ def test_a_finished_network_shows_sparsity_accuracy_times_and_provenance(home, f
     assert provenance["Started from"] == "dense (parent's)"
 
 
+def test_all_networks_of_a_request_go_into_one_batch(home, file, monkeypatch):
+    shown_links = {}
+    monkeypatch.setattr("streamlit.page_link", lambda page, label, **given: shown_links.update({label: given}))
+    ids = []
+    for seed, name in enumerate(("first", "second")):
+        add_made(home, file, name, ACDC, seed=seed)
+        ids.append(queue.submit(home, Job("sparsify", ACDC, (seed,))))
+        queue.end(home, ids[-1], "done", result=made(name))
+    open_page("sparsify", job=ids)
+    query = shown_links["Probe all 2"]["query_params"]
+    assert query["backbones"] == ["first: ResNet20, AC/DC 90 %", "second: ResNet20, AC/DC 90 %"]
+    app = open_page("probe", **query)
+    assert app.multiselect(key="backbones").value == ["first", "second"]
+
+
 def test_a_failure_is_said_and_the_other_networks_are_shown(home, file):
     add_made(home, file, "mine", ACDC)
     ids = [queue.submit(home, Job("sparsify", ACDC, (seed,))) for seed in range(2)]
