@@ -97,7 +97,7 @@ def _machine(rows: pd.DataFrame) -> str:
         "Machine",
         machines,
         index=machines.index(here) if here in machines else 0,
-        format_func=lambda name: f"This one: {name}" if name == here else name,
+        format_func=lambda name: f"This one: {name}" if name == here else name.replace("another", "Another", 1),
         key="machine",
         bind="query-params",
         width=330,

@@ -19,7 +19,7 @@ from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.speed import measurements
 from sparse_core.views.labels import GAINS, SERIES_KEY, series_names, sparsity_label
 
-ANOTHER_MACHINE = "Another machine (shipped results)"
+ANOTHER_MACHINE = "another machine (shipped results)"
 DENSITIES_OF = "as in "  # start of a record's distribution where a backbone gave the layer densities
 TIMING_ONLY = "timing only"
 

@@ -325,7 +325,7 @@ def test_shipped_measurements_are_shown_until_this_machine_was_measured(home):
     app = open_page("speedup")
     assert "made on another machine" in app.info[0].value and app.get("expander")[0].proto.expanded
     assert figure(app, 0)["data"][0]["y"] == [4.0]
-    assert "Measured on Another machine (shipped results): " in chart_text(app, 0)
+    assert "Measured on another machine (shipped results): " in chart_text(app, 0)
     assert "AC/DC, DeepSparse, Caltech-101" in legend(app, 1)  # figure 4, without a click
     app = choose(open_page("speedup", part="All measurements"), look=None)
     app.selectbox(key="look").select_index(0).run()
