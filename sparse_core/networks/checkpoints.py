@@ -28,7 +28,10 @@ from sparse_core.networks import (
 from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.recognition import Head
 from sparse_core.networks.state_dicts import some
-from sparse_core.networks.weight_sets import Found
+from sparse_core.networks.weight_files import Opened
+from sparse_core.networks.weight_sets import Found, WeightSet
+
+Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,35 +90,19 @@ def read(path: str | Path, architecture: str | None = None, weights: str = "", *
     document = backbone_files.unpacked(opened.document, path)
     found = weight_sets.find(document, path, weights)
     chosen = found.chosen
-    formats = [opened.kind] if opened.kind in ("safetensors", "onnx") else []
-    if document is not opened.document:
-        formats.append("packed")
-    if chosen.trail or chosen.prefix:
-        formats.append("nested")
-    if chosen.parallel:
-        formats.append("DataParallel")
+    formats = _containers(opened, document, chosen)
     named, unused = checkpoint_formats.with_masks(chosen.tensors, found.beside, chosen.prefix)
     plain, kept, wrappers = checkpoint_formats.unwrap(named, path)
     formats += wrappers
     layout = recognition.public_layout(plain, asked, _stated(document), path) or recognition.layout_of(plain)
-    original = plain
-    try:
-        plain, kept = (recognition.rename(each, layout, path) for each in (plain, kept))
-        head = recognition.split_classifier(plain, path, layout.classifier)
-        (name, variant), others = recognition.decide(plain, head, layout, asked, found.hints.variant, path)
-    except InputError as error:
-        raise error if asked else recognition.with_nearest(error, original, path) from error
+    plain, kept, head, (name, variant), others = _recognised(plain, kept, layout, asked, found, path)
     if len(head.shape) == 4 and "STR" not in formats and not layout.public:
         formats.append("STR")
     if layout.format:
         formats.append(layout.format)
     unused += recognition.unused(plain, name, variant)
     head, left_out = recognition.fitting_head(head, name)
-    state = own(_complete(plain, name, variant))
-    last = recognition.classifier_name(name)
-    classifier = own({f"{last}.{key}": tensor for key, tensor in head.tensors.items()})
-    _check_values({**state, **classifier}, path)
-    classifier = {key.removeprefix(f"{last}."): tensor for key, tensor in classifier.items()}
+    state, classifier = _owned(plain, head, name, variant, path)
     card = backbone_files.card_of(document, name, variant)
     return Checkpoint(
         path=path,
@@ -138,6 +125,40 @@ def read(path: str | Path, architecture: str | None = None, weights: str = "", *
         weight_sets=found.names,
         alternatives=tuple("-".join(filter(None, each)) for each in ((name, variant), *others)) if others else (),
     )
+
+
+def _containers(opened: Opened, document: Any, chosen: WeightSet) -> list[str]:
+    """The formats that the weights are wrapped in: the file's, the packed form, dictionaries around them, DataParallel."""
+    formats = {
+        opened.kind: opened.kind in ("safetensors", "onnx"),
+        "packed": document is not opened.document,
+        "nested": bool(chosen.trail or chosen.prefix),
+        "DataParallel": chosen.parallel,
+    }
+    return [name for name, holds in formats.items() if holds]
+
+
+def _recognised(
+    plain: Tensors, kept: Tensors, layout: recognition.Layout, asked: tuple[str, str] | None, found: Found, path: Path
+) -> tuple[Tensors, Tensors, Head, tuple[str, str], Sequence[tuple[str, str]]]:
+    """The weights and masks under the network's own names, its classifier, architecture and variant, and others that fit as
+    well. Where none fits, the error names the nearest networks."""
+    try:
+        weights, kept = (recognition.rename(each, layout, path) for each in (plain, kept))
+        head = recognition.split_classifier(weights, path, layout.classifier)
+        name, others = recognition.decide(weights, head, layout, asked, found.hints.variant, path)
+    except InputError as error:
+        raise error if asked else recognition.with_nearest(error, plain, path) from error
+    return weights, kept, head, name, others
+
+
+def _owned(plain: Tensors, head: Head, name: str, variant: str, path: Path) -> tuple[Tensors, Tensors]:
+    """Checked tensors of the backbone and of its classifier, these without the layer's name."""
+    state = own(_complete(plain, name, variant))
+    last = recognition.classifier_name(name)
+    classifier = own({f"{last}.{key}": tensor for key, tensor in head.tensors.items()})
+    _check_values({**state, **classifier}, path)
+    return state, {key.removeprefix(f"{last}."): tensor for key, tensor in classifier.items()}
 
 
 def _stated(document: Any) -> set[str]:

@@ -13,6 +13,8 @@ from sparse_core.networks.structure import filters_pruned_shares
 from sparse_core.specs.checkpoints import InspectSpec
 from sparse_core.specs.progress import Progress, Report
 
+STATED = ("architecture", "variant", "classes", "method", "dataset", "upstream", "weights")
+LISTED = ("formats", "notes", "weight_sets", "alternatives")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: no parameters
 
 
@@ -52,17 +54,8 @@ def inspect(path: str | Path, architecture: str | None = None, weights: str = ""
     counted.pop("bias", None)
     backbone_sparsity = masks.network_sparsity(backbone).total
     return {
-        "formats": list(checkpoint.formats),
-        "architecture": checkpoint.architecture,
-        "variant": checkpoint.variant,
-        "classes": checkpoint.classes,
-        "method": checkpoint.method,
-        "dataset": checkpoint.dataset,
-        "upstream": checkpoint.upstream,
-        "notes": list(checkpoint.notes),
-        "weights": checkpoint.weights,
-        "weight_sets": list(checkpoint.weight_sets),
-        "alternatives": list(checkpoint.alternatives),
+        **{name: getattr(checkpoint, name) for name in STATED},
+        **{name: list(getattr(checkpoint, name)) for name in LISTED},
         "parameters": parameters,
         "sparsity": masks.network_sparsity(counted).total,
         "backbone_sparsity": backbone_sparsity,
