@@ -101,6 +101,14 @@ def find(home: Path, job_id: str) -> Status | None:
         return None
 
 
+def seconds_since_submitted(home: Path, job_id: str) -> float:
+    """How long ago a job was submitted. Raises InputError for an unknown id."""
+    try:
+        return time.time() - (_folder(home, job_id) / "job.json").stat().st_mtime
+    except FileNotFoundError as error:
+        raise _unknown(home, job_id) from error
+
+
 def exists(home: Path, job_id: str) -> bool:
     """Whether there is a job of this id, readable or not."""
     return _folder(home, job_id).is_dir()

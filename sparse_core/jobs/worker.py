@@ -29,6 +29,7 @@ from sparse_core.specs.progress import Progress
 IDLE_SECONDS = 900.0
 WARM_UP_SECONDS = 5.0  # without a job, before what only some jobs need is loaded
 POLL_SECONDS = 0.05
+ESTIMATE_AFTER_SECONDS = 2.0  # so that who starts a job as soon as the page is there does not wait for its estimate
 RETRY_SECONDS = 5.0
 ADVANCE_SECONDS = 1.0  # between looks at the sweeps that go on
 LOCK_TRIES = 10
@@ -101,7 +102,7 @@ class Worker:
             idle_since = time.monotonic()
 
     def _next_job(self) -> str | None:
-        """The oldest job of the lane; estimates come after what users asked for."""
+        """The oldest job of the lane; estimates come after what users asked for, and not at once."""
         found = None
         for job_id in queue.queued(self.home, self.lane):
             if self._postponed.get(job_id, 0.0) > time.monotonic() or queue.is_paused(self.home, job_id):
@@ -109,7 +110,8 @@ class Worker:
             try:
                 if not queue.status(self.home, job_id).job.kind.startswith("estimate"):
                     return job_id
-                found = found or job_id
+                if queue.seconds_since_submitted(self.home, job_id) >= ESTIMATE_AFTER_SECONDS:
+                    found = found or job_id
             except InputError as error:
                 self._set_aside(job_id, str(error))
         return found

@@ -193,6 +193,17 @@ def test_finetuning_gives_a_run_and_a_network_that_keeps_its_mask(home, sparse_b
     assert classifier.violations(tmp_path / "x", mask) > 0
 
 
+def test_an_estimate_lets_a_job_go_first_that_is_started_at_once(home, images, no_worker):
+    interactive = worker.Worker(home, "interactive")
+    estimate = queue.submit(home, probe_job(images, kind="estimate"))
+    assert interactive._next_job() is None
+    job_file = home / "jobs" / estimate / "job.json"
+    os.utime(job_file, (job_file.stat().st_atime, job_file.stat().st_mtime - worker.ESTIMATE_AFTER_SECONDS))
+    assert interactive._next_job() == estimate
+    probe = queue.submit(home, probe_job(images))
+    assert interactive._next_job() == probe
+
+
 def test_an_estimate_of_finetuning(home, sparse_backbone, images, no_worker):
     job = Job("estimate_finetune", finetune_job(sparse_backbone, images).spec)
     assert worked(home, job).result["seconds_per_epoch"] > 0

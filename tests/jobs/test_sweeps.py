@@ -242,6 +242,7 @@ def test_a_worker_takes_sweeps_further_by_itself_and_stays_while_one_goes_on(hom
 
 def test_a_sweeps_first_run_comes_before_an_estimate(home, monkeypatch):
     monkeypatch.setattr(worker, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(worker, "ESTIMATE_AFTER_SECONDS", 0.0)
     queue.submit(home, Job("estimate_finetune", chain().tasks[-1].spec))
     sweep_id = sweeps.submit(home, chain())
     Worker(home, "long").serve()
