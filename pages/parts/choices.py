@@ -70,8 +70,9 @@ def tabs(key: str, contents: Mapping[str, Callable[[], None]]) -> None:
 
 
 def report_unknown(label: str, key: str, known: Iterable[str]) -> None:
-    """Streamlit drops unknown options in silence, and would show another view than the one asked for."""
-    if key not in st.query_params:
+    """Streamlit drops unknown options in silence, and would show another view than the one asked for. Once the control is there
+    the address follows it, a step behind: it may still name what was just deleted."""
+    if key not in st.query_params or key in st.session_state:
         return
     names = list(known)
     for name in st.query_params.get_all(key):
