@@ -48,26 +48,28 @@ def torch_load(file: Path) -> float:
     return harness.seconds(lambda: torch.load(file, weights_only=True))
 
 
-def into_library(file: Path) -> float:
-    """Seconds of the import into a library beside the file."""
+def warm(file: Path) -> None:
+    """Load what the worker keeps loaded, and start the process that reads torch files, as the worker does."""
     import torch
 
-    importing = importlib.import_module("sparse_core.networks.importing")  # loads all that the worker keeps loaded
+    importlib.import_module("torchvision")
     weight_files = importlib.import_module("sparse_core.networks.weight_files")
     torch.save({}, file.with_suffix(".tiny"))
-    weight_files.open_file(file.with_suffix(".tiny"))  # starts the process that reads torch files, as the worker does
+    weight_files.open_file(file.with_suffix(".tiny"))
+
+
+def into_library(file: Path) -> float:
+    """Seconds of the import into a library beside the file."""
+    importing = importlib.import_module("sparse_core.networks.importing")
+    warm(file)
     home = Path(tempfile.mkdtemp(dir=file.parent))
     return harness.seconds(lambda: importing.add(home, file, "resnet50-pruned"))
 
 
 def inspect(file: Path) -> float:
     """Seconds of ``inspect``."""
-    import torch
-
     inspection = importlib.import_module("sparse_core.networks.inspection")
-    weight_files = importlib.import_module("sparse_core.networks.weight_files")
-    torch.save({}, file.with_suffix(".tiny"))
-    weight_files.open_file(file.with_suffix(".tiny"))
+    warm(file)
     return harness.seconds(lambda: inspection.inspect(file))
 
 
