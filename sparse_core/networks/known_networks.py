@@ -38,7 +38,7 @@ class Match:
 
 
 class _Lines:
-    """The lines of a text (bytes as uint8) in ascending order, found by bisection: as strings they would take five times as much."""
+    """The lines of a text (uint8) in ascending order, found by bisection: as strings they would take five times as much."""
 
     def __init__(self, text: np.ndarray) -> None:
         self._text = text
