@@ -12,6 +12,7 @@ from sparse_core.errors import InputError
 def main() -> None:
     """Draw the chosen page within its frame."""
     page = frame.navigation()
+    frame.heading(page)
     st.html(streamlit_internals.STYLE)
     streamlit_internals.load_charts_early()
     buttons.provide_plotly()

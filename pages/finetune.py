@@ -20,8 +20,6 @@ def main() -> None:
     """The controls of a finetuning, its progress and its result."""
     transfer.transfer_page(
         "finetune",
-        "**How accurate is a sparse backbone when it is finetuned on your task?** Every weight that was not pruned is trained, "
-        "together with BatchNorm and a new classifier. Pruned weights stay exactly 0.",
         "Start finetuning",
         (1, "One network per seed, trained one after another."),
         _settings,

@@ -32,10 +32,6 @@ def main() -> None:
     """Upload or path, inspection and import of a file; below, the backbones of the library."""
     open_store()
     uploads.sweep(home())
-    st.markdown(
-        "**Import a pruned network of your own.** PyTorch files and safetensors of the known architectures, with the masks, "
-        "wrappers or thresholds of the code that trained them. Only numbers are read: no code in a file is run."
-    )
     queue.ensure_worker(home())  # loads torch before a file has been uploaded
     _choose_file()
     inspection = progress.linked_job("inspect", advice="Inspect the file again.")

@@ -17,8 +17,6 @@ def main() -> None:
     """The controls of a probe, its progress and its result."""
     transfer.transfer_page(
         "probe",
-        "**How accurate is a sparse backbone on your task?** The backbone stays frozen; only a linear classifier on its "
-        "features is trained, once per seed.",
         "Start probe",
         (5, "All seeds train together."),
         _settings,

@@ -1,7 +1,5 @@
 """Sparsify: make sparse backbones by any pruning method, alone or by the dozen."""
 
-import streamlit as st
-
 from pages.parts import choices, made_networks, prune_downstream, sparsify_form, sparsify_progress, sweep_start
 from pages.parts.frame import home
 from pages.parts.results import open_store
@@ -15,10 +13,6 @@ BUTTON = "Start sparsifying"
 def main() -> None:
     """The form, the progress and the networks of what was started, and the tabs with all networks made here."""
     store = open_store()
-    st.markdown(
-        "**Make sparse backbones.** Choose pruning methods and sparsities; each network goes into the library with how it was "
-        "made, and can then be probed, finetuned and timed."
-    )
     queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
     request = sparsify_form.controls()
     if request is None:

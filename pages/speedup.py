@@ -33,10 +33,6 @@ COLUMNS += [
 def main() -> None:
     """The form that measures, the speedup by sparsity, and the tabs with more."""
     store = open_store()
-    st.markdown(
-        "**How much faster does a sparse backbone run than the dense one on this machine?** Both are timed in turn in the "
-        "same engine. A speedup counts only if the engine's output agrees with PyTorch's."
-    )
     queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
     backbone_labels = {card.name: labels.backbone_label(card) for card in library.available(home())}
     records, rows = _measurements(home(), measurements.fingerprint(home()), backbone_labels)

@@ -89,7 +89,7 @@ def test_the_same_runs_are_found_and_not_repeated(old_home, capsys):
     assert json.loads(said.out)["accuracy_mean"] == pytest.approx((0.1111111 + 0.1083333) / 2, abs=1e-6)
 
 
-@pytest.mark.parametrize("page", [name for name, _, _ in PAGES])
+@pytest.mark.parametrize("page", [page.name for page in PAGES])
 def test_every_page_opens(old_home, no_worker, page):
     app = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60).run()
     app.switch_page(f"pages/{page}.py").run()
@@ -109,7 +109,7 @@ def home_of_sparse_dense(old_home):
 
 
 def test_every_page_opens_where_a_sparse_network_is_called_dense(home_of_sparse_dense, no_worker):
-    for page, _, _ in PAGES:
+    for page in (each.name for each in PAGES):
         app = open_app(page, architecture="EfficientNet-Lite0")
         assert not app.error, page
         if page == "tasks":

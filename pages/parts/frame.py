@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
@@ -16,19 +17,91 @@ from sparse_core import stored
 from sparse_core.errors import as_input_error
 from sparse_core.paths import REPOSITORY, default_home, printable
 
+PRODUCT = "Sparse Transfer Lab"
 STATIC = REPOSITORY / "static"
 SHOWN_NOTES = 5
 
+
+@dataclass(frozen=True)
+class ListedPage:
+    """A page of the dashboard: its file in ``pages/``, and how the frame names it and says what it answers."""
+
+    name: str
+    title: str
+    icon: str
+    group: str
+    answers: str
+
+
 PAGES = (
-    ("tradeoffs", "Tradeoffs", ":material/show_chart:"),
-    ("tasks", "Tasks", ":material/grid_on:"),
-    ("probe", "Probe", ":material/science:"),
-    ("finetune", "Finetune", ":material/tune:"),
-    ("sparsify", "Sparsify", ":material/content_cut:"),
-    ("library", "Library", ":material/inventory_2:"),
-    ("structure", "Structure", ":material/account_tree:"),
-    ("speedup", "Speedup", ":material/speed:"),
-    ("runs", "Runs", ":material/list_alt:"),
+    ListedPage(
+        "tradeoffs",
+        "Tradeoffs",
+        ":material/show_chart:",
+        "Results",
+        "How much accuracy does each pruning method cost on a new task, at which sparsity?",
+    ),
+    ListedPage(
+        "tasks",
+        "Tasks",
+        ":material/grid_on:",
+        "Results",
+        "How accurate is each network on each task, and how far is it from the dense one?",
+    ),
+    ListedPage(
+        "runs",
+        "Runs",
+        ":material/list_alt:",
+        "Results",
+        "Which runs are there, what are their settings, and how did they train?",
+    ),
+    ListedPage(
+        "probe",
+        "Probe",
+        ":material/science:",
+        "Experiments",
+        "How accurate is a sparse backbone on your task? The backbone stays frozen; only a linear classifier on its features is "
+        "trained, once per seed.",
+    ),
+    ListedPage(
+        "finetune",
+        "Finetune",
+        ":material/tune:",
+        "Experiments",
+        "How accurate is a sparse backbone when it is finetuned on your task? Every weight that was not pruned is trained, with "
+        "BatchNorm and a new classifier; pruned weights stay exactly 0.",
+    ),
+    ListedPage(
+        "sparsify",
+        "Sparsify",
+        ":material/content_cut:",
+        "Experiments",
+        "Which sparse backbones do you need? Choose pruning methods and sparsities: each network goes into the library with how "
+        "it was made, and can then be probed, finetuned and timed.",
+    ),
+    ListedPage(
+        "speedup",
+        "Speedup",
+        ":material/speed:",
+        "Experiments",
+        "How much faster does a sparse backbone run than the dense one on this machine? Both are timed in turn in the same "
+        "engine; a speedup counts only if the engine's output agrees with PyTorch's.",
+    ),
+    ListedPage(
+        "library",
+        "Library",
+        ":material/inventory_2:",
+        "Networks",
+        "Which networks can be used here? Import your own from PyTorch or safetensors files, with the masks, wrappers or "
+        "thresholds of the code that trained them. Only numbers are read: no code in a file is run.",
+    ),
+    ListedPage(
+        "structure",
+        "Structure",
+        ":material/account_tree:",
+        "Networks",
+        "What did pruning leave of each layer, and how do networks differ?",
+    ),
 )
 
 INTERNAL_ERROR = (
@@ -83,14 +156,23 @@ def home() -> Path:
 def navigation() -> StreamlitPage:
     """The page that the user chose; draws the bar to choose another."""
     # Without an icon of our own the browser fetches the page's icon from a Google server.
-    st.set_page_config(page_title="Sparse Transfer Lab", page_icon=str(STATIC / "icon.svg"), layout="wide")
+    st.set_page_config(page_title=PRODUCT, page_icon=str(STATIC / "icon.svg"), layout="wide")
     st.session_state["framed"] = True
-    folder = REPOSITORY / "pages"
-    pages = [
-        st.Page(folder / f"{name}.py", title=title, icon=icon, default=name == "tradeoffs")
-        for name, title, icon in PAGES
-    ]
-    return st.navigation(pages, position="top")
+    st.logo(str(STATIC / "logo.svg"), size="large")
+    groups: dict[str, list[StreamlitPage]] = {}
+    for each in PAGES:
+        file = REPOSITORY / "pages" / f"{each.name}.py"
+        page = st.Page(file, title=each.title, icon=each.icon, default=each.name == "tradeoffs")
+        groups.setdefault(each.group, []).append(page)
+    return st.navigation(groups, position="top")
+
+
+def heading(page: StreamlitPage) -> None:
+    """The page's title, in the browser's tab as well, and what the page answers."""
+    st.set_page_config(page_title=f"{page.title} · {PRODUCT}")
+    with st.container(gap="xxsmall"):
+        st.title(page.title, anchor=False)
+        st.markdown(next(each.answers for each in PAGES if each.title == page.title))
 
 
 def settle_link(page: StreamlitPage) -> None:

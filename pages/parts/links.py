@@ -103,20 +103,21 @@ def backbone_links(name: str) -> None:
     queries["sparsify"] = {"parent": label, "method": "GMP"}
     unfit = "sparsify" if card.sparsity else "speedup"  # dense networks are the baseline of the speedup
     with st.container(horizontal=True):
-        for page, _, icon in frame.PAGES:
-            if page in USES and page != unfit:
-                st.page_link(f"pages/{page}.py", label=USES[page], icon=icon, query_params=queries[page])
+        for page in frame.PAGES:
+            if page.name in USES and page.name != unfit:
+                label = USES[page.name]
+                st.page_link(f"pages/{page.name}.py", label=label, icon=page.icon, query_params=queries[page.name])
 
 
 def batch_links(names: Sequence[str]) -> None:
     """Links to Probe and Finetune with all these backbones chosen for a batch."""
     shown = [labels.backbone_label(card) for card in library.available(home()) if card.name in names]
     with st.container(horizontal=True):
-        for page, _, icon in frame.PAGES:
-            if page in ("probe", "finetune"):
-                label = f"{USES[page].removesuffix(' it')} all {len(shown)}"
+        for page in frame.PAGES:
+            if page.name in ("probe", "finetune"):
+                label = f"{page.title} all {len(shown)}"
                 query = {"several": "true", "backbones": shown}
-                st.page_link(f"pages/{page}.py", label=label, icon=icon, query_params=query)
+                st.page_link(f"pages/{page.name}.py", label=label, icon=page.icon, query_params=query)
 
 
 def result_links(result: dict[str, Any]) -> None:

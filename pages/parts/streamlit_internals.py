@@ -8,16 +8,19 @@ from pathlib import Path
 import streamlit as st
 
 MAIN_BLOCK = "stMainBlockContainer"
+WIDGET_LABEL, HELP_ICON = "stWidgetLabel", "stTooltipIcon"
 CHART_TEXT_LAYERS = ("infolayer", "xaxislayer-above", "yaxislayer-above", "hoverlayer")
 CHART_SCRIPTS = "PlotlyChart.*.js"
 
 _EARLY = "early"  # the key of a container, which Streamlit makes the class st-key-early
 
-# Less space above the page: a narrow bar is all that stands there. Text in charts takes the page's text colour in both
+# Less space above the page: a narrow bar is all that stands there. Help stands beside the label, not at the far end of a wide
+# control. Text in charts takes the page's text colour in both
 # themes: Plotly's grey is hard to read on white.
 STYLE = f"""
 <style>
 .{MAIN_BLOCK} {{ padding-top: 4.5rem; }}
+[data-testid="{WIDGET_LABEL}"] > :has(> .{HELP_ICON}) {{ justify-content: flex-start; margin-left: 0.4rem; }}
 .js-plotly-plot :is({", ".join(f".{layer}" for layer in CHART_TEXT_LAYERS)}) text {{
   fill: currentColor !important;
 }}

@@ -43,7 +43,6 @@ SCHEDULE = (
 
 def transfer_page(
     kind: str,
-    introduction: str,
     button: str,
     seeds: tuple[int, str],
     settings: Callable[[Chosen], MakeSpec | None],
@@ -55,7 +54,6 @@ def transfer_page(
     the spec for a backbone and a dataset.
     """
     store = open_store()
-    st.markdown(introduction)
     queue.ensure_worker(home(), KINDS[kind].lane)  # loads torch before the button is pressed
     chosen = transfer_choice.choose(*seeds)
     make = settings(chosen) if chosen else None

@@ -64,6 +64,13 @@ def open_page(page: Page, address: str) -> None:
     expect(page.get_by_text("nothing leaves it")).to_be_visible(timeout=MINUTE)
 
 
+def go_to(page: Page, group: str, title: str) -> None:
+    """Go to another page by the navigation, as a user does."""
+    page.get_by_role("navigation").get_by_role("button", name=group).click()
+    page.get_by_role("menuitem", name=title).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(title)
+
+
 def first_chart(page: Page) -> Locator:
     return page.locator(".js-plotly-plot").first
 

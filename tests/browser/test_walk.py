@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.served import MINUTE, assert_no_error, delete_and_undo, first_chart, open_page
+from tests.browser.served import MINUTE, assert_no_error, delete_and_undo, first_chart, go_to, open_page
 
 
 def test_the_first_page_shows_the_paper_and_its_link_restores_it(page: Page, browser: Browser, address: str):
@@ -37,7 +37,7 @@ def test_going_back_to_a_link_of_an_earlier_version_opens_its_view_again(page: P
     expect(page.get_by_role("radio", name="Paper results")).to_be_checked(timeout=MINUTE)
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
     assert_no_error(page)
-    page.get_by_role("link", name="Tasks").click()
+    go_to(page, "Results", "Tasks")
     expect(page.get_by_text("All numbers")).to_be_visible(timeout=MINUTE)
     page.evaluate(back_to_link)
     expect(chart).to_contain_text("Relative error increase over dense", timeout=MINUTE)
@@ -76,9 +76,9 @@ def test_a_probe_from_the_button_to_the_charts(page: Page, address: str):
     page.get_by_role("link", name="Show on Tradeoffs").click(timeout=4 * MINUTE)
     expect(first_chart(page)).to_contain_text("Magnitude", timeout=MINUTE)
     page.wait_for_timeout(1000)
-    page.get_by_role("link", name="Tasks").click()
+    go_to(page, "Results", "Tasks")
     expect(first_chart(page)).to_contain_text("Digits", timeout=MINUTE)
-    page.get_by_role("link", name="Runs").click()
+    go_to(page, "Results", "Runs")
     expect(page.get_by_text("10 of 10 rows")).to_be_visible(timeout=MINUTE)
     assert_no_error(page)
 

@@ -12,6 +12,7 @@ from pages.parts import buttons
 from pages.parts.frame import PAGES, plain
 from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
+from tests.pages.support import open_app
 
 
 @pytest.mark.parametrize("refusal", ["file", "full"])
@@ -44,7 +45,7 @@ def test_pages_that_show_results_leave_torch_alone(home) -> None:
     subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY)
 
 
-@pytest.mark.parametrize("page", [name for name, _, _ in PAGES])
+@pytest.mark.parametrize("page", [page.name for page in PAGES])
 def test_pages_import_no_torch(page):
     script = (
         "import sys; from streamlit.testing.v1 import AppTest; from sparse_core.jobs import queue;"
@@ -65,3 +66,11 @@ def test_an_installation_that_cannot_be_written_serves_plotly_from_its_own_folde
     buttons.chart_downloads(go.Figure(), key="k", name="n", alt="a")
     assert given["data"]["plotly"].startswith("/component/pages.parts.buttons.sparse_transfer_plotly/plotly.min.js")
     assert (buttons.PLOTLY_FILES / buttons.SCRIPT).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_headed_by_its_title_and_what_it_answers(page, home, no_worker, monkeypatch):
+    monkeypatch.setattr("streamlit.page_link", lambda *_, **__: None)
+    app = open_app(page.name)
+    assert [title.value for title in app.title] == [page.title]
+    assert page.answers in [text.value for text in app.markdown]

@@ -14,10 +14,17 @@ def test_the_chart_script_has_its_name():
     assert found, "Streamlit renamed its chart script: charts no longer load early, a new server's first page is slower"
 
 
-def test_the_main_block_has_its_class():
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        (streamlit_internals.MAIN_BLOCK, "pages get Streamlit's wide space above them again"),
+        (streamlit_internals.WIDGET_LABEL, "help stands at the far end of wide controls"),
+        (streamlit_internals.HELP_ICON, "help stands at the far end of wide controls"),
+    ],
+)
+def test_parts_of_a_page_have_their_names(name, lost):
     scripts = (Path(st.__file__).parent / "static" / "static" / "js").glob("*.js")
-    found = any(streamlit_internals.MAIN_BLOCK in script.read_text(encoding="utf-8") for script in scripts)
-    assert found, "Streamlit renamed the main block: pages get Streamlit's wide space above them again"
+    assert any(name in script.read_text(encoding="utf-8") for script in scripts), f"Streamlit renamed {name}: {lost}"
 
 
 @pytest.mark.parametrize("layer", streamlit_internals.CHART_TEXT_LAYERS)

@@ -36,7 +36,7 @@ def open_pages(home: Path, *, deep: bool = True) -> dict[str, str]:
     st.cache_resource.clear()
     st.cache_data.clear()
     found = {}
-    for address, query in _addresses(home) if deep else [(name, {}) for name, _, _ in PAGES]:
+    for address, query in _addresses(home) if deep else [(page.name, {}) for page in PAGES]:
         app = open_app(address, **query)
         errors = [error.value for error in app.error]
         assert INTERNAL_ERROR not in errors, (address, query, errors)
@@ -45,7 +45,7 @@ def open_pages(home: Path, *, deep: bool = True) -> dict[str, str]:
 
 
 def _addresses(home: Path) -> list[tuple[str, dict[str, Any]]]:
-    found: list[tuple[str, dict[str, Any]]] = [(name, {}) for name, _, _ in PAGES]
+    found: list[tuple[str, dict[str, Any]]] = [(page.name, {}) for page in PAGES]
     found += [(page, {"part": part}) for page, parts in PARTS.items() for part in parts]
     for page, kind in (("probe", "probe"), ("finetune", "finetune"), ("library", "inspect"), ("speedup", "speedup")):
         jobs = [entry.name for entry in (home / "jobs").glob("[0-9]*")]
