@@ -38,30 +38,30 @@ class BlockFisher:
 
     def diagonal(self) -> Tensor:
         """[F⁻¹]_qq, (d,)."""
-        parts = self._for_all(lambda _, factor: torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2).flatten())
-        return torch.cat(parts)[: self.gradients.shape[1]].to(self.gradients.dtype)
+        return self._for_all(lambda _, factor: torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2))
 
     def times(self, vector: Tensor) -> Tensor:
         """F⁻¹ · vector, (d,)."""
-        size = self.gradients.shape[1]
-        padded = F.pad(vector.double(), (0, -size % self.block)).view(-1, self.block, 1)
+        padded = F.pad(vector.double(), (0, -len(vector) % self.block)).view(-1, self.block, 1)
+        return self._for_all(lambda first, factor: torch.cholesky_solve(padded[first : first + len(factor)], factor))
 
-        def solved(first: int, factor: Tensor) -> Tensor:
-            return torch.cholesky_solve(padded[first : first + len(factor)], factor).flatten()
-
-        return torch.cat(self._for_all(solved))[:size].to(vector.dtype)
-
-    def _for_all(self, work: Callable[[int, Tensor], Tensor]) -> list[Tensor]:
-        """What ``work`` gives for all blocks, as many at a time as memory is set aside for: it takes the number of the first one
-        and their Cholesky factors (blocks, B, B)."""
+    def _for_all(self, work: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """What ``work`` gives for each weight (d,). It takes as many blocks at a time as memory is set aside for: the number of the
+        first one, and their Cholesky factors (blocks, B, B)."""
         count, size = self.gradients.shape
         at_a_time = self.block * max(1, BYTES_AT_A_TIME // (8 * self.block * max(self.block, count)))
+        # Filled in place: kept parts between what is freed would leave the C library with memory it cannot give back.
+        found = torch.empty(size, dtype=self.gradients.dtype, device=self.gradients.device)
 
-        def part(first: int) -> Tensor:
-            return work(first // self.block, self._factor(self.gradients[:, first : first + at_a_time]))
+        def part(first: int) -> None:
+            given = self.gradients[:, first : first + at_a_time]
+            found[first : first + at_a_time] = work(first // self.block, self._factor(given)).flatten()[
+                : given.shape[1]
+            ]
 
         with thread_pool() as (pool, _):  # blocks are too small for several threads to share one
-            return list(pool.map(part, range(0, size, at_a_time)))
+            list(pool.map(part, range(0, size, at_a_time)))
+        return found
 
     def _factor(self, part: Tensor) -> Tensor:
         count = len(part)
