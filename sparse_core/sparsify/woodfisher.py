@@ -46,8 +46,8 @@ class BlockFisher:
         return self._for_all(lambda first, factor: torch.cholesky_solve(padded[first : first + len(factor)], factor))
 
     def _for_all(self, work: Callable[[int, Tensor], Tensor]) -> Tensor:
-        """What ``work`` gives for each weight (d,). It takes as many blocks at a time as memory is set aside for: the number of the
-        first one, and their Cholesky factors (blocks, B, B)."""
+        """What ``work`` gives for each weight (d,). It takes as many blocks at a time as memory is set aside for: the number of
+        the first one, and their Cholesky factors (blocks, B, B)."""
         count, size = self.gradients.shape
         at_a_time = self.block * max(1, BYTES_AT_A_TIME // (8 * self.block * max(self.block, count)))
         # Filled in place: kept parts between what is freed would leave the C library with memory it cannot give back.
