@@ -38,6 +38,7 @@ $(BIN)/python:
 $(RUN_READY): requirements.txt | $(BIN)/python
 	@echo "Setting up .venv (once; torch is large, this can take some minutes) …"
 	@$(BIN)/python -m pip install --quiet -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(TEST_READY): requirements-dev.txt $(RUN_READY)

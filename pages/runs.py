@@ -26,7 +26,7 @@ from sparse_core.views.speed_tables import spec_label
 USUAL_SEEDS = {"linear": 5, "full": 1}
 COMPARED_COLUMNS = ["run", "transfer", "accuracy_final", "accuracy_best", "learning_rate", "sparsity_before"]
 COMPARED_COLUMNS += ["sparsity_after", "mask_violations", "protocol", "seconds_training"]
-COMMAND = "python -m sparse_core runs --source {source} --json"
+COMMAND = "sparse-transfer runs --source {source} --json"
 
 
 def main() -> None:

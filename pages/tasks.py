@@ -168,7 +168,7 @@ def _command(controls: Controls) -> str:
     separate = "" if controls.join else " --separate"
     level = "" if controls.level is None else f" --sparsity {controls.level} {controls.level}"
     return (
-        f"python -m sparse_core summary --per-task --architecture {controls.architecture} "
+        f"sparse-transfer summary --per-task --architecture {controls.architecture} "
         f"--transfer {controls.transfer} --source {controls.source}{accuracy}{level}{separate} --json"
     )
 

@@ -15,6 +15,7 @@ from pages.parts.run_details import run_table
 from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
 from sparse_core.results import measures
 from sparse_core.results.store import Store
+from sparse_core.specs.options import PROGRAM
 from sparse_core.views import footnotes, labels, tables
 from sparse_core.views.charts import captions, tradeoffs
 from sparse_core.views.charts import tasks as task_charts
@@ -52,7 +53,7 @@ class Controls:
     @property
     def command(self) -> str:
         """The command line that gives the chart's figures."""
-        arguments = ["python", "-m", "sparse_core", "summary", "--architecture", self.architecture]
+        arguments = [*PROGRAM, "summary", "--architecture", self.architecture]
         arguments += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
         arguments += ["--source", self.source]
         arguments += ["--accuracy", self.accuracy] if self.accuracy != "best" else []

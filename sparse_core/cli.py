@@ -1,4 +1,4 @@
-"""The command line: ``python -m sparse_core VERB … --json``.
+"""The command line: ``sparse-transfer VERB … --json``; in a clone also ``python -m sparse_core VERB … --json``.
 
 With ``--json``, stdout holds one JSON document; messages go to stderr. Exit codes: 0 done, 2 the user's input is wrong
 (one line, no traceback), 1 an internal error, 130 interrupted. The dashboard may run at the same time: the command line

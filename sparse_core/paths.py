@@ -18,7 +18,9 @@ from typing import Any
 
 from sparse_core.errors import InputError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+_CODE = Path(__file__).resolve().parent
+INSTALLED = (_CODE / "installed").is_dir()  # by pip, which puts there what a clone has beside the code
+REPOSITORY = _CODE / "installed" if INSTALLED else _CODE.parent
 PUBLISHED = REPOSITORY / "data" / "published"
 ZOO = REPOSITORY / "data" / "zoo"
 SHIPPED = REPOSITORY / "data" / "measured"
@@ -28,15 +30,22 @@ _unfinished: set[Path] = set()
 
 
 def default_home() -> Path:
-    """The folder of the user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` beside the code.
+    """The folder of the user's own state: ``SPARSE_TRANSFER_HOME``, else ``data/local`` of the clone; for an installed package
+    ``~/.local/share/sparse-transfer-lab``, or where ``XDG_DATA_HOME`` puts it.
 
     It need not exist yet. Raises InputError if it is a file. Only entry points (the command line, the pages) call this;
     all other code takes the home folder as an argument.
     """
-    folder = Path(os.environ.get("SPARSE_TRANSFER_HOME") or REPOSITORY / "data" / "local")
+    folder = Path(os.environ.get("SPARSE_TRANSFER_HOME") or _usual_home())
     if folder.exists() and not folder.is_dir():
         raise InputError(f"SPARSE_TRANSFER_HOME takes a folder; got the file {folder}. Give a folder, existing or new.")
     return folder
+
+
+def _usual_home() -> Path:
+    if not INSTALLED:
+        return REPOSITORY / "data" / "local"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "sparse-transfer-lab"
 
 
 def printable(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from sparse_core.errors import InputError
 
-PROGRAM = ("python", "-m", "sparse_core")
+PROGRAM = ("sparse-transfer",)  # `python -m sparse_core` in a clone that is not installed
 
 AnySpec = TypeVar("AnySpec")
 

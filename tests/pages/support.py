@@ -102,7 +102,7 @@ def metrics(app: AppTest) -> dict[str, str]:
 def command_output(app: AppTest) -> Any:
     """Run the page's "copy as command" and return the JSON that it prints."""
     (command,) = [code.value for code in app.code]
-    arguments = [sys.executable, *shlex.split(command)[1:]]
+    arguments = [sys.executable, "-m", "sparse_core", *shlex.split(command)[1:]]
     return json.loads(subprocess.run(arguments, capture_output=True, cwd=REPOSITORY, check=True).stdout)
 
 

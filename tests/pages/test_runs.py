@@ -33,7 +33,7 @@ def test_several_runs_are_compared(home):
     assert heights == {"Dense, Digits, linear, seed 0": [70.0], "Dense, Digits, linear, seed 1": [80.0]}
     assert "Test accuracy per epoch" in chart_text(app)
     assert "2 runs on this machine, 2026-01-02. 2 runs with SGD lr 0.01" in chart_text(app)
-    assert [code.value for code in app.code] == ["python -m sparse_core runs --source measured --json"] * 2
+    assert [code.value for code in app.code] == ["sparse-transfer runs --source measured --json"] * 2
 
 
 def test_compared_runs_of_two_networks_are_told_apart_by_their_names(home):

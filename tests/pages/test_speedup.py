@@ -383,6 +383,6 @@ def test_missing_times_by_layer_are_explained(home):
 def test_the_command_of_a_measurement():
     spec = SpeedupSpec(architecture="resnet18", sparsity=0.9, distribution="erk", batch_sizes=(8,), engines=("torch",))
     assert options.command("speedup", spec) == (
-        "python -m sparse_core speedup --architecture resnet18 --sparsity 0.9 --distribution erk --engines torch "
+        "sparse-transfer speedup --architecture resnet18 --sparsity 0.9 --distribution erk --engines torch "
         "--batch-sizes 8 --json"
     )

@@ -35,13 +35,13 @@ def test_a_command_repeats_the_same_runs(monkeypatch, spec, seeds):
 
     monkeypatch.setattr(cli, "_transfer", transfer)
     command = shlex.split(runs.command(spec, seeds))
-    assert command[:3] == ["python", "-m", "sparse_core"]
-    assert cli.main(command[3:]) == 0
+    assert command[0] == "sparse-transfer"
+    assert cli.main(command[1:]) == 0
     assert asked == [(spec, seeds)]
 
 
 def test_defaults_are_left_out():
-    expected = "python -m sparse_core finetune --backbone net --dataset digits --json"
+    expected = "sparse-transfer finetune --backbone net --dataset digits --json"
     assert runs.command(FinetuneSpec("net", "digits"), 1) == expected
 
 
