@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of the file")
     parser.add_argument("--executor", choices=EXECUTORS, default="local", help="what does the runs (default local)")
     parser.add_argument("--parallel", type=int, help="runs side by side; default as in the file, else 1")
+    parser.add_argument(
+        "--nodes", type=int, help="with --dry-run: plan the time that so many machines like this one take"
+    )
     verbs = parser.add_mutually_exclusive_group()
     verbs.add_argument("--dry-run", action="store_true", help="list the runs, how many are new and how long they take")
     verbs.add_argument("--retry", action="store_true", help="try the failed runs again")
@@ -41,9 +44,11 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError("--executor slurm is not there yet. Leave it out: runs are done on this machine.")
     if options.parallel is not None and options.parallel < 1:
         raise InputError(f"--parallel takes the number of runs side by side, at least 1; got {options.parallel}.")
+    if options.nodes is not None and (options.nodes < 1 or not options.dry_run):
+        raise InputError(f"--nodes takes a number of machines, at least 1, and needs --dry-run; got {options.nodes}.")
     asked, home = read_file(options.file, options.set), options.home
     if options.dry_run:
-        return dry_run(home, asked, options.parallel or asked.parallel)
+        return dry_run(home, asked, (options.parallel or asked.parallel) * (options.nodes or 1))
     if options.pause or options.cancel:
         (sweeps.pause if options.pause else sweeps.cancel)(home, asked.id)
         return _answer(sweeps.status(home, asked.id))

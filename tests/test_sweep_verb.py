@@ -60,6 +60,8 @@ def test_a_sweep_from_dry_run_to_end_survives_kill_9(home, sweep, tiny, tmp_path
     assert [run["name"] for run in dry["runs"]] == ["dense_s0", "magnitude_s0", "", "", "", ""]
     assert dry["seconds"] > 0 and all(run["seconds"] >= 0 and run["state"] == "new" for run in dry["runs"])
     assert dry["seconds"] == pytest.approx(sum(run["seconds"] for run in dry["runs"]))
+    _, planned, _ = sweep("--set", tiny, "--dry-run", "--nodes", "2")
+    assert (planned["parallel"], planned["new"]) == (2, 6) and planned["seconds"] < dry["seconds"]
     assert library.cards(home) == [] and not (home / "sweeps").exists()
     command = [sys.executable, "-m", "sparse_core", "sweep", str(tmp_path / "small.yaml"), "--set", tiny]
     front = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -137,6 +139,12 @@ def test_the_readmes_sweep_is_one():
     [
         (["--executor", "slurm"], SMALL, "--executor slurm is not there yet."),
         (["--parallel", "0"], SMALL, "--parallel takes the number of runs side by side, at least 1; got 0."),
+        (
+            ["--dry-run", "--nodes", "0"],
+            SMALL,
+            "--nodes takes a number of machines, at least 1, and needs --dry-run; got 0.",
+        ),
+        (["--nodes", "4"], SMALL, "--nodes takes a number of machines, at least 1, and needs --dry-run; got 4."),
         (["--set", "images"], SMALL, "--set takes NAME=VALUE"),
         ([], SMALL, "Give it a value with --set images=VALUE."),
         (["--set", "images=/none"], SMALL, "There is no folder or file at /none"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.jobs.kinds import Job
+from sparse_core.jobs.schedule import makespan
 from sparse_core.networks import library
 from sparse_core.sparsify.durations import DENSE, estimate_sparsify
 from sparse_core.sparsify.durations import key as sparsify_key
@@ -67,7 +68,7 @@ def outline(plan: Plan, new: list[Task], seconds: Seconds, parallel: int) -> dic
     there) and seconds; their ``total`` and how many are ``new``; how many run ``parallel``; ``seconds`` of all that are new."""
     missing = {(task.key, seed): task for task in new for seed in task.seeds}
     runs = [_row(task, seed, missing.get((task.key, seed)), seconds) for task in plan.tasks for seed in task.seeds]
-    whole = together([seconds.of(task) for task in new], parallel)
+    whole = makespan(new, seconds.of, parallel)
     count = sum(len(task.seeds) for task in new)
     return {"id": plan.id, "runs": runs, "total": len(runs), "new": count, "parallel": parallel, "seconds": whole}
 
@@ -86,14 +87,3 @@ def _row(task: Task, seed: int, new: Task | None, seconds: Seconds) -> dict[str,
         "state": "new" if new else "there",
         "seconds": None if whole is None else whole / len(new.seeds if new else task.seeds),
     }
-
-
-def together(seconds: list[float | None], parallel: int) -> float | None:
-    """Seconds of tasks of which ``parallel`` run side by side; those without an estimate count as the mean of the others. None
-    where nothing is known of any."""
-    known = [each for each in seconds if each is not None]
-    if seconds and not known:
-        return None
-    mean = sum(known) / len(known) if known else 0.0
-    whole = [mean if each is None else each for each in seconds]
-    return max(max(whole, default=0.0), sum(whole) / parallel)

@@ -18,9 +18,10 @@ from sparse_core.errors import InputError
 from sparse_core.file_locks import hold
 from sparse_core.jobs import queue, sweep_files
 from sparse_core.jobs.kinds import Job
+from sparse_core.jobs.schedule import makespan
 from sparse_core.jobs.sweep_checks import Finished, require_possible
 from sparse_core.jobs.sweep_files import State, TaskState
-from sparse_core.jobs.sweep_seconds import Seconds, together
+from sparse_core.jobs.sweep_seconds import Seconds
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.sweep import Plan, Spec, Task
 
@@ -252,14 +253,16 @@ def _status(home: Path, sweep_id: str, plan: Plan, state: State) -> SweepStatus:
     tasks: dict[str, TaskStatus] = {}
     for task in plan.tasks:
         tasks[task.key] = _task_status(home, task, state.tasks.get(task.key), tasks)
-    estimates, running, waiting = Seconds(home, plan), [], []
-    for each in tasks.values():
-        if each.state == "running" and each.progress.seconds_left is not None:
-            running.append(each.progress.seconds_left)
-        elif each.state in ("running", "waiting"):
-            waiting.append(estimates.of(each.task))
-    left = together([*running, *waiting], state.parallel)
-    return SweepStatus(sweep_id, plan.name, state.state, state.parallel, tuple(tasks.values()), left)
+    left = {each.task.key: each for each in tasks.values() if each.state in ("running", "waiting")}
+    running_first = sorted((each.task for each in left.values()), key=lambda task: left[task.key].state != "running")
+    estimates = Seconds(home, plan)
+
+    def seconds(task: Task) -> float | None:
+        reported = left[task.key].progress.seconds_left if left[task.key].state == "running" else None
+        return estimates.of(task) if reported is None else reported
+
+    whole = makespan(running_first, seconds, state.parallel)
+    return SweepStatus(sweep_id, plan.name, state.state, state.parallel, tuple(tasks.values()), whole)
 
 
 def _task_status(home: Path, task: Task, known: TaskState | None, before: dict[str, TaskStatus]) -> TaskStatus:
