@@ -182,6 +182,8 @@ def _summary(file: str, seen: dict[str, Any]) -> None:
         st.metric("Architecture", architecture_label(seen["architecture"]))
         help_text = "Zero weights over all weights of convolution and linear layers, including the classifier."
         st.metric("Sparsity", f"{labels.percent(seen['sparsity'])} %", help=help_text)
+        help_text = "Zero weights over the convolutions' weights, without the classifier: what a transfer starts from."
+        st.metric("Backbone sparsity", f"{labels.percent(seen['backbone_sparsity'])} %", help=help_text)
         help_text = "Share of the convolutions' filters whose weights are all 0."
         st.metric("Fully pruned filters", f"{labels.percent(seen['filters_pruned_share'])} %", help=help_text)
         st.metric("Parameters", f"{seen['parameters'] / 1e6:.3g} million")

@@ -99,7 +99,7 @@ def _totals(found: Structure) -> None:
     stored = f"Stored sparse, compared with stored dense: {structure.FILE_SIZE_FORMULA}."
     by_layer = f"{percent(found.mean_layer_filters_pruned_share)} %."
     metrics = (
-        ("Sparsity", f"{percent(found.sparsity)} %", "Share of zero weights over the convolutions."),
+        ("Backbone sparsity", f"{percent(found.sparsity)} %", "Share of zero weights over the convolutions."),
         ("Nonzero parameters", labels.part_of(found.nonzero, found.parameters), parameters),
         ("Multiply-adds", labels.part_of(found.multiply_adds_sparse, found.multiply_adds), multiply_adds),
         ("File size", f"{found.bytes_sparse / 1e6:.3g} of {found.bytes_dense / 1e6:.3g} MB", stored),

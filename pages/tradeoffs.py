@@ -81,7 +81,7 @@ class View:
         summary = self.summary[self.summary["point"].isin(points)]
         rows = measures.underlying_runs(self.rows, summary)
         notes = [*footnotes.row_notes(rows), *footnotes.single_task_notes(summary)]
-        return View(rows, summary, [*self.filters, f"Only {'; '.join(points)}"], notes)
+        return View(rows, summary, [*self.filters, f"Only {'; '.join(summary['shown'])}"], notes)
 
 
 def main() -> None:
@@ -105,7 +105,7 @@ def main() -> None:
         _chart(store, controls, view, points)
         _warn_without_baseline(view.summary)
     only = view.only(points)
-    averages, columns = only.summary.drop(columns="point"), _shown(SUMMARY_COLUMNS, controls, only.summary)
+    averages, columns = only.summary.drop(columns=["point", "shown"]), _shown(SUMMARY_COLUMNS, controls, only.summary)
     tabs = {
         "Averages": lambda: show_table(averages, key="averages", name="tradeoffs", shown_columns=columns),
         "Accuracy per task": lambda: _per_task(store, controls, only),
@@ -234,8 +234,7 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     return captions.with_caption(
         tradeoffs.tradeoff(placed, transfers, absent, points, controls.axis),
         "Relative error increase over dense",
-        f"{name} · mean ± standard error over {footnotes.task_count(placed)} · "
-        "lower is better, below 0 beats the dense network",
+        f"{name} · {footnotes.spread_note(placed)} · lower is better, below 0 beats the dense network",
         footnotes.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
     )
 
@@ -308,14 +307,17 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
         alt=f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front",
     )
     columns = _shown(PARETO_COLUMNS, controls, table)
-    show_table(table.drop(columns="point"), key="pareto", name=name, shown_columns=columns)
+    show_table(table.drop(columns=["point", "shown"]), key="pareto", name=name, shown_columns=columns)
 
 
 def _shown(columns: list[str], controls: Controls, table: pd.DataFrame) -> list[str]:
     """The columns and, after the sparsity, those of the user's networks and that of the charts' x axis if it is another."""
     after = columns.index("sparsity") + 1
     size = [] if controls.axis == "sparsity" else [controls.axis]
-    return [*columns[:after], *tables.network_columns(table), *size, *columns[after:]]
+    shown = [*columns[:after], *tables.network_columns(table), *size, *columns[after:]]
+    if "seed_error" in table and (table["tasks"] == 1).any():
+        shown.insert(shown.index("standard_error") + 1, "seed_error")
+    return shown
 
 
 def _explain_empty(store: Store, controls: Controls) -> None:
@@ -388,7 +390,7 @@ def _warn_without_baseline(summary: pd.DataFrame) -> None:
     if len(uncompared):
         pages = [MEASURED_ON[transfer] for transfer in measures.present(TRANSFERS, uncompared)]
         st.warning(
-            f"No baseline for {frame.plain('; '.join(uncompared['point']))}: there is no dense run of the same "
+            f"No baseline for {frame.plain('; '.join(uncompared['shown']))}: there is no dense run of the same "
             "architecture, upstream data, task and protocol to compare with. Run the dense backbone on the "
             f"{' and the '.join(pages)} page with the same settings. The accuracies are in the tables below."
         )

@@ -17,10 +17,12 @@ from sparse_core.views import labels
 
 
 def mask_metrics(records: Sequence[Record]) -> None:
-    """Sparsity before and after, and the number of pruned weights that are not 0, as metrics."""
+    """Backbone sparsity before and after, and the number of pruned weights that are not 0, as metrics."""
     before, after = (fmean(record.result[f"sparsity_{when}"] for record in records) for when in ("before", "after"))
     help_text = "Over the backbone's convolution weights."
-    st.metric("Sparsity before → after", f"{labels.percent(before)} → {labels.percent(after)} %", help=help_text)
+    st.metric(
+        "Backbone sparsity before → after", f"{labels.percent(before)} → {labels.percent(after)} %", help=help_text
+    )
     help_text = "Pruned weights that are not exactly 0, counted after each epoch and in the saved network. Must be 0."
     st.metric("Mask violations", f"{sum(record.result['mask_violations'] for record in records):,}", help=help_text)
 

@@ -88,7 +88,7 @@ def _metrics(card: BackboneCard) -> None:
         help_text = f"Zero weights over all convolution weights. Asked for: {labels.sparsity_label(card.sparsity)}."
         if card.method == "Structured":
             help_text += " Asked for relative to the parent's weights."
-        st.metric("Sparsity", f"{100 * got:.4g} %", help=help_text)
+        st.metric("Backbone sparsity", f"{100 * got:.4g} %", help=help_text)
         data = sparsified.upstream_data(made)
         help_text = f"Top-1 on the test images of {frame.plain(data)}, after the last epoch. One network: n = 1."
         st.metric("Upstream accuracy", f"{labels.percent(made.upstream_accuracy)} %", help=help_text)

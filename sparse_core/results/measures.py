@@ -18,7 +18,7 @@ import pandas as pd
 
 from sparse_core.catalog import task_label
 from sparse_core.errors import unknown_name
-from sparse_core.results.statistics import paired_interval, pareto_optimal, welch_interval
+from sparse_core.results.statistics import paired_interval, pareto_optimal, ratio_error, welch_interval
 
 CONTENT_KEY = ["dataset", "dataset_hash", "metric"]
 SERIES_KEY = ["source", "architecture", "upstream", "transfer", "protocol"]
@@ -61,7 +61,7 @@ _PARTS = f"""
                CASE WHEN favg(accuracy) < 1 THEN 1 - favg(accuracy) END AS baseline_error
         FROM usual GROUP BY ALL),
     compared AS (
-        SELECT configurations.*, baseline_accuracy, baseline_std, baseline_seeds, baseline_networks,
+        SELECT configurations.*, baseline_accuracy, baseline_error, baseline_std, baseline_seeds, baseline_networks,
                (error - baseline_error) / baseline_error AS relative_error_increase,
                accuracy_mean - baseline_accuracy AS difference
         FROM configurations LEFT JOIN dense USING ({", ".join(BASELINE_KEY)}))"""
@@ -71,17 +71,11 @@ _CONFIGURATIONS = f"{_PARTS} SELECT * FROM configurations"
 _COMPARED = f"""{_PARTS},
     pairs AS (
         SELECT {", ".join(f"sparse.{name}" for name in CONFIGURATION_KEY)}, count(*) AS pairs,
-               stddev_samp(sparse.accuracy - reference.accuracy) AS pairs_std
+               stddev_samp(sparse.accuracy - reference.accuracy) AS pairs_std,
+               covar_samp(sparse.accuracy, reference.accuracy) AS pairs_covariance
         FROM samples AS sparse JOIN samples AS reference USING ({", ".join(BASELINE_KEY)}, seed)
         WHERE sparse.source != 'published' AND sparse.method != 'Dense' AND reference.method = 'Dense' GROUP BY ALL)
     SELECT * FROM compared LEFT JOIN pairs USING ({", ".join(CONFIGURATION_KEY)})"""
-
-_SUMMARY = f"""{_PARTS}
-    SELECT {", ".join(SUMMARY_KEY)}, avg(relative_error_increase) AS mean_relative_error_increase,
-           stddev_samp(relative_error_increase) / sqrt(count(relative_error_increase)) AS standard_error,
-           count(relative_error_increase) AS tasks,
-           coalesce(sum(runs) FILTER (relative_error_increase IS NOT NULL), 0)::BIGINT AS runs
-    FROM compared WHERE method != 'Dense' GROUP BY ALL"""
 
 _DIFFICULTY = f"""{_PARTS}
     SELECT {", ".join(TASK_KEY)}, linear.protocol AS linear_protocol, "full".protocol AS full_protocol,
@@ -131,33 +125,64 @@ def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.Dat
     frequent one's count (of equals, the first by name); ``relative_error_increase`` (0.1 means 10 % more errors than dense);
     ``difference`` of the accuracies, ``difference_low`` and ``difference_high``, its
     95 % interval, and ``interval``, the interval's method. A dense network belongs to the baseline if it has the same
-    ``BASELINE_KEY``; the measures are NaN if there is none, and the increase if it makes no error.
+    ``BASELINE_KEY``; the measures are NaN if there is none, and the increase if it makes no error. ``increase_error`` is the
+    standard error of the increase over seeds: see ``statistics.ratio_error``.
 
     The interval is that of a t test, NaN without two samples on both sides: paired over seeds if both sides are the user's
     runs with the same seeds, which then also share the order of the training data; else Welch's.
     """
-    table = _query(results, accuracy, _COMPARED, CONFIGURATION_KEY)
-    one = (table["baseline_networks"] == 1) & (table["networks"] == 1)
-    paired = one & (table["pairs"] == table["seeds"]) & (table["pairs"] == table["baseline_seeds"])
+    table = _compared(results, accuracy)
+    one, paired, sparse = table["one"], table["paired"], table["method"] != "Dense"
     low, high = paired_interval(table["difference"], table["pairs_std"], table["pairs"])
-    reference = table["baseline_seeds"].where(table["baseline_networks"] == 1, table["baseline_networks"])
-    sides = (table["accuracy_std"], table["seeds"]), (table["baseline_std"], reference)
-    welch_low, welch_high = welch_interval(table["difference"], *sides)
-    sparse = table["method"] != "Dense"
+    welch_low, welch_high = welch_interval(table["difference"], *_sides(table))
     table["difference_low"] = low.where(paired, welch_low).where(sparse)
     table["difference_high"] = high.where(paired, welch_high).where(sparse)
     names = np.where(paired, "paired t, over seeds", np.where(one, "Welch's t, over seeds", "Welch's t, over networks"))
     table["interval"] = pd.Series(names, index=table.index).where(table["difference_low"].notna(), "")
-    return table.drop(columns=["pairs", "pairs_std"])
+    return table.drop(columns=["pairs", "pairs_std", "one", "paired"])
+
+
+def _compared(results: pd.DataFrame, accuracy: str) -> pd.DataFrame:
+    """``difference_to_dense`` without intervals, which need SciPy: with ``pairs`` and ``pairs_std``, whether a row compares
+    ``one`` network with one, and whether it is ``paired`` over seeds."""
+    table = _query(results, accuracy, _COMPARED, CONFIGURATION_KEY)
+    table["one"] = (table["baseline_networks"] == 1) & (table["networks"] == 1)
+    same = (table["pairs"] == table["seeds"]) & (table["pairs"] == table["baseline_seeds"])
+    table["paired"] = table["one"] & same
+    covariance = (table["pairs_covariance"] / table["pairs"]).where(table["paired"], 0.0)
+    errors = ratio_error(table["error"], table["baseline_error"], *_sides(table), covariance)
+    table["increase_error"] = errors.where(table["method"] != "Dense")
+    return table.drop(columns=["pairs_covariance", "baseline_error"])
+
+
+def _sides(table: pd.DataFrame) -> tuple[tuple[pd.Series, pd.Series], tuple[pd.Series, pd.Series]]:
+    """The deviation and number of samples of each row and of its baseline."""
+    reference = table["baseline_seeds"].where(table["baseline_networks"] == 1, table["baseline_networks"])
+    return (table["accuracy_std"], table["seeds"]), (table["baseline_std"], reference)
 
 
 def summary(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     """Mean over tasks of the relative error increase, for each sparse network (the paper's figure 2).
 
     ``standard_error`` is the sample standard deviation (n − 1) over √n, NaN if n = 1; ``tasks`` is n, the number of
-    tasks with a dense baseline; ``runs`` is the number of runs on those tasks.
+    tasks with a dense baseline; ``runs`` is the number of runs on those tasks, and of all runs where there are none.
+    ``seed_error`` is the standard error over seeds of the same mean (``statistics.ratio_error``), NaN where a task has one seed.
     """
-    return _query(results, accuracy, _SUMMARY, SUMMARY_KEY)
+    table = _compared(results, accuracy)
+    sparse = table[table["method"] != "Dense"].assign(squares=lambda rows: rows["increase_error"] ** 2)
+    found = sparse.groupby(SUMMARY_KEY, dropna=False).agg(
+        mean_relative_error_increase=("relative_error_increase", "mean"),
+        standard_error=("relative_error_increase", "sem"),
+        tasks=("relative_error_increase", "count"),
+        runs=("runs", "sum"),
+    )
+    compared = sparse.dropna(subset=["relative_error_increase"]).groupby(SUMMARY_KEY, dropna=False)
+    found["runs"] = compared["runs"].sum().reindex(found.index).fillna(found["runs"]).astype(int)
+    found["seed_error"] = np.sqrt(
+        compared["squares"].sum(min_count=1).where(compared["squares"].count() == compared.size())
+    )
+    found["seed_error"] /= found["tasks"]
+    return found.reset_index()
 
 
 def difficulty(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:

@@ -62,6 +62,24 @@ def welch_interval(
     return _t_interval(difference, error, freedom)
 
 
+def ratio_error(
+    error: pd.Series,
+    baseline: pd.Series,
+    first: tuple[pd.Series, pd.Series],
+    second: tuple[pd.Series, pd.Series],
+    covariance: pd.Series,
+) -> pd.Series:
+    """The standard error of each ``error / baseline`` by the delta method, to first order: (s₁²/n₁ + r² s₂²/n₂ − 2 r c) / b²
+    squared, with r the ratio and b the baseline.
+
+    ``first`` and ``second`` as in ``welch_interval``; ``covariance`` is that of the two means, 0 where samples are not paired.
+    NaN with fewer than two samples on a side, where the baseline is 0, and where nothing varies.
+    """
+    ratio = error / baseline
+    squares = _squared_error(*first) + ratio**2 * _squared_error(*second) - 2 * ratio * covariance
+    return np.sqrt(squares.where(squares > 0)) / baseline.where(baseline > 0)
+
+
 def _squared_error(deviation: pd.Series, size: pd.Series) -> pd.Series:
     """The squared standard error of a mean, NaN with fewer than two samples."""
     return deviation.where(size > 1) ** 2 / size

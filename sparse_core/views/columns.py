@@ -94,9 +94,14 @@ COLUMNS = {
     "sparsity": Column(
         "Sparsity", PERCENT, format="%.4g", help="Nominal: the round figure by which a checkpoint is known."
     ),
-    "measured_sparsity": Column("Measured sparsity", PERCENT, help="Share of zero weights over the convolutions."),
-    "sparsity_before": Column("Sparsity before", PERCENT),
-    "sparsity_after": Column("Sparsity after", PERCENT),
+    "measured_sparsity": Column(
+        "Backbone sparsity",
+        PERCENT,
+        "Measured sparsity (%)",
+        help="Measured: share of zero weights over the convolutions.",
+    ),
+    "sparsity_before": Column("Backbone sparsity before", PERCENT, "Sparsity before (%)"),
+    "sparsity_after": Column("Backbone sparsity after", PERCENT, "Sparsity after (%)"),
     "mask_violations": Column("Mask violations", COUNT, help="Pruned weights that are not exactly 0 after training."),
     "seconds_training": Column("Training time", SECONDS, "Seconds training"),
     "upstream_data": Column("Upstream data", help="What the network was trained and pruned on."),
@@ -140,7 +145,15 @@ COLUMNS = {
     "mean_relative_error_increase": Column(
         "Mean relative error increase over dense", PERCENT, "Mean relative error increase (%)"
     ),
-    "standard_error": Column("Standard error", PERCENT, format="%.2f"),
+    "standard_error": Column(
+        "Standard error", PERCENT, format="%.2f", help="Over tasks (n − 1); empty for a single task."
+    ),
+    "seed_error": Column(
+        "Standard error over seeds",
+        PERCENT,
+        format="%.2f",
+        help="Of the same mean, from the spread over seeds (delta method).",
+    ),
     "difficulty": Column("Difficulty", POINTS, help="Dense accuracy of full transfer minus that of linear transfer."),
     "front": Column("Pareto-optimal", formerly="On the front"),
     "runs": Column("Runs", COUNT),

@@ -11,10 +11,10 @@ from sparse_core.views.labels import (
     SIZES,
     SOURCES,
     counted,
-    marked_series_names,
     method_label,
     method_order,
     network_names,
+    series_names,
     sparsity_label,
 )
 
@@ -70,10 +70,10 @@ def size_notes(axis: str, left_out: int) -> list[str]:
 def row_notes(rows: pd.DataFrame) -> list[str]:
     """The notes that must accompany these rows wherever they are shown."""
     notes = result_notes(rows)
-    for (source, upstream, protocol), name in marked_series_names(rows).items():
+    for (source, upstream, protocol), name in series_names(rows).items():
         if source != "published":
             baseline = "compared with the dense network of the same architecture, upstream data and protocol"
-            notes.append(f"{name.capitalize()}: pretrained on {upstream}, {protocol}; {baseline}")
+            notes.append(f"{name[:1].upper()}{name[1:]}: pretrained on {upstream}, {protocol}; {baseline}")
     return notes
 
 
@@ -143,9 +143,17 @@ def lottery_note(hidden: pd.DataFrame) -> list[str]:
 
 
 def single_task_notes(means: pd.DataFrame) -> list[str]:
-    """A note on the means over one task, which have no standard error."""
-    single = means.loc[means["tasks"] == 1, "method"]
-    return [f"One task only, so no error bar: {', '.join(method_order(single.unique()))}"] if len(single) else []
+    """Notes on the means over one task: their spread is over seeds, and they have none where there is one seed."""
+    single = means[means["tasks"] == 1]
+    seeded = single["seed_error"].notna()
+    notes = (
+        [f"One task only, so ± is the standard error over seeds: {_methods(single[seeded])}"] if seeded.any() else []
+    )
+    return notes + ([] if seeded.all() else [f"One task and one seed, so no error bar: {_methods(single[~seeded])}"])
+
+
+def _methods(rows: pd.DataFrame) -> str:
+    return ", ".join(method_order(rows["method"].unique()))
 
 
 def single_seed_notes(table: pd.DataFrame) -> list[str]:
@@ -161,3 +169,10 @@ def task_count(means: pd.DataFrame) -> str:
     """The number of tasks behind these means, such as "12 tasks" or "1 to 12 tasks"."""
     low, high = int(means["tasks"].min()), int(means["tasks"].max())
     return counted(high, "task") if low == high else f"{low} to {high} tasks"
+
+
+def spread_note(means: pd.DataFrame) -> str:
+    """What the means of a summary are over, and their ±."""
+    if (means["tasks"] == 1).all():
+        return "one task ± standard error over seeds"
+    return f"mean ± standard error over {task_count(means)}"

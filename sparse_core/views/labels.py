@@ -3,7 +3,6 @@
 import hashlib
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 
 from sparse_core.catalog import METHODS, METRICS, TASKS, UNKNOWN, architecture_label, task_label
 from sparse_core.networks.library import BackboneCard
+from sparse_core.views.series import distinguished
 
 SERIES_KEY = ["source", "upstream", "protocol"]
 
@@ -142,29 +142,33 @@ def level_labels(rows: pd.DataFrame) -> list[str]:
 def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """A name for each (source, upstream, protocol) of the rows, to follow the method: empty for the paper's results.
 
-    The user's are "your runs", those that come with the product "shipped", with a mark where a source has several upstreams or
-    protocols, which are never averaged together.
+    The user's are "your runs", those that come with the product "shipped"; where a source has several under one transfer, which
+    are never averaged together, what sets them apart follows: "your runs, lr 0.1".
     """
-    names = marked_series_names(frame)
-    counts = Counter(source for source, _, _ in names)
-    return {key: name if counts[key[0]] > 1 else SERIES[key[0]] for key, name in names.items()}
+    names: dict[tuple[str, str, str], str] = {}
+    key = ["source", "transfer"] if "transfer" in frame else ["source"]
+    for values, rows in frame[[*key, "upstream", "protocol"]].drop_duplicates().groupby(key):
+        source = values[0]
+        pairs = sorted(rows[["upstream", "protocol"]].itertuples(index=False, name=None))
+        for pair, apart in distinguished(pairs).items():
+            names[source, *pair] = ", ".join(filter(None, [SERIES[source], apart])) if SERIES[source] else ""
+    return names
 
 
 def marked_series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """As ``series_names``, but all series but the paper's have a mark, such as "your runs 3f2a".
-
-    The mark is a hash of upstream and protocol, so a link keeps its meaning whatever else is measured later.
-    """
+    """As ``series_names``, but with a mark in place of what sets them apart, such as "your runs 3f2a": for links, never for the
+    screen. It is a hash of upstream and protocol, so a link keeps its meaning whatever else is measured later."""
     keys = sorted(frame[SERIES_KEY].drop_duplicates().itertuples(index=False, name=None))
     marks = {key: hashlib.sha256("\n".join(("measured", *key[1:])).encode()).hexdigest()[:4] for key in keys}
     return {key: f"{SERIES[key[0]]} {marks[key]}" if SERIES[key[0]] else "" for key in keys}
 
 
 def network_names(frame: pd.DataFrame) -> dict[str, str]:
-    """The name of each network (by content hash) of the user's rows; with the start of its hash where several have one name."""
-    names = frame[["network", "network_name"]].drop_duplicates("network").set_index("network")["network_name"]
-    several = names.duplicated(keep=False)
-    return {network: f"{name} ({network[:6]})" if several[network] else name for network, name in names.items()}
+    """The name of each network (by content hash) of the user's rows; numbered where several have one name."""
+    pairs = frame[["network", "network_name"]].drop_duplicates("network").sort_values("network")
+    several, numbers = pairs["network_name"].duplicated(keep=False), pairs.groupby("network_name").cumcount() + 1
+    numbered = (pairs["network_name"] + " (" + numbers.astype(str) + ")").where(several, pairs["network_name"])
+    return dict(zip(pairs["network"], numbered, strict=True))
 
 
 def network_label(row: Any) -> str:
@@ -218,7 +222,7 @@ def _with_networks(frame: pd.DataFrame, heads: Iterable[str], distinguished: pd.
     names, series = network_names(frame), series_names(frame)
     rows = zip(heads, recipe_names(frame), frame["network"], distinguished, _series(frame), strict=True)
     return [
-        ", ".join(filter(None, [head, recipe, names[network], series[key] if series[key] != OWN else ""]))
+        ", ".join(filter(None, [head, recipe, names[network], series[key].removeprefix(OWN).removeprefix(", ")]))
         if apart
         else ", ".join(filter(None, [head, recipe, series[key]]))
         for head, recipe, network, apart, key in rows
@@ -243,10 +247,16 @@ def _link_networks(frame: pd.DataFrame) -> list[str]:
 
 
 def name_points(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with a column ``point``: each row's transfer and network, as links name it."""
-    transfers = frame["transfer"].map(TRANSFER_NAMES)
-    points = [f"{transfer}: {name}" for transfer, name in zip(transfers, link_names(frame), strict=True)]
-    return frame.assign(point=points)
+    """The frame with each row's transfer and network, in the column ``point`` as links name them, in ``shown`` as texts do."""
+    names = {"point": link_names(frame), "shown": name_networks(frame)}
+    return frame.assign(
+        **{
+            column: [
+                f"{TRANSFER_NAMES[transfer]}: {name}" for transfer, name in zip(frame["transfer"], names, strict=True)
+            ]
+            for column, names in names.items()
+        }
+    )
 
 
 def former_points(frame: pd.DataFrame) -> dict[str, list[str]]:

@@ -66,7 +66,7 @@ def paper_layout(table: pd.DataFrame) -> pd.DataFrame:
     """A ``task_table`` as the paper's tables C.1 and C.2: a row for each network, "mean ± std (n)" in percent for each task."""
     deviations = ["" if np.isnan(deviation) else f" ± {100 * deviation:.1f}" for deviation in table["accuracy_std"]]
     parts = zip(table["accuracy_mean"], deviations, table["seeds"], strict=True)
-    cells = [f"{100 * mean:04.1f}{deviation} ({seeds})" for mean, deviation, seeds in parts]
+    cells = [f"{100 * mean:4.1f}{deviation} ({seeds})" for mean, deviation, seeds in parts]
     wide = table.assign(cell=cells).pivot(index="row", columns="task", values="cell")
     return wide.reindex(distinct(table["row"])).rename_axis("Network").rename_axis(columns=None).reset_index()
 

@@ -68,7 +68,7 @@ def test_a_finished_finetuning_shows_that_its_mask_was_kept(home):
     app = ended(home, finetuned_run(home))
     shown = metrics(app)
     assert shown["Mask violations"] == "0"
-    assert shown["Sparsity before → after"] == "50.0 → 50.0 %"
+    assert shown["Backbone sparsity before → after"] == "50.0 → 50.0 %"
     assert shown["Best top-1 accuracy"] == "90.0 % (n = 1)" and shown["Training"] == "75 s"
     assert not app.error
     assert "network's file was deleted" in " ".join(caption.value for caption in app.caption)

@@ -241,7 +241,7 @@ def test_a_finished_network_shows_sparsity_accuracy_times_and_provenance(home, f
     queue.end(home, job_id, "done", result=made("mine", found=True))
     app = open_page("sparsify", job=job_id)
     assert metrics(app) == {
-        "Sparsity": "50 %",
+        "Backbone sparsity": "50 %",
         "Upstream accuracy": "90.0 %",
         "Time": "30 s",
         "Time with parents": "80 s",

@@ -85,7 +85,7 @@ def test_totals_of_a_small_network(home):
     # 108 + 8 weights of which 27 are 0; both convolutions have 6 × 6 outputs; one of 6 filters is pruned and removable.
     app = opened(home, 1)
     shown = metrics(app)
-    assert (shown["Sparsity"], shown["Nonzero parameters"]) == ("23.3 %", "89 of 116")
+    assert (shown["Backbone sparsity"], shown["Nonzero parameters"]) == ("23.3 %", "89 of 116")
     assert shown["Multiply-adds"] == "3.2 of 4.18 thousand"
     assert shown["Fully pruned filters"] == shown["Removable filters"] == "16.7 %"
     # Removing the filter removes its 27 weights and the 2 of the next convolution that read its output.

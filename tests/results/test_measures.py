@@ -37,8 +37,32 @@ def test_without_a_baseline_the_increase_is_unknown():
     table = measures.difference_to_dense(rows(("GMP", 0.9, "t", 0.7), ("Dense", 0, "u", 0.7)))
     assert table.loc[table["method"] == "GMP", "relative_error_increase"].isna().all()
     means = measures.summary(rows(("GMP", 0.9, "t", 0.7)))
-    assert means["tasks"].tolist() == [0]
+    assert means["tasks"].tolist() == [0] and means["runs"].tolist() == [1]  # a run without a baseline is still a run
     assert means["mean_relative_error_increase"].isna().all()
+
+
+def test_the_error_of_a_ratio_over_seeds_covers_what_a_simulation_gives():
+    """Means over 5 seeds of errors around 0.30 and 0.20, drawn 20,000 times: the spread of their ratio."""
+    draw = np.random.default_rng(0)
+    sparse, dense = draw.normal(0.30, 0.02, (20_000, 5)), draw.normal(0.20, 0.01, (20_000, 5))
+    true = (sparse.mean(1) / dense.mean(1)).std()
+    sides = [(pd.Series([spread]), pd.Series([5])) for spread in (0.02, 0.01)]
+    found = statistics.ratio_error(pd.Series([0.3]), pd.Series([0.2]), *sides, pd.Series([0.0]))
+    assert found.item() == pytest.approx(true, rel=0.02)
+
+
+def test_the_mean_over_tasks_has_its_error_over_seeds_too():
+    runs = [("Dense", 0, "t", 0.8), ("Dense", 0, "t", 0.82), ("GMP", 0.9, "t", 0.7), ("GMP", 0.9, "t", 0.74)]
+    frame = rows(*runs, *((method, level, "u", accuracy) for method, level, _, accuracy in runs)).assign(
+        source="published"
+    )
+    one = statistics.ratio_error(
+        *(pd.Series([error]) for error in (0.28, 0.19)),
+        *((pd.Series([spread / np.sqrt(2)]), pd.Series([2])) for spread in (0.04, 0.02)),
+        pd.Series([0.0]),
+    ).item()
+    assert measures.summary(frame)["seed_error"].item() == pytest.approx(one / np.sqrt(2))
+    assert measures.summary(frame[frame["dataset"] == "t"])["seed_error"].item() == pytest.approx(one)
 
 
 @pytest.mark.parametrize("column", measures.BASELINE_KEY)

@@ -42,8 +42,8 @@ def test_networks_that_share_a_name_differ_in_rows_lines_and_points():
     rows = measured(*(run for hash_ in "ab" for run in network(hash_, name="mine")), *network("a", "Dense", 0, "mine"))
     table = tables.task_table(rows, "best", measures.ordered_tasks(rows))
     sparse = table[table["method"] == "AC/DC"]
-    assert sparse["row"].tolist() == ["AC/DC 90 %, mine (aaaaaa)", "AC/DC 90 %, mine (bbbbbb)"]
-    assert sparse["line"].tolist() == ["AC/DC, mine (aaaaaa)", "AC/DC, mine (bbbbbb)"]
+    assert sparse["row"].tolist() == ["AC/DC 90 %, mine (1)", "AC/DC 90 %, mine (2)"]
+    assert sparse["line"].tolist() == ["AC/DC, mine (1)", "AC/DC, mine (2)"]
     assert table.loc[table["method"] == "Dense", "row"].tolist() == ["Dense, your runs"]
     points = labels.name_points(measures.summary(rows))["point"]
     assert points.nunique() == 2 and points.str.endswith(", mine (aaaaaa)").sum() == 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly import graph_objects as go
-from plotly.colors import hex_to_rgb
+from plotly.colors import hex_to_rgb, sample_colorscale, unlabel_rgb
 from scipy.stats import binomtest
 
 from sparse_core.catalog import METHODS
@@ -58,6 +58,10 @@ def contrast(*colours: str) -> float:
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722])
     return (light + 0.05) / (dark + 0.05)
+
+
+def rgb_to_hex(colour: str) -> str:
+    return "#" + "".join(f"{round(value):02x}" for value in unlabel_rgb(colour))
 
 
 def test_every_method_has_its_own_colour_and_marker() -> None:
@@ -142,28 +146,56 @@ def test_selected_points_are_larger(resnet50: pd.DataFrame) -> None:
     assert sizes["Full: AC/DC 90 %"] > sizes["Full: AC/DC 80 %"]
 
 
-def test_own_runs_are_dashed_and_hollow_with_a_line_for_each_protocol() -> None:
-    rows = measured(
-        *(row("Dense", 0, 0.9, protocol=protocol) for protocol in "PQ"),
-        *(row("AC/DC", 0.5, 0.8, protocol=protocol) for protocol in "PQ"),
+def two_protocols() -> pd.DataFrame:
+    """Dense and AC/DC networks of one's own under two learning rates, and of the paper."""
+    text = "SGD lr {} ×0.1 every 50 epochs, momentum 0.9, weight decay 0.0005, 20 epochs, batch 64, fp32 features"
+    protocols = [text.format(rate) for rate in ("0.1", "0.01")]
+    return measured(
+        *(row("Dense", 0, 0.9, protocol=protocol) for protocol in protocols),
+        *(row("AC/DC", 0.5, 0.8, protocol=protocol) for protocol in protocols),
         *(row(method, level, 0.85, source="published") for method, level in (("Dense", 0), ("AC/DC", 0.5))),
     )
-    figure = tradeoff_of(rows)
-    looks = {trace.name: (trace.line.dash, trace.marker.symbol, list(trace.y)) for trace in figure.data}
+
+
+def test_protocols_are_named_by_what_differs_and_each_line_has_its_own_look() -> None:
+    looks = {
+        trace.name: (trace.line.dash, trace.marker.symbol, list(trace.y)) for trace in tradeoff_of(two_protocols()).data
+    }
     assert looks["AC/DC"] == ("solid", "square", pytest.approx([0]))
-    marks = {name for name in looks if name.startswith("AC/DC, your runs ")}
-    assert len(marks) == 2
-    assert {looks[name][0] for name in marks} == {"dash", "dot"}
-    assert all(looks[name][1:] == ("square-open", pytest.approx([100])) for name in marks)
+    own = {name: look for name, look in looks.items() if name != "AC/DC"}
+    assert own == {
+        "AC/DC, your runs, lr 0.01": ("dash", "square-open", pytest.approx([100])),
+        "AC/DC, your runs, lr 0.1": ("dot", "square-open-dot", pytest.approx([100])),
+    }
 
 
-def test_a_single_task_has_no_error_bar_and_a_note() -> None:
-    rows = measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8))
+def test_points_of_two_protocols_look_different_where_there_is_no_line() -> None:
+    table = measures.with_front(measures.over_same_tasks(measures.per_configuration(two_protocols())), "sparsity")
+    figure = tradeoffs.pareto(labels.name_points(table), ["linear"])
+    points = {
+        trace.name: (trace.marker.symbol, trace.marker.line.width) for trace in figure.data if trace.mode == "markers"
+    }
+    assert len(set(points.values())) == len(points) == 6
+
+
+def test_a_single_task_has_the_spread_over_seeds() -> None:
+    seeds = [("Dense", 0, 0.9), ("Dense", 0, 0.92), ("AC/DC", 0.5, 0.8), ("AC/DC", 0.5, 0.83)]
+    rows = measured(*(row(*each, seed=number % 2) for number, each in enumerate(seeds)))
     summary = named_summary(rows)
+    (line,) = tradeoffs.tradeoff(summary, ["linear"], {}).data
+    # Both sides are the user's own runs with the same seeds: the error is that of r = e₁ / e₀ over pairs.
+    residuals = np.array([0.2, 0.17]) - 0.185 / 0.09 * np.array([0.1, 0.08])
+    assert list(line.error_y.array) == pytest.approx([100 * residuals.std(ddof=1) / np.sqrt(2) / 0.09])
+    assert "standard error over seeds" in line.hovertext[0]
+    assert footnotes.single_task_notes(summary) == ["One task only, so ± is the standard error over seeds: AC/DC"]
+
+
+def test_a_single_task_and_seed_has_no_error_bar_and_a_note() -> None:
+    summary = named_summary(measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8)))
     (line,) = tradeoffs.tradeoff(summary, ["linear"], {}).data
     assert list(line.error_y.array) == [0]
     assert "no standard error" in line.hovertext[0]
-    assert footnotes.single_task_notes(summary) == ["One task only, so no error bar: AC/DC"]
+    assert footnotes.single_task_notes(summary) == ["One task and one seed, so no error bar: AC/DC"]
 
 
 def test_a_caption_makes_the_figure_taller_and_keeps_the_plot(resnet50: pd.DataFrame) -> None:
@@ -206,6 +238,10 @@ def test_heat_map_of_differences_is_centred_at_zero_and_readable(linear_table: p
     heat, *numbers = figure.data
     assert heat.zmin == -heat.zmax
     assert {trace.textfont.color for trace in numbers} == {"#000000", "#FFFFFF"}
+    for trace in numbers:
+        shares = [(heat.z[y][x] - heat.zmin) / (heat.zmax - heat.zmin) for x, y in zip(trace.x, trace.y, strict=True)]
+        back = sample_colorscale([list(stop) for stop in heat.colorscale], np.clip(shares, 0, 1).tolist())
+        assert min(contrast(trace.textfont.color, rgb_to_hex(colour)) for colour in back) >= 4.5
     assert all(trace.unselected.textfont.color == trace.textfont.color for trace in numbers)
     texts = list(itertools.chain.from_iterable(trace.text for trace in numbers))
     assert "0.0" in texts and {text[0] for text in texts} >= {"−", "+"}

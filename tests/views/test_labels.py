@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from sparse_core.results import measures
+from sparse_core.specs.transfer import ProbeSpec, protocol
 from sparse_core.views import labels, tables
 from tests.support.records import measured, row
 
@@ -30,6 +31,31 @@ def test_a_point_keeps_its_name_when_other_runs_are_added() -> None:
     stages = (first, pd.concat([first, more]))
     cells, more_cells = (set(tables.task_table(rows, "best", {"digits": 0.0})["point"]) for rows in stages)
     assert cells < more_cells
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"lr 0.01": "lr 0.1"}, ("lr 0.01", "lr 0.1")),
+        ({"fp32 features": "bf16 features"}, ("fp32", "bf16")),
+        ({"batch 64": "batch 64, 32 px images"}, ("default image size", "32 px images")),
+        ({"lr 0.01": "lr chosen from 0.01, 0.1"}, ("lr 0.01", "lr from 0.01/0.1")),
+        ({"lr 0.01": "lr 0.1", "150 epochs": "20 epochs"}, ("lr 0.01, 150 epochs", "lr 0.1, 20 epochs")),
+    ],
+)
+def test_series_are_named_by_what_differs(changed: dict[str, str], expected: tuple[str, str]) -> None:
+    first = second = protocol(ProbeSpec("net", "digits"))
+    for usual, other in changed.items():
+        second = second.replace(usual, other)
+    names = labels.series_names(measured(*(row("Dense", 0, 0.9, protocol=text) for text in (first, second))))
+    assert tuple(names["measured", "ImageNet", text] for text in (first, second)) == tuple(
+        f"your runs, {name}" for name in expected
+    )
+
+
+def test_a_probe_and_a_finetuning_are_not_told_apart_by_their_settings() -> None:
+    rows = measured(row("Dense", 0, 0.9), row("Dense", 0, 0.9, protocol="Q", transfer="full"))
+    assert set(labels.series_names(rows).values()) == {"your runs"}
 
 
 def test_points_in_older_links_have_a_current_name() -> None:

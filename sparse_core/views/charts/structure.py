@@ -11,8 +11,8 @@ from sparse_core.views.charts.captions import accuracy_hover, size_hover
 from sparse_core.views.charts.panels import SPARSITY_TITLE, Panels, layer_panel, percents, sparsity_axis
 from sparse_core.views.charts.style import (
     by_line,
-    dotted_lines,
     error_bars,
+    looks,
     marker,
     method_style,
     point_labels,
@@ -149,13 +149,13 @@ def accuracy(table: pd.DataFrame, size: str) -> go.Figure:
     """
     panels = Panels([""], SIZES[size].title, "Accuracy (%)", entry=ENTRY)
     table = table.assign(line=name_lines(table))
-    sizes, dotted = table[size] / SIZES[size].scale, dotted_lines(table)
+    sizes, found = table[size] / SIZES[size].scale, looks(table)
     for (method, *_, name), rows in by_line(table):
         colour, symbol = method_style(method)
         trace = {
             **{"mode": "markers+text", "x": sizes[rows.index].tolist(), "y": percents(rows["accuracy_mean"])},
             "error_y": {**error_bars(100 * rows["accuracy_std"]), "color": colour},
-            "marker": marker(colour, symbol, hollow=True, size=16 if method == "Dense" else 10, dotted=name in dotted),
+            "marker": marker(colour, symbol, hollow=True, size=16 if method == "Dense" else 10, look=found[name]),
             **point_labels([f" {level}" for level in level_labels(rows)], "middle right"),
             "hovertext": [
                 accuracy_hover(name, row, *(size_hover(row, each) for each in SIZES))

@@ -4,8 +4,9 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from plotly.colors import sample_colorscale
+from plotly.colors import hex_to_rgb, sample_colorscale
 
 from sparse_core.catalog import METHODS
 from sparse_core.views.labels import SERIES_KEY
@@ -31,6 +32,8 @@ STYLES = {
 }
 OWN_DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot")
 LABEL_SIZE = 12
+THIN_SYMBOLS = ("cross-thin", "x-thin", "asterisk")
+TINT = 0.35  # opacity of the inside of a tinted marker
 
 SEQUENTIAL = "Cividis"
 DIVERGING = ((0.0, "#B35806"), (0.25, "#F1A340"), (0.5, "#F7F7F7"), (0.75, "#67A9CF"), (1.0, "#2166AC"))
@@ -56,26 +59,29 @@ def method_style(method: str) -> tuple[str, str]:
 
 
 def marker(
-    colour: str, symbol: str, *, hollow: bool | Iterable[bool] = False, size: Any = 10, dotted: bool = False
+    colour: str, symbol: str, *, hollow: bool | Iterable[bool] = False, size: Any = 10, look: int = 0
 ) -> dict[str, Any]:
-    """A marker; ``hollow`` and ``size`` are for all points, or one for each. ``dotted`` tells lines of one method apart.
+    """A marker; ``hollow`` and ``size`` are for all points, or one for each. ``look`` (0, 1, …) tells lines of one method apart:
+    plain, with a dot, tinted, tinted with a dot.
 
-    Line symbols (dense) have no inside.
+    Line symbols (dense) have no inside: their lines are thinner instead of hollow, and differ in number.
     """
     if symbol.startswith("line"):
-        return {"symbol": f"{symbol}-open", "size": size, "color": colour, "opacity": 1, "line": {"width": 2.5}}
-    dot = "-dot" if dotted and not symbol.startswith("circle-") else ""  # circles with a cross have no such variant
-    solid_symbol, hollow_symbol = f"{symbol}{dot}", f"{symbol}-open{dot}"
-    shapes: Any = hollow_symbol if hollow is True else solid_symbol
+        shape, width = (symbol, *THIN_SYMBOLS)[look % 4], 2.5 if hollow is False else 1.5
+        return {"symbol": f"{shape}-open", "size": size, "color": colour, "opacity": 1, "line": {"width": width}}
+    dot = "-dot" if look % 2 and not symbol.startswith("circle-") else ""  # circles with a cross have no such variant
+    tinted = hollow is True and (look % 4 > 1 or (look % 2 == 1 and not dot))
+    shapes: Any = f"{symbol}-open{dot}" if hollow is True and not tinted else f"{symbol}{dot}"
     if not isinstance(hollow, bool):
-        shapes = [hollow_symbol if each else solid_symbol for each in hollow]
-    width = 0 if hollow is False else 1.8
-    return {"symbol": shapes, "size": size, "color": colour, "opacity": 1, "line": {"width": width, "color": colour}}
+        shapes = [f"{symbol}-open{dot}" if each else f"{symbol}{dot}" for each in hollow]
+    outline = {"width": 0 if hollow is False else 1.8, "color": colour}
+    inside = f"rgba({', '.join(map(str, hex_to_rgb(colour)))}, {TINT})" if tinted else colour
+    return {"symbol": shapes, "size": size, "color": inside, "opacity": 1, "line": outline}
 
 
 def dash(name: str, names: Mapping[Any, str]) -> str:
     """The line style of a series: solid for the paper's results, whose name is empty, and for a series alone; else dashed."""
-    own = [other for other in names.values() if other]
+    own = list(dict.fromkeys(other for other in names.values() if other))
     return OWN_DASHES[own.index(name) % len(OWN_DASHES)] if name and len(names) > 1 else "solid"
 
 
@@ -100,17 +106,21 @@ def by_line(rows: pd.DataFrame) -> list[tuple[Line, pd.DataFrame]]:
     return sorted(groups, key=lambda item: (item[0][1] != "published", rank.get(item[0][0], len(rank)), item[0]))
 
 
-def dotted_lines(rows: pd.DataFrame) -> set[str]:
-    """The names of every second line of a method and series, whose markers are dotted."""
-    lines = rows[["method", *SERIES_KEY, "line"]].drop_duplicates().sort_values("line")
-    return set(lines.loc[lines.groupby(["method", *SERIES_KEY]).cumcount() % 2 == 1, "line"])
+def looks(rows: pd.DataFrame) -> dict[str, int]:
+    """The ``look`` of the markers of each line (in the column ``line``): its number among those of its method, the paper's
+    apart."""
+    lines = rows[["method", "source", "line"]].drop_duplicates().sort_values("line")
+    own = lines["source"] != "published"
+    return dict(zip(lines["line"], lines.groupby([lines["method"], own]).cumcount(), strict=True))
 
 
 def readable_on(scale: Any, shares: pd.Series) -> list[str]:
-    """Black or white for each share (0..1) of a colour scale, whichever has more contrast."""
+    """Black or white for each share (0..1) of a colour scale, whichever has more contrast (WCAG 2): at least 4.5 to 1."""
     colours = sample_colorscale(scale, shares.clip(0, 1).tolist(), colortype="tuple") if len(shares) else []
-    luminance = (0.299 * red + 0.587 * green + 0.114 * blue for red, green, blue in colours)
-    return ["#000000" if light > 0.5 else "#FFFFFF" for light in luminance]
+    values = np.array(colours, dtype=float).reshape(-1, 3)
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    return np.where((luminance + 0.05) ** 2 > 0.05 * 1.05, "#000000", "#FFFFFF").tolist()
 
 
 def shortened(text: str, characters: int) -> str:

@@ -11,8 +11,8 @@ from sparse_core.views.charts import style
 from sparse_core.views.charts.panels import Panels, percents
 from sparse_core.views.charts.style import (
     by_line,
-    dotted_lines,
     error_bars,
+    looks,
     marker,
     method_style,
     readable_on,
@@ -31,7 +31,7 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
     panels = Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
     lines = list(dict.fromkeys(key for key, _ in by_line(table) if key[0] != "Dense"))
     offsets = dict(zip(lines, np.linspace(0.3, -0.3, max(len(lines), 2)), strict=False))
-    dotted = dotted_lines(table)
+    found = looks(table)
     place = {task: number for number, task in enumerate(reversed(tasks))}
     for number, transfer in enumerate(transfers):
         for key, line in by_line(table[table["transfer"] == transfer]):
@@ -46,7 +46,7 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
                     symbol,
                     hollow=key[1] != "published",
                     size=24 if key[0] == "Dense" else 9,
-                    dotted=key[4] in dotted,
+                    look=found[key[4]],
                 ),
                 "customdata": line["point"].tolist(),
                 "hovertext": line["hover"].tolist(),

@@ -16,8 +16,8 @@ from sparse_core.views.charts.style import (
     Line,
     by_line,
     dash,
-    dotted_lines,
     error_bars,
+    looks,
     marker,
     method_style,
     point_labels,
@@ -51,12 +51,15 @@ def tradeoff(
     highlight. ``axis`` is ``sparsity`` or one of ``labels.SIZES``, a column of ``summary`` without NaN, on a log scale.
     """
     rows = summary.dropna(subset=["mean_relative_error_increase"])
-    rows = rows.assign(place=percents(rows[axis]) if axis == "sparsity" else magnitudes(rows[axis], axis))
+    spread = rows["standard_error"].fillna(rows["seed_error"])
+    rows = rows.assign(
+        place=percents(rows[axis]) if axis == "sparsity" else magnitudes(rows[axis], axis), spread=spread
+    )
     x_title = layout.SPARSITY_TITLE if axis == "sparsity" else SIZES[axis].title
     panels = Panels(transfers, x_title, "Relative error increase over dense (%)")
     names, chosen = series_names(summary), set(selected)  # as in the caption
     rows = rows.assign(line=name_lines(rows))
-    dotted = dotted_lines(rows)
+    found = looks(rows)
     for number, transfer in enumerate(transfers):
         panel = rows[rows["transfer"] == transfer]
         free = 0.32 if len(transfers) > 1 else 0.18
@@ -65,11 +68,11 @@ def tradeoff(
             if axis == "sparsity"
             else layout.size_axis(panels.x(number), panel["place"], free)
         )
-        panels.y(number)["range"] = _limits(panel["mean_relative_error_increase"], panel["standard_error"])
+        panels.y(number)["range"] = _limits(panel["mean_relative_error_increase"], panel["spread"])
         ends = [(last, 0.0, "dense", GREY)]
         for key, line in by_line(panel):
             style = dash(names[key[1:4]], names)
-            panels.add(number, key[4], _tradeoff_line(line, key, style, chosen, axis, key[4] in dotted))
+            panels.add(number, key[4], _tradeoff_line(line, key, style, chosen, axis, found[key[4]]))
             end = line.loc[line["place"].idxmax()]
             height = 100 * end["mean_relative_error_increase"]
             ends.append((end["place"], height, key[4], method_style(key[0])[0] if len(line) > 1 else FAINT))
@@ -90,11 +93,12 @@ def pareto(
     """
     by_sparsity = axis == "sparsity"
     table = table.assign(
+        spread=table["standard_error"],
         place=layout.reductions(percents(table[axis])) if by_sparsity else magnitudes(table[axis], axis),
         line=name_lines(table),
     )
     panels = Panels(transfers, "Sparsity (%), log scale" if by_sparsity else SIZES[axis].title, "Accuracy (%)")
-    names, chosen, dotted = series_names(table), set(selected), dotted_lines(table)
+    names, chosen, found = series_names(table), set(selected), looks(table)
     for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
         if by_sparsity:
@@ -105,7 +109,7 @@ def pareto(
             line = {**front_line(front, "place"), "line": {"color": GREY, "width": 5, "dash": dash(names[key], names)}}
             panels.add(number, ", ".join(filter(None, ["Pareto front", names[key]])), line)
         for key, points in by_line(panel):
-            panels.add(number, key[4], _pareto_points(points, key, chosen, axis, key[4] in dotted))
+            panels.add(number, key[4], _pareto_points(points, key, chosen, axis, found[key[4]]))
     return panels.figure()
 
 
@@ -116,22 +120,22 @@ def front_line(front: pd.DataFrame, x: str) -> dict[str, Any]:
     return {"x": ordered[x].tolist(), "y": percents(ordered["accuracy_mean"]), **style}
 
 
-def _tradeoff_line(
-    line: pd.DataFrame, key: Line, style: str, chosen: set[str], axis: str, dotted: bool
-) -> dict[str, Any]:
+def _tradeoff_line(line: pd.DataFrame, key: Line, style: str, chosen: set[str], axis: str, look: int) -> dict[str, Any]:
     colour, symbol = method_style(key[0])
     sizes = [14 if point in chosen else 9 for point in line["point"]]
     return {
         **_points(line, "mean_relative_error_increase", axis, "lines+markers"),
         "line": {"color": colour, "width": 2.2, "dash": style},
-        "marker": marker(colour, symbol, hollow=style != "solid", size=sizes, dotted=dotted),
+        "marker": marker(colour, symbol, hollow=style != "solid", size=sizes, look=look),
         "hovertext": [_tradeoff_hover(key[4], row, axis) for row in line.itertuples()],
     }
 
 
 def _tradeoff_hover(name: str, row: Any, axis: str) -> str:
-    single = math.isnan(row.standard_error)
-    error = "one task, so no standard error" if single else f"standard error {percent(row.standard_error)}"
+    error = "one task and one seed, so no standard error"
+    if not math.isnan(row.spread):
+        over = "seeds" if math.isnan(row.standard_error) else "tasks"
+        error = f"standard error over {over} {percent(row.spread)}"
     lines = [
         f"<b>{html.escape(name)}</b> at {sparsity_label(row.sparsity)}",
         html.escape(network_label(row)),
@@ -142,14 +146,14 @@ def _tradeoff_hover(name: str, row: Any, axis: str) -> str:
     return "<br>".join(filter(None, lines))
 
 
-def _pareto_points(points: pd.DataFrame, key: Line, chosen: set[str], axis: str, dotted: bool) -> dict[str, Any]:
+def _pareto_points(points: pd.DataFrame, key: Line, chosen: set[str], axis: str, look: int) -> dict[str, Any]:
     colour, symbol = method_style(key[0])
     sizes = [18 if row.point in chosen else 13 if row.front else 8 for row in points.itertuples()]
     optimal = {True: "Pareto-optimal", False: "not Pareto-optimal"}
     horizontal = symbol.replace("line-ns", "line-ew")  # dense: its place on the vertical axis is what matters here
     return {
         **_points(points, "accuracy_mean", axis, "markers"),
-        "marker": marker(colour, horizontal, hollow=key[1] != "published", size=sizes, dotted=dotted),
+        "marker": marker(colour, horizontal, hollow=key[1] != "published", size=sizes, look=look),
         "hovertext": [
             accuracy_hover(key[4], row, *_size_hover(row, axis), optimal[row.front]) for row in points.itertuples()
         ],
@@ -159,7 +163,7 @@ def _pareto_points(points: pd.DataFrame, key: Line, chosen: set[str], axis: str,
 def _points(rows: pd.DataFrame, value: str, axis: str, mode: str) -> dict[str, Any]:
     """Points at ``place`` with error bars; with the sparsity beside each where the axis does not show it."""
     labels = {} if axis == "sparsity" else point_labels(level_labels(rows), "top center")
-    bars = error_bars(100 * rows["standard_error"])
+    bars = error_bars(100 * rows["spread"])
     return {
         **{"x": rows["place"].tolist(), "y": percents(rows[value]), "error_y": bars},
         **{"mode": f"{mode}+text" if labels else mode, **labels, "customdata": rows["point"].tolist()},
