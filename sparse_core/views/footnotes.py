@@ -149,7 +149,9 @@ def single_task_notes(means: pd.DataFrame) -> list[str]:
     notes = (
         [f"One task only, so ± is the standard error over seeds: {_methods(single[seeded])}"] if seeded.any() else []
     )
-    return notes + ([] if seeded.all() else [f"One task and one seed, so no error bar: {_methods(single[~seeded])}"])
+    return notes + (
+        [] if seeded.all() else [f"One task without a spread over seeds, so no error bar: {_methods(single[~seeded])}"]
+    )
 
 
 def _methods(rows: pd.DataFrame) -> str:

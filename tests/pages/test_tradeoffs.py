@@ -5,7 +5,18 @@ import pandas as pd
 import pytest
 
 from sparse_core.paths import PUBLISHED
-from tests.pages.support import chart_text, choose, command_output, figure, legend, open_app, press, table, write_runs
+from tests.pages.support import (
+    PROTOCOL,
+    chart_text,
+    choose,
+    command_output,
+    figure,
+    legend,
+    open_app,
+    press,
+    table,
+    write_runs,
+)
 
 
 def test_tradeoffs_opens_with_the_paper_results() -> None:
@@ -119,9 +130,27 @@ def test_your_runs_appear_at_once_as_lines_of_their_own(home) -> None:
     assert mine["y"] == pytest.approx([100 / 3]) and mine["line"]["dash"] == "dash"
     (published,) = [trace for trace in figure(app)["data"] if trace["name"] == "AC/DC" and trace["xaxis"] == "x"]
     assert published["y"] == pytest.approx([-3.19, -2.00, 1.66], abs=0.01)
-    assert "One task only, so no error bar: AC/DC" in chart_text(app)
+    assert "One task without a spread over seeds, so no error bar: AC/DC" in chart_text(app)
     choose(app, source="published")
     assert "AC/DC, your runs" not in legend(app)
+
+
+def test_one_task_has_the_spread_over_its_seeds_in_chart_and_table() -> None:
+    app = open_app(tasks=["CIFAR-10"], transfer="Linear")
+    assert "one task ± standard error over seeds" in chart_text(app)
+    bars = [line["error_y"]["array"] for line in figure(app)["data"] if "error_y" in line]
+    assert bars and all(error > 0 for line in bars for error in line)
+    assert (table(app)["seed_error"] > 0).all() and table(app)["standard_error"].isna().all()
+
+
+def test_a_protocol_without_a_baseline_counts_its_runs(home) -> None:
+    write_runs(home, "Dense", 0, [0.98, 0.97])
+    write_runs(home, "Magnitude", 0.5, [0.96, 0.95])
+    write_runs(home, "Magnitude", 0.5, [0.96, 0.95, 0.94], protocol=PROTOCOL.replace("150", "20"))
+    app = open_app(architecture="EfficientNet-Lite0")
+    assert sorted(zip(table(app)["tasks"], table(app)["runs"], strict=True)) == [(0, 3), (1, 2)]
+    assert "No baseline for Linear\\: Magnitude 50 %, your runs, 20 epochs" in app.warning[0].value
+    assert legend(app) == ["Magnitude, your runs"]
 
 
 def test_networks_of_one_method_and_sparsity_are_points_of_their_own(home) -> None:

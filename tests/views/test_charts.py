@@ -195,7 +195,7 @@ def test_a_single_task_and_seed_has_no_error_bar_and_a_note() -> None:
     (line,) = tradeoffs.tradeoff(summary, ["linear"], {}).data
     assert list(line.error_y.array) == [0]
     assert "no standard error" in line.hovertext[0]
-    assert footnotes.single_task_notes(summary) == ["One task and one seed, so no error bar: AC/DC"]
+    assert footnotes.single_task_notes(summary) == ["One task without a spread over seeds, so no error bar: AC/DC"]
 
 
 def test_a_caption_makes_the_figure_taller_and_keeps_the_plot(resnet50: pd.DataFrame) -> None:

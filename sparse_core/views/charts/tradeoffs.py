@@ -132,7 +132,7 @@ def _tradeoff_line(line: pd.DataFrame, key: Line, style: str, chosen: set[str], 
 
 
 def _tradeoff_hover(name: str, row: Any, axis: str) -> str:
-    error = "one task and one seed, so no standard error"
+    error = "one task without a spread over seeds, so no standard error"
     if not math.isnan(row.spread):
         over = "seeds" if math.isnan(row.standard_error) else "tasks"
         error = f"standard error over {over} {percent(row.spread)}"
