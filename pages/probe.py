@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import frame, links, transfer
+from pages.parts import frame, links, run_details, transfer
 from pages.parts.transfer_choice import Chosen, image_size
 from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.engines import availability
@@ -62,6 +62,8 @@ def _result(records: list[Record]) -> None:
     result = records[0].result
     with st.container(horizontal=True):
         transfer.accuracy_metrics(records)
+        if result.get("validation"):
+            run_details.learning_rate_metric(result)
         st.metric("Training", labels.duration(result["seconds_training"]))
         st.metric(
             "Features",

@@ -18,10 +18,9 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store
 from sparse_core.specs.identity import first_free_replicate, recorded
-from sparse_core.views import footnotes, labels, times
+from sparse_core.views import activity, footnotes, labels, times
 from sparse_core.views.charts import training
 from sparse_core.views.runs import STATES, command, curves, label, with_states
-from sparse_core.views.speed_tables import spec_label
 
 USUAL_SEEDS = {"linear": 5, "full": 1}
 COMPARED_COLUMNS = ["run", "transfer", "accuracy_final", "accuracy_best", "learning_rate", "sparsity_before"]
@@ -32,7 +31,7 @@ COMMAND = "sparse-transfer runs --source {source} --json"
 def main() -> None:
     """Running jobs, the selected runs, and the table of runs."""
     store = open_store()
-    _running_jobs()
+    st.fragment(_follow_jobs, run_every=1.0 if queue.queued(home()) else None)()
     source = choices.choice(
         "Show",
         "runs_source",
@@ -96,25 +95,14 @@ def _measured(store: Store, recent: list[queue.Status]) -> None:
         st.caption(frame.plain(f"{note}."))
 
 
-@st.fragment(run_every=1.0)
 @frame.errors_as_messages()
-def _running_jobs() -> None:
-    """Jobs that have not ended, with their progress and a button to cancel each."""
-    jobs = [status for status in queue.waiting(home()) if status.job.label]
-    states = {status.job_id: status.state for status in jobs}
+def _follow_jobs() -> None:
+    """Run the page again when a job begins or ends, so that the table shows its state and its runs."""
+    states = {status.job_id: status.state for status in queue.waiting(home()) if status.job.label}
     before = st.session_state.get("running_jobs", states)
     st.session_state["running_jobs"] = states
     if states != before:
-        st.rerun()  # updates the states in the table, and adds finished runs
-    for status in jobs:
-        queue.ensure_worker(home(), status.job.lane)
-        stage = status.progress.description or ("starting" if status.state == "running" else "waiting for other jobs")
-        text = f"{_job_label(status)}: {stage}{labels.time_left(status.progress.seconds_left)}"
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(status.progress.share, frame.plain(text))
-            if st.button("Cancel", key=f"cancel_{status.job_id}"):
-                queue.cancel(home(), status.job_id)
-                st.rerun()
+        st.rerun()
 
 
 def _selected(store: Store, rows: pd.DataFrame) -> None:
@@ -252,15 +240,8 @@ def _history(recent: list[queue.Status]) -> None:
         return
     with st.expander(f"Failed and cancelled ({len(ended)})"):
         for status in ended:
-            st.markdown(f"**{frame.plain(_job_label(status))}**, {STATES[status.state]}. {frame.plain(status.message)}")
-
-
-def _job_label(status: queue.Status) -> str:
-    """A job in one line, such as: Finetuning of resnet20-pruned on Digits, 1 seed."""
-    spec, seeds = status.job.spec, labels.counted(len(status.job.seeds), "seed")
-    if status.job.kind == "speedup":
-        return f"Speedup of {spec_label(spec, {})}"
-    return f"{status.job.label} of {spec.backbone} on {task_label(spec.dataset)}, {seeds}"
+            message = status.message or f"{STATES[status.state].capitalize()}."
+            st.markdown(f"**{frame.plain(activity.job_label(status.job))}**: {frame.plain(message)}")
 
 
 main()

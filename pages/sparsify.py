@@ -1,6 +1,15 @@
 """Sparsify: make sparse backbones by any pruning method, alone or by the dozen."""
 
-from pages.parts import choices, made_networks, prune_downstream, sparsify_form, sparsify_progress, sweep_start
+from pages.parts import (
+    choices,
+    form_settings,
+    frame,
+    made_networks,
+    prune_downstream,
+    sparsify_form,
+    sparsify_progress,
+    sweep_start,
+)
 from pages.parts.frame import home
 from pages.parts.results import open_store
 from sparse_core.jobs import queue
@@ -14,11 +23,13 @@ def main() -> None:
     """The form, the progress and the networks of what was started, and the tabs with all networks made here."""
     store = open_store()
     queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
-    request = sparsify_form.controls()
-    if request is None:
-        sweep_start.start_row(store, BUTTON, None)
-    else:
-        sweep_start.start_row(store, BUTTON, request.plan, request.command)
+    form_settings.take_from_link("sparsify", "probe", "finetune")
+    with frame.errors_as_messages():  # what is wrong in the form must not hide what runs
+        request = sparsify_form.controls()
+        if request is None:
+            sweep_start.start_row(store, BUTTON, None)
+        else:
+            sweep_start.start_row(store, BUTTON, request.plan, request.command)
     status = sparsify_progress.shown()
     above = sparsify_progress.show(store, status) if status else ""
     made = sparsified.made_here(library.cards(home()))

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, frame, links, progress, speedup_charts, speedup_form
+from pages.parts import choices, deletion, form_settings, frame, links, progress, speedup_charts, speedup_form
 from pages.parts.frame import home
 from pages.parts.results import open_store, show_table
 from pages.parts.speedup_filters import choose_filters
@@ -80,8 +80,10 @@ def _measurements(
 
 def _measure(rows: pd.DataFrame, backbone_labels: dict[str, str]) -> None:
     """The form, and the progress or result of the measurement that the link names."""
-    status = progress.linked_job("speedup")
-    speedup_form.measure_form(rows, expanded=rows.empty or status is not None)
+    form_settings.take_from_link("speedup")
+    status = progress.linked_job("speedup") or progress.unfinished_job("speedup")
+    with frame.errors_as_messages():  # what is wrong in the form must not hide what runs
+        speedup_form.measure_form(rows, expanded=rows.empty or status is not None)
     if status is None:
         return
     st.subheader(frame.plain(speed_tables.spec_label(status.job.spec, backbone_labels)), divider="gray")

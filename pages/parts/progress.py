@@ -33,6 +33,12 @@ def linked_job(kind: str, parameter: str = "job", advice: str = "") -> queue.Sta
     return status
 
 
+def unfinished_job(kind: str) -> queue.Status | None:
+    """The job of this kind that runs, or else waits, whoever started it; None if there is none."""
+    found = [status for status in queue.waiting(home()) if status.job.kind == kind]
+    return min(found, key=lambda status: status.state != "running", default=None)
+
+
 def job_heading(status: queue.Status) -> None:
     """Which backbone the job transfers to which dataset, as a heading."""
     backbones = {card.name: labels.backbone_label(card) for card in library.available(home())}

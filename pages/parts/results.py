@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from pages.parts import buttons, frame, links
+from pages.parts import buttons, frame, jobs_indicator, links
 from pages.parts.frame import home
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store, default_database
@@ -23,9 +23,11 @@ ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what
 
 
 def open_store() -> Store:
-    """The results, including every run that has been finished or deleted by now. Every page calls this first."""
+    """The results, including every run that has been finished or deleted by now. Every page calls this first, so the indicator of
+    jobs is drawn above it."""
     frame.require_frame()
     links.update_address()
+    jobs_indicator.show()
     store = _open_store(home())
     store.refresh()
     return store

@@ -1,6 +1,7 @@
 """Runs on a page: the table of runs, and the curves, per-class accuracy and confusion matrix of a few of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -82,6 +83,18 @@ def show_run_details(records: Sequence[Record], where: str = "on this machine") 
         alt="Confusion matrix: true classes against predicted classes",
         table=pd.DataFrame(counts, index=class_names, columns=class_names).rename_axis("true class").reset_index(),
     )
+
+
+def learning_rate_metric(result: Mapping[str, Any]) -> None:
+    """The learning rate that a sweep chose, as a metric, with the validation accuracy of each in its help."""
+    tried = result["validation"]
+    help_text = f"The best of {len(tried)} on validation data: {validation_text(result)}."
+    st.metric("Learning rate chosen", f"{result['learning_rate']:g}", help=frame.plain(help_text))
+
+
+def validation_text(result: Mapping[str, Any]) -> str:
+    """The validation accuracy of each learning rate that a sweep tried."""
+    return "; ".join(f"{rate}: {labels.percent(value)} %" for rate, value in result["validation"].items())
 
 
 def curve_choice(key: str, metric: str) -> str:

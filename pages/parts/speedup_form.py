@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, frame, links
+from pages.parts import choices, form_settings, frame, links
 from pages.parts.frame import home
 from sparse_core.catalog import ARCHITECTURES, ENGINES, architecture_label
 from sparse_core.engines import availability, machine
@@ -33,10 +33,13 @@ def measure_form(rows: pd.DataFrame, *, expanded: bool) -> None:
     with form:
         spec = _spec()
         if spec is None:
+            help_text = "The message above says why."
+            st.button("Measure", type="primary", icon=":material/play_arrow:", disabled=True, help=help_text)
             return
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Measure", type="primary", icon=":material/play_arrow:"):
                 st.query_params["job"] = queue.submit(home(), Job("speedup", spec))
+                form_settings.keep_as_it_is(st.query_params["job"])
                 st.rerun()
             links.share(options.command("speedup", spec), key="share_form")
             st.caption(_time_estimate(spec, rows))

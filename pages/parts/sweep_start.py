@@ -5,7 +5,7 @@ import functools
 import pandas as pd
 import streamlit as st
 
-from pages.parts import frame, links, progress
+from pages.parts import form_settings, frame, links, progress
 from pages.parts.frame import home
 from sparse_core.catalog import asked_dataset
 from sparse_core.datasets import catalogue
@@ -41,8 +41,10 @@ def _start(plan: Plan) -> None:
         st.error(frame.plain(str(error)))
         return
     st.query_params["sweep_id"] = sweep_id
+    form_settings.keep_as_it_is(sweep_id)
     if "job" in st.query_params:
         del st.query_params["job"]
+    st.rerun()  # from the top, where what runs is shown
 
 
 @st.fragment(run_every=1.0)

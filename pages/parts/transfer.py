@@ -7,13 +7,24 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, frame, links, progress, sweep_progress, sweep_results, sweep_start, transfer_choice
+from pages.parts import (
+    choices,
+    form_settings,
+    frame,
+    links,
+    progress,
+    sweep_progress,
+    sweep_results,
+    sweep_start,
+    transfer_choice,
+)
 from pages.parts.frame import home
 from pages.parts.results import open_store
 from pages.parts.run_details import show_run_details
 from pages.parts.transfer_choice import Chosen
 from sparse_core.catalog import METRICS
 from sparse_core.datasets import catalogue
+from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import KINDS, Job
 from sparse_core.jobs.sweeps import SweepStatus
@@ -55,35 +66,60 @@ def transfer_page(
     """
     store = open_store()
     queue.ensure_worker(home(), KINDS[kind].lane)  # loads torch before the button is pressed
-    chosen = transfer_choice.choose(*seeds)
-    make = settings(chosen) if chosen else None
-    if chosen is None or make is None:
-        return
-    if chosen.batch:
-        _start_batch(store, kind, chosen, make)
-    else:
-        _start_job(button, Job(kind, make(chosen.backbones[0].name, chosen.datasets[0]), tuple(range(chosen.seeds))))
+    form_settings.take_from_link(kind)
+    with frame.errors_as_messages():  # what is wrong in the form must not hide what runs
+        batch = _form(store, kind, button, seeds, settings)
     sweep = sweep_progress.shown_sweep(kind)
     if sweep:
         _show_sweep(store, sweep)
-    elif not chosen.batch:
+    elif not batch or "job" in st.query_params:
         _show_job(store, kind, button, show_result)
+
+
+def _form(
+    store: Store,
+    kind: str,
+    button: str,
+    seeds: tuple[int, str],
+    settings: Callable[[Chosen], MakeSpec | None],
+) -> bool:
+    """The controls and the button, which is disabled while something is missing or wrong; returns whether it starts a batch."""
+    chosen = transfer_choice.choose(*seeds)
+    make = settings(chosen) if chosen else None
+    batch = chosen.batch if chosen else bool(st.session_state.get("several"))
+    if chosen is None or make is None:
+        _disabled("Start batch" if batch else button)
+        return batch
+    try:
+        specs = [make(card.name, dataset) for dataset in chosen.datasets for card in chosen.backbones]
+        for dataset, spec in zip(chosen.datasets, specs[:: len(chosen.backbones)], strict=True):
+            transfer_choice.require_trainable(dataset, spec)
+    except InputError as error:
+        st.error(frame.plain(str(error)))
+        _disabled("Start batch" if batch else button)
+        return batch
+    if batch:
+        commands = "\n".join(run_views.command(spec, chosen.seeds) for spec in specs)
+        sweep_start.start_row(store, "Start batch", chosen.plan(kind, make), commands)
+    else:
+        _start_job(button, Job(kind, specs[0], tuple(range(chosen.seeds))))
+    return batch
+
+
+def _disabled(button: str) -> None:
+    st.button(button, type="primary", icon=":material/play_arrow:", disabled=True, help="The message above says why.")
 
 
 def _start_job(button: str, job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(button, type="primary", icon=":material/play_arrow:"):
             st.query_params["job"] = queue.submit(home(), job)
+            form_settings.keep_as_it_is(st.query_params["job"])
             if "sweep_id" in st.query_params:
                 del st.query_params["sweep_id"]
+            st.rerun()  # from the top, where what runs is shown
         links.share(run_views.command(job.spec, len(job.seeds)))
         _time_estimate(job)
-
-
-def _start_batch(store: Store, kind: str, chosen: Chosen, make: MakeSpec) -> None:
-    specs = [make(card.name, dataset) for dataset in chosen.datasets for card in chosen.backbones]
-    commands = "\n".join(run_views.command(spec, chosen.seeds) for spec in specs)
-    sweep_start.start_row(store, "Start batch", chosen.plan(kind, make), commands)
 
 
 def _show_sweep(store: Store, status: SweepStatus) -> None:
@@ -101,7 +137,7 @@ def _show_sweep(store: Store, status: SweepStatus) -> None:
 
 def _show_job(store: Store, kind: str, button: str, show_result: Callable[[list[Record]], None]) -> None:
     """The progress of the job that the link names, or its result; else the newest result, or an example."""
-    status = progress.linked_job(kind) or _latest(kind)
+    status = progress.linked_job(kind) or progress.unfinished_job(kind) or _latest(kind)
     if status is None:
         _shipped_example(store, "linear" if kind == "probe" else "full")
         return
@@ -111,8 +147,9 @@ def _show_job(store: Store, kind: str, button: str, show_result: Callable[[list[
     elif status.state != "done":
         progress.ended_without_result(status, button)
     elif records := _records(status):
-        show_result(records)
-        show_run_details(records)
+        with st.container(key=f"result-{status.job_id}"):
+            show_result(records)
+            show_run_details(records)
 
 
 def _latest(kind: str) -> queue.Status | None:
@@ -168,11 +205,13 @@ def schedule(usual: Callable[[str], Hyperparameters], datasets: Sequence[str]) -
 def _time_estimate(job: Job) -> None:
     """About how long the job will take. What decides it is measured once on this machine: see ``durations.key``."""
     spec: TransferSpec = job.spec
-    known = durations.recall(home(), spec)
-    if known:
-        st.caption(_estimate_label(known, job))
+    cards = library.available(home())
+    architecture = next((card.architecture for card in cards if card.name == spec.backbone), "")
+    text = _estimate_label(job, architecture)
+    if text:
+        st.caption(text)
         return
-    ready = {card.name: card.ready for card in library.available(home())}
+    ready = {card.name: card.ready for card in cards}
     ready |= {card.id: card.ready for card in catalogue.available(home())}
     if not (ready.get(spec.backbone, True) and ready.get(spec.dataset, True)):
         st.caption(progress.NOT_READY)
@@ -181,12 +220,14 @@ def _time_estimate(job: Job) -> None:
     progress.measure_estimate(durations.key(spec), Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
 
 
-def _estimate_label(known: durations.Estimate, job: Job) -> str:
-    seeds = len(job.seeds)
-    training = labels.duration(known.seconds(job.spec, seeds, features_cached=True))
+def _estimate_label(job: Job, architecture: str) -> str:
+    """About how long the job takes; empty where nothing was measured yet."""
+    seconds = [durations.estimate(home(), job.spec, len(job.seeds), cached, architecture) for cached in (True, False)]
+    if None in seconds:
+        return ""
+    training, whole = (labels.duration(each) for each in seconds if each is not None)
     if job.spec.transfer == "full":
         return f"About {training} on this machine."
-    whole = labels.duration(known.seconds(job.spec, seeds, features_cached=False))
     return f"About {training} once the features are cached, {whole} the first time, on this machine."
 
 

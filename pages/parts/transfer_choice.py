@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -9,11 +10,15 @@ import streamlit as st
 from pages.parts import choices, frame
 from pages.parts.frame import home
 from sparse_core.catalog import MAX_SIDE, MIN_SIDE, architecture_label
+from sparse_core.datasets import catalogue
+from sparse_core.datasets.catalogue import Summary
+from sparse_core.errors import InputError
 from sparse_core.networks import library
 from sparse_core.networks.library import BackboneCard
 from sparse_core.specs import sweep
 from sparse_core.specs.sweep import Plan, Task
-from sparse_core.specs.transfer import TransferSpec
+from sparse_core.specs.training import VALIDATION_SHARE
+from sparse_core.specs.transfer import ProbeSpec, TransferSpec
 from sparse_core.views import labels
 
 BATCH_HELP = "Several backbones, datasets and seeds in one press, with the dense networks that they are compared with."
@@ -56,6 +61,32 @@ def choose(seeds: int, seeds_help: str) -> Chosen | None:
         return None
     known = tuple(dataset for dataset in datasets if dataset)
     return Chosen(tuple(cards), known, int(count), batch) if len(known) == len(datasets) else None
+
+
+def require_trainable(dataset: str, spec: TransferSpec) -> None:
+    """Raise InputError for what can be known of a dataset before the work starts."""
+    card = next((card for card in catalogue.available(home()) if card.id == dataset), None)
+    if card and not card.ready:
+        if card.kind == "folder":  # the caption above says where it belongs
+            raise InputError(
+                f"{card.name} is not on this machine and cannot be downloaded: put its images in place first."
+            )
+        return
+    seen = summary(str(home()), dataset)
+    if len(seen.class_names) < 2:
+        raise InputError(f"A classifier needs at least two classes; {Path(dataset).name} has {len(seen.class_names)}.")
+    held_out = round(VALIDATION_SHARE * seen.train / len(seen.class_names))
+    if isinstance(spec, ProbeSpec) and spec.sweep_lr and not held_out:
+        raise InputError(
+            f"{seen.train} training images in {len(seen.class_names)} classes are too few to hold some out for a learning-rate "
+            "sweep. Leave the sweep empty and give the learning rate."
+        )
+
+
+@st.cache_data(ttl=60, show_spinner=False, max_entries=20)
+def summary(folder: str, dataset: str) -> Summary:
+    """A first look at a dataset that is on this machine."""
+    return catalogue.describe(Path(folder), dataset)
 
 
 def image_size(chosen: Chosen) -> int:

@@ -59,8 +59,7 @@ class Seconds:
     def _estimate(self, spec: Spec, seeds: int) -> float | None:
         if isinstance(spec, SparsifySpec):
             return estimate_sparsify(self.home, spec, range(seeds))
-        known = durations.recall(self.home, spec)
-        return known.seconds(spec, seeds, features_cached=False) if known else None
+        return durations.estimate(self.home, spec, seeds, features_cached=False)
 
 
 def outline(plan: Plan, new: list[Task], seconds: Seconds, parallel: int) -> dict[str, Any]:

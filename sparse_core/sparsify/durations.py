@@ -15,7 +15,9 @@ from sparse_core.networks import library
 from sparse_core.networks.preprocessing import DEFAULTS, default
 from sparse_core.paths import write_text
 from sparse_core.specs.sparsify import SECOND_ORDER, SparsifySpec
+from sparse_core.transfer.durations import correction, learn_correction
 
+WORK = "sparsify"
 UNTRAINED = ("Magnitude",)
 DENSE = "Dense"  # whose pace stands for that of a method which has not run yet
 STR_STEP, STR_PILOTS = 1.1, 1.3  # a step over the dense one; the whole with three pilots over the whole without
@@ -25,12 +27,14 @@ GRADIENT_SHARE = 4.0  # the images of second-order gradients cost so many times 
 @dataclass(frozen=True)
 class Pace:
     """``seconds_per_epoch`` of training, test included; ``seconds_besides`` of what the method does besides in a training of
-    ``epochs`` epochs (pilots, second-order pruning). ``images`` are those of the training split."""
+    ``epochs`` epochs (pilots, second-order pruning). ``images`` are those of the training split. ``sampled`` means that a short
+    measurement and no real run gave them."""
 
     images: int
     seconds_per_epoch: float
     seconds_besides: float
     epochs: int
+    sampled: bool = False
 
     def seconds(self, spec: SparsifySpec) -> float:
         """One seed's whole training."""
@@ -48,10 +52,12 @@ def estimate_sparsify(home: Path, spec: SparsifySpec, seeds: Sequence[int]) -> f
     Where the method itself has not run, the dense pace counts, with an allowance for STR's pilots and second-order gradients.
     """
     own = recall(home, spec)
-    if own:
+    if own and not own.sampled:
         return own.seconds(spec) * len(seeds)
-    dense = recall(home, spec, DENSE)
-    return _from_dense(dense, spec) * len(seeds) if dense else None
+    dense = own or recall(home, spec, DENSE)
+    if dense is None:
+        return None
+    return _from_dense(dense, spec) * len(seeds) * (correction(home, WORK) if dense.sampled else 1.0)
 
 
 def recall(home: Path, spec: SparsifySpec, method: str = "") -> Pace | None:
@@ -66,6 +72,9 @@ def recall(home: Path, spec: SparsifySpec, method: str = "") -> Pace | None:
 
 def remember(home: Path, spec: SparsifySpec, images: int, epoch_seconds: Sequence[float], whole: float) -> None:
     """Keep the times of a run: seconds of each epoch, and of the whole. The median epoch is one without second-order pruning."""
+    known = recall(home, spec) or recall(home, spec, DENSE)
+    if known and known.sampled:
+        learn_correction(home, WORK, _from_dense(known, spec), whole)
     epochs = 0 if spec.method in UNTRAINED else min(len(epoch_seconds), spec.total_epochs)
     usual = min(statistics.median(epoch_seconds), whole / epochs) if epochs else 0.0
     pace = Pace(images, usual, whole - epochs * usual, max(1, epochs))

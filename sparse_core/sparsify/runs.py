@@ -55,7 +55,7 @@ def run_estimate(home: Path, spec: SparsifySpec, seeds: tuple[int, ...], report:
     """Time a few training steps and tests of dense training, and keep and return the pace; ``durations`` estimates the methods'
     own times from it until they have run."""
     backbone, dataset, dense = _resolve(home, timing.dense(spec), report)
-    pace = durations.Pace(len(dataset.train.labels), timing.time_epoch(backbone, dataset, dense), 0.0, 1)
+    pace = durations.Pace(len(dataset.train.labels), timing.time_epoch(backbone, dataset, dense), 0.0, 1, sampled=True)
     durations.keep(home, dense, pace)
     return dataclasses.asdict(pace)
 

@@ -4,6 +4,8 @@ come from short measurements (``runs.run_estimate``) and are replaced by the tim
 import dataclasses
 import hashlib
 import json
+import math
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,22 +15,62 @@ from sparse_core.paths import write_text
 from sparse_core.specs.training import VALIDATION_SHARE
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
 
+RECENT = 5  # runs of one kind whose median counts, so that one beside other work does not decide
+CORRECTIONS = 10  # jobs by which samples are corrected
+LARGEST = 20.0  # a correction, up or down
+Times = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class Estimate:
     """``images`` of the dataset, both splits; ``seconds_per_image`` of feature extraction, decoding included (0 under full
-    transfer, which has none); ``seconds_per_epoch`` of one seed."""
+    transfer, which has none); ``seconds_per_epoch`` of one seed; ``seconds_besides`` of a job (under full transfer, of each seed)
+    for all else. ``sampled`` means that a short measurement and no real run gave them; else they are medians of ``recent`` runs,
+    each its three times in this order."""
 
     images: int
     seconds_per_image: float
     seconds_per_epoch: float
+    seconds_besides: float = 0.0
+    sampled: bool = False
+    recent: tuple[Times, ...] = ()
 
     def seconds(self, spec: TransferSpec, seeds: int, features_cached: bool) -> float:
         """The whole transfer: features unless they are cached, the learning-rate sweep if there is one, then training."""
         extraction = 0.0 if features_cached else self.images * self.seconds_per_image
         rates = len(spec.sweep_lr) if isinstance(spec, ProbeSpec) else 0
         epochs = spec.settings.epochs * (seeds + rates * spec.usual_seeds * (1 - VALIDATION_SHARE))
-        return extraction + epochs * self.seconds_per_epoch
+        besides = self.seconds_besides * (1 if isinstance(spec, ProbeSpec) else seeds)
+        return extraction + epochs * self.seconds_per_epoch + besides
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A real run: ``seconds`` of all its ``seeds``, from the job's start, and what ``Estimate`` takes apart.
+    ``images_per_second`` is the pace of the feature extraction, None under full transfer, 0 where cached features were never
+    timed."""
+
+    seconds: float
+    seeds: int
+    images: int
+    seconds_per_epoch: float
+    images_per_second: float | None = None
+    features_cached: bool = False
+
+
+def estimate(home: Path, spec: TransferSpec, seeds: int, features_cached: bool, architecture: str = "") -> float | None:
+    """Seconds of the whole transfer, by what this machine did before; None where nothing was measured yet.
+
+    Real runs of another network of the ``architecture`` go before a sample of this one. Samples are corrected by how long jobs
+    took whose estimates came from samples.
+    """
+    own = recall(home, spec)
+    if architecture and (own is None or own.sampled):
+        other = recall(home, dataclasses.replace(spec, backbone=architecture))
+        own = other if other and (own is None or not other.sampled) else own
+    if own is None:
+        return None
+    return own.seconds(spec, seeds, features_cached) * (correction(home, spec.transfer) if own.sampled else 1.0)
 
 
 def key(spec: TransferSpec) -> tuple[str | int, ...]:
@@ -45,13 +87,35 @@ def recall(home: Path, spec: TransferSpec) -> Estimate | None:
     return next(filter(None, map(_read, files)), None)
 
 
-def remember(
-    home: Path, spec: TransferSpec, images: int, seconds_per_epoch: float, images_per_second: float | None = None
-) -> None:
-    """Keep the times of a run. ``images_per_second`` is the pace of its feature extraction, None under full transfer. A
-    pace of 0 means cached features that were never timed: then nothing is kept."""
-    if images_per_second != 0:
-        keep(home, spec, Estimate(images, 1 / images_per_second if images_per_second else 0.0, seconds_per_epoch))
+def remember(home: Path, spec: TransferSpec, run: Timed) -> None:
+    """Learn from a real run. Nothing is kept of one with cached features whose pace nothing is known of."""
+    known = recall(home, spec)
+    if known and known.sampled:
+        learn_correction(home, spec.transfer, known.seconds(spec, run.seeds, run.features_cached), run.seconds)
+    pace = 1 / run.images_per_second if run.images_per_second else 0.0
+    if run.images_per_second == 0:
+        if known is None:
+            return
+        pace = known.seconds_per_image
+    parts = Estimate(run.images, pace, run.seconds_per_epoch)
+    left = max(0.0, run.seconds - parts.seconds(spec, run.seeds, run.features_cached))
+    times = (pace, run.seconds_per_epoch, left / (1 if isinstance(spec, ProbeSpec) else run.seeds))
+    recent = (*(known.recent if known else ()), times)[-RECENT:]
+    pace, epoch, besides = (statistics.median(values) for values in zip(*recent, strict=True))
+    keep(home, spec, Estimate(run.images, pace, epoch, besides, recent=recent))
+
+
+def correction(home: Path, work: str) -> float:
+    """What estimates from samples are multiplied by on this machine, for a kind of work such as "linear"; 1 at first."""
+    ratios = _ratios(home, work)
+    return math.exp(statistics.median(map(math.log, ratios))) if ratios else 1.0
+
+
+def learn_correction(home: Path, work: str, estimated: float, seconds: float) -> None:
+    """A job took ``seconds`` that a sample had ``estimated``."""
+    if estimated > 0 and seconds > 0:
+        ratio = min(max(seconds / estimated, 1 / LARGEST), LARGEST)
+        write_text(_corrections(home, work), json.dumps({"ratios": [*_ratios(home, work), ratio][-CORRECTIONS:]}))
 
 
 def keep(home: Path, spec: TransferSpec, estimate: Estimate) -> None:
@@ -63,6 +127,16 @@ def _read(file: Path) -> Estimate | None:
     with stored.reading(file):
         return stored.made(Estimate, json.loads(file.read_bytes()))
     return None
+
+
+def _ratios(home: Path, work: str) -> list[float]:
+    found = stored.read_json(_corrections(home, work), {"ratios": list}) or {"ratios": []}
+    numbers = [float(each) for each in found["ratios"] if stored.is_kind(each, stored.NUMBER)]
+    return [each for each in numbers if 1 / LARGEST <= each <= LARGEST]
+
+
+def _corrections(home: Path, work: str) -> Path:
+    return home / "estimates" / f"corrections-{work}.json"
 
 
 def _file(home: Path, spec: TransferSpec) -> Path:

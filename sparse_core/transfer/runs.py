@@ -3,6 +3,7 @@ line call the ``run_…`` functions; their ``report`` may raise Cancelled."""
 
 import dataclasses
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ SAMPLE_SEEDS = 5
 
 def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Train the missing seeds together and write a record for each; finished runs are found, not repeated."""
+    started = time.perf_counter()
     backbone, dataset, spec = resolve(home, spec, report)
     records = Records(home)
     names, missing = _run_names(home, spec, seeds)
@@ -50,9 +52,16 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
         for result in results:
             _keep(home, _record(names[result.seed], spec, result, shared), report)
         records.compact()
-        seconds, pace = statistics.fmean(results[0].seconds), results[0].details["images_per_second"]
-        images = shared["train_images"] + shared["test_images"]
-        _remember_duration(home, backbone, spec, images, seconds, pace)
+        details = results[0].details
+        timed = durations.Timed(
+            time.perf_counter() - started,
+            len(missing),
+            shared["train_images"] + shared["test_images"],
+            statistics.fmean(results[0].seconds),
+            details["images_per_second"],
+            details["features_cached"],
+        )
+        _remember_duration(home, backbone, spec, timed)
     discard(sweep)
     return _job_result(names, missing)
 
@@ -67,7 +76,7 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
     records = Records(home)
     names, missing = _run_names(home, spec, seeds)
     for number, seed in enumerate(missing):
-        name = names[seed]
+        started, name = time.perf_counter(), names[seed]
         on_progress = _report_seed(report, seed, number, len(missing))
         state = _state_file(home, name)
         result = finetune.train(backbone, dataset, spec, seed, on_progress=on_progress, checkpoint=state)
@@ -78,7 +87,8 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
         shared = _shared_fields(home, backbone, dataset, spec)
         _keep(home, _record(name, spec, result, {**shared, "mask_violations": violations}), on_progress)
         images = shared["train_images"] + shared["test_images"]
-        _remember_duration(home, backbone, spec, images, statistics.fmean(result.seconds))
+        seconds = time.perf_counter() - started
+        _remember_duration(home, backbone, spec, durations.Timed(seconds, 1, images, statistics.fmean(result.seconds)))
     records.compact()
     return _job_result(names, missing)
 
@@ -93,12 +103,12 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
     backbone, dataset, spec = resolve(home, spec, report, _load_to_time)
     rows, tested = len(dataset.train.labels), len(dataset.test.labels)
     if isinstance(spec, FinetuneSpec):
-        estimate = durations.Estimate(rows + tested, 0.0, finetune.time_epoch(backbone, dataset, spec))
+        estimate = durations.Estimate(rows + tested, 0.0, finetune.time_epoch(backbone, dataset, spec), sampled=True)
     else:
         pace = features.seconds_per_image(home, backbone, dataset, spec.precision, spec.engine, report)
         sample = min(rows, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
         seconds = _time_epoch(sample, backbone.dimensions, len(dataset.class_names), spec.settings)
-        estimate = durations.Estimate(rows + tested, pace, seconds * rows / sample)
+        estimate = durations.Estimate(rows + tested, pace, seconds * rows / sample, sampled=True)
     durations.keep(home, spec, estimate)
     return dataclasses.asdict(estimate)
 
@@ -131,12 +141,10 @@ def _load_to_time(home: Path, name: str) -> Backbone:
     return backbones.untrained(name) if without else backbones.load_cached(home, name)
 
 
-def _remember_duration(
-    home: Path, backbone: Backbone, spec: TransferSpec, images: int, seconds: float, pace: float | None = None
-) -> None:
+def _remember_duration(home: Path, backbone: Backbone, spec: TransferSpec, run: durations.Timed) -> None:
     """Keep the times of a run, also for networks of this architecture that are not there yet."""
     for name in (spec.backbone, backbone.card.architecture):
-        durations.remember(home, dataclasses.replace(spec, backbone=name), images, seconds, pace)
+        durations.remember(home, dataclasses.replace(spec, backbone=name), run)
 
 
 def _best_precision(backbone: Backbone) -> str:

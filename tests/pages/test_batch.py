@@ -56,7 +56,8 @@ def test_a_missing_baseline_is_said_before_the_press(home, file):
     assert "No baseline: there is no dense ResNet20 from Photos here." in messages(app)
 
 
-def test_finetuning_runs_each_seed_by_itself_with_the_papers_rate_of_each_dataset(home):
+def test_finetuning_runs_each_seed_by_itself_with_the_papers_rate_of_each_dataset(home, monkeypatch):
+    monkeypatch.setattr("pages.parts.transfer_choice.require_trainable", lambda *_: None)  # the images are not here
     app = batch("finetune", backbones=[ACDC], datasets=["digits", "cars"], seeds=2, baselines=False)
     press(app, "Start batch")
     rates = [(each.spec.dataset, each.spec.settings.learning_rate, *each.seeds) for each in planned(home)]
@@ -82,7 +83,8 @@ def test_runs_that_are_there_are_not_counted_as_new(home, monkeypatch):
 def test_nothing_chosen_asks_for_something(backbones, datasets):
     app = batch(backbones=backbones, datasets=datasets)
     assert "Choose at least one backbone and one dataset." in messages(app)
-    assert "Start batch" not in buttons(app)
+    (start,) = (button for button in app.button if button.label == "Start batch")
+    assert start.disabled
 
 
 def test_the_command_names_every_transfer():
@@ -97,7 +99,9 @@ def test_a_batch_shows_its_progress_and_each_result_beside_dense(home):
     sweeps.advance(home, sweep_id)
     app = open_page("probe", sweep_id=sweep_id)
     assert shown(app.subheader[0].value) == "4 runs: 2 backbones on 1 task"
-    assert "Pause" in buttons(app) and not app.dataframe
+    assert "Pause" in buttons(app)
+    assert app.multiselect(key="backbones").value == [DENSE, ACDC]  # the form is that of the batch
+    assert len(app.dataframe) == 1  # the list of its runs
     for method, sparsity, name, accuracies in (("Dense", 0.0, DENSE, [0.8, 0.9]), ("AC/DC", 0.9, ACDC, [0.6, 0.8])):
         write_runs(home, method, sparsity, accuracies, network=name, protocol=protocol(specs[0]))
     write_runs(home, "GMP", 0.5, [0.1], network="of another sweep", protocol=protocol(specs[0]))
@@ -119,6 +123,6 @@ def test_without_a_link_a_batch_that_goes_on_is_shown_and_a_link_to_a_job_goes_b
     sweep_id = sweeps.submit(home, Plan("probe", tuple(transfers("probe", [ProbeSpec(ACDC, "digits")], (0,)))))
     assert shown(open_page("probe").subheader[0].value) == "1 run: 1 backbone on 1 task"
     assert not open_page("finetune").subheader  # a batch of probes is of no concern there
-    app = press(open_page("probe", sweep_id=sweep_id), "Start probe")
+    app = press(choose(open_page("probe", sweep_id=sweep_id), several=False), "Start probe")
     assert "sweep_id" not in app.query_params
     assert shown(app.subheader[0].value) == "resnet20_acdc_90_s0: ResNet20, AC/DC 90 % on Digits"

@@ -248,7 +248,7 @@ def test_a_finished_network_shows_sparsity_accuracy_times_and_provenance(home, f
     }
     assert "1 network existed already" in messages(app)
     assert [trace["y"] for trace in figure(app)["data"]] == [[0, 50], [2, 1], [95, 90]]
-    provenance = table(app, 0).set_index("What")["Value"]
+    (provenance,) = (each.value.set_index("What")["Value"] for each in app.dataframe if "What" in each.value)
     assert provenance["Options that differ from the defaults"] == "pruning steps 3"
     assert provenance["Started from"] == "dense (parent's)"
 
