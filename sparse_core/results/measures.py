@@ -10,7 +10,7 @@ interval. Networks are joined where ``joined`` says so, and into the dense basel
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import duckdb
 import numpy as np
@@ -95,15 +95,37 @@ def joined(results: pd.DataFrame) -> pd.DataFrame:
     """
     if results.empty:
         return results.assign(member=results["network"])
-    grouped = results.groupby(RECIPE_KEY)["network"]
-    several = grouped.transform("nunique").gt(1) & results["recipe"].ne("")
-    numbers = pd.util.hash_pandas_object(results[RECIPE_KEY].astype(str), index=False)
-    names = grouped.transform("nunique").astype(str) + " networks"
+    recipe_of, recipes = grouped(results, RECIPE_KEY)
+    pairs = grouped(results.assign(number=recipe_of), ["number", "network"])[1]
+    networks = pairs.groupby("number").size().to_numpy()
+    several = (networks > 1) & recipes["recipe"].ne("").to_numpy()
+    hashes = pd.util.hash_pandas_object(recipes.astype(str), index=False).map("{:016x}".format).to_numpy()
+    names = np.array([f"{count} networks" for count in networks], dtype=object)
+    joint = several[recipe_of]
     return results.assign(
         member=results["network"],
-        network=numbers.map("{:016x}".format).where(several, results["network"]),
-        network_name=names.where(several, results["network_name"]),
+        network=results["network"].where(~joint, hashes[recipe_of]),
+        network_name=results["network_name"].where(~joint, names[recipe_of]),
     )
+
+
+def grouped(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
+    """The number (N,) of each row's group, and the groups (G rows): different values of ``columns``, in order of appearance.
+
+    Column by column, which takes a fraction of the time of a ``groupby`` by several texts.
+    """
+    numbers, groups = np.zeros(len(rows), dtype=np.int64), 1
+    for name in columns:
+        codes, values = pd.factorize(rows[name], use_na_sentinel=False)
+        numbers = numbers * max(len(values), 1) + codes
+        groups *= max(len(values), 1)
+        if groups > 2**31:
+            numbers, kept = pd.factorize(numbers)
+            groups = len(kept)
+    numbers, kept = pd.factorize(numbers)
+    first = np.full(len(kept), len(rows))
+    np.minimum.at(first, numbers, np.arange(len(rows)))
+    return numbers, rows[list(columns)].iloc[first].reset_index(drop=True)
 
 
 def per_configuration(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:

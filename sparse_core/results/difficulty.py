@@ -1,0 +1,69 @@
+"""Relative error increase against task difficulty (the paper's figure 3): a regression line and a rank correlation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sparse_core.results import measures
+from sparse_core.results.measures import TASK_KEY
+
+FEWEST_TASKS = 3  # fewer leave a line without a spread
+
+
+@dataclass(frozen=True)
+class Regression:
+    """The least-squares line y = ``intercept`` + ``slope`` · x through ``n`` points, with the slope's 95 % t interval, Spearman's
+    ``rho`` and its ``p``. NaN where ``n`` is below ``FEWEST_TASKS`` or x does not vary.
+
+    ``mean_x``, ``spread_x`` (Σ(x − x̄)²) and ``residual`` (standard deviation, n − 2) give the line's confidence band.
+    """
+
+    n: int
+    slope: float
+    slope_low: float
+    slope_high: float
+    intercept: float
+    rho: float
+    p: float
+    mean_x: float
+    spread_x: float
+    residual: float
+
+    def band(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The line at ``x`` (N,) and the low and high end of its pointwise 95 % confidence band, each (N,)."""
+        from scipy.special import stdtrit
+
+        line = self.intercept + self.slope * x
+        error = self.residual * np.sqrt(1 / self.n + (x - self.mean_x) ** 2 / self.spread_x)
+        half = float(stdtrit(max(self.n - 2, 1), 0.975)) * error
+        return line, line - half, line + half
+
+
+def points(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
+    """The rows of ``measures.difference_to_dense`` of sparse networks whose task has a ``difficulty``, which is added.
+
+    Difficulty is dense full minus dense linear accuracy of the same source, architecture and upstream; of several protocols that
+    pair counts that has most seeds.
+    """
+    table = measures.difference_to_dense(results, accuracy)
+    known = measures.difficulty(results, accuracy).sort_values("seeds", ascending=False, kind="stable")
+    tasks = known.drop_duplicates(TASK_KEY)[[*TASK_KEY, "difficulty"]]
+    found = table[table["method"] != "Dense"].dropna(subset=["relative_error_increase"]).merge(tasks, on=TASK_KEY)
+    return found.sort_values("difficulty", kind="stable", ignore_index=True)
+
+
+def regression(x: np.ndarray, y: np.ndarray) -> Regression:
+    """The line through points x, y (N,), with its uncertainty; see ``Regression``."""
+    n = len(x)
+    if n < FEWEST_TASKS or not np.ptp(x):
+        return Regression(n, *[float("nan")] * 9)
+    from scipy.special import stdtrit
+    from scipy.stats import linregress, spearmanr
+
+    line, ranks = linregress(x, y), spearmanr(x, y)
+    half = float(stdtrit(n - 2, 0.975)) * line.stderr
+    residual = float(np.sqrt(np.sum((y - line.intercept - line.slope * x) ** 2) / (n - 2)))
+    spread = float(np.sum((x - x.mean()) ** 2))
+    slope = (float(line.slope), float(line.slope - half), float(line.slope + half), float(line.intercept))
+    return Regression(n, *slope, float(ranks.statistic), float(ranks.pvalue), float(x.mean()), spread, residual)
