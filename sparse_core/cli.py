@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_core import catalog, linux, sweep_verb
+from sparse_core import catalog, decision_verbs, linux, sweep_verb
 from sparse_core.errors import InputError, as_input_error
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
@@ -318,6 +318,9 @@ def _parser() -> argparse.ArgumentParser:
         ("speedup", _speedup, "measure the speedup of a sparse network over the dense one"),
     ):
         add_arguments(_verb(verbs, name, function, description), KINDS[name].spec)
+
+    for name, (function, description, add) in decision_verbs.VERBS.items():
+        add(_verb(verbs, name, function, description))
 
     _verb(verbs, "rebuild", _rebuild, "rebuild the dashboard's cache from the published tables and the run records")
     export = _verb(verbs, "export", _export, "write all results to one file, or a backbone, or the network of one run")

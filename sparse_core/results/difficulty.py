@@ -67,3 +67,16 @@ def regression(x: np.ndarray, y: np.ndarray) -> Regression:
     spread = float(np.sum((x - x.mean()) ** 2))
     slope = (float(line.slope), float(line.slope - half), float(line.slope + half), float(line.intercept))
     return Regression(n, *slope, float(ranks.statistic), float(ranks.pvalue), float(x.mean()), spread, residual)
+
+
+def rho_interval(rho: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of Spearman's rho of ``n`` points, NaN below ten: there it covers more than 97 %.
+
+    Fisher's z with the variance of Bonett and Wright (Psychometrika 65, 2000), which has no place for a rho of exactly 1 or −1:
+    0.999 stands for it.
+    """
+    if n < 10 or np.isnan(rho):
+        return float("nan"), float("nan")
+    rho = min(max(rho, -0.999), 0.999)
+    half = 1.959964 * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    return float(np.tanh(np.arctanh(rho) - half)), float(np.tanh(np.arctanh(rho) + half))
