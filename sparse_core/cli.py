@@ -319,8 +319,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add_arguments(_verb(verbs, name, function, description), KINDS[name].spec)
 
-    for name, (function, description, add) in decision_verbs.VERBS.items():
-        add(_verb(verbs, name, function, description))
+    for name, (decide, description, add) in decision_verbs.VERBS.items():
+        add(_verb(verbs, name, decide, description))
 
     _verb(verbs, "rebuild", _rebuild, "rebuild the dashboard's cache from the published tables and the run records")
     export = _verb(verbs, "export", _export, "write all results to one file, or a backbone, or the network of one run")

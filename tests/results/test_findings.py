@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sparse_core.catalog import TASKS
@@ -141,7 +142,7 @@ def test_without_rows_nothing_can_be_told(rows):
 
 def test_other_networks_stand_in_for_the_papers_and_never_mix_with_them(rows):
     own = rows.query("architecture == 'resnet50'").assign(source="measured", architecture="resnet20", network="n")
-    both = findings.pd.concat([rows, own.assign(accuracy_best=own["accuracy_best"] / 2)])
+    both = pd.concat([rows, own.assign(accuracy_best=own["accuracy_best"] / 2)])
     found = {each.id: each for each in findings.check(both, "measured")}
     assert found["linear-acdc-80-ahead-dense"].architecture == "ResNet20"
     assert found["mobilenet_v1-full-str-75-behind-dense"].rows == 0
