@@ -1,10 +1,12 @@
-"""The verbs of the command line that help to decide: ``findings``."""
+"""The verbs of the command line that help to decide: ``findings``, ``guide``."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from sparse_core.results import findings
+from sparse_core.catalog import TRANSFERS
+from sparse_core.results import advice, findings
 from sparse_core.results.records import Records
 from sparse_core.results.store import SOURCES, Store
 
@@ -24,7 +26,34 @@ def _findings(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [{name: getattr(found, name) for name in (*PROMISED, *MORE)} for found in checked]
 
 
+def _add_guide(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--transfer", choices=list(TRANSFERS), default="linear")
+    parser.add_argument("--kind", choices=advice.KINDS, default="all", help="of task (default all)")
+    parser.add_argument("--difficulty", type=float, help="of the task: dense full minus dense linear accuracy")
+    parser.add_argument("--loss", type=float, default=0.01, help="of accuracy that is accepted (default 0.01)")
+    parser.add_argument("--sparsity", type=float, help="at least, in [0, 1)")
+    parser.add_argument("--file-size", type=float, metavar="BYTES", help="at most")
+    parser.add_argument("--source", choices=SOURCES, default="published", help="whose rows (default published)")
+    parser.add_argument("--architecture", default="resnet50", help="default resnet50")
+
+
+def _guide(options: argparse.Namespace) -> list[dict[str, Any]]:
+    names = ("transfer", "kind", "difficulty", "loss", "sparsity", "file_size", "source", "architecture")
+    request = advice.Request(**{name: getattr(options, name) for name in names})
+    found = advice.advise(Store(Records(options.home)).results(source=request.source), request)
+    for note in (found.summary, *found.notes):
+        print(f"Note: {note}", file=sys.stderr)
+    lines = []
+    for answer in found.answers:
+        ends = {"loss": answer.loss.mean, "loss_low": answer.loss.low, "loss_high": answer.loss.high}
+        kept = ("tasks_for", "tasks_against", "tied_with", "rows")
+        line = {"method": answer.method, "sparsity": answer.sparsity, "verdict": answer.verdict, **ends}
+        lines.append({**line, "relative_error_increase": answer.increase.mean} | {n: getattr(answer, n) for n in kept})
+    return lines
+
+
 Verb = tuple[Callable[[argparse.Namespace], Any], str, Callable[[argparse.ArgumentParser], None]]
 VERBS: dict[str, Verb] = {
     "findings": (_findings, "check the paper's statements against the rows there are", _add_findings),
+    "guide": (_guide, "rank sparse networks for a task and a budget, with the evidence", _add_guide),
 }

@@ -1,0 +1,211 @@
+"""Which sparse network to transfer: candidates ranked by the rows there are, each with its evidence.
+
+Nothing here says which method is good: each answer is computed from transfer rows by the functions of ``comparison``. Accuracies
+upstream, and networks that were pruned without any training after it (one-shot), are never evidence.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from sparse_core.catalog import TASKS, TRANSFERS
+from sparse_core.errors import InputError
+from sparse_core.results.comparison import Interval, pairs, t_interval
+from sparse_core.results.evidence import Evidence
+from sparse_core.specs.checks import require_known
+
+KINDS = ("all", "general", "specialised")
+NEAREST = 6  # tasks that stand for one of a given difficulty
+MEETS, OPEN, FAILS = "meets the budget", "not enough evidence", "exceeds the accepted loss"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user needs. ``kind`` of task, or its measured ``difficulty`` (dense full minus dense linear accuracy), which then
+    counts; ``loss`` of accuracy over dense that one accepts, in [0, 1); at least ``sparsity``, in [0, 1); at most ``file_size``
+    bytes; at least ``speedup`` times as fast as dense. None: no such need. ``source`` and ``architecture`` name the rows."""
+
+    transfer: str = "linear"
+    kind: str = "all"
+    difficulty: float | None = None
+    loss: float = 0.01
+    sparsity: float | None = None
+    file_size: float | None = None
+    speedup: float | None = None
+    source: str = "published"
+    architecture: str = "resnet50"
+
+    def __post_init__(self) -> None:
+        require_known("transfer", self.transfer, TRANSFERS)
+        require_known("kind of task", self.kind, KINDS)
+        for name, value in (("loss", self.loss), ("sparsity", self.sparsity)):
+            if value is not None and not 0 <= value < 1:
+                raise InputError(f"{name} takes a fraction in [0, 1), such as 0.01; got {value}.")
+        for name, value in (("file_size", self.file_size), ("speedup", self.speedup)):
+            if value is not None and not value > 0:
+                raise InputError(f"{name} takes a number above 0; got {value}.")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One network with its evidence. ``loss`` is dense minus sparse accuracy over the tasks; ``increase`` the relative error
+    increase. ``tasks_for`` lie within the accepted loss, ``tasks_against`` do not. ``tied_with`` names the candidates from which
+    the rows cannot tell it apart; ``rows`` is the number of runs used, dense ones included. ``speedup`` is measured, or None."""
+
+    method: str
+    sparsity: float
+    verdict: str
+    loss: Interval
+    increase: Interval
+    tasks_for: tuple[str, ...]
+    tasks_against: tuple[str, ...]
+    tied_with: tuple[str, ...]
+    rows: int
+    speedup: float | None = None
+    file_size: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {100 * self.sparsity:.3g} %"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Answers, best first; ``notes`` say what was left out and why; ``tasks`` are those that stand for the user's."""
+
+    answers: list[Answer]
+    tasks: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """One sentence: what to take, or why there is no answer."""
+        best = [answer for answer in self.answers if answer.verdict == MEETS]
+        if best:
+            tied = f"; tied with {', '.join(best[0].tied_with)}" if best[0].tied_with else ""
+            return f"Take {best[0].name}{tied}."
+        if not self.answers:
+            return "No network in these rows fits the needs."
+        if any(answer.verdict == OPEN for answer in self.answers):
+            return "Not enough evidence: no network is shown to stay within the accepted loss."
+        return "Every network that fits exceeds the accepted loss."
+
+
+def advise(rows: pd.DataFrame, request: Request, speedups: Mapping[tuple[str, float], float] | None = None) -> Advice:
+    """Rank the networks of ``request.source`` that fit the request.
+
+    ``speedups`` are measured ones over dense, by method and sparsity. An answer meets the budget if the whole 95 % t interval of
+    its loss over tasks lies within the accepted loss, and exceeds it if none of it does. Order: that verdict, then the mean
+    relative error increase. Ties: the interval of the difference of two networks' increases over shared tasks includes 0.
+    """
+    evidence = Evidence(rows[rows["source"] == request.source], request.architecture, only=True)
+    notes: list[str] = []
+    tasks = _tasks(evidence, request, notes)
+    candidates = _candidates(evidence, request, speedups or {}, notes)
+    cells = {key: cell.loc[cell.index.intersection(tasks)] for key, cell in candidates.items()}
+    cells = {key: cell for key, cell in cells.items() if len(cell)}
+    answers = [_answer(evidence, key, cell, request, speedups or {}) for key, cell in cells.items()]
+    ties = _ties({answer.name: cells[answer.method, answer.sparsity] for answer in answers})
+    answers = [Answer(**{**vars(answer), "tied_with": tuple(ties.get(answer.name, ()))}) for answer in answers]
+    order = (MEETS, OPEN, FAILS)
+    answers.sort(key=lambda answer: (order.index(answer.verdict), answer.increase.mean, answer.name))
+    return Advice(answers, tasks, notes)
+
+
+def _tasks(evidence: Evidence, request: Request, notes: list[str]) -> list[str]:
+    """The tasks that stand for the user's: all of its kind, or the nearest in difficulty."""
+    has = evidence.cells[evidence.cells["transfer"] == request.transfer]
+    known = sorted(has["dataset"].unique())
+    if request.difficulty is not None:
+        difficulty = evidence.difficulty.reindex(known).dropna()
+        if difficulty.empty:
+            notes.append("No task's difficulty is known: that takes dense runs under both transfers. All tasks count.")
+            return known
+        nearest = (difficulty - request.difficulty).abs().sort_values(kind="stable").index[:NEAREST]
+        notes.append(f"The {len(nearest)} tasks nearest in difficulty count.")
+        return sorted(nearest)
+    if request.kind == "all":
+        return known
+    return [task for task in known if task in TASKS and TASKS[task].kind == request.kind]
+
+
+def _candidates(
+    evidence: Evidence, request: Request, speedups: Mapping[tuple[str, float], float], notes: list[str]
+) -> dict[tuple[str, float], pd.DataFrame]:
+    """The networks that are sparse, small and fast enough, as far as that is known; others are named in ``notes``."""
+    found: dict[tuple[str, float], pd.DataFrame] = {}
+    one_shot: list[str] = []
+    unmeasured: list[str] = []
+    slow: list[str] = []
+    sizes = evidence.rows.groupby(["method", "sparsity"])["file_size"].mean() if request.file_size else None
+    for method in evidence.methods(request.transfer):
+        for level in evidence.levels(request.transfer, method):
+            cell, name = evidence.of(request.transfer, method, level), f"{method} {100 * level:.3g} %"
+            if request.sparsity is not None and level < request.sparsity - 1e-9:
+                continue
+            if cell["recipe"].str.startswith("0 epochs").any():
+                one_shot.append(name)
+                continue
+            if sizes is not None:
+                size = float(sizes.get((method, level), float("nan")))
+                if not size <= request.file_size:  # type: ignore[operator]
+                    (unmeasured if size != size else slow).append(f"{name} (file size)")
+                    continue
+            if request.speedup is not None:
+                ratio = speedups.get((method, level))
+                if ratio is None or ratio < request.speedup:
+                    (unmeasured if ratio is None else slow).append(f"{name} (speedup)")
+                    continue
+            found[method, level] = cell
+    left_out = {"Pruned without training after it, so no evidence": one_shot}
+    left_out |= {"Not known": unmeasured, "Too large or too slow": slow}
+    notes += [f"{reason}: {', '.join(names)}." for reason, names in left_out.items() if names]
+    if not found and request.sparsity is not None:
+        levels = [
+            level for name in evidence.methods(request.transfer) for level in evidence.levels(request.transfer, name)
+        ]
+        if levels and max(levels) < request.sparsity:
+            notes.append(f"The rows end at {100 * max(levels):.3g} % sparsity.")
+    return found
+
+
+def _answer(
+    evidence: Evidence,
+    key: tuple[str, float],
+    cell: pd.DataFrame,
+    request: Request,
+    speedups: Mapping[tuple[str, float], float],
+) -> Answer:
+    loss = t_interval(-cell["difference"])
+    within = cell["difference"] >= -request.loss
+    verdict = OPEN
+    if loss.known and loss.high <= request.loss:
+        verdict = MEETS
+    elif loss.known and loss.low > request.loss:
+        verdict = FAILS
+    names: Sequence[str] = list(cell.index)
+    return Answer(
+        *key,
+        verdict,
+        loss,
+        t_interval(cell["relative_error_increase"]),
+        tuple(name for name, fits in zip(names, within, strict=True) if fits),
+        tuple(name for name, fits in zip(names, within, strict=True) if not fits),
+        (),
+        evidence.row_count(cell),
+        speedups.get(key),
+    )
+
+
+def _ties(cells: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
+    """The candidates from which the rows cannot tell each one apart: no interval, or one that includes 0."""
+    if len(cells) < 2:
+        return {}
+    grid = pd.DataFrame({name: cell["relative_error_increase"] for name, cell in cells.items()})
+    found: dict[str, list[str]] = {}
+    for row in pairs(grid).itertuples():
+        if not (row.low > 0 or row.high < 0):
+            found.setdefault(row.first, []).append(row.second)
+            found.setdefault(row.second, []).append(row.first)
+    return found
