@@ -87,7 +87,7 @@ def _inspect(spec: InspectSpec) -> None:
 
 def _inspection(status: queue.Status) -> None:
     spec: InspectSpec = status.job.spec
-    st.subheader(plain(Path(spec.path).name), divider="gray")
+    st.header(plain(Path(spec.path).name), divider="gray")
     if not status.ended:
         progress.wait_for(status.job_id)
     elif status.state == "done":
@@ -214,7 +214,7 @@ def _summary(file: str, seen: dict[str, Any]) -> None:
 
 def _backbones() -> None:
     """The backbones of the library, with links to where each can be used, and what was deleted."""
-    st.subheader("In the library", divider="gray")
+    st.header("In the library", divider="gray")
     deletion.offer_undo(
         "removed", f"“{st.session_state.get('removed')}” was deleted.", partial(library.restore, home())
     )

@@ -144,7 +144,7 @@ def _details(record: Record, records: Records) -> None:
     spec = recorded(record.spec)
     result = record.result
     with st.container(border=True):
-        st.subheader(frame.plain(label(record, network=True)))
+        st.header(frame.plain(label(record, network=True)))
         with st.container(horizontal=True):
             st.metric(f"Final {METRICS[result['metric']]}", labels.percent(result["accuracy_final"]))
             st.metric("Best epoch", labels.percent(result["accuracy_best"]), help="Selected on test data: optimistic.")

@@ -86,7 +86,7 @@ def _measure(rows: pd.DataFrame, backbone_labels: dict[str, str]) -> None:
         speedup_form.measure_form(rows, expanded=rows.empty or status is not None)
     if status is None:
         return
-    st.subheader(frame.plain(speed_tables.spec_label(status.job.spec, backbone_labels)), divider="gray")
+    st.header(frame.plain(speed_tables.spec_label(status.job.spec, backbone_labels)), divider="gray")
     if not status.ended:
         progress.show_progress(status.job_id)
     elif status.state == "done":

@@ -146,7 +146,7 @@ def _underlying_runs(rows: pd.DataFrame, table: pd.DataFrame) -> None:
 
 
 def _full_table(controls: Controls, table: pd.DataFrame) -> None:
-    st.subheader("All numbers", anchor=False)
+    st.header("All numbers", anchor=False)
     name = f"table-{controls.architecture}-{controls.transfer}"
 
     def by_network() -> None:

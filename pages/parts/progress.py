@@ -45,7 +45,7 @@ def job_heading(status: queue.Status) -> None:
     spec = status.job.spec
     dataset = task_label(asked_dataset(spec.dataset))
     title = f"{backbones.get(spec.backbone, spec.backbone)} on {dataset}"
-    st.subheader(frame.plain(title), divider="gray")
+    st.header(frame.plain(title), divider="gray")
 
 
 def ended_without_result(status: queue.Status, button: str) -> None:

@@ -39,7 +39,7 @@ def show(store: Store, status: SweepStatus) -> str:
     """Progress and live curves, what failed, the networks and the results of their transfers; returns the name of the network
     that is shown in detail, empty for none."""
     making = [each for each in status.tasks if each.task.kind == KIND]
-    st.subheader(frame.plain(_title([each.task for each in making or status.tasks])), divider="gray")
+    st.header(frame.plain(_title([each.task for each in making or status.tasks])), divider="gray")
     sweep_progress.show(status)
     running = [each for each in making if each.job_id and each.state in ("running", "waiting")]
     if running:

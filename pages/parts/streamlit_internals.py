@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 MAIN_BLOCK = "stMainBlockContainer"
+PRIMARY_BUTTON, CHOSEN = "stBaseButton-primary", "stMultiSelectTagsContainer"
 WIDGET_LABEL, HELP_ICON = "stWidgetLabel", "stTooltipIcon"
 CHART_TEXT_LAYERS = ("infolayer", "xaxislayer-above", "yaxislayer-above", "hoverlayer")
 CHART_SCRIPTS = "PlotlyChart.*.js"
@@ -15,12 +16,16 @@ CHART_SCRIPTS = "PlotlyChart.*.js"
 _EARLY = "early"  # the key of a container, which Streamlit makes the class st-key-early
 
 # Less space above the page: a narrow bar is all that stands there. Help stands beside the label, not at the far end of a wide
-# control. Text in charts takes the page's text colour in both
-# themes: Plotly's grey is hard to read on white.
+# control. What is written on the primary colour is dark on the dark theme, where white has a contrast of 2.3 : 1. Text in charts
+# takes the page's text colour in both themes: Plotly's grey is hard to read on white.
 STYLE = f"""
 <style>
 .{MAIN_BLOCK} {{ padding-top: 4.5rem; }}
 [data-testid="{WIDGET_LABEL}"] > :has(> .{HELP_ICON}) {{ justify-content: flex-start; margin-left: 0.4rem; }}
+:is([data-testid^="{PRIMARY_BUTTON}"]:enabled, [data-testid="{CHOSEN}"] [data-tag]),
+:is([data-testid^="{PRIMARY_BUTTON}"]:enabled, [data-testid="{CHOSEN}"] [data-tag]) * {{
+  color: light-dark(#fff, #08131c);
+}}
 .js-plotly-plot :is({", ".join(f".{layer}" for layer in CHART_TEXT_LAYERS)}) text {{
   fill: currentColor !important;
 }}

@@ -127,7 +127,7 @@ def _show_sweep(store: Store, status: SweepStatus) -> None:
     tasks = [each.task for each in status.tasks]
     backbones, datasets = ({getattr(task.spec, name) for task in tasks} for name in ("backbone", "dataset"))
     which = f"{labels.counted(len(backbones), 'backbone')} on {labels.counted(len(datasets), 'task')}"
-    st.subheader(f"{sweep_views.number(tasks)}: {which}", divider="gray")
+    st.header(f"{sweep_views.number(tasks)}: {which}", divider="gray")
     sweep_progress.show(status)
     running = [each for each in status.tasks if each.state == "running" and each.task.kind != "sparsify"]
     if running:
@@ -168,7 +168,7 @@ def _shipped_example(store: Store, transfer: str) -> None:
     first = rows.iloc[0]
     same = rows[(rows["network"] == first["network"]) & (rows["dataset_hash"] == first["dataset_hash"])]
     records = [store.record(run_id) for run_id in same.sort_values("seed")["run_id"]]
-    st.subheader(
+    st.header(
         frame.plain(f"An example: {run_views.label(records[0], network=True).partition(', seed')[0]}"), anchor=False
     )
     st.caption("Shipped with this version. Your own result takes this place.")

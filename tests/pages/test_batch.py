@@ -98,7 +98,7 @@ def test_a_batch_shows_its_progress_and_each_result_beside_dense(home):
     sweep_id = sweeps.submit(home, Plan("probe", tuple(transfers("probe", specs, (0, 1)))))
     sweeps.advance(home, sweep_id)
     app = open_page("probe", sweep_id=sweep_id)
-    assert shown(app.subheader[0].value) == "4 runs: 2 backbones on 1 task"
+    assert shown(app.header[0].value) == "4 runs: 2 backbones on 1 task"
     assert "Pause" in buttons(app)
     assert app.multiselect(key="backbones").value == [DENSE, ACDC]  # the form is that of the batch
     assert len(app.dataframe) == 1  # the list of its runs
@@ -121,8 +121,8 @@ def test_a_batch_shows_its_progress_and_each_result_beside_dense(home):
 
 def test_without_a_link_a_batch_that_goes_on_is_shown_and_a_link_to_a_job_goes_before_it(home):
     sweep_id = sweeps.submit(home, Plan("probe", tuple(transfers("probe", [ProbeSpec(ACDC, "digits")], (0,)))))
-    assert shown(open_page("probe").subheader[0].value) == "1 run: 1 backbone on 1 task"
-    assert not open_page("finetune").subheader  # a batch of probes is of no concern there
+    assert shown(open_page("probe").header[0].value) == "1 run: 1 backbone on 1 task"
+    assert not open_page("finetune").header  # a batch of probes is of no concern there
     app = press(choose(open_page("probe", sweep_id=sweep_id), several=False), "Start probe")
     assert "sweep_id" not in app.query_params
-    assert shown(app.subheader[0].value) == "resnet20_acdc_90_s0: ResNet20, AC/DC 90 % on Digits"
+    assert shown(app.header[0].value) == "resnet20_acdc_90_s0: ResNet20, AC/DC 90 % on Digits"

@@ -48,7 +48,7 @@ def test_an_empty_library_shows_the_next_step():
 
 def test_a_file_is_inspected_named_and_imported(home, file):
     app = inspect(home, file)
-    assert app.subheader[0].value == "my net.pth.tar"
+    assert app.header[0].value == "my net.pth.tar"
     assert metrics(app)["Architecture"] == "ResNet20" and metrics(app)["Classes"] == "10"
     assert app.caption[0].value.startswith(plain("Format: nested, CIFAR ResNet; variant A"))
     labels = ("Name", "Pruning method", "Nominal sparsity (%)", "Trained on")
@@ -105,7 +105,7 @@ def test_markdown_in_names_from_a_file_is_escaped(home, state, tmp_path):
     torch.save({**state, "![x](http://a.b/c)": torch.ones(1)}, tmp_path / "*net*.pth")
     app = inspect(home, tmp_path / "*net*.pth")
     assert r"not used\: \!\[x\]\(http\://a.b/c\)" in app.caption[0].value
-    assert app.subheader[0].value == r"\*net\*.pth"
+    assert app.header[0].value == r"\*net\*.pth"
     assert plain("`a` <b> $x$ :red[c] ~~d~~ #e |_f_|") == (r"\`a\` \<b\> \$x\$ \:red\[c\] \~\~d\~\~ \#e \|\_f\_\|")
 
 

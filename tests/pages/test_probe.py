@@ -53,7 +53,7 @@ def test_a_wrong_input_hides_neither_the_running_job_nor_its_cancel(home):
     job_id = started(home)
     app = choose(open_page("probe", job=job_id), sweep="fast slow")
     assert "Expected learning rates such as" in app.error[0].value
-    assert shown(app.subheader[0].value) == "EfficientNet-Lite0, dense on Digits"
+    assert shown(app.header[0].value) == "EfficientNet-Lite0, dense on Digits"
     (start,) = (button for button in app.button if button.label == "Start probe")
     assert start.disabled
     press(app, "Cancel")
@@ -70,8 +70,8 @@ def test_a_refused_spec_disables_start_and_keeps_the_job(home):
 def test_a_job_that_was_started_elsewhere_is_shown_when_the_page_is_opened(home):
     started(home)
     app = open_page("probe")
-    assert shown(app.subheader[0].value) == "EfficientNet-Lite0, dense on Digits"
-    assert not open_page("finetune").subheader
+    assert shown(app.header[0].value) == "EfficientNet-Lite0, dense on Digits"
+    assert not open_page("finetune").header
 
 
 def test_every_page_shows_what_runs_and_can_cancel_it(home):

@@ -65,7 +65,7 @@ def test_one_press_asks_for_every_method_sparsity_and_seed(home):
     asked = [(each.spec.method, each.spec.sparsity, *each.seeds) for each in planned(home)]
     once = [("Dense", 0.0), ("RigL ERK 1x", 0.8), ("RigL ERK 1x", 0.95)]
     assert asked == [(*each, seed) for seed in (0, 1) for each in once]
-    assert "6 networks from ResNet20, new weights on Digits" in shown(app.subheader[0].value)
+    assert "6 networks from ResNet20, new weights on Digits" in shown(app.header[0].value)
 
 
 def test_methods_that_need_dense_weights_have_a_dense_network_made_first(home):
@@ -180,7 +180,7 @@ def test_live_charts_show_sparsity_loss_accuracy_and_the_target(home):
         epoch = {"seed": 0, "epoch": number, "loss": 2 / number, "top1": 0.4, "mean_per_class": 0.4, "sparsity": 0.45}
         queue.open_reports(home, job_id).report(Progress("AC/DC", number, 30, 60.0, epochs=(epoch,)))
     app = open_page("sparsify")  # without a link: it shows what goes on
-    assert "AC/DC 90 %, seed 0 from ResNet20, new weights on Digits" in shown(app.subheader[0].value)
+    assert "AC/DC 90 %, seed 0 from ResNet20, new weights on Digits" in shown(app.header[0].value)
     drawn = figure(app)
     assert [trace["y"] for trace in drawn["data"]] == [[45, 45], [2, 1], [40, 40]]
     assert [(shape["y0"], shape["y1"]) for shape in drawn["layout"]["shapes"]] == [(90, 90)]
@@ -229,7 +229,7 @@ def test_what_needs_a_failed_network_is_said_to_wait(home):
 def test_a_link_to_jobs_of_an_earlier_version_opens(home):
     ids = [queue.submit(home, Job("sparsify", ACDC, (seed,))) for seed in range(3)]
     app = open_page("sparsify", job=ids)
-    assert "3 networks from ResNet20, new weights on Digits" in shown(app.subheader[0].value)
+    assert "3 networks from ResNet20, new weights on Digits" in shown(app.header[0].value)
     assert "Pause" not in buttons(app)
     press(app, "Cancel all 3")
     assert {queue.status(home, job_id).state for job_id in ids} == {"cancelled"}

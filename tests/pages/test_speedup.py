@@ -193,7 +193,7 @@ def test_the_layer_densities_of_a_backbone_can_be_used(home):
     assert (spec.architecture, spec.densities_of, spec.sparsity) == ("efficientnet_lite0", MAGNITUDE_50, 0.0)
     assert f"--densities-of {MAGNITUDE_50}" in options.command("speedup", spec)
     heading = "EfficientNet-Lite0, mask as in EfficientNet-Lite0, magnitude 50 % (timing only)"
-    assert open_page("speedup", job=queue.queued(home)[0]).subheader[0].value == frame.plain(heading)
+    assert open_page("speedup", job=queue.queued(home)[0]).header[0].value == frame.plain(heading)
 
 
 def test_the_form_is_closed_once_there_are_measurements(home):
@@ -225,7 +225,7 @@ def test_a_missing_engine_or_batch_size_is_requested():
 def test_progress_and_cancel(home):
     job_id = queue.submit(home, Job("speedup", SpeedupSpec(architecture="resnet18", sparsity=0.9)))
     app = open_page("speedup", job=job_id)
-    assert "ResNet18 at 90 %, uniform mask (timing only)" in shown(app.subheader[0].value)
+    assert "ResNet18 at 90 %, uniform mask (timing only)" in shown(app.header[0].value)
     press(app, "Cancel")
     assert queue.status(home, job_id).state == "cancelled"
     assert "Press “Measure” to start again" in messages(open_page("speedup", job=job_id))

@@ -18,6 +18,8 @@ def test_the_chart_script_has_its_name():
     ("name", "lost"),
     [
         (streamlit_internals.MAIN_BLOCK, "pages get Streamlit's wide space above them again"),
+        (streamlit_internals.PRIMARY_BUTTON.removesuffix("primary"), "its text is hard to read on the dark theme"),
+        (streamlit_internals.CHOSEN, "chosen values are hard to read on the dark theme"),
         (streamlit_internals.WIDGET_LABEL, "help stands at the far end of wide controls"),
         (streamlit_internals.HELP_ICON, "help stands at the far end of wide controls"),
     ],

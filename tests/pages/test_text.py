@@ -24,7 +24,7 @@ from tests.support.records import record
 MARKDOWN = ":red[x] **b** ![i](http://e) `c`"
 HTML = "<b>z</b><a href='http://e'>"
 NASTY = f"{MARKDOWN} {HTML}"
-ELEMENTS = ("markdown", "caption", "info", "warning", "error", "success", "subheader", "metric", "expander", "toast")
+ELEMENTS = ("markdown", "caption", "info", "warning", "error", "success", "header", "metric", "expander", "toast")
 NOT_ESCAPED = (":red[x]", "**b**", "![i](", "`c`", "<b>z")
 SHOWN = ("text", "name", "hovertext", "ticktext", "hovertemplate", "title")
 
