@@ -1,4 +1,4 @@
-"""The verbs of the command line that help to decide: ``findings``, ``guide``."""
+"""The verbs of the command line that help to decide: ``findings``, ``guide``, ``rank``."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from sparse_core.results.records import Records
 from sparse_core.results.store import SOURCES, Store
 
 PROMISED = ("id", "statement", "source", "verdict", "value", "low", "high", "rows")
+RANKINGS = ("knn", "ridge", "few-shot", "logistic", "logme")
 MORE = ("n", "interval", "architecture", "note")
 
 
@@ -52,8 +53,28 @@ def _guide(options: argparse.Namespace) -> list[dict[str, Any]]:
     return lines
 
 
+def _add_rank(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True, help="a name that 'datasets' lists, a folder or a Parquet file")
+    parser.add_argument("--backbones", default="", metavar="N,N", help="all that are ready by default")
+    parser.add_argument("--measure", choices=RANKINGS, default="ridge", help="default ridge")
+
+
+def _rank(options: argparse.Namespace) -> list[dict[str, Any]]:
+    from sparse_core.transfer import ranked
+
+    names = [name.strip() for name in options.backbones.split(",") if name.strip()]
+    found = ranked.rank(options.home, names, options.dataset, options.measure, lambda _: None)
+    if found.probes >= 3:
+        said = f"Kendall's tau {found.tau:.2f} (p {found.p:.2g}) with the linear probes of {found.probes} backbones."
+    else:
+        said = f"Linear probes of {found.probes} of these backbones: too few to say how well they agree."
+    print(f"Note: {said}", file=sys.stderr)
+    return found.rows
+
+
 Verb = tuple[Callable[[argparse.Namespace], Any], str, Callable[[argparse.ArgumentParser], None]]
 VERBS: dict[str, Verb] = {
     "findings": (_findings, "check the paper's statements against the rows there are", _add_findings),
     "guide": (_guide, "rank sparse networks for a task and a budget, with the evidence", _add_guide),
+    "rank": (_rank, "rank backbones on their features, before any is trained", _add_rank),
 }
