@@ -1,8 +1,10 @@
-"""The verbs of the command line that help to decide: ``findings``, ``guide``, ``rank``."""
+"""The verbs of the command line that help to decide: ``findings``, ``guide``, ``rank``, ``evaluate``."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sparse_core.catalog import TRANSFERS
@@ -72,9 +74,24 @@ def _rank(options: argparse.Namespace) -> list[dict[str, Any]]:
     return found.rows
 
 
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", required=True, help="a name that 'backbones' lists, with its classifier")
+    named = "imagenet, imagenet-real, imagenetv2, cifar10, or the path of images with the same classes"
+    parser.add_argument("--dataset", required=True, help=named)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the images; default: the home folder's datasets/NAME")
+
+
+def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
+    from sparse_core.transfer import upstream_evaluation
+
+    found = upstream_evaluation.evaluate(options.home, options.backbone, options.dataset, options.data, lambda _: None)
+    return dataclasses.asdict(found)
+
+
 Verb = tuple[Callable[[argparse.Namespace], Any], str, Callable[[argparse.ArgumentParser], None]]
 VERBS: dict[str, Verb] = {
     "findings": (_findings, "check the paper's statements against the rows there are", _add_findings),
     "guide": (_guide, "rank sparse networks for a task and a budget, with the evidence", _add_guide),
     "rank": (_rank, "rank backbones on their features, before any is trained", _add_rank),
+    "evaluate": (_evaluate, "accuracy of a backbone with the classifier it was trained with", _add_evaluate),
 }
