@@ -12,7 +12,7 @@ from sparse_core.jobs import kinds, queue, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.specs.checkpoints import InspectSpec
 from sparse_core.specs.transfer import ProbeSpec
-from tests.pages.support import open_page
+from tests.pages.support import open_app
 from tests.support import records
 
 PROBE = Job("probe", ProbeSpec("efficientnet_lite0", "digits"))
@@ -82,7 +82,7 @@ def test_such_a_job_is_left_out_and_the_next_is_done(home, how, monkeypatch, cap
             assert [status.job_id for status in queue.recent(home)] == [right]
     assert len([entry for entry in caplog.records if wrong in entry.getMessage()]) <= 1
     assert queue.find(home, wrong) is None
-    page = open_page("runs")
+    page = open_app("runs")
     assert not page.error
     assert not page.exception
     monkeypatch.setattr(kinds, "run", lambda *_: {"runs": [], "found": []})
