@@ -1,6 +1,7 @@
 """The verb ``sweep`` of the command line: dry run, start, follow, pause and cancel the sweep of a YAML file."""
 
 import argparse
+import dataclasses
 import sys
 import time
 from datetime import timedelta
@@ -8,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.errors import Cancelled, InputError, as_input_error
-from sparse_core.jobs import kinds, queue, sweep_files, sweeps
+from sparse_core.jobs import kinds, queue, sweep_files, sweep_packs, sweeps
 from sparse_core.jobs.sweep_checks import missing, require_possible
 from sparse_core.jobs.sweep_seconds import Seconds, outline
 from sparse_core.jobs.sweeps import SweepStatus
+from sparse_core.specs.options import add_arguments as add_options
+from sparse_core.specs.options import names
+from sparse_core.specs.slurm import SlurmSpec
 from sparse_core.specs.sparsify import SparsifySpec
-from sparse_core.specs.sweep import Plan, Task, plan
+from sparse_core.specs.sweep import EXECUTORS, Plan, Task, plan
 
-EXECUTORS = ("local", "slurm")
 LONGEST_FILE = 1_000_000  # bytes
 POLL_SECONDS = 0.5
 
@@ -24,11 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sweep``."""
     parser.add_argument("file", type=Path, help="a YAML file; the README describes it")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable of the file")
-    parser.add_argument("--executor", choices=EXECUTORS, default="local", help="what does the runs (default local)")
+    parser.add_argument("--executor", choices=EXECUTORS, help="what does the runs; default as in the file, else local")
     parser.add_argument("--parallel", type=int, help="runs side by side; default as in the file, else 1")
     parser.add_argument(
         "--nodes", type=int, help="with --dry-run: plan the time that so many machines like this one take"
     )
+    add_options(parser, SlurmSpec)
     verbs = parser.add_mutually_exclusive_group()
     verbs.add_argument("--dry-run", action="store_true", help="list the runs, how many are new and how long they take")
     verbs.add_argument("--retry", action="store_true", help="try the failed runs again")
@@ -40,8 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sweep(options: argparse.Namespace) -> dict[str, Any]:
     """What ``sweep`` prints: of a dry run its list, else how far the sweep is."""
-    if options.executor == "slurm":
-        raise InputError("--executor slurm is not there yet. Leave it out: runs are done on this machine.")
     if options.parallel is not None and options.parallel < 1:
         raise InputError(f"--parallel takes the number of runs side by side, at least 1; got {options.parallel}.")
     if options.nodes is not None and (options.nodes < 1 or not options.dry_run):
@@ -52,6 +54,8 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
     if options.pause or options.cancel:
         (sweeps.pause if options.pause else sweeps.cancel)(home, asked.id)
         return _answer(sweeps.status(home, asked.id))
+    if (options.executor or asked.executor) == "slurm":
+        return _on_slurm(home, asked, options)
     sweep_id = sweeps.submit(home, asked, options.parallel)
     if options.retry:
         sweeps.retry(home, sweep_id, options.parallel)
@@ -60,6 +64,18 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
     except KeyboardInterrupt:
         sweeps.pause(home, sweep_id)
         _say("Paused. The same command goes on.", "\n")
+        raise
+
+
+def _on_slurm(home: Path, asked: Plan, options: argparse.Namespace) -> dict[str, Any]:
+    """Submit what is missing, and follow it; the cluster needs nobody who looks on."""
+    given = {name: getattr(options, name) for name in names(SlurmSpec) if getattr(options, name) is not None}
+    spec = dataclasses.replace(asked.slurm, **given)
+    sweep_id = sweep_packs.submit(home, asked, spec, options.parallel, retry=options.retry)
+    try:
+        return _answer(_follow(home, sweep_id, on_cluster=True))
+    except KeyboardInterrupt:
+        _say("The sweep goes on on the cluster. --cancel stops it.", "\n")
         raise
 
 
@@ -107,8 +123,8 @@ def _hash_of(home: Path, name: str) -> str:
         return ""
 
 
-def _follow(home: Path, sweep_id: str) -> SweepStatus:
-    """Wait until the sweep has ended or was paused elsewhere, and keep its workers running."""
+def _follow(home: Path, sweep_id: str, *, on_cluster: bool = False) -> SweepStatus:
+    """Wait until the sweep has ended or was paused elsewhere, and keep its workers running where they are this machine's."""
     said: object = None
     while True:
         status = sweeps.status(home, sweep_id)
@@ -122,9 +138,10 @@ def _follow(home: Path, sweep_id: str) -> SweepStatus:
             for failure in status.failures:
                 _say(f"Failed: {describe(failure.task)}: {failure.message}", "\n")
             return status
-        if sweep_id not in sweep_files.active(home):
-            sweeps.resume(home, sweep_id)
-        queue.ensure_worker(home, sweeps.LANE)
+        if not on_cluster:
+            if sweep_id not in sweep_files.active(home):
+                sweeps.resume(home, sweep_id)
+            queue.ensure_worker(home, sweeps.LANE)
         _wait()
 
 

@@ -137,7 +137,6 @@ def test_the_readmes_sweep_is_one():
 @pytest.mark.parametrize(
     ("arguments", "text", "message"),
     [
-        (["--executor", "slurm"], SMALL, "--executor slurm is not there yet."),
         (["--parallel", "0"], SMALL, "--parallel takes the number of runs side by side, at least 1; got 0."),
         (
             ["--dry-run", "--nodes", "0"],

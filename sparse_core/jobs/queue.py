@@ -14,8 +14,10 @@ import os
 import secrets
 import subprocess
 import sys
+import threading
 import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,9 @@ SUBMIT_SECONDS = 60.0  # a queue entry older than this whose job is missing belo
 KEPT_JOBS = 200  # ended ones that users started
 KEPT_SECONDS = 24 * 3600.0  # the ended ones that pages submitted by themselves
 LOG_BYTES = 1 << 20  # of the workers' log
+SLURM = "slurm"  # the lane of jobs that other machines do
+BEAT_SECONDS = 10.0  # between two signs of life of a job on another machine
+ALIVE_SECONDS = 120.0  # from the last one on; a network file system shows it late
 START_SECONDS = 20.0  # a worker that has not taken its lane's lock by then is considered dead
 
 
@@ -61,12 +66,17 @@ def submit(home: Path, job: Job, *, lane: str = "", job_id: str = "") -> str:
     """Queue a job, in its kind's lane by default, start the lane's worker unless one is running, and return the job's id: a new
     one, or one that ``new_id`` gave before. A job that is there under this id stays as it is."""
     job_id, lane = job_id or new_id(), lane or job.lane
+    place(home, job, lane, job_id)
+    ensure_worker(home, lane)
+    return job_id
+
+
+def place(home: Path, job: Job, lane: str, job_id: str) -> None:
+    """``submit`` without a worker: for a lane that something else serves."""
     with atomic_folder(_folder(home, job_id)) as temporary:
         (temporary / "job.json").write_text(to_json(job), encoding="utf-8")
         (temporary / "events.jsonl").touch()
         write_text(_queue(home, lane) / job_id, "")
-    ensure_worker(home, lane)
-    return job_id
 
 
 def new_id() -> str:
@@ -85,7 +95,7 @@ def status(home: Path, job_id: str) -> Status:
     folder = _folder(home, job_id)
     job = _read_job(home, folder)
     outcome = _outcome(folder)
-    if outcome is None and is_held(folder / "lock"):
+    if outcome is None and (is_held(folder / "lock") or not _is_older(folder / "alive", ALIVE_SECONDS)):
         return Status(job_id, job, "running", reports.last_progress(folder))
     if outcome is None and _is_queued(home, job_id):
         return Status(job_id, job, "queued", reports.last_progress(folder))
@@ -276,6 +286,28 @@ def claim(home: Path, job_id: str) -> AbstractContextManager[bool]:
     return hold(_folder(home, job_id) / "lock")
 
 
+@contextmanager
+def alive(home: Path, job_id: str) -> Iterator[None]:
+    """Show meanwhile, to machines that do not see this one's locks, that the job runs."""
+    file, over = _folder(home, job_id) / "alive", threading.Event()
+
+    def beat() -> None:
+        while True:
+            with suppress(OSError):  # the folder may be full for a while
+                file.touch()
+            if over.wait(BEAT_SECONDS):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        file.unlink(missing_ok=True)
+
+
 def open_reports(home: Path, job_id: str) -> reports.Reports:
     """Where the worker reports the progress of a job that it starts."""
     return reports.Reports(_folder(home, job_id))
@@ -362,7 +394,7 @@ def _is_queued(home: Path, job_id: str) -> bool:
 
 
 def _lanes(home: Path) -> list[str]:
-    return [*LANES, *sorted(entry.name for entry in (home / "queue").glob("part-*"))]
+    return [*LANES, SLURM, *sorted(entry.name for entry in (home / "queue").glob("part-*"))]
 
 
 def _unknown(home: Path, job_id: str) -> InputError:

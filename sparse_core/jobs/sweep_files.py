@@ -26,7 +26,8 @@ STATES = ("running", "paused", "cancelled", "ended")
 @dataclass(frozen=True)
 class TaskState:
     """What is known of a task: its ``job`` and that job's ``lane``; once over, its ``state`` (done or failed), whether all its
-    runs were ``found`` finished, the ``message`` of a failure, and the name under which a network was ``made``."""
+    runs were ``found`` finished, the ``message`` of a failure, and the name under which a network was ``made``. ``slurm`` is the
+    SLURM job that does it."""
 
     job: str = ""
     lane: str = ""
@@ -34,15 +35,18 @@ class TaskState:
     message: str = ""
     found: bool = False
     made: str = ""
+    slurm: str = ""
 
 
 @dataclass(frozen=True)
 class State:
-    """The ``state`` of a sweep, how many tasks run side by side, and what is known of the tasks that were begun."""
+    """The ``state`` of a sweep, how many tasks run side by side, what is known of the tasks that were begun, and the
+    ``executor``: local or slurm."""
 
     state: str
     parallel: int
     tasks: dict[str, TaskState] = field(default_factory=dict)
+    executor: str = "local"
 
 
 def create(home: Path, plan: Plan, state: State) -> None:
@@ -55,11 +59,12 @@ def create(home: Path, plan: Plan, state: State) -> None:
 
 
 def write_state(home: Path, sweep_id: str, state: State) -> None:
-    """Keep the state, and mark the sweep as one that goes on, or take the mark away."""
-    if state.state == "running":
+    """Keep the state, and mark the sweep as one that goes on by this machine's workers, or take the mark away."""
+    goes_on = state.state == "running" and state.executor == "local"
+    if goes_on:
         write_text(_mark(home, sweep_id), "")
     write_text(folder(home, sweep_id) / "state.json", json.dumps(dataclasses.asdict(state)))
-    if state.state != "running":
+    if not goes_on:
         drop_mark(home, sweep_id)
 
 

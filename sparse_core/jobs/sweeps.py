@@ -4,7 +4,7 @@ A sweep is started by ``submit``; from then on the workers take it further (``ad
 or not. Only as many of its jobs are queued as run side by side, so that other work comes in between. A kill loses nothing: a
 job's id is written before it is submitted, a job that was killed goes on from its saved state, and what is finished is found.
 
-This is the local executor. Another one would do the work of ``advance`` in its own way.
+That is the local executor. On a cluster SLURM starts the tasks instead (``sweep_packs``); the rest is the same here.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sparse_core.errors import InputError
 from sparse_core.file_locks import hold
-from sparse_core.jobs import queue, sweep_files
+from sparse_core.jobs import queue, slurm, sweep_files
 from sparse_core.jobs.kinds import Job
 from sparse_core.jobs.schedule import makespan
 from sparse_core.jobs.sweep_checks import Finished, require_possible
@@ -89,6 +89,8 @@ def submit(home: Path, plan: Plan, parallel: int | None = None) -> str:
     """
     require_possible(home, plan)
     sweep_files.create(home, plan, State("paused", parallel or plan.parallel))
+    if sweep_files.read(home, plan.id)[1].executor != "local" and status(home, plan.id).state == "running":
+        raise InputError(f"The sweep '{plan.name}' runs on SLURM. Cancel it first, or follow it with --executor slurm.")
     resume(home, plan.id, parallel)
     return plan.id
 
@@ -98,7 +100,9 @@ def resume(home: Path, sweep_id: str, parallel: int | None = None) -> None:
     with _alone(home, sweep_id):
         _, state = sweep_files.read(home, sweep_id)
         kept = {key: each for key, each in state.tasks.items() if each.state != "done" or state.state != "ended"}
-        _let_go_on(home, sweep_id, dataclasses.replace(state, parallel=parallel or state.parallel, tasks=kept))
+        if state.executor != "local":
+            kept = {key: each for key, each in kept.items() if each.state}
+        _let_go_on(home, sweep_id, State("running", parallel or state.parallel, kept))
 
 
 def pause(home: Path, sweep_id: str) -> None:
@@ -109,6 +113,7 @@ def pause(home: Path, sweep_id: str) -> None:
             sweep_files.write_state(home, sweep_id, dataclasses.replace(state, state="paused"))
             for each in _begun(state):
                 queue.pause(home, each.job)
+            slurm.cancel(each.slurm for each in _begun(state) if each.slurm)
 
 
 def cancel(home: Path, sweep_id: str) -> None:
@@ -116,7 +121,8 @@ def cancel(home: Path, sweep_id: str) -> None:
     with _alone(home, sweep_id):
         _, state = sweep_files.read(home, sweep_id)
         kept = {key: each for key, each in state.tasks.items() if each.state}
-        sweep_files.write_state(home, sweep_id, State("cancelled", state.parallel, kept))
+        sweep_files.write_state(home, sweep_id, dataclasses.replace(state, state="cancelled", tasks=kept))
+        slurm.cancel(each.slurm for each in _begun(state) if each.slurm)
         for each in _begun(state):
             if queue.find(home, each.job):
                 queue.cancel(home, each.job)
@@ -157,7 +163,7 @@ def advance(home: Path, sweep_id: str) -> None:
 
 def _look(home: Path, plan: Plan, state: State) -> dict[str, str | None]:
     """Of the tasks that may start next, up to as many new ones as run side by side: None, or what ``Finished.find`` found."""
-    tasks = {key: _outcome(home, each) for key, each in state.tasks.items()}
+    tasks = {key: outcome(home, each) for key, each in state.tasks.items()}
     free = state.parallel - sum(not each.state for each in tasks.values())
     finished = None
     found: dict[str, str | None] = {}
@@ -166,14 +172,14 @@ def _look(home: Path, plan: Plan, state: State) -> dict[str, str | None]:
             break
         if task.key not in tasks and all(_is_done(tasks, name) for name in task.after):
             finished = finished or Finished(home)
-            found[task.key] = made = finished.find(task, _named(task, tasks))
+            found[task.key] = made = finished.find(task, named(task, tasks))
             if made is not None:
                 tasks[task.key] = TaskState(state="done", found=True, made=made)
     return found
 
 
 def _advance(home: Path, sweep_id: str, plan: Plan, state: State, there: dict[str, str | None]) -> None:
-    tasks = {key: _outcome(home, each) for key, each in state.tasks.items()}
+    tasks = {key: outcome(home, each) for key, each in state.tasks.items()}
     left = False
     for task in plan.tasks:
         if task.key in tasks or not all(_is_done(tasks, name) for name in task.after):
@@ -200,7 +206,7 @@ def _ensure_submitted(home: Path, task: Task, each: TaskState, tasks: dict[str, 
     if queue.exists(home, each.job):
         queue.ensure_worker(home, each.lane)
     else:
-        queue.submit(home, Job(task.kind, _named(task, tasks), task.seeds), lane=each.lane, job_id=each.job)
+        queue.submit(home, Job(task.kind, named(task, tasks), task.seeds), lane=each.lane, job_id=each.job)
 
 
 def _free_lane(tasks: dict[str, TaskState], parallel: int) -> str:
@@ -210,7 +216,7 @@ def _free_lane(tasks: dict[str, TaskState], parallel: int) -> str:
     return next((lane for lane in lanes if lane not in busy), "") if len(busy) < parallel else ""
 
 
-def _outcome(home: Path, known: TaskState) -> TaskState:
+def outcome(home: Path, known: TaskState) -> TaskState:
     """What is known of a task, with how its job has ended."""
     if known.state or not queue.exists(home, known.job):
         return known
@@ -228,7 +234,7 @@ def _outcome(home: Path, known: TaskState) -> TaskState:
     return dataclasses.replace(known, state="done", found=all_found, made=str(name or ""))
 
 
-def _named(task: Task, tasks: dict[str, TaskState]) -> Spec:
+def named(task: Task, tasks: dict[str, TaskState]) -> Spec:
     """The task's spec; a network that was there before, under another name, is called by that one."""
     names = {key: tasks[key].made for key in task.after if tasks[key].made}
     return dataclasses.replace(task.spec, backbone=names.get(task.spec.backbone, task.spec.backbone))
@@ -251,8 +257,11 @@ def _let_go_on(home: Path, sweep_id: str, state: State) -> None:
 
 def _status(home: Path, sweep_id: str, plan: Plan, state: State) -> SweepStatus:
     tasks: dict[str, TaskStatus] = {}
+    on_slurm = (
+        slurm.present(each.slurm for each in _begun(state)) if any(each.slurm for each in _begun(state)) else None
+    )
     for task in plan.tasks:
-        tasks[task.key] = _task_status(home, task, state.tasks.get(task.key), tasks)
+        tasks[task.key] = _task_status(home, task, state.tasks.get(task.key), tasks, on_slurm)
     left = {each.task.key: each for each in tasks.values() if each.state in ("running", "waiting")}
     running_first = sorted((each.task for each in left.values()), key=lambda task: left[task.key].state != "running")
     estimates = Seconds(home, plan)
@@ -262,16 +271,24 @@ def _status(home: Path, sweep_id: str, plan: Plan, state: State) -> SweepStatus:
         return estimates.of(task) if reported is None else reported
 
     whole = makespan(running_first, seconds, state.parallel)
-    return SweepStatus(sweep_id, plan.name, state.state, state.parallel, tuple(tasks.values()), whole)
+    ended = state.executor != "local" and state.state == "running" and not left
+    return SweepStatus(
+        sweep_id, plan.name, "ended" if ended else state.state, state.parallel, tuple(tasks.values()), whole
+    )
 
 
-def _task_status(home: Path, task: Task, known: TaskState | None, before: dict[str, TaskStatus]) -> TaskStatus:
+def _task_status(
+    home: Path, task: Task, known: TaskState | None, before: dict[str, TaskStatus], on_slurm: set[str] | None
+) -> TaskStatus:
+    blocked = any(before[name].state in ("failed", "blocked") for name in task.after)
     if known is None:
-        blocked = any(before[name].state in ("failed", "blocked") for name in task.after)
         return TaskStatus(task, "blocked" if blocked else "waiting")
-    known = _outcome(home, known)
+    known = outcome(home, known)
     if known.state:
         return TaskStatus(task, known.state, known.message, known.found, known.job, made=known.made)
+    if known.slurm and on_slurm is not None and known.slurm not in on_slurm:
+        message = f"SLURM's job {known.slurm} ended without a result. Its log is in the sweep's folder 'slurm'."
+        return TaskStatus(task, "blocked") if blocked else TaskStatus(task, "failed", message, job_id=known.job)
     found = queue.find(home, known.job)
     running = found is not None and found.state == "running"
     progress = found.progress if found else Progress("")

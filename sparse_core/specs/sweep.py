@@ -3,6 +3,7 @@
     name: zoo                               # else the file's name
     variables: {upstream: digits}           # ${upstream} below; --set upstream=PATH replaces it
     parallel: 1
+    executor: slurm                         # else local; slurm: {partition: gpu, time: 2} are the options of its tasks
     defaults:
       sparsify: {epochs: 12, batch_size: 128}
     runs:
@@ -26,23 +27,25 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.specs import options
-from sparse_core.specs.checks import require
+from sparse_core.specs.checks import require, require_known
 from sparse_core.specs.identity import parse
 from sparse_core.specs.locations import absolute_backbone, absolute_dataset
+from sparse_core.specs.slurm import SlurmSpec
 from sparse_core.specs.sparsify import SparsifySpec, has_option, known_method
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 
 Spec = SparsifySpec | ProbeSpec | FinetuneSpec
 AnySpec = TypeVar("AnySpec", bound=Spec)
 KINDS: dict[str, type[Spec]] = {"sparsify": SparsifySpec, "probe": ProbeSpec, "finetune": FinetuneSpec}
-KEYS = ("name", "variables", "parallel", "defaults", "runs")
+KEYS = ("name", "variables", "parallel", "executor", "slurm", "defaults", "runs")
+EXECUTORS = ("local", "slurm")
 MADE = "made"
 LONGEST = 10_000  # runs of a sweep
 _PLURALS = {"methods": "method", "sparsities": "sparsity", "backbones": "backbone", "datasets": "dataset"}
@@ -68,11 +71,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """The tasks of a sweep, each after those that it needs, and how many of them run side by side."""
+    """The tasks of a sweep, each after those that it needs, how many of them run side by side, and what does them."""
 
     name: str
     tasks: tuple[Task, ...]
     parallel: int = 1
+    executor: str = "local"
+    slurm: SlurmSpec = field(default_factory=SlurmSpec)
 
     @property
     def id(self) -> str:
@@ -111,7 +116,9 @@ def plan(text: str, name: str, variables: Mapping[str, str] = {}) -> Plan:
         raise InputError(
             f"A sweep's name has up to 64 letters, digits, dots, dashes and underscores; got '{title[:80]}'."
         )
-    return Plan(title, in_order(tasks.finished()), parallel)
+    executor = str(document.get("executor", "local"))
+    require_known("executor", executor, EXECUTORS)
+    return Plan(title, in_order(tasks.finished()), parallel, executor, _slurm(document.get("slurm")))
 
 
 def task(kind: str, spec: Spec, seeds: tuple[int, ...], after: tuple[str, ...] = ()) -> Task:
@@ -210,6 +217,15 @@ class _Tasks:
         for task in (*self.networks.values(), *self.others.values()):
             spec = self._by_own_name(task.spec)
             yield dataclasses.replace(task, spec=spec, after=(spec.backbone,) if spec.backbone in self.networks else ())
+
+
+def _slurm(given: Any) -> SlurmSpec:
+    """The options under ``slurm``."""
+    values = _mapping(given, "slurm")
+    for key in values:
+        if key not in options.names(SlurmSpec):
+            raise unknown_name("option of slurm", str(key), options.names(SlurmSpec))
+    return SlurmSpec(**_converted(SlurmSpec, values))
 
 
 def _add_entry(tasks: _Tasks, entry: Any, defaults: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparse_core import file_locks
+from sparse_core import leases
 from sparse_core.catalog import ENGINES, PRECISIONS
 from sparse_core.datasets import loading
 from sparse_core.datasets.dataset import Dataset, Split
@@ -224,16 +224,13 @@ def _extract_range(
 @contextmanager
 def _alone(folder: Path, report: Report) -> Iterator[None]:
     """Wait until no other process extracts these features, and keep others waiting meanwhile."""
-    place = feature_cache.unfinished(folder)
     while True:
-        with file_locks.hold(place / "lock") as held:
+        with leases.hold(feature_cache.unfinished(folder).with_suffix(".lease")) as held:
             if held:
                 yield
-                break
+                return
         report(Progress("Waiting for another extraction of these features"))
         time.sleep(WAIT_SECONDS)
-    if folder.exists():
-        remove(place)  # made anew for the lock, after the other process had finished
 
 
 def _images(dataset: Dataset) -> int:

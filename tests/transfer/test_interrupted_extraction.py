@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from sparse_core import file_locks
+from sparse_core import leases
 from sparse_core.engines import extractor
 from sparse_core.errors import Cancelled
 from sparse_core.paths import REPOSITORY
@@ -200,7 +200,7 @@ def test_two_processes_extract_the_same_features_once(home, backbone, dataset, u
     folder = feature_cache.folder(home, backbone, dataset, "torch", "fp32")
     stages = []
     with contextlib.ExitStack() as first:
-        assert first.enter_context(file_locks.hold(feature_cache.unfinished(folder) / "lock"))
+        assert first.enter_context(leases.hold(feature_cache.unfinished(folder).with_suffix(".lease")))
 
         def end_first(progress):
             stages.append(progress.stage)

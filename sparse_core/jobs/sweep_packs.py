@@ -1,0 +1,213 @@
+"""Sweeps on a SLURM cluster: a sweep's tasks as job arrays, one array for each kind of work and each step of what needs what.
+
+Nodes and the machine that submits share the home folder. Nothing coordinates them but SLURM and whole files: the ids of all jobs
+are in the sweep's state before anything is submitted, each task writes its own folder of ``jobs/``, and what it makes is found
+there by those that need it. So neither a server nor a file lock is needed, which a network file system may not have.
+"""
+
+import dataclasses
+import importlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparse_core.errors import InputError
+from sparse_core.jobs import queue, slurm, sweep_files, sweeps
+from sparse_core.jobs.kinds import Job
+from sparse_core.jobs.sweep_checks import Finished, require_possible
+from sparse_core.jobs.sweep_files import State, TaskState
+from sparse_core.jobs.sweep_seconds import Seconds
+from sparse_core.paths import write_text
+from sparse_core.specs.slurm import SlurmSpec
+from sparse_core.specs.sweep import Plan, Task
+
+PACK_SECONDS = 600.0  # of short tasks that share a SLURM task, whose start takes some seconds
+CHECK_SECONDS = 120.0  # for the check of the home folder to start: a busy cluster is not waited for
+PARALLEL = 1000  # tasks at once where the user names no number: SLURM decides
+
+
+@dataclass(frozen=True)
+class Pack(slurm.Requeued):
+    """Tasks of a sweep that one SLURM task does one after another."""
+
+    home: Path
+    sweep_id: str
+    keys: tuple[str, ...]
+
+    def __call__(self) -> None:
+        for key in self.keys:
+            _do(self.home, self.sweep_id, key)
+
+
+@dataclass(frozen=True)
+class HomeCheck(slurm.Requeued):
+    """Whether a node sees what the submitting machine wrote."""
+
+    file: Path
+
+    def __call__(self) -> None:
+        write_text(self.file.with_name("answer"), self.file.read_text(encoding="utf-8"))
+
+
+def submit(home: Path, plan: Plan, spec: SlurmSpec, parallel: int | None = None, *, retry: bool = False) -> str:
+    """Submit what is missing of a sweep to SLURM and return the sweep's id. What failed is submitted again if ``retry``.
+
+    Raises InputError where SLURM is missing or refuses, where nodes do not see the home folder, for a time limit that is shorter
+    than a run, and for a sweep that runs already.
+    """
+    slurm.require_available(spec)
+    require_possible(home, plan)
+    sweep_files.create(home, plan, State("paused", parallel or PARALLEL, executor="slurm"))
+    before = sweeps.status(home, plan.id)
+    if before.state == "running" and before.count("running", "waiting"):
+        where = "on SLURM" if sweep_files.read(home, plan.id)[1].executor == "slurm" else "on this machine"
+        done = f"{before.count('done')} of {before.total} runs are done"
+        raise InputError(f"The sweep '{plan.name}' runs {where} already; {done}. --cancel stops it.")
+    tasks = _new_states(home, plan, retry)
+    new = [task for task in plan.tasks if task.key in tasks and not tasks[task.key].state]
+    estimates = Seconds(home, plan)
+    _require_time(new, estimates, spec)
+    state = State("running", parallel or PARALLEL, tasks, "slurm")
+    if not new:
+        sweep_files.write_state(home, plan.id, dataclasses.replace(state, state="ended"))
+        return plan.id
+    folder = sweep_files.folder(home, plan.id) / "slurm"
+    checked = _check_home(folder, plan, spec)
+    sweep_files.write_state(home, plan.id, state)
+    try:
+        for keys, job_id in _submit_arrays(home, plan, new, estimates, spec, state.parallel, checked).items():
+            tasks |= {key: dataclasses.replace(tasks[key], slurm=job_id) for key in keys}
+    except InputError:
+        sweep_files.write_state(home, plan.id, dataclasses.replace(state, state="cancelled", tasks=_over(tasks)))
+        raise
+    sweep_files.write_state(home, plan.id, dataclasses.replace(state, tasks=tasks))
+    return plan.id
+
+
+def _new_states(home: Path, plan: Plan, retry: bool) -> dict[str, TaskState]:
+    """A state for each task: as it was, found, or with the id of a new job."""
+    _, state = sweep_files.read(home, plan.id)
+    known = {key: sweeps.outcome(home, each) for key, each in state.tasks.items()}
+    finished, tasks = Finished(home), dict[str, TaskState]()
+    for task in plan.tasks:
+        before = known.get(task.key)
+        if before and (before.state == "failed" and not retry):
+            tasks[task.key] = before
+            continue
+        there = all(tasks[name].state == "done" for name in task.after)
+        made = finished.find(task, sweeps.named(task, tasks)) if there else None
+        tasks[task.key] = (
+            TaskState(job=queue.new_id(), lane=queue.SLURM)
+            if made is None
+            else TaskState(job=before.job if before else "", state="done", found=True, made=made)
+        )
+    return tasks
+
+
+def _require_time(tasks: Sequence[Task], estimates: Seconds, spec: SlurmSpec) -> None:
+    """A training longer than the limit goes on in the next SLURM task, but an epoch has to fit; runs without saved states have to
+    fit whole. What is not known yet is not refused."""
+    for task in tasks:
+        seconds = estimates.of(task)
+        if seconds is not None and task.kind == "probe" and seconds > spec.time * 3600:
+            raise InputError(
+                f"--time {spec.time:g} hours are too short for the probe of {task.spec.backbone} on {task.spec.dataset}, which "
+                f"takes about {seconds / 3600:.2g} hours on a machine like this one."
+            )
+
+
+def _check_home(folder: Path, plan: Plan, spec: SlurmSpec) -> list[str]:
+    """Let a node read what was just written; returns the jobs that the others wait for, where the cluster is too busy to wait."""
+    token = secrets.token_hex(8)
+    write_text(folder / "token", token)
+    answer = folder / "answer"
+    answer.unlink(missing_ok=True)
+    small = dataclasses.replace(spec, time=0.1, gpus=0, cpus=1, memory=1)
+    ids = slurm.submit(folder, f"{plan.name}-check", [HomeCheck(folder / "token")], small, 1)
+    deadline = time.monotonic() + CHECK_SECONDS
+    while time.monotonic() < deadline:
+        if answer.exists() and answer.read_text(encoding="utf-8") == token:
+            return []
+        if slurm.present(ids) == set():
+            time.sleep(2 * slurm.LOOK_SECONDS)  # a network file system may show a file some seconds later
+            if not answer.exists():
+                raise InputError(
+                    f"A node of the cluster could not read and write the home folder at {folder.parents[2]}. Keep it on a file "
+                    f"system that all nodes see: set SPARSE_TRANSFER_HOME. The log is in {folder}."
+                )
+        time.sleep(0.5)
+    return ids
+
+
+def _submit_arrays(
+    home: Path, plan: Plan, new: Sequence[Task], estimates: Seconds, spec: SlurmSpec, parallel: int, after: list[str]
+) -> dict[tuple[str, ...], str]:
+    """The SLURM job of each pack, by its tasks' keys."""
+    folder = sweep_files.folder(home, plan.id) / "slurm"
+    jobs: dict[tuple[str, ...], str] = {}
+    arrays: dict[str, str] = {}  # a task's array
+    try:
+        for step, tasks in enumerate(_steps(new)):
+            for kind in dict.fromkeys(task.kind for task in tasks):
+                some = [task for task in tasks if task.kind == kind]
+                needed = {arrays[name] for task in some for name in task.after if name in arrays} or set(after)
+                packs = packed(some, estimates.of, parallel)
+                work = [Pack(home.absolute(), plan.id, keys) for keys in packs]
+                ids = slurm.submit(folder, f"{plan.name}-{step + 1}-{kind}", work, spec, parallel, sorted(needed))
+                jobs |= dict(zip(packs, ids, strict=True))
+                arrays |= {task.key: ids[0].partition("_")[0] for task in some}
+    except InputError:
+        slurm.cancel(jobs.values())
+        raise
+    return jobs
+
+
+def _steps(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks by how many others have to come before them, one after another."""
+    depths: dict[str, int] = {}
+    for task in tasks:
+        depths[task.key] = 1 + max((depths[name] for name in task.after if name in depths), default=-1)
+    return [[task for task in tasks if depths[task.key] == depth] for depth in range(max(depths.values()) + 1)]
+
+
+def packed(tasks: Sequence[Task], seconds: Callable[[Task], float | None], parallel: int) -> list[tuple[str, ...]]:
+    """The keys of tasks that share a SLURM task: those of one backbone and dataset, which share features; and short ones, up to
+    ``PACK_SECONDS`` together, but never so many that fewer than ``parallel`` run at once. One of unknown length stands alone."""
+    groups: dict[tuple[str, str], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault((task.spec.backbone, task.spec.dataset), []).append(task)
+    whole = [seconds(task) for task in tasks]
+    most = min(PACK_SECONDS, sum(filter(None, whole)) / parallel)
+    packs: list[tuple[str, ...]] = []
+    filled = float("inf")
+    for group in groups.values() if tasks and tasks[0].kind == "probe" else [[task] for task in tasks]:
+        known = [seconds(task) for task in group]
+        length = sum(each for each in known if each is not None) if None not in known else float("inf")
+        keys = tuple(task.key for task in group)
+        if filled + length <= most:
+            packs[-1] += keys
+            filled += length
+        else:
+            packs.append(keys)
+            filled = length
+    return packs
+
+
+def _do(home: Path, sweep_id: str, key: str) -> None:
+    """Do a task of the sweep, unless it was stopped or what the task needs is missing."""
+    plan, state = sweep_files.read(home, sweep_id)
+    task = next(each for each in plan.tasks if each.key == key)
+    known = state.tasks.get(key)
+    before = {name: sweeps.outcome(home, state.tasks[name]) for name in task.after}
+    if state.state != "running" or known is None or any(each.state != "done" for each in before.values()):
+        return
+    queue.place(home, Job(task.kind, sweeps.named(task, before), task.seeds), queue.SLURM, known.job)
+    with queue.alive(home, known.job):
+        # By name: the worker alone imports torch.
+        importlib.import_module("sparse_core.jobs.worker").work(home, known.job)
+
+
+def _over(tasks: dict[str, TaskState]) -> dict[str, TaskState]:
+    return {key: each for key, each in tasks.items() if each.state}
