@@ -1,9 +1,7 @@
 """Tradeoffs: how much accuracy each pruning method costs on a new task, against sparsity or the network's size."""
 
-import shlex
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -12,57 +10,30 @@ import streamlit as st
 from pages.parts import choices, frame, links
 from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
-from sparse_core.catalog import METHODS, TASKS, TRANSFERS, architecture_label, task_label
-from sparse_core.results import measures
+from pages.parts.tradeoff_controls import AXES, UNFILTERED, Controls, available, choose_controls
+from sparse_core.catalog import METHODS, TRANSFERS, architecture_label, task_label
+from sparse_core.results import measures, ties
 from sparse_core.results.store import Store
-from sparse_core.specs.options import PROGRAM
-from sparse_core.views import footnotes, labels, tables
+from sparse_core.views import footnotes, labels, rankings, tables
 from sparse_core.views.charts import captions, tradeoffs
 from sparse_core.views.charts import tasks as task_charts
 
-BOTH = "both"
-TRANSFER_CHOICES = {BOTH: "Both", **labels.TRANSFER_NAMES}
 MEASURED_ON = {"linear": "Probe", "full": "Finetune"}
-NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
-AXES = {"sparsity": "Sparsity", **{name: size.label for name, size in labels.SIZES.items()}}
-UNFILTERED: dict[str, Any] = {"transfer": BOTH, "source": "all", "accuracy": "best", "axis": "sparsity"}
-UNFILTERED |= {"methods": [], "tasks": [], "sparsity": (0, 100), "points": []}
 
 SUMMARY_COLUMNS = ["source", "transfer", "method", "sparsity", "mean_relative_error_increase", "standard_error"]
-SUMMARY_COLUMNS += ["tasks", "runs"]
+SUMMARY_COLUMNS += ["increase_low", "increase_high", "rank", "tied", "tasks", "runs"]
+CHART_COLUMNS = [name for name in SUMMARY_COLUMNS if name not in ("increase_low", "increase_high", "rank", "tied")]
 TASK_COLUMNS = ["source", "task", "transfer", "method", "sparsity", "accuracy_mean", "accuracy_std", "seeds"]
-TASK_COLUMNS += ["difference", "difference_low", "difference_high", "interval", "relative_error_increase"]
+TASK_COLUMNS += [
+    "difference",
+    "difference_low",
+    "difference_high",
+    "interval",
+    "rank",
+    "tied",
+    "relative_error_increase",
+]
 PARETO_COLUMNS = ["transfer", "method", "sparsity", "accuracy_mean", "standard_error", "front", "tasks", "runs"]
-
-
-@dataclass(frozen=True)
-class Controls:
-    """What the user chose to see."""
-
-    architecture: str
-    source: str
-    transfers: list[str]
-    accuracy: str
-    methods: list[str]
-    tasks: list[str]
-    sparsity: tuple[float, float]
-    lottery: bool
-    axis: str
-    join: bool
-
-    @property
-    def command(self) -> str:
-        """The command line that gives the chart's figures."""
-        arguments = [*PROGRAM, "summary", "--architecture", self.architecture]
-        arguments += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
-        arguments += ["--source", self.source]
-        arguments += ["--accuracy", self.accuracy] if self.accuracy != "best" else []
-        arguments += ["--methods", *self.methods] if self.methods else []
-        arguments += ["--tasks", *self.tasks] if self.tasks else []
-        arguments += ["--sparsity", *map(str, self.sparsity)] if self.sparsity != (0.0, 1.0) else []
-        arguments += [] if self.join else ["--separate"]
-        arguments += ["--without-lottery"] if "linear" in self.transfers and not self.lottery else []
-        return shlex.join([*arguments, "--json"])
 
 
 @dataclass(frozen=True)
@@ -85,13 +56,14 @@ class View:
 
 
 def main() -> None:
-    """Controls, the chart, and the tabs with more."""
+    """What the rows show, the chart, and the tabs with more."""
     store = open_store()
-    controls = _controls(store)
+    controls = choose_controls(store)
     view = _view(store, store.version, controls)
     if view.summary.empty:
         _explain_empty(store, controls)
         return
+    finding = st.empty()  # filled after the chart: its intervals take longer
     above = st.container()  # the control for points is below the chart that they select from
     links.update_names("points", labels.former_points(view.summary), view.summary["point"])
     points = choices.multiselect(
@@ -104,8 +76,12 @@ def main() -> None:
     with above:
         _chart(store, controls, view, points)
         _warn_without_baseline(view.summary)
+    ranked = _ranked(store, store.version, controls)
+    if statement := rankings.sentence(ranked, controls.transfers):
+        finding.markdown(frame.plain(statement).replace("\\*\\*", "**"))
     only = view.only(points)
-    averages, columns = only.summary.drop(columns=["point", "shown"]), _shown(SUMMARY_COLUMNS, controls, only.summary)
+    averages = ranked[ranked["point"].isin(only.summary["point"])].drop(columns=["point", "shown"])
+    columns = _shown(SUMMARY_COLUMNS, controls, averages)
     tabs = {
         "Averages": lambda: show_table(averages, key="averages", name="tradeoffs", shown_columns=columns),
         "Accuracy per task": lambda: _per_task(store, controls, only),
@@ -113,6 +89,17 @@ def main() -> None:
         "Runs": lambda: run_table(only.rows, key="behind"),
     }
     choices.tabs("view", tabs)
+
+
+@st.cache_resource(show_spinner=False, max_entries=50)
+def _ranked(_store: Store, version: tuple[int, ...], controls: Controls) -> pd.DataFrame:
+    """The averages of the view with intervals, ranks and ties; of one task best first within each sparsity. Never change it."""
+    view = _view(_store, version, controls)
+    ranked = rankings.over_tasks(view.summary, view.rows, controls.accuracy)
+    if len(controls.tasks) != 1:
+        return ranked
+    order = ["source", "transfer", "sparsity", "rank", "mean_relative_error_increase"]
+    return ranked.sort_values(order, ascending=[False, False, True, True, True], kind="stable")
 
 
 @st.cache_resource(show_spinner=False, max_entries=50)
@@ -140,65 +127,6 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     return View(rows, means, filters, notes)
 
 
-def _controls(store: Store) -> Controls:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        architecture = choices.architecture_choice(store)
-        transfer = choices.choice("Transfer", "transfer", TRANSFER_CHOICES, choices.TRANSFER_HELP)
-        source = choices.source_choice()
-        accuracy = choices.accuracy_choice()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        methods, tasks = _methods_and_tasks(store, architecture)
-        help_text = "The share of zero weights in a network."
-        low, high = st.slider(
-            "Sparsity (%)", 0, 100, (0, 100), key="sparsity", bind="query-params", width=200, help=help_text
-        )
-        help_text = (
-            "Lottery tickets under linear transfer make up to five times the errors of the dense network, which "
-            "hides all other differences. The paper leaves them out, and so does this page by default."
-        )
-        lottery = st.toggle("LTH-T, linear", key="lottery", bind="query-params", help=help_text)
-        help_text = (
-            "Sizes count nonzero weights only. They are known for shipped results and your runs; the paper's networks are not "
-            "published with its results."
-        )
-        axis = choices.selectbox(
-            "X axis", list(AXES), format_func=AXES.__getitem__, key="axis", width=290, help=help_text
-        )
-        join = choices.join_choice(store, architecture)
-    transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
-    return Controls(
-        architecture, source, transfers, accuracy, methods, tasks, (low / 100, high / 100), lottery, axis, join
-    )
-
-
-def _methods_and_tasks(store: Store, architecture: str) -> tuple[list[str], list[str]]:
-    methods = choices.multiselect(
-        "Methods",
-        [method for method in METHODS if method != "Dense"],
-        placeholder="All methods",
-        key="methods",
-        width=280,
-        help="\n".join(f"- **{method.name}** {method.summary}" for method in METHODS.values()),
-    )
-    tasks = choices.multiselect(
-        "Tasks",
-        labels.task_choices({*TASKS, *_available(store, store.version, architecture)["dataset"]}),
-        placeholder="All tasks",
-        format_func=task_label,
-        key="tasks",
-        width=280,
-        help="The downstream datasets. Averages are over these.",
-    )
-    return methods, tasks
-
-
-@st.cache_data(show_spinner=False, max_entries=20)
-def _available(_store: Store, version: tuple[int, ...], architecture: str) -> pd.DataFrame:
-    """Which results exist for this architecture; ``version`` includes new runs at once."""
-    rows = _store.results(architecture=architecture)
-    return rows[["source", "method", "sparsity", "transfer", "dataset"]].drop_duplicates()
-
-
 def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> None:
     placed = view.summary.dropna(subset=["mean_relative_error_increase"])
     if placed.empty:
@@ -210,7 +138,7 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
         name=f"tradeoffs-{controls.architecture}",
         alt=f"Mean relative error increase over dense against {AXES[controls.axis].lower()}, {name}. Lower is better.",
         select_into="points",
-        table=placed[_shown(SUMMARY_COLUMNS, controls, placed)],
+        table=placed[_shown(CHART_COLUMNS, controls, placed)],
         beside=lambda: links.share(controls.command),
     )
 
@@ -220,23 +148,31 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     view = _view(_store, version, controls)
     placed = view.summary.dropna(subset=["mean_relative_error_increase"])
     transfers = measures.present(controls.transfers, placed)
-    available = _available(_store, version, controls.architecture)
-    published = available.loc[available["source"] == "published", "method"]
+    known = available(_store, version, controls.architecture)
+    published = known.loc[known["source"] == "published", "method"]
     methods = controls.methods or [method for method in METHODS if method != "Dense"]
     shows_paper = len(published) and controls.source in ("all", "published") and controls.axis == "sparsity"
-    absent = footnotes.absent_methods(methods, published) if shows_paper else {}
+    absent = footnotes.absent_methods(methods, published) if shows_paper else []
     name = architecture_label(controls.architecture)
     notes = [
         f"{TRANSFERS[other]}: no results with a dense baseline" for other in set(controls.transfers) - {*transfers}
     ]
+    if absent:
+        notes.append(f"Not in the paper's public rows: {', '.join(absent)}")
     if published.empty:
         notes.append(f"{name} is not in the paper's published results")
     return captions.with_caption(
-        tradeoffs.tradeoff(placed, transfers, absent, points, controls.axis),
+        tradeoffs.tradeoff(placed, transfers, points, controls.axis, controls.scale),
         "Relative error increase over dense",
-        f"{name} · {footnotes.spread_note(placed)} · lower is better, below 0 beats the dense network",
+        f"{name} · {footnotes.spread_note(placed)} · lower is better, {_beats(controls, transfers)}",
         footnotes.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
     )
+
+
+def _beats(controls: Controls, transfers: list[str]) -> str:
+    beats = "below 1 beats the dense network" if controls.scale.log else "below 0 beats the dense network"
+    own = len(transfers) > 1 and not controls.scale.same
+    return f"{beats} · each panel has its own y axis" if own else beats
 
 
 def _per_task(store: Store, controls: Controls, view: View) -> None:
@@ -255,8 +191,9 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
         )
         order = choices.task_order()
     table = tables.task_table(rows, controls.accuracy, choices.ordered_tasks(store, controls.architecture, order))
+    table = rankings.on_task(table, rows, controls.accuracy)
     at_level, shown = (  # the rows at this sparsity ± 1 percentage point, and the dense ones
-        frame[((frame["sparsity"] - level).abs() < NEAR) | (frame["method"] == "Dense")] for frame in (table, rows)
+        frame[((frame["sparsity"] - level).abs() < ties.NEAR) | (frame["method"] == "Dense")] for frame in (table, rows)
     )
     name = f"tasks-{controls.architecture}"
     show_chart(

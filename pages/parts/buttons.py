@@ -1,8 +1,7 @@
-"""Buttons that run in the browser: a chart's downloads, and the field with the link to a view."""
+"""What runs in the browser: the preview and the files of an exported chart, and the field with the link to a view."""
 
 import shutil
 from contextlib import suppress
-from datetime import date
 from pathlib import Path
 
 import plotly
@@ -12,13 +11,13 @@ from streamlit.components.v1 import declare_component
 
 from pages.parts.frame import STATIC
 
-DOWNLOAD_WIDTH = 1000
 PLOTLY_FILES = Path(plotly.__file__).parent / "package_data"
 SCRIPT = "plotly.min.js"
 
 _CHART_BUTTONS = """
+<figure><img alt=""></figure>
 <div role="group" aria-label="Download this chart">
-  <button type="button" data-format="png" title="Image for slides, 2,000 pixels wide">PNG</button>
+  <button type="button" data-format="png" title="Image, 300 pixels per inch">PNG</button>
   <button type="button" data-format="svg" title="Vector image for print">SVG</button>
   <button type="button" data-format="html" title="Stand-alone interactive page">HTML</button>
   <span role="status"></span>
@@ -26,6 +25,8 @@ _CHART_BUTTONS = """
 """
 
 _BUTTON_STYLE = """
+figure { margin: 0 0 .75rem; overflow: auto; max-height: 24rem; min-height: 8rem; border: 1px solid var(--st-border-color); }
+figure img { display: block; max-width: 100%; margin: 0 auto; }
 div { display: flex; gap: .5rem; align-items: center; flex-wrap: wrap; }
 button {
   font: inherit; font-size: .875rem; line-height: 1.4; padding: .25rem .75rem; min-height: 2.5rem; cursor: pointer;
@@ -62,14 +63,21 @@ function save(address, name) {
   link.click();
 }
 
-async function page({ figure, plotly, title }) {
+async function page({ figure, plotly, title, scale }) {
   const script = await (await fetch(plotly)).text();
   const heading = document.createElement("title");
   heading.textContent = title;
   const json = figure.replaceAll("<", "\\\\u003c");
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8">${heading.outerHTML}
+  const background = JSON.parse(figure).layout.template.layout.paper_bgcolor;
+  const style = `body { margin: 0; background: ${background}; } #chart { zoom: ${scale}; }`;
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8">${heading.outerHTML}<style>${style}</style>
 <script>${script}</script></head><body><div id="chart"></div><script>const figure = ${json};
-Plotly.newPlot("chart", figure.data, figure.layout, { responsive: true, displaylogo: false });</script></body></html>`;
+Plotly.newPlot("chart", figure.data, figure.layout, { displaylogo: false });</script></body></html>`;
+}
+
+async function image(data, format, scale) {
+  const size = { width: data.width, height: data.height, scale };
+  return (await plotly(data.plotly)).toImage(JSON.parse(data.figure), { format, ...size });
 }
 
 async function download(format, data) {
@@ -81,12 +89,17 @@ async function download(format, data) {
     setTimeout(() => URL.revokeObjectURL(address), 60000);
     return;
   }
-  const size = { width: data.width, height: data.height, scale: format === "png" ? 2 : 1 };
-  save(await (await plotly(data.plotly)).toImage(JSON.parse(data.figure), { format, ...size }), name);
+  save(await image(data, format, format === "png" ? data.scale * 300 / 96 : data.scale), name);
 }
 
 export default function ({ data, parentElement }) {
   const status = parentElement.querySelector("[role=status]");
+  const failed = () => {
+    status.textContent = "The chart could not be made: is the dashboard still running? Reload the page and try again.";
+  };
+  const preview = parentElement.querySelector("img");
+  preview.alt = data.title;
+  image(data, "svg", data.scale).then((address) => { preview.src = address; }, failed);
   for (const button of parentElement.querySelectorAll("button")) {
     button.onclick = async () => {
       button.disabled = true;
@@ -94,7 +107,7 @@ export default function ({ data, parentElement }) {
       try {
         await download(button.dataset.format, data);
       } catch (error) {
-        status.textContent = "The download failed: is the dashboard still running? Reload the page and try again.";
+        failed();
       }
       button.disabled = false;
     };
@@ -139,14 +152,15 @@ _plotly_files = declare_component("sparse_transfer_plotly", path=str(PLOTLY_FILE
 _link_field = st.components.v2.component("sparse_transfer_link", html=_LINK_FIELD, css=_BUTTON_STYLE, js=_LINK_SCRIPT)
 
 
-def chart_downloads(figure: go.Figure, *, key: str, name: str, alt: str) -> None:
-    """The buttons that save a chart as PNG, SVG and stand-alone HTML; ``name`` and ``alt`` as in ``chart.show_chart``."""
+def chart_files(figure: go.Figure, *, key: str, file: str, alt: str, scale: float) -> None:
+    """A preview of a figure of fixed size, and the buttons that save it as PNG, SVG and stand-alone HTML, ``scale`` times as
+    large. ``file`` is the files' name without ending, ``alt`` what a screen reader reads."""
     base = st.get_option("server.baseUrlPath").strip("/")
     place = "app/static" if (STATIC / SCRIPT).is_file() else f"component/{_plotly_files.name}"
     address = f"{f'/{base}' if base else ''}/{place}/{SCRIPT}?version={plotly.__version__}"
-    data = {"figure": figure.to_json(), "title": alt, "name": f"{name}-{date.today():%Y-%m-%d}", "plotly": address}
-    data |= {"width": DOWNLOAD_WIDTH, "height": figure.layout.height or 500}
-    _chart_buttons(key=key, width="content", data=data)
+    data = {"figure": figure.to_json(), "title": alt, "name": file, "plotly": address, "scale": scale}
+    data |= {"width": figure.layout.width, "height": figure.layout.height}
+    _chart_buttons(key=key, data=data)
 
 
 def link_field(*, key: str) -> None:

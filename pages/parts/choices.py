@@ -1,6 +1,7 @@
 """Controls that several pages have; what is chosen is kept in the link."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import pandas as pd
@@ -16,6 +17,7 @@ from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.specs.locations import absolute_dataset
 from sparse_core.views import labels
+from sparse_core.views.charts.tradeoffs import Scale
 
 TRANSFER_HELP = (
     "Linear: the backbone is frozen and only a new classifier is trained. Full: every weight that was not pruned is "
@@ -51,12 +53,14 @@ def choice(
     options: Mapping[str, str],
     help_text: str | None = None,
     persist: Literal["session"] | None = "session",
+    disabled: bool = False,
 ) -> str:
     """One of a few options (value to label), the first by default, kept in the link and, unless ``persist`` is None, from page
     to page."""
     report_unknown(label, key, options.values())
     names = list(options)
     settings: dict[str, Any] = {"bind": "query-params", "persist_state": persist, "help": help_text, "required": True}
+    settings["disabled"] = disabled
     return st.segmented_control(label, names, default=names[0], format_func=options.__getitem__, key=key, **settings)
 
 
@@ -184,14 +188,59 @@ def architecture_choice(store: Store) -> str:
     )
 
 
-def source_choice() -> str:
-    """The control for ``all``, ``published``, ``shipped`` or ``measured`` results."""
+def source_choice(known: pd.DataFrame | None = None) -> str:
+    """The control for ``all``, ``published``, ``shipped`` or ``measured`` results; of the sources, those that are ``known``."""
     options = {"all": "All", **labels.SOURCES}
     help_text = (
         "Paper results: the runs published with the paper. Shipped results: small networks that come with this product. Your "
         "runs: made on this machine. They are never averaged together."
     )
+    if known is not None:
+        there = offered("source", list(labels.SOURCES), known["source"], labels.SOURCES.__getitem__)
+        missing = [name for source, name in labels.SOURCES.items() if source not in there]
+        options = {name: label for name, label in options.items() if name == "all" or name in there}
+        help_text += f" Not offered, for there are none of this architecture: {', '.join(missing)}." if missing else ""
     return choice("Results", "source", options, help_text)
+
+
+def is_set(key: str) -> bool:
+    """Whether the link or the user has set this control."""
+    return key in st.query_params or bool(st.session_state.get(key))
+
+
+def offered(key: str, options: Sequence[str], known: Iterable[str], label: Callable[[str], str] = str) -> list[str]:
+    """Those of the options that have results, and those that the control ``key`` is set to: another one would empty the view."""
+    there = set(known)
+    chosen = st.session_state.get(key) or []
+    there |= {chosen} if isinstance(chosen, str) else set(chosen)
+    asked = set(st.query_params.get_all(key))
+    return [option for option in options if option in there or label(option) in asked]
+
+
+@contextmanager
+def more_filters(usual: Mapping[str, Any], keys: Sequence[str]) -> Iterator[None]:
+    """A popover for the controls that few need, headed by how many of them (``keys``) are set to other than ``usual``."""
+    values = ((key, st.session_state.get(key, usual[key])) for key in keys)
+    number = sum(value is not None and value != usual[key] for key, value in values)
+    with st.popover(f"More filters ({number})" if number else "More filters", icon=":material/filter_list:"):
+        yield
+
+
+def vertical_scale(*, several: bool) -> Scale:
+    """The popover for the vertical axis of error increase; ``several`` panels can have the same one."""
+    with st.popover(
+        "Y axis", icon=":material/height:", help="Linear or logarithmic, the range, and one for all panels"
+    ):
+        names = {"linear": "Linear (%)", "log": "Logarithmic (×)"}
+        log = choice("Scale", "y_scale", names, "Logarithmic: errors as a multiple of the dense network's.") == "log"
+        help_text = "Panels with one axis compare at a glance; with their own, small differences show."
+        same = st.toggle(
+            "Same y axis for all panels", key="y_same", bind="query-params", help=help_text, disabled=not several
+        )
+        settings: dict[str, Any] = {"format": "%g", "bind": "query-params", "placeholder": "fits the data"}
+        low = st.number_input("From (%)", -100.0, 10_000.0, None, 5.0, key="y_low", **settings)
+        high = st.number_input("To (%)", -100.0, 10_000.0, None, 5.0, key="y_high", **settings)
+    return Scale(log, same, low, high)
 
 
 def join_choice(store: Store, architecture: str) -> bool:
@@ -210,13 +259,20 @@ def _has_recipes(_store: Store, version: tuple[int, ...], architecture: str) -> 
     return bool((_store.results(architecture=architecture)["recipe"] != "").any())
 
 
-def accuracy_choice() -> str:
-    """The control for the accuracy that counts: ``best`` over epochs, or ``final``."""
+def accuracy_choice(known: pd.DataFrame | None = None) -> str:
+    """The control for the accuracy that counts: ``best`` over epochs, or ``final``, disabled if it is ``known`` of no run."""
     help_text = (
         "Best epoch is the paper's convention. It is selected on test data, so it is optimistic. The last epoch is known "
         "for your runs only."
     )
-    return choice("Accuracy", "accuracy", {"best": "Best epoch", "final": "Last epoch"}, help_text)
+    options = {"best": "Best epoch", "final": "Last epoch"}
+    disabled = (
+        known is not None and not known["has_accuracy_final"].any() and st.session_state.get("accuracy") != "final"
+    )
+    if disabled and "accuracy" not in st.query_params:
+        help_text = f"No result of this architecture has a last-epoch accuracy. {help_text}"
+        return choice("Accuracy", "accuracy", options, help_text, disabled=True)
+    return choice("Accuracy", "accuracy", options, help_text)
 
 
 def task_order() -> str:

@@ -12,13 +12,14 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from pages.parts import buttons, frame, jobs_indicator, links
+from pages.parts import export, frame, jobs_indicator, links
 from pages.parts.frame import home
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store, default_database
 from sparse_core.views import columns, times
 from sparse_core.views.charts import captions
 
+NOT_SEARCHED = ("tied",)  # names of other rows
 ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what the table shows of it
 
 
@@ -49,17 +50,17 @@ def show_chart(
     table: pd.DataFrame | None = None,
     beside: Callable[[], None] | None = None,
 ) -> None:
-    """Draw a chart with its downloads beneath it, and the table behind it for keyboard and screen reader.
+    """Draw a chart with its export beneath it, and the table behind it for keyboard and screen reader.
 
     ``texts`` are title, subtitle and caption; none if the figure has them already. ``name`` is the file name of the downloads
     without ending, ``alt`` what a screen reader reads. With ``select_into`` points can be selected: the control
-    of that key, which is part of the link, takes their names. ``beside`` draws more into the row of downloads.
+    of that key, which is part of the link, takes their names. ``beside`` draws more into the row below.
     """
     figure = captions.with_caption(figure, *texts) if texts else figure
     on_select: Any = partial(_take_selection, key, select_into) if select_into else "ignore"
     st.plotly_chart(figure, key=key, alt=alt, on_select=on_select, config={"displaylogo": False})
     with st.container(horizontal=True, vertical_alignment="center"):
-        buttons.chart_downloads(figure, key=f"{key}_downloads", name=name, alt=alt)
+        export.button(figure, key=f"{key}_export", name=name, alt=alt, table=table)
         if table is not None:
             shown = st.popover("Table", key=f"{key}_table", on_change="rerun", help="The numbers behind this chart")
             if shown.open:
@@ -150,7 +151,7 @@ def _matching(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
         return frame
     shown = columns.for_display(frame)
     numbers = shown.select_dtypes("number")
-    words = pd.concat([shown, frame], axis=1).drop(columns=numbers.columns)
+    words = pd.concat([shown, frame], axis=1).drop(columns=[*numbers.columns, *NOT_SEARCHED], errors="ignore")
     text = words.astype(str).agg(" ".join, axis=1).str.lower()
     keep = pd.Series(True, index=frame.index)
     for word in wanted.lower().split():

@@ -48,16 +48,19 @@ def show_run_details(records: Sequence[Record], where: str = "on this machine") 
     caption = f"{labels.counted(len(records), 'run')} {where}, {times.day(result['created_at'])}. {result['protocol']}."
     name = f"{result['architecture']}-{result['dataset_name']}"
     table = runs.curves(records)
-    value = curve_choice("curve", result["metric"])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        value = curve_choice("curve", result["metric"])
+        mean, log = line_choices(len(records), "curve")
     title, better = CURVE_TITLES["loss" if value == "loss" else "accuracy"]
+    over = f" · mean ± standard deviation over {labels.counted(len(records), 'seed')}" if mean else ""
     show_chart(
-        training.learning_curves(table, value),
+        training.learning_curves(table, value, mean=mean, log=log),
         title,
-        f"{network} · {better}",
+        f"{network} · {better}{over}",
         caption,
         key="curves",
         name=f"curves-{name}",
-        alt=f"{title}, one line per seed",
+        alt=f"{title}, {'the mean over seeds' if mean else 'one line per seed'}",
         table=table,
     )
     counts = runs.confusion(records)
@@ -95,6 +98,16 @@ def learning_rate_metric(result: Mapping[str, Any]) -> None:
 def validation_text(result: Mapping[str, Any]) -> str:
     """The validation accuracy of each learning rate that a sweep tried."""
     return "; ".join(f"{rate}: {labels.percent(value)} %" for rate, value in result["validation"].items())
+
+
+def line_choices(runs: int, key: str) -> tuple[bool, bool]:
+    """The controls that draw the mean of several runs in place of each, and a logarithmic axis."""
+    mean = False
+    if runs > 1:
+        options = {"mean": "Mean ± SD", "each": "Each seed"}
+        mean = choices.choice("Lines", f"{key}_lines", options, persist=None) == "mean"
+    log = choices.choice("Scale", f"{key}_scale", {"linear": "Linear", "log": "Logarithmic"}, persist=None) == "log"
+    return mean, log
 
 
 def curve_choice(key: str, metric: str) -> str:

@@ -154,6 +154,22 @@ COLUMNS = {
         format="%.2f",
         help="Of the same mean, from the spread over seeds (delta method).",
     ),
+    "increase_low": Column(
+        "Increase, 95 % interval, low", PERCENT, help="Of the mean over tasks: Student's t. Empty for a single task."
+    ),
+    "increase_high": Column("Increase, 95 % interval, high", PERCENT, help="Of the mean over tasks: Student's t."),
+    "rank": Column(
+        "Rank",
+        COUNT,
+        help="1 + the number of networks of the same series and sparsity that are better: the 95 % interval of their difference "
+        "lies on one side of 0.",
+    ),
+    "tied": Column(
+        "Tied with",
+        help="Networks of the same series and sparsity, and dense, whose difference has a 95 % interval that includes 0: over "
+        "tasks (paired t), on one task over seeds (paired t where both are your runs with the same seeds, else Welch's). Not "
+        "corrected for the number of pairs.",
+    ),
     "difficulty": Column("Difficulty", POINTS, help="Dense accuracy of full transfer minus that of linear transfer."),
     "front": Column("Pareto-optimal", formerly="On the front"),
     "runs": Column("Runs", COUNT),

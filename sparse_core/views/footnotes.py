@@ -127,10 +127,10 @@ def baseline_notes(rows: pd.DataFrame) -> list[str]:
     return [f"Where there are several dense networks ({names}), {rule}"]
 
 
-def absent_methods(methods: Iterable[str], published: Iterable[str]) -> dict[str, str]:
-    """The legend's note for each of ``methods`` without results in the paper."""
+def absent_methods(methods: Iterable[str], published: Iterable[str]) -> list[str]:
+    """Those of ``methods`` that have no results in the paper."""
     known = set(published)
-    return {method: "not in the paper" for method in methods if method not in known}
+    return [method for method in methods if method not in known]
 
 
 def lottery_note(hidden: pd.DataFrame) -> list[str]:

@@ -97,11 +97,31 @@ def label(record: Record, *, network: bool = False) -> str:
     return f"{method}{name}, {task_label(result['dataset_name'])}, {spec['transfer']}, seed {spec['seed']}{again}"
 
 
+def configurations(records: Sequence[Record]) -> list[str]:
+    """A label of each run's configuration, which runs that differ in their seed only share: with the network's name, and a
+    number, where several would have the same."""
+    shorts = [label(record).partition(", seed")[0] for record in records]
+    keys = [
+        (short, network_name(record.spec["backbone"]), record.spec.get("backbone_hash", ""), record.result["protocol"])
+        for short, record in zip(shorts, records, strict=True)
+    ]
+    names: dict[tuple[str, ...], str] = {}
+    for key in dict.fromkeys(keys):
+        alike = [other for other in dict.fromkeys(keys) if other[0] == key[0]]
+        named = [other for other in alike if other[1] == key[1]]
+        number = f" ({named.index(key) + 1})" if len(named) > 1 else ""
+        names[key] = f"{key[0]}, {key[1]}{number}" if len(alike) > 1 else key[0]
+    return [names[key] for key in keys]
+
+
 def curves(records: Sequence[Record], *, by_seed: bool = True) -> pd.DataFrame:
-    """One row for each run and epoch: ``run`` (a label), ``epoch``, ``loss``, ``top1``, ``mean_per_class`` (fractions of 1)."""
+    """One row for each run and epoch: ``run`` and ``group`` (labels of the run, and of all that differ in seed only), ``epoch``,
+    ``loss``, ``top1``, ``mean_per_class`` (fractions of 1)."""
     names = [f"seed {record.spec['seed']}" if by_seed else label(record) for record in records]
-    named = zip(names, records, strict=True)
-    return pd.DataFrame([{"run": name, **event} for name, record in named for event in record.events])
+    named = zip(names, configurations(records), records, strict=True)
+    return pd.DataFrame(
+        [{"run": name, "group": group, **event} for name, group, record in named for event in record.events]
+    )
 
 
 def confusion(records: Sequence[Record]) -> np.ndarray:

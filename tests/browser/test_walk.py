@@ -49,6 +49,12 @@ def test_going_back_to_a_link_of_an_earlier_version_opens_its_view_again(page: P
 def test_charts_download(page: Page, address: str, kind: str, tmp_path):
     open_page(page, address)
     expect(first_chart(page)).to_contain_text("WoodFisher", timeout=MINUTE)
+    page.get_by_role("button", name="Export").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("img")).to_have_js_property("complete", True)
+    expect(dialog.get_by_role("img")).to_have_attribute("src", re.compile("^data:image/svg"))
+    page.get_by_text("Caption", exact=True).click()
+    page.wait_for_timeout(1000)
     with page.expect_download(timeout=MINUTE) as download:
         page.get_by_role("button", name=kind, exact=True).first.click()
     file = tmp_path / download.value.suggested_filename

@@ -63,7 +63,7 @@ def test_an_installation_that_cannot_be_written_serves_plotly_from_its_own_folde
     buttons.provide_plotly()
     given = {}
     monkeypatch.setattr(buttons, "_chart_buttons", lambda **settings: given.update(settings))
-    buttons.chart_downloads(go.Figure(), key="k", name="n", alt="a")
+    buttons.chart_files(go.Figure(), key="k", file="n", alt="a", scale=1.0)
     assert given["data"]["plotly"].startswith("/component/pages.parts.buttons.sparse_transfer_plotly/plotly.min.js")
     assert (buttons.PLOTLY_FILES / buttons.SCRIPT).is_file()
 

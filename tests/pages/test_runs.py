@@ -29,7 +29,7 @@ def compare(home, *records) -> AppTest:
 def test_several_runs_are_compared(home):
     app = compare(home, record(seed=0, final=0.7), record(seed=1, final=0.8))
     lines = [trace for trace in figure(app)["data"] if "hovertext" in trace]
-    heights = {line["hovertext"][0].split("<br>")[0]: line["y"] for line in lines}
+    heights = {line["name"]: line["y"] for line in lines}
     assert heights == {"Dense, Digits, linear, seed 0": [70.0], "Dense, Digits, linear, seed 1": [80.0]}
     assert "Test accuracy per epoch" in chart_text(app)
     assert "2 runs on this machine, 2026-01-02. 2 runs with SGD lr 0.01" in chart_text(app)

@@ -18,7 +18,7 @@ from sparse_core.results import measures
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, tables
-from sparse_core.views.charts import captions, panels, style, tradeoffs, training
+from sparse_core.views.charts import captions, fitting, panels, style, text, tradeoffs, training
 from sparse_core.views.charts import tasks as task_charts
 from tests.support.records import measured, row
 
@@ -41,7 +41,7 @@ def linear_table(resnet50: pd.DataFrame) -> pd.DataFrame:
 
 
 def tradeoff_of(rows: pd.DataFrame, *transfers: str, **options: object) -> go.Figure:
-    return tradeoffs.tradeoff(named_summary(rows), transfers or ["linear"], {}, **options)
+    return tradeoffs.tradeoff(named_summary(rows), transfers or ["linear"], **options)
 
 
 def named_summary(rows: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def test_colours_stand_out_on_light_and_dark(background: str) -> None:
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=12), st.floats(0.1, 5))
 def test_spread_keeps_distance_order_and_limits(positions: list[float], gap: float) -> None:
-    placed = panels.spread(positions, gap, -60, 60)
+    placed = fitting.spread(positions, gap, -60, 60)
     assert placed is not None
     assert min(placed) >= -60 - 1e-6 and max(placed) <= 60 + 1e-6
     order = np.argsort(positions, kind="stable")
@@ -108,13 +108,13 @@ def test_spread_keeps_distance_order_and_limits(positions: list[float], gap: flo
 
 
 def test_spread_moves_only_what_collides_and_both_sides_alike() -> None:
-    assert panels.spread([0.0, 10.0, 4.0], 3, -20, 20) == [0.0, 10.0, 4.0]
-    assert panels.spread([0.0, 0.0], 3, -20, 20) == pytest.approx([-1.5, 1.5])
-    assert panels.spread([0.0, 1.0, 2.0], 10, 0, 15) is None
+    assert fitting.spread([0.0, 10.0, 4.0], 3, -20, 20) == [0.0, 10.0, 4.0]
+    assert fitting.spread([0.0, 0.0], 3, -20, 20) == pytest.approx([-1.5, 1.5])
+    assert fitting.spread([0.0, 1.0, 2.0], 10, 0, 15) is None
 
 
 def test_tradeoff_reproduces_figure_2_of_the_paper(resnet50: pd.DataFrame) -> None:
-    figure = tradeoffs.tradeoff(named_summary(resnet50), ["linear", "full"], {"GMP": "not in the paper"})
+    figure = tradeoff_of(resnet50, "linear", "full")
     line = lines_of(figure)["WoodFisher", "x2"]
     assert list(line.x) == pytest.approx([80, 90, 95])
     assert list(line.y) == pytest.approx([0.66, 4.03, 13.4], abs=0.05)
@@ -122,28 +122,62 @@ def test_tradeoff_reproduces_figure_2_of_the_paper(resnet50: pd.DataFrame) -> No
     assert [round(value, 1) for value in lines_of(figure)["AC/DC", "x"].y] == [-3.2, -2.0, 1.7]
     assert lines_of(figure)["AC/DC", "x"].line.color == style.method_style("AC/DC")[0]
     assert figure.layout.yaxis.range != figure.layout.yaxis2.range
-    (absent,) = [trace for trace in figure.data if trace.name.startswith("GMP")]
-    assert absent.name == "GMP: not in the paper" and absent.visible == "legendonly"
-    assert all(shape.y0 == shape.y1 == 0 and shape.line.dash == "dash" for shape in figure.layout.shapes)
+    dense = [shape for shape in figure.layout.shapes if shape.line.dash == "dash"]
+    assert len(dense) == 2 and all(shape.y0 == shape.y1 == 0 for shape in dense)
     legend = [trace.name for trace in figure.data if trace.showlegend]
-    assert len(legend) == len(set(legend))
+    assert len(legend) == len(set(legend)) and not {"GMP", "M-FAC"} & set(legend)
 
 
-def test_line_labels_do_not_overlap(resnet50: pd.DataFrame) -> None:
+def test_names_at_the_ends_of_lines_stand_apart_and_replace_the_legend(resnet50: pd.DataFrame) -> None:
     figure = tradeoff_of(resnet50, "linear", "full")
+    assert not figure.layout.showlegend
     for axis in ("y", "y2"):
         low, high = figure.layout[f"yaxis{axis[1:]}"].range
-        network_labels = [annotation for annotation in figure.layout.annotations if annotation.yref == axis]
-        assert {label.text for label in network_labels} >= {"dense", "WoodFisher", "STR", "AC/DC"}
-        pixels = sorted(label.ay / (high - low) * panels.PLOT_HEIGHT for label in network_labels)
-        assert min(np.diff(pixels)) >= panels.LABEL_GAP - 1e-6
+        ends = [note for note in figure.layout.annotations if note.yref == axis and note.xshift == 3]
+        assert {label.text for label in ends} >= {"dense", "WoodFisher", "STR", "AC/DC"}
+        pixels = sorted(label.y / (high - low) * panels.PLOT_HEIGHT for label in ends)
+        assert min(np.diff(pixels)) >= fitting.LABEL_GAP - 1e-6
 
 
-def test_selected_points_are_larger(resnet50: pd.DataFrame) -> None:
-    figure = tradeoffs.tradeoff(named_summary(resnet50), ["full"], {}, ["Full: AC/DC 90 %"])
+def test_a_legend_replaces_names_that_find_no_room(resnet50: pd.DataFrame) -> None:
+    rows = resnet50.assign(protocol=resnet50["protocol"], source="measured", network="n", network_name="", recipe="")
+    long = rows.assign(method=rows["method"].replace({"AC/DC": "A method with a name that no panel has the room for"}))
+    figure = tradeoff_of(long, "linear", "full")
+    assert figure.layout.showlegend
+    assert not [note for note in figure.layout.annotations if note.xshift == 3]
+
+
+def test_panels_share_an_axis_or_each_has_its_own(resnet50: pd.DataFrame) -> None:
+    own, same = (tradeoff_of(resnet50, "linear", "full", scale=tradeoffs.Scale(same=each)) for each in (False, True))
+    assert own.layout.yaxis.range != own.layout.yaxis2.range
+    assert same.layout.yaxis.range == same.layout.yaxis2.range
+
+
+def test_a_logarithmic_axis_shows_ratios_of_errors(resnet50: pd.DataFrame) -> None:
+    figure = tradeoff_of(resnet50, "full", scale=tradeoffs.Scale(log=True, low=-10, high=150))
+    line = lines_of(figure)["LTH-T", "x"]
+    assert 2 ** np.array(line.y) == pytest.approx([1.093, 1.368, 2.104], abs=0.001)
+    assert figure.layout.yaxis.range == pytest.approx((np.log2(0.9), np.log2(2.5)))
+    ticks = dict(zip(figure.layout.yaxis.ticktext, figure.layout.yaxis.tickvals, strict=True))
+    assert ticks["1"] == 0 and ticks["2"] == 1
+
+
+def test_points_on_top_of_each_other_are_all_named() -> None:
+    levels = [("Dense", 0, 0.9), ("AC/DC", 0.5, 0.8), ("STR", 0.5, 0.8), ("WoodFisher", 0.5, 0.6)]
+    figure = tradeoff_of(measured(*(row(*level, source="published") for level in levels)))
+    said = {trace.name: trace.hovertext[0] for trace in figure.data}
+    assert "also here:<br><b>STR</b>" in said["AC/DC"] and "also here:<br><b>AC/DC</b>" in said["STR"]
+    assert "also here" not in said["WoodFisher"]
+
+
+def test_selected_points_are_larger_and_the_rest_is_dimmed(resnet50: pd.DataFrame) -> None:
+    figure = tradeoffs.tradeoff(named_summary(resnet50), ["full"], ["Full: AC/DC 90 %"])
     line = lines_of(figure)["AC/DC", "x"]
     sizes = dict(zip(line.customdata, line.marker.size, strict=True))
     assert sizes["Full: AC/DC 90 %"] > sizes["Full: AC/DC 80 %"]
+    opacity = dict(zip(line.customdata, line.marker.opacity, strict=True))
+    assert opacity["Full: AC/DC 90 %"] == 1 and opacity["Full: AC/DC 80 %"] == tradeoffs.DIM
+    assert lines_of(figure)["STR", "x"].opacity == tradeoffs.DIM
 
 
 def two_protocols() -> pd.DataFrame:
@@ -182,7 +216,7 @@ def test_a_single_task_has_the_spread_over_seeds() -> None:
     seeds = [("Dense", 0, 0.9), ("Dense", 0, 0.92), ("AC/DC", 0.5, 0.8), ("AC/DC", 0.5, 0.83)]
     rows = measured(*(row(*each, seed=number % 2) for number, each in enumerate(seeds)))
     summary = named_summary(rows)
-    (line,) = tradeoffs.tradeoff(summary, ["linear"], {}).data
+    (line,) = tradeoffs.tradeoff(summary, ["linear"]).data
     # Both sides are the user's own runs with the same seeds: the error is that of r = e₁ / e₀ over pairs.
     residuals = np.array([0.2, 0.17]) - 0.185 / 0.09 * np.array([0.1, 0.08])
     assert list(line.error_y.array) == pytest.approx([100 * residuals.std(ddof=1) / np.sqrt(2) / 0.09])
@@ -192,7 +226,7 @@ def test_a_single_task_has_the_spread_over_seeds() -> None:
 
 def test_a_single_task_and_seed_has_no_error_bar_and_a_note() -> None:
     summary = named_summary(measured(row("Dense", 0, 0.9), row("AC/DC", 0.5, 0.8)))
-    (line,) = tradeoffs.tradeoff(summary, ["linear"], {}).data
+    (line,) = tradeoffs.tradeoff(summary, ["linear"]).data
     assert list(line.error_y.array) == [0]
     assert "no standard error" in line.hovertext[0]
     assert footnotes.single_task_notes(summary) == ["One task without a spread over seeds, so no error bar: AC/DC"]
@@ -206,13 +240,13 @@ def test_a_caption_makes_the_figure_taller_and_keeps_the_plot(resnet50: pd.DataF
     assert all(figure.layout.margin[edge] > plain.layout.margin[edge] for edge in ("t", "b"))
     plot = [each.layout.height - each.layout.margin.t - each.layout.margin.b for each in (plain, figure)]
     assert plot[0] == pytest.approx(plot[1])
-    text = html.unescape(" ".join(entry.text.replace("<br>", " ") for entry in figure.layout.annotations))
+    words = html.unescape(" ".join(entry.text.replace("<br>", " ") for entry in figure.layout.annotations))
     for part in ("A title", "ResNet50 & friends <b>", "1,923 runs", "CVPR 2022", "RigL, full transfer", "CIFAR-10"):
-        assert part in text
-    assert "2030-01-02" in text and "optimistic" in text
+        assert part in words
+    assert "2030-01-02" in words and "optimistic" in words
     assert "&lt;b&gt;" in figure.to_json()
-    longest = max(len(line) for entry in figure.layout.annotations for line in entry.text.split("<br>"))
-    assert longest <= captions.CAPTION_CHARACTERS + 10
+    widest = max(text.width(entry.text, entry.font.size) for entry in figure.layout.annotations)
+    assert widest <= fitting.PAGE_FONT * fitting.PAGE.width
 
 
 def test_heat_map_numbers_are_those_of_their_cells(resnet50: pd.DataFrame, linear_table: pd.DataFrame) -> None:
@@ -221,10 +255,10 @@ def test_heat_map_numbers_are_those_of_their_cells(resnet50: pd.DataFrame, linea
     heat, *numbers = figure.data
     grid = np.array(heat.z)
     assert grid.shape == (20, 12)
-    written = {(x, y): text for trace in numbers for x, y, text in zip(trace.x, trace.y, trace.text, strict=True)}
+    written = {(x, y): number for trace in numbers for x, y, number in zip(trace.x, trace.y, trace.text, strict=True)}
     assert len(written) == 240
-    for (x, y), text in written.items():
-        assert float(text) == pytest.approx(grid[y, x], abs=0.051)
+    for (x, y), number in written.items():
+        assert float(number) == pytest.approx(grid[y, x], abs=0.051)
     assert networks[0] == "Dense" and "AC/DC 80 %" in networks
     mine = resnet50.query("transfer == 'linear' and method == 'AC/DC' and sparsity == 0.8 and dataset == 'aircraft'")
     at = grid[networks.index("AC/DC 80 %"), tasks.index("FGVC-Aircraft")]
@@ -303,12 +337,13 @@ def test_tradeoff_against_a_size_labels_lines_at_their_largest() -> None:
     levels = [("Dense", 0, 0.9, 10e6), ("AC/DC", 0.5, 0.85, 5e6), ("AC/DC", 0.9, 0.8, 1e6)]
     rows = measured(*(row(*level[:3], nonzero_parameters=level[3], multiply_adds=1, file_size=1) for level in levels))
     summary = measures.with_sizes(named_summary(rows), rows)
-    figure = tradeoffs.tradeoff(summary, ["linear"], {}, axis="nonzero_parameters")
+    figure = tradeoffs.tradeoff(summary, ["linear"], axis="nonzero_parameters")
     (line,) = figure.data
     assert list(line.x) == pytest.approx([np.log10(5), 0])
     assert list(line.y) == pytest.approx([50, 100])
-    (label,) = [entry for entry in figure.layout.annotations if entry.text == "AC/DC, your runs"]
-    assert (label.x, label.y) == pytest.approx((np.log10(5), 50))
+    (lead,) = [shape for shape in figure.layout.shapes if shape.name == "leader" and shape.y0]
+    assert (lead.x0, lead.y0) == pytest.approx((np.log10(5), 50), rel=0.02)
+    assert "AC/DC, your runs" in {entry.text for entry in figure.layout.annotations}
     assert figure.layout.xaxis.title.text == "Nonzero parameters (million)"
     assert list(line.text) == ["50 %", "90 %"]
 
@@ -338,7 +373,7 @@ def test_confusion_matrix_is_readable_from_2_to_500_classes(classes: int) -> Non
     heat = figure.data[0]
     assert np.diag(heat.z) == pytest.approx(80)
     assert (heat.text is not None) == (classes <= training.NUMBERED_CLASSES)
-    assert (figure.layout.xaxis.ticktext is not None) == (classes <= training.NAMED_CLASSES)
+    assert bool(figure.layout.yaxis.showticklabels) == (classes <= training.NAMED_CLASSES)
     assert figure.layout.height < 1100
     assert tuple(heat.customdata[0][0]) == ("class 0", "class 0", 8)
 
@@ -365,6 +400,46 @@ def test_a_long_name_has_room_in_the_legend() -> None:
     names = ["AC/DC 90 %, a network from the cluster (3f2a1b), CIFAR-10, linear, seed 4", "Dense"]
     events = pd.DataFrame({"run": names, "epoch": 1, "top1": 0.5})
     figure, short = (training.learning_curves(frame) for frame in (events, events.assign(run=["seed 0", "seed 1"])))
-    assert figure.layout.legend.entrywidth > 6 * len(names[0])
-    assert short.layout.legend.entrywidth == panels.LEGEND_ENTRY - 40
-    assert figure.layout.height == short.layout.height + panels.LEGEND_ROW  # one below the other
+    assert figure.layout.legend.entrywidth >= text.width(names[0], style.LABEL_SIZE)
+    assert short.layout.legend.entrywidth < 100
+    assert figure.layout.height == short.layout.height + fitting.LEGEND_ROW  # one below the other
+
+
+def test_curves_of_several_seeds_are_a_mean_in_a_band_of_one_deviation() -> None:
+    curves = {
+        "run": ["seed 0"] * 2 + ["seed 1"] * 2,
+        "group": "AC/DC 90 %",
+        "epoch": [1, 2] * 2,
+        "top1": [0.1, 0.5, 0.3, 0.6],
+    }
+    band, line = training.learning_curves(pd.DataFrame(curves), mean=True).data
+    assert list(line.y) == pytest.approx([20, 55]) and line.name == "AC/DC 90 %"
+    deviation = [np.std([10, 30], ddof=1), np.std([50, 60], ddof=1)]
+    assert list(band.x) == [1, 2, 2, 1]
+    assert list(band.y) == pytest.approx([20 + deviation[0], 55 + deviation[1], 55 - deviation[1], 20 - deviation[0]])
+    assert "± 14 (n = 2)" in line.hovertext[0] and band.showlegend is False
+
+
+def test_axes_of_classes_fit_the_data() -> None:
+    counts = np.array([[98, 2], [4, 96]])
+    low, high = training.per_class_accuracy(counts, ["a", "b"]).layout.xaxis.range
+    assert 85 < low < 90.2 and 99.4 < high <= 102
+
+
+def test_two_networks_stand_beside_each_other_by_class() -> None:
+    sparse, dense = np.array([[5, 5], [1, 9]]), np.array([[9, 1], [1, 9]])
+    first, second = training.per_class_accuracy(sparse, ["a", "b"], ("AC/DC 90 %", "Dense", dense)).data
+    assert (first.name, second.name) == ("AC/DC 90 %", "Dense")
+    assert dict(zip(np.round(first.y), first.x, strict=True)) == {0: 90, 1: 50}
+    assert list(second.x) == pytest.approx([90, 90])
+    cells = training.confusion_matrix(sparse, ["a", "b"], ("AC/DC 90 %", "Dense", dense)).data
+    assert [cell.z[0][0] for cell in cells] == [50, 90]
+
+
+def test_the_data_of_a_chart_are_its_points(resnet50: pd.DataFrame) -> None:
+    points = captions.data(tradeoff_of(resnet50, "linear", "full"))
+    mine = points[(points["line"] == "AC/DC") & (points["panel"] == "1")]
+    assert mine["x"].tolist() == [80, 90, 95]
+    assert mine["y"].tolist() == pytest.approx([-3.2, -2.0, 1.7], abs=0.05)
+    assert (mine["y_high"] - mine["y"]).tolist() == pytest.approx((mine["y"] - mine["y_low"]).tolist())
+    assert mine["details"].str.contains("12 tasks, 60 runs").all()

@@ -2,41 +2,55 @@
 
 import html
 import math
-import textwrap
+import re
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from sparse_core.catalog import task_label
-from sparse_core.views.charts.panels import EDGE
+from sparse_core.views.charts.fitting import Canvas, fit
 from sparse_core.views.labels import SIZES, counted, network_label, percent, samples, sparsity_label
 
-TITLE_SIZE, SUBTITLE_SIZE, CAPTION_SIZE = 18, 13, 11
-TITLE_CHARACTERS, SUBTITLE_CHARACTERS, CAPTION_CHARACTERS = 64, 112, 140
-LINE_HEIGHT = 1.3
+NARROWEST = 300  # pixels of a canvas that charts are made for
 
 
 def with_caption(figure: go.Figure, title: str, subtitle: str = "", caption: str = "") -> go.Figure:
-    """A new figure with ``title`` and ``subtitle`` above and ``caption`` below, wrapped, and taller by the room they take."""
-    top, bottom, left = figure.layout.margin.t, figure.layout.margin.b, figure.layout.margin.l
-    title_lines = _wrapped(title, TITLE_CHARACTERS)
-    subtitle_lines = _wrapped(subtitle, SUBTITLE_CHARACTERS)
-    caption_lines = _wrapped(caption, CAPTION_CHARACTERS)
-    title_height = LINE_HEIGHT * TITLE_SIZE * len(title_lines)
-    above = 2 * EDGE + title_height + LINE_HEIGHT * SUBTITLE_SIZE * len(subtitle_lines)
-    below = EDGE + LINE_HEIGHT * CAPTION_SIZE * len(caption_lines)
-    shift = EDGE - left
-    texts = [
-        _text(title_lines, TITLE_SIZE, shift, 1, top + above - EDGE, 1.0),
-        _text(subtitle_lines, SUBTITLE_SIZE, shift, 1, top + above - EDGE - title_height, 0.9),
-        _text(caption_lines, CAPTION_SIZE, shift, 0, -bottom, 0.8),
-    ]
+    """A new figure with ``title`` and ``subtitle`` above and ``caption`` below, and taller by the room they take."""
     document = figure.to_plotly_json()
-    layout = document["layout"]
-    layout["height"] += above + below
-    layout["margin"].update(t=top + above, b=bottom + below)
-    layout["annotations"] = [*layout.get("annotations", ()), *(text for text in texts if text["text"])]
-    return go.Figure(document)
+    document["layout"]["meta"] = {**document["layout"]["meta"], "texts": [title, subtitle, caption]}
+    return go.Figure(fit(document))
+
+
+def fitted(figure: go.Figure, canvas: Canvas) -> go.Figure:
+    """The figure for a download: the same chart on another canvas."""
+    return go.Figure(fit(figure.to_plotly_json(), canvas))
+
+
+def data(figure: go.Figure) -> pd.DataFrame:
+    """The points of a chart as a table: a row for each, with the name of its line, its panel, its ends of error bars and what the
+    pointer says of it; of an image, a row for each cell."""
+    parts = [_points(trace) for trace in figure.to_plotly_json()["data"] if trace.get("hoverinfo") != "skip"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _points(trace: dict[str, Any]) -> pd.DataFrame:
+    if trace.get("z") is not None:
+        values = np.asarray(trace["z"], dtype=float)
+        rows, columns = np.indices(values.shape)
+        return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "value": values.ravel()})
+    found = {"line": html.unescape(trace["name"]).replace("<br>", " "), "panel": trace.get("xaxis", "x")[1:] or "1"}
+    points = pd.DataFrame({"x": list(trace["x"]), "y": list(trace["y"])}).assign(**found)
+    for letter in "xy":
+        bars = trace.get(f"error_{letter}") or {}
+        if bars.get("array") is not None:
+            above = np.asarray(bars["array"], dtype=float)
+            below = above if bars.get("arrayminus") is None else np.asarray(bars["arrayminus"], dtype=float)
+            points[f"{letter}_low"], points[f"{letter}_high"] = points[letter] - below, points[letter] + above
+    if trace.get("hovertext") is not None:
+        points["details"] = [re.sub("<[^>]*>", "", text.replace("<br>", "; ")) for text in trace["hovertext"]]
+    return points
 
 
 def accuracy_hover(name: str, row: Any, *details: str) -> str:
@@ -58,14 +72,3 @@ def size_hover(row: Any, size: str) -> str:
     """One of a network's sizes with its unit."""
     measure = SIZES[size]
     return f"{measure.label}: {getattr(row, size) / measure.scale:.3g} {measure.unit}"
-
-
-def _text(lines: list[str], size: int, xshift: float, y: int, yshift: float, opacity: float) -> dict[str, Any]:
-    place = {"xref": "paper", "x": 0, "xanchor": "left", "yref": "paper", "y": y, "yanchor": "top"}
-    style = {"font": {"size": size}, "opacity": opacity, "align": "left", "showarrow": False}
-    return {"text": "<br>".join(lines), "xshift": xshift, "yshift": yshift, **place, **style}
-
-
-def _wrapped(text: str, characters: int) -> list[str]:
-    lines = [line for paragraph in text.split("\n") for line in textwrap.wrap(paragraph, characters)]
-    return [html.escape(line, quote=False) for line in lines]

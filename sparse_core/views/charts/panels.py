@@ -1,39 +1,31 @@
-"""The layout of every chart: axes of sparsity and size, panels side by side above one legend, all in pixels of a fixed height.
-
-So nothing overlaps at any width from 640 pixels up. ``captions.with_caption`` adds room for text above and below.
-"""
+"""Panels side by side, the axes of sparsity and size, and the building of a figure from its parts; ``fitting`` lays it out."""
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from sparse_core.views.charts.style import GREY, LABEL_SIZE, TEMPLATE, method_style, shortened
+from sparse_core.views.charts.fitting import NARROWEST_PANEL, Layout, fit
+from sparse_core.views.charts.placing import crowds
+from sparse_core.views.charts.style import GREY, LABEL_SIZE
 from sparse_core.views.labels import SIZES
 
 PANEL_TITLES = {
     "linear": "<b>Linear transfer</b>: backbone frozen",
     "full": "<b>Full transfer</b>: unpruned weights train",
 }
-SPARSITY_TITLE = "Sparsity of the backbone (%)"
+SPARSITY_TITLE = "Sparsity (%)"
 FEWEST_TICKS = 3
 PLOT_HEIGHT = 340
-NARROW = 720
-LEGEND_ENTRY, WIDE_ENTRY, LEGEND_ROW = 206, 320, 20
-EDGE = 8
-AXIS_ROOM = 52
-PANEL_TITLE_ROOM = 34
-LABEL_GAP = 15
-END_CHARACTERS = 26
 
 
 class Panels:
-    """Builds a figure. Each line has one entry in the legend, which appears from ``legend_from`` lines on; an entry is
-    ``entry`` pixels wide, or as wide as the longest name.
+    """Builds a figure. Each line has one entry in the legend, which appears from ``legend_from`` lines on.
 
     The parts are collected as dictionaries and checked by Plotly once, at the end: checking each of them on its own takes
     several times as long.
@@ -48,26 +40,18 @@ class Panels:
         plot_height: int = PLOT_HEIGHT,
         spacing: float = 0.1,
         left: int = 62,
-        bottom: int = AXIS_ROOM,
-        entry: int = LEGEND_ENTRY,
         legend_from: int = 2,
+        narrowest: float = NARROWEST_PANEL,
     ) -> None:
         self.data: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
         self.shapes: list[dict[str, Any]] = []
         self.names: list[str] = []
-        self.plot_height, self.entry, self.legend_from = plot_height, entry, legend_from
-        self.margin = {"t": PANEL_TITLE_ROOM if any(titles) else 10, "b": bottom, "l": left, "r": 12}
+        shown = [PANEL_TITLES.get(title, title) for title in titles]
+        self.layout = Layout(shown, x_title, y_title, spacing, plot_height, left, legend_from, narrowest)
         self.axes: dict[str, dict[str, Any]] = {}
-        width = (1 - spacing * (len(titles) - 1)) / len(titles)
-        for number, title in enumerate(titles):
-            low = number * (width + spacing)
-            x_axis = {"anchor": f"y{number + 1}", "domain": [low, low + width], **_axis(x_title)}
-            self.axes[f"xaxis{number + 1}"] = x_axis
-            self.axes[f"yaxis{number + 1}"] = {"anchor": f"x{number + 1}", **_axis("" if number else y_title)}
-            place = {"xref": "paper", "x": low + width / 2, "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 6}
-            text = {"text": PANEL_TITLES.get(title, title), "font": {"size": 14}, "showarrow": False}
-            self.annotations.append({**text, "xanchor": "center", **place})
+        for number in range(1, len(titles) + 1):
+            self.axes[f"xaxis{number}"] = {"anchor": f"y{number}", "automargin": False, "zeroline": False}
+            self.axes[f"yaxis{number}"] = {"anchor": f"x{number}", "automargin": False, "zeroline": False}
 
     def x(self, number: int) -> dict[str, Any]:
         """The horizontal axis of a panel."""
@@ -77,10 +61,14 @@ class Panels:
         """The vertical axis of a panel."""
         return self.axes[f"yaxis{number + 1}"]
 
-    def add(self, number: int, name: str, trace: dict[str, Any]) -> None:
-        """Add a trace to a panel; traces of one name share one legend entry."""
+    def add(self, number: int, name: str, trace: dict[str, Any], *, legend: bool = True) -> None:
+        """Add a trace to a panel; traces of one name share one legend entry, or have none without ``legend``."""
         axes = {"xaxis": f"x{number + 1}", "yaxis": f"y{number + 1}"}
-        self.data.append({"hoverinfo": "text", **trace, **axes, **self._entry(name)})
+        first = legend and name not in self.names
+        if first:
+            self.names.append(name)
+        entry = {"name": html.escape(name), "legendgroup": name, "showlegend": first}
+        self.data.append({"type": "scatter", "hoverinfo": "text", **trace, **axes, **entry})
 
     def dense_line(self, number: int, x: Sequence[float], y: Sequence[float] = (0, 0)) -> None:
         """The dashed reference line of dense networks, between two points given by their x and their y."""
@@ -88,77 +76,69 @@ class Panels:
         self.shapes.append({"type": "line", "line": {"color": GREY, "width": 1.5, "dash": "dash"}, **ends})
 
     def note(self, text: str, **place: Any) -> None:
-        """A small text in the first panel."""
+        """A small text in the first panel; left out where it would cover an earlier one."""
         font = {"size": LABEL_SIZE}
-        self.annotations.append({"text": text, "xref": "x1", "yref": "y1", "showarrow": False, "font": font, **place})
+        self.layout.notes.append({"text": text, "xref": "x1", "yref": "y1", "showarrow": False, "font": font, **place})
 
-    def name_rows(self, names: Sequence[str]) -> None:
-        """Make the first panel's vertical axis one of rows 0, 1, …, from top to bottom, with these names (HTML)."""
-        rows = {"tickvals": list(range(len(names))), "ticktext": list(names), "range": [len(names) - 0.5, -0.5]}
-        self.y(0).update(**rows, showgrid=False)
+    def name_rows(self, names: Sequence[str], places: Sequence[float] | None = None) -> None:
+        """Name places on the first panel's vertical axis, which is one of rows 0, 1, … from top to bottom unless ``places`` are
+        given. A line break in a name is kept."""
+        self.layout.row_names = list(names)
+        if places is None:
+            self.y(0)["range"] = [len(names) - 0.5, -0.5]
+        self.y(0).update(tickvals=list(range(len(names)) if places is None else places), showgrid=False)
 
-    def label_ends(self, number: int, ends: Sequence[tuple[float, float, str, str]], right: float) -> None:
-        """Write the name of each line (x, y, name, colour) at ``right`` without overlap; none of them if there are too many."""
-        low, high = self.y(number)["range"]
-        pixel = (high - low) / self.plot_height
-        heights = spread([end[1] for end in ends], LABEL_GAP * pixel, low + EDGE * pixel, high - EDGE * pixel)
-        for (x, y, name, colour), height in zip(ends, heights or [], strict=heights is not None):
-            self.annotations.append(
-                {
-                    **{"x": x, "y": y, "xref": f"x{number + 1}", "yref": f"y{number + 1}"},
-                    **{"ax": right, "ay": height, "axref": f"x{number + 1}", "ayref": f"y{number + 1}"},
-                    **{"text": shortened(name, END_CHARACTERS), "xanchor": "left", "font": {"size": LABEL_SIZE}},
-                    **{"arrowhead": 0, "arrowwidth": 1, "arrowcolor": colour, "standoff": 6},
-                }
-            )
+    def name_columns(self, names: Sequence[str]) -> None:
+        """Name the columns 0, 1, … along the first panel's horizontal axis."""
+        self.layout.column_names = list(names)
+        self.x(0).update(tickvals=list(range(len(names))), ticks="", showgrid=False)
 
-    def figure(self, absent: Mapping[str, str] | None = None) -> go.Figure:
-        """The figure, with legend entries for methods without a line (``absent``: method to reason)."""
-        for method, reason in (absent or {}).items():
-            colour, symbol = method_style(method)
-            style = {"line": {"color": colour}, "marker": {"symbol": symbol}, "visible": "legendonly"}
-            self.data.append({"x": [None], "y": [None], **style, **self._entry(f"{method}: {reason}")})
-        room = NARROW - self.margin["l"] - self.margin["r"]
-        entry = max(self.entry, min(44 + 6 * max(map(len, self.names), default=0), room))
-        columns = max(room // entry, 1)
-        rows = math.ceil(len(self.names) / columns) if len(self.names) >= self.legend_from else 0
-        below = self.margin["b"] + rows * LEGEND_ROW + EDGE
-        legend = {
-            **{"orientation": "h", "entrywidth": entry - 40, "tracegroupgap": 0, "itemsizing": "constant"},
-            **{"font": {"size": LABEL_SIZE}, "title": {"text": ""}},
-            **{"x": 0, "xanchor": "left", "y": -self.margin["b"] / self.plot_height, "yanchor": "top"},
+    def label_ends(
+        self, number: int, ends: Sequence[tuple[float, float, str, str]], limits: tuple[float, float]
+    ) -> None:
+        """The name of each line at its end (x, y, name, colour), in place of a legend where there is room; ``limits`` are the
+        lowest and the highest x."""
+        self.layout.ends += [(number, *end) for end in ends]
+        self.layout.x_limits[str(number)] = limits
+
+    def figure(self) -> go.Figure:
+        """The figure, fitted to a page."""
+        for number in range(len(self.layout.titles)):
+            self._set_ranges(number)
+        self.layout.labels = {
+            str(place): (trace["text"], trace["textposition"])
+            for place, trace in enumerate(self.data)
+            if trace.get("meta") == "labels"
         }
         layout = {
-            **{"template": TEMPLATE, "showlegend": rows > 0, "legend": legend},
             **{"hovermode": "closest", "clickmode": "event+select", "dragmode": False},
-            "height": self.margin["t"] + self.plot_height + below,
-            "margin": {**self.margin, "b": below},
-            **{"annotations": self.annotations, "shapes": self.shapes},
-            **self.axes,
+            **{"shapes": self.shapes, "meta": asdict(self.layout), **self.axes},
         }
-        return go.Figure({"data": [{"type": "scatter", **trace} for trace in self.data], "layout": layout})
+        return go.Figure(fit({"data": self.data, "layout": layout}))
 
-    def _entry(self, name: str) -> dict[str, Any]:
-        first = name not in self.names
-        if first:
-            self.names.append(name)
-        return {"name": html.escape(name), "legendgroup": name, "showlegend": first}
+    def _set_ranges(self, number: int) -> None:
+        """Limits of the axes of points, so that labels and what the pointer says of crowded points can be worked out."""
+        mine = [trace for trace in self.data if trace["xaxis"] == f"x{number + 1}" and "marker" in trace]
+        points = [trace for trace in mine if "hovertext" in trace and trace["type"] == "scatter" and len(trace["x"])]
+        if not points:
+            return
+        for axis, letter in ((self.x(number), "x"), (self.y(number), "y")):
+            if "range" not in axis:
+                axis["range"] = _span([_ends(trace, letter) for trace in points], 0.07 if letter == "y" else 0.05)
+        crowds(points, self.x(number)["range"], self.y(number)["range"], self.layout.plot_height)
 
 
-def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float] | None:
-    """Positions moved as little as needed to lie ``gap`` apart within low..high, in order; None if they do not fit."""
-    if (len(positions) - 1) * gap > high - low:
-        return None
-    order = np.argsort(positions, kind="stable")
-    offsets = gap * np.arange(len(order))
-    # Without the gaps the task is isotonic regression: keep the order, with the least squared moves. These are a dozen labels
-    # at most, so its min-max formula does; SciPy's would delay the first page, which loads without SciPy, by half a second.
-    wanted = np.asarray(positions, dtype=float)[order] - offsets
-    means = [[wanted[first : last + 1].mean() for last in range(first, len(order))] for first in range(len(order))]
-    kept = [max(min(means[first][at - first :]) for first in range(at + 1)) for at in range(len(order))]
-    placed = np.empty(len(order))
-    placed[order] = np.clip(kept, low, high - offsets[-1]) + offsets
-    return placed.tolist()
+def _ends(trace: dict[str, Any], letter: str) -> tuple[float, float]:
+    values, bars = np.asarray(trace[letter], float), trace.get(f"error_{letter}", {})
+    above = np.asarray(bars.get("array", 0.0), float)
+    below = np.asarray(bars.get("arrayminus", bars.get("array", 0.0)), float)
+    return float(np.min(values - below)), float(np.max(values + above))
+
+
+def _span(ends: Sequence[tuple[float, float]], margin: float) -> list[float]:
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    room = margin * ((high - low) or abs(high) or 1)
+    return [low - room, high + room]
 
 
 def percents(fractions: pd.Series) -> list[float]:
@@ -241,7 +221,3 @@ def _ticks(levels: Sequence[float], distance: float) -> list[float]:
         if all(abs(level - other) >= distance for other in kept):
             kept.append(level)
     return sorted(kept)
-
-
-def _axis(title: str) -> dict[str, Any]:
-    return {"title": {"text": title, "standoff": 8}, "automargin": False, "zeroline": False}

@@ -28,7 +28,7 @@ def course(epochs: pd.DataFrame, targets: Iterable[float], total: int) -> go.Fig
     number of epochs that the longest training will have.
     """
     titles = [f"<b>{title}</b>" for title, _ in COURSE.values()]
-    panels = Panels(titles, "Epoch", "", plot_height=COURSE_HEIGHT, spacing=0.1, left=44)
+    panels = Panels(titles, "Epoch", "", plot_height=COURSE_HEIGHT, spacing=0.1, left=44, narrowest=140)
     last = max(total, 2)
     dashes = ("solid", *OWN_DASHES)
     for number, (value, (_, scale)) in enumerate(COURSE.items()):
@@ -40,8 +40,8 @@ def course(epochs: pd.DataFrame, targets: Iterable[float], total: int) -> go.Fig
     panels.y(1)["rangemode"] = "tozero"
     for target in sorted({target for target in targets if target}):
         panels.dense_line(0, (1, last), (100 * target, 100 * target))
-        place = {"xref": "x domain", "x": 1.01, "xanchor": "left"}
-        panels.note(sparsity_label(target), y=100 * target, yanchor="middle", **place)
+        place = {"xref": "x domain", "x": 0.99, "xanchor": "right"}
+        panels.note(sparsity_label(target), y=100 * target, yanchor="top", **place)
     return panels.figure()
 
 

@@ -15,10 +15,10 @@ from sparse_core.views import speed_tables, times
 from sparse_core.views.charts import panels as layout
 from sparse_core.views.charts import style
 from sparse_core.views.charts.captions import accuracy_hover
-from sparse_core.views.charts.panels import WIDE_ENTRY, Panels, percents
-from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels, shortened
+from sparse_core.views.charts.panels import Panels, percents
+from sparse_core.views.charts.style import error_bars, marker, method_style, point_labels
 from sparse_core.views.charts.tradeoffs import front_line
-from sparse_core.views.labels import counted, difference_interval, level_labels, percent, samples, sparsity_label
+from sparse_core.views.labels import GAINS, counted, difference_interval, level_labels, percent, samples, sparsity_label
 from sparse_core.views.speed_tables import EPOCH_PARTS
 
 ENGINE_COLOURS = {"deepsparse": style.BLUE, "onnxruntime": style.ORANGE, "torch": style.VERMILLION}
@@ -27,7 +27,6 @@ MASK_SYMBOLS = {"uniform": "circle", "erk": "diamond"}
 PART_COLOURS = {"backbone": style.BLUE, "classifier": style.GREEN, "waiting": style.ORANGE}
 SPEED_AXES = {"milliseconds_per_image": "ms/image", "images_per_second": "images/s"}
 SPEEDUP_TITLE = "Speedup over dense (×)"
-NOTE_WIDTH = 76  # pixels that "inconclusive" takes
 FREE = 0.14  # share of an axis left free at its right, for the label of the dense line
 
 
@@ -38,7 +37,7 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
     """
     by_sparsity = across == "sparsity"
     x_title = layout.SPARSITY_TITLE if by_sparsity else "Batch size"
-    panels = Panels([""], x_title, SPEEDUP_TITLE, entry=WIDE_ENTRY, legend_from=1)
+    panels = Panels([""], x_title, SPEEDUP_TITLE, legend_from=1)
     rank = {name: number for number, name in enumerate(ENGINES)}
     rows = rows.sort_values("engine", key=lambda names: names.map(rank), kind="stable")
     placed = rows.assign(x=100 * rows["sparsity"] if by_sparsity else np.log2(rows["batch_size"]))
@@ -51,8 +50,8 @@ def speedup(rows: pd.DataFrame, across: str) -> go.Figure:
     panels.dense_line(0, limits, (1, 1))
     for (engine, origin), line in placed.groupby(["engine_words", "origin"], sort=False):
         panels.add(0, f"{engine}, {origin}", _speedup_line(line.sort_values("x", kind="stable")))
-    _note_inconclusive(panels, placed, limits)
     panels.note("1× (dense)", x=limits[1], y=1, xanchor="right", yanchor="bottom")
+    _note_results(panels, placed)
     return panels.figure()
 
 
@@ -62,9 +61,10 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
     ``compared`` are rows of ``speed_tables.training_with_accuracy`` that have a difference.
     """
     x_title = f"Training: {SPEEDUP_TITLE[0].lower()}{SPEEDUP_TITLE[1:]}"
-    panels = Panels([""], x_title, "Accuracy difference to dense (points)", entry=WIDE_ENTRY, legend_from=1)
+    panels = Panels([""], x_title, "Accuracy difference to dense (points)", legend_from=1)
     named = compared.assign(series=speed_tables.series(compared), label=_highest_labels(compared))
     several = compared["threads"].nunique() > 1
+    look = {name: number for number, name in enumerate(sorted(named["series"].unique()))}
     for (method, engine, dataset, threads, series), points in named.groupby(
         ["method", "engine_words", "dataset", "threads", "series"]
     ):
@@ -74,7 +74,7 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
             **{"mode": "markers+text", "x": points["ratio"].tolist(), "y": percents(points["difference"])},
             "error_x": _interval_bars(points),
             "error_y": _difference_bars(points),
-            "marker": marker(colour, symbol, hollow=_unreliable(points)),
+            "marker": marker(colour, symbol, hollow=_unreliable(points), look=look[series]),
             **point_labels(points["label"].tolist(), "top right", colour),
             "hovertext": [_training_hover(row) for row in points.itertuples()],
         }
@@ -95,19 +95,22 @@ def accuracy_against_speed(table: pd.DataFrame, axis: str) -> go.Figure:
 
     ``table`` is from ``speed_tables.speed_and_accuracy``; ``axis`` is one of ``SPEED_AXES``.
     """
-    panels = Panels([""], SPEED_AXES[axis], "Accuracy (%)", entry=WIDE_ENTRY, legend_from=1)
+    panels = Panels([""], SPEED_AXES[axis], "Accuracy (%)", legend_from=1)
     named = table.assign(series=speed_tables.series(table))
     several = named["series"].nunique() > 1
     for series, group in named[named["front"]].groupby("series"):
         panels.add(0, f"Pareto front, {series}" if several else "Pareto front", front_line(group, axis))
     prefix = table["architecture"].nunique() > 1
+    look = {name: number for number, name in enumerate(sorted(named["series"].unique()))}
     for (method, series), points in named.groupby(["method", "series"], sort=False):
         colour, symbol = method_style(method)
         trace = {
             **{"mode": "markers+text", "x": points[axis].tolist(), "y": percents(points["accuracy_mean"])},
             "error_x": _quartile_bars(points, axis),
             "error_y": error_bars(100 * points["accuracy_std"]),
-            "marker": marker(colour, symbol, hollow=_unreliable(points), size=16 if method == "Dense" else 10),
+            "marker": marker(
+                colour, symbol, hollow=_unreliable(points), look=look[series], size=16 if method == "Dense" else 10
+            ),
             **point_labels(_labels(points, prefix), "top right", colour),
             "hovertext": [_speed_hover(row) for row in points.itertuples()],
         }
@@ -122,7 +125,7 @@ def accuracy_against_speed(table: pd.DataFrame, axis: str) -> go.Figure:
 def epoch_split(table: pd.DataFrame) -> go.Figure:
     """Time per epoch by part, from ``speed_tables.epoch_split``, dense above sparse; a mark shows decoding alone."""
     rows = list(range(len(table)))
-    panels = Panels([""], "Time per epoch (s)", "", plot_height=44 * len(rows) + 20, left=235)
+    panels = Panels([""], "Time per epoch (s)", "", plot_height=44 * len(rows) + 20)
     hover = [_epoch_hover(row) for row in table.itertuples()]
     for part, name in EPOCH_PARTS.items():
         bars = {"type": "bar", "orientation": "h", "x": table[part].tolist(), "y": rows, "width": 0.6}
@@ -130,9 +133,7 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
     marks = {"symbol": "line-ns", "size": 26, "opacity": 1, "line": {"color": style.PURPLE, "width": 4}}
     decode = {"mode": "markers", "x": table["decode"].tolist(), "y": rows, "marker": marks, "hovertext": hover}
     panels.add(0, "Decoding alone", decode)
-    panels.name_rows(
-        [f"{_short_name(row)}<br>{row.which}, {html.escape(row.engine_words)}" for row in table.itertuples()]
-    )
+    panels.name_rows([f"{_short_name(row)}\n{row.which}, {row.engine_words}" for row in table.itertuples()])
     panels.x(0)["rangemode"] = "tozero"
     return panels.figure().update_layout(barmode="stack")
 
@@ -161,20 +162,17 @@ def _speedup_line(line: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _note_inconclusive(panels: Panels, placed: pd.DataFrame, limits: tuple[float, float]) -> None:
-    """A note below the lowest point at each position where some interval includes 1, as far as the notes do not overlap."""
-    distance = NOTE_WIDTH / (layout.NARROW - 80) * (limits[1] - limits[0])
-    last = -np.inf
-    for x, group in placed[placed["gain"] == "no gain"].groupby("x"):
-        if x - last >= distance:
-            panels.note("inconclusive", x=x, y=group["ratio_low"].min(), yanchor="top", yshift=-6)
-            last = x
+def _note_results(panels: Panels, placed: pd.DataFrame) -> None:
+    """A note below the lowest point at each position where some interval is not above 1, as far as the notes do not overlap."""
+    for x, group in placed[placed["gain"] != "faster"].groupby("x"):
+        text = " / ".join(dict.fromkeys(GAINS[gain] for gain in group.sort_values("ratio", ascending=False)["gain"]))
+        panels.note(text, x=x, y=group["ratio_low"].min(), yanchor="top", yshift=-6)
 
 
 def _short_name(row: Any) -> str:
     """A network's name within the left margin: the mask of a timing-only one is left to the pointer."""
     short = f"{architecture_label(row.architecture)} {sparsity_label(row.sparsity)}, {speed_tables.TIMING_ONLY}"
-    return shortened(short if row.timing_only else row.network, 36)
+    return short if row.timing_only else row.network
 
 
 def _unreliable(rows: pd.DataFrame) -> pd.Series:

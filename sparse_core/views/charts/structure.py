@@ -16,7 +16,6 @@ from sparse_core.views.charts.style import (
     marker,
     method_style,
     point_labels,
-    shortened,
 )
 from sparse_core.views.columns import COLUMNS
 from sparse_core.views.labels import SIZES, counted, level_labels, name_lines, percent, sparsity_label
@@ -28,8 +27,6 @@ SHARE_STYLES = {
     "filters_dead_share": (style.VERMILLION, "diamond-open", 2),
 }
 IMAGE_HEIGHT, IMAGE_WIDTH = 256, 512  # largest image of a mask, in cells
-NAME_CHARACTERS = 34
-ENTRY = 260
 
 
 def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
@@ -55,9 +52,7 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
 
 def filters_pruned(table: pd.DataFrame) -> go.Figure:
     """The shares of filters of each backbone, a row for each; ``table`` is from ``tables.comparison_table``."""
-    names = [name.split(": ", 1) for name in table["network"]]  # of the library and the zoo: their own name first
-    left = 30 + round(6.6 * min(NAME_CHARACTERS, max(len(part) for name in names for part in name)))
-    panels = Panels([""], "Share of filters (%)", "", plot_height=34 * len(table) + 20, left=left, entry=ENTRY)
+    panels = Panels([""], "Share of filters (%)", "", plot_height=34 * len(table) + 20)
     offsets = np.linspace(-0.2, 0.2, len(SHARES))  # so that equal shares do not hide each other
     for offset, share in zip(offsets, SHARES, strict=True):
         name = COLUMNS[share].heading
@@ -73,14 +68,16 @@ def filters_pruned(table: pd.DataFrame) -> go.Figure:
         panels.add(0, name, trace)
     largest = max(100 * table[list(SHARES)].to_numpy().max(), 1)
     panels.x(0)["range"] = [-0.03 * largest, 1.06 * largest]
-    panels.name_rows(["<br>".join(shortened(part, NAME_CHARACTERS) for part in name) for name in names])
+    panels.name_rows(
+        [name.replace(": ", "\n", 1) for name in table["network"]]
+    )  # of the library and the zoo: their own name first
     return panels.figure()
 
 
 def filters_by_method(table: pd.DataFrame) -> go.Figure:
     """The mean share of fully pruned filters against sparsity, a line for each method of a ``tables.filters_by_method``."""
-    panels = Panels([""], SPARSITY_TITLE, "Fully pruned filters, mean over layers (%)", entry=ENTRY)
-    last, limits = sparsity_axis(panels.x(0), table["sparsity"], 0.25)
+    panels = Panels([""], SPARSITY_TITLE, "Fully pruned filters, mean over layers (%)")
+    last, limits = sparsity_axis(panels.x(0), table["sparsity"], 0.0)
     ends = []
     for method, line in table.groupby("method", sort=False):
         colour, symbol = method_style(method)
@@ -100,7 +97,7 @@ def filters_by_method(table: pd.DataFrame) -> go.Figure:
         ends.append((100 * end["sparsity"], 100 * end["share"], method, colour))
     top = max(100 * (table["share"] + table["share_std"].fillna(0)).max(), 1)
     panels.y(0)["range"] = [-0.04 * top, 1.08 * top]
-    panels.label_ends(0, ends, last + 0.05 * (limits[1] - limits[0]))
+    panels.label_ends(0, ends, (limits[0], last))
     return panels.figure()
 
 
@@ -119,7 +116,7 @@ def mask(image: np.ndarray, filters: int, weights: int) -> go.Figure:
         "colorbar": {"title": {"text": "Weights kept (%)", "side": "right"}, **style.COLOUR_BAR},
         "hovertemplate": "filter %{y:.0f}, weight %{x:.0f}: %{z} % kept<extra></extra>",
     }
-    panels.add(0, "mask", heat)
+    panels.add(0, "mask", heat, legend=False)
     panels.x(0).update(range=[0, weights], showgrid=False)
     panels.y(0).update(range=[filters, 0], showgrid=False)
     return panels.figure()
@@ -147,7 +144,7 @@ def accuracy(table: pd.DataFrame, size: str) -> go.Figure:
 
     ``table`` is from ``tables.accuracy_table``; ``size`` is one of ``labels.SIZES``.
     """
-    panels = Panels([""], SIZES[size].title, "Accuracy (%)", entry=ENTRY)
+    panels = Panels([""], SIZES[size].title, "Accuracy (%)")
     table = table.assign(line=name_lines(table))
     sizes, found = table[size] / SIZES[size].scale, looks(table)
     for (method, *_, name), rows in by_line(table):

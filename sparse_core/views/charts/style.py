@@ -39,18 +39,25 @@ SEQUENTIAL = "Cividis"
 DIVERGING = ((0.0, "#B35806"), (0.25, "#F1A340"), (0.5, "#F7F7F7"), (0.75, "#67A9CF"), (1.0, "#2166AC"))
 COLOUR_BAR = {"thickness": 12, "len": 1, "outlinewidth": 0}
 
-# The look of a download: the dashboard replaces it with its own theme.
-TEMPLATE = {
-    "layout": {
-        "paper_bgcolor": "#FFFFFF",
-        "plot_bgcolor": "#FFFFFF",
-        "font": {"color": "#262730", "family": "Source Sans, Helvetica, Arial, sans-serif"},
-        "xaxis": {"gridcolor": "#E6EAF1", "linecolor": "#C9CFDA", "showline": True},
-        "yaxis": {"gridcolor": "#E6EAF1"},
-    }
-}
+# The look of a download: the dashboard replaces it with its own theme. Arial and its twins have the same widths everywhere.
+FONT = "Arial, Helvetica, 'Liberation Sans', sans-serif"
+LIGHT = {"background": "#FFFFFF", "text": "#262730", "grid": "#E6EAF1", "line": "#C9CFDA"}
+DARK = {"background": "#0E1117", "text": "#FAFAFA", "grid": "#31333F", "line": "#555867"}
 
 Line = tuple[str, str, str, str, str]  # method, source, upstream, protocol, name
+
+
+def template(dark: bool = False) -> dict[str, Any]:
+    """Plotly's template for a download on white or, ``dark``, on black."""
+    colours = DARK if dark else LIGHT
+    return {
+        "layout": {
+            **{"paper_bgcolor": colours["background"], "plot_bgcolor": colours["background"]},
+            "font": {"color": colours["text"], "family": FONT},
+            "xaxis": {"gridcolor": colours["grid"], "linecolor": colours["line"], "showline": True},
+            "yaxis": {"gridcolor": colours["grid"]},
+        }
+    }
 
 
 def method_style(method: str) -> tuple[str, str]:
@@ -95,7 +102,7 @@ def point_labels(labels: Sequence[str], position: str, colour: str | None = None
     """A short text beside each point."""
     font = {"size": LABEL_SIZE, **({"color": colour} if colour else {})}
     text = [html.escape(label) for label in labels]
-    return {"text": text, "textposition": position, "textfont": font, "cliponaxis": False}
+    return {"text": text, "textposition": position, "textfont": font, "cliponaxis": False, "meta": "labels"}
 
 
 def by_line(rows: pd.DataFrame) -> list[tuple[Line, pd.DataFrame]]:
@@ -121,8 +128,3 @@ def readable_on(scale: Any, shares: pd.Series) -> list[str]:
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     return np.where((luminance + 0.05) ** 2 > 0.05 * 1.05, "#000000", "#FFFFFF").tolist()
-
-
-def shortened(text: str, characters: int) -> str:
-    """The text cut to that many characters, as HTML."""
-    return html.escape(text if len(text) <= characters else f"{text[: characters - 1]}…")

@@ -16,10 +16,8 @@ from sparse_core.views.charts.style import (
     marker,
     method_style,
     readable_on,
-    shortened,
 )
 
-ROW_CHARACTERS = 34
 COLOUR_TITLES = {"accuracy_mean": "Accuracy (%)", "difference": "Difference to dense (points)"}
 
 
@@ -28,7 +26,7 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
 
     ``table`` is from ``tables.task_table`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
     """
-    panels = Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04, left=145)
+    panels = Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04)
     lines = list(dict.fromkeys(key for key, _ in by_line(table) if key[0] != "Dense"))
     offsets = dict(zip(lines, np.linspace(0.3, -0.3, max(len(lines), 2)), strict=False))
     found = looks(table)
@@ -52,8 +50,11 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
                 "hovertext": line["hover"].tolist(),
             }
             panels.add(number, key[4], trace)
-        ticks = {"tickvals": list(place.values()), "ticktext": [shortened(task, 20) for task in place]}
-        panels.y(number).update(**ticks, showticklabels=number == 0, range=[-0.6, len(place) - 0.4])
+        panels.y(number).update(
+            tickvals=list(place.values()), showticklabels=number == 0, range=[-0.6, len(place) - 0.4]
+        )
+        panels.x(number).update({"matches": "x"} if number else {})
+    panels.name_rows(list(place), list(place.values()))
     return panels.figure()
 
 
@@ -77,20 +78,18 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         y=lambda cells: [row_places[row] for row in cells["row"]],
         colour=lambda cells: readable_on(scale, (100 * cells[value] - low) / ((high - low) or 1)),
     )
-    row_labels = [shortened(row, ROW_CHARACTERS) for row in rows]
-    left = min(max(160, 20 + 7 * max(map(len, rows))), 20 + 7 * ROW_CHARACTERS)
-    panels = Panels([""], "", "", plot_height=28 * len(rows), left=left, bottom=92, legend_from=99)
+    panels = Panels([""], "", "", plot_height=28 * len(rows), legend_from=99)
     heat = {
         **{"type": "heatmap", "z": numbers, "zmin": low, "zmax": high, "colorscale": scale, "xgap": 1, "ygap": 1},
         "hoverinfo": "skip",
         "colorbar": {"title": {"text": COLOUR_TITLES[value], "side": "right"}, **style.COLOUR_BAR},
     }
-    panels.add(0, "cells", heat)
+    panels.add(0, "cells", heat, legend=False)
     for colour, group in cells.groupby("colour"):
-        panels.add(0, "numbers", _numbers(group, value, str(colour)))
-    ticks = {"tickvals": list(task_places.values()), "ticktext": [shortened(task, 20) for task in tasks]}
-    panels.x(0).update(**ticks, tickangle=-45, ticks="", range=[-0.5, len(tasks) - 0.5], showgrid=False, showline=False)
-    panels.name_rows(row_labels)
+        panels.add(0, "numbers", _numbers(group, value, str(colour)), legend=False)
+    panels.x(0).update(range=[-0.5, len(tasks) - 0.5], showline=False)
+    panels.name_columns(tasks)
+    panels.name_rows(rows)
     panels.y(0)["ticks"] = ""
     return panels.figure().update_layout(dragmode="zoom")
 
@@ -98,7 +97,7 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
 def _numbers(cells: pd.DataFrame, value: str, colour: str) -> dict[str, Any]:
     """The numbers of those cells of a heat map on which this colour is readable; they can be selected."""
     return {
-        **{"x": cells["x"].tolist(), "y": cells["y"].tolist(), "mode": "markers+text"},
+        **{"x": cells["x"].tolist(), "y": cells["y"].tolist(), "mode": "markers+text", "meta": "cells"},
         "text": [_cell(fraction, value == "difference") for fraction in cells[value]],
         "textfont": {"size": style.LABEL_SIZE, "color": colour},
         "unselected": {"textfont": {"color": colour}},

@@ -1,0 +1,133 @@
+"""The controls of Tradeoffs: the few that matter in a row, the others under More filters."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import choices
+from sparse_core.catalog import METHODS, TASKS, TRANSFERS, task_label
+from sparse_core.results.store import Store
+from sparse_core.specs.options import PROGRAM
+from sparse_core.views import labels
+from sparse_core.views.charts import tradeoffs
+
+BOTH = "both"
+TRANSFER_CHOICES = {BOTH: "Both", **labels.TRANSFER_NAMES}
+AXES = {"sparsity": "Sparsity", **{name: size.label for name, size in labels.SIZES.items()}}
+UNFILTERED: dict[str, Any] = {"transfer": BOTH, "source": "all", "accuracy": "best", "axis": "sparsity"}
+UNFILTERED |= {"methods": [], "tasks": [], "sparsity": (0, 100), "points": [], "lottery": False, "join": True}
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the user chose to see."""
+
+    architecture: str
+    source: str
+    transfers: list[str]
+    tasks: list[str]
+    accuracy: str
+    methods: list[str]
+    sparsity: tuple[float, float]
+    lottery: bool
+    axis: str
+    join: bool
+    scale: tradeoffs.Scale
+
+    @property
+    def command(self) -> str:
+        """The command line that gives the chart's figures."""
+        arguments = [*PROGRAM, "summary", "--architecture", self.architecture]
+        arguments += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
+        arguments += ["--source", self.source]
+        arguments += ["--accuracy", self.accuracy] if self.accuracy != "best" else []
+        arguments += ["--methods", *self.methods] if self.methods else []
+        arguments += ["--tasks", *self.tasks] if self.tasks else []
+        arguments += ["--sparsity", *map(str, self.sparsity)] if self.sparsity != (0.0, 1.0) else []
+        arguments += [] if self.join else ["--separate"]
+        arguments += ["--without-lottery"] if "linear" in self.transfers and not self.lottery else []
+        return shlex.join([*arguments, "--json"])
+
+
+def choose_controls(store: Store) -> Controls:
+    """The controls, and what the user chose."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        architecture = choices.architecture_choice(store)
+        known = available(store, store.version, architecture)
+        transfer = choices.choice("Transfer", "transfer", TRANSFER_CHOICES, choices.TRANSFER_HELP)
+        source = choices.source_choice(known)
+        tasks = choices.multiselect(
+            "Tasks",
+            choices.offered("tasks", labels.task_choices({*TASKS, *known["dataset"]}), known["dataset"], task_label),
+            placeholder="All tasks",
+            format_func=task_label,
+            key="tasks",
+            width=250,
+            help="The downstream datasets. Averages are over these; with one task, ± and ranks are over its seeds.",
+        )
+        with choices.more_filters(UNFILTERED, ("accuracy", "methods", "sparsity", "lottery", "axis", "join")):
+            more = _more_filters(store, architecture, known, transfer)
+        scale = choices.vertical_scale(several=transfer == BOTH)
+    transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
+    return Controls(architecture, source, transfers, tasks=tasks, scale=scale, **more)
+
+
+def _more_filters(store: Store, architecture: str, known: pd.DataFrame, transfer: str) -> dict[str, Any]:
+    """The controls that few need, by field of ``Controls``."""
+    accuracy = choices.accuracy_choice(known)
+    every = [method for method in METHODS if method != "Dense"]
+    methods = choices.multiselect(
+        "Methods",
+        choices.offered("methods", every, known["method"]),
+        placeholder="All methods",
+        key="methods",
+        help="\n".join(f"- **{method.name}** {method.summary}" for method in METHODS.values()),
+    )
+    help_text = "The share of zero weights in a network: nominal, the round figure by which a checkpoint is known."
+    low, high = st.slider("Sparsity (%)", 0, 100, (0, 100), key="sparsity", bind="query-params", help=help_text)
+    lottery = _lottery_choice(known, transfer)
+    axis = _axis_choice(known)
+    join = choices.join_choice(store, architecture)
+    sparsity = (low / 100, high / 100)
+    return {
+        **{"accuracy": accuracy, "methods": methods, "sparsity": sparsity},
+        **{"lottery": lottery, "axis": axis, "join": join},
+    }
+
+
+def _lottery_choice(known: pd.DataFrame, transfer: str) -> bool:
+    help_text = (
+        "Lottery tickets under linear transfer make up to five times the errors of the dense network, which "
+        "hides all other differences. The paper leaves them out, and so does this page by default."
+    )
+    there = ((known["method"] == "LTH-T") & (known["transfer"] == "linear")).any() and transfer != "full"
+    if not there:
+        help_text = f"Nothing to show: no LTH-T under linear transfer in this view. {help_text}"
+    key = "lottery"
+    disabled = not there and not choices.is_set(key)
+    return st.toggle("LTH-T, linear", key=key, bind="query-params", help=help_text, disabled=disabled)
+
+
+def _axis_choice(known: pd.DataFrame) -> str:
+    sizes = [name for name in labels.SIZES if known[f"has_{name}"].any()]
+    help_text = "Sizes count nonzero weights only."
+    if not sizes:
+        help_text = (
+            "No result of this architecture has a known size: the paper's networks are not published with its results. Shipped "
+            "results and your runs have sizes."
+        )
+    disabled = not sizes and not choices.is_set("axis")
+    return choices.selectbox(
+        "X axis", list(AXES), format_func=AXES.__getitem__, key="axis", help=help_text, disabled=disabled
+    )
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def available(_store: Store, version: tuple[int, ...], architecture: str) -> pd.DataFrame:
+    """Which results exist for this architecture; ``version`` includes new runs at once."""
+    rows = _store.results(architecture=architecture)
+    known = {f"has_{name}": rows[name].notna() for name in (*labels.SIZES, "accuracy_final")}
+    return rows[["source", "method", "sparsity", "transfer", "dataset"]].assign(**known).drop_duplicates()
