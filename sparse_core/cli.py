@@ -270,12 +270,12 @@ def _export_backbone(options: argparse.Namespace) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog=" ".join(PROGRAM), description="Which sparse CNN backbone should I transfer to my task?")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    sources = [*SOURCES, "all"]
+    sources = ", ".join([*SOURCES, "all"])
 
     summary = _verb(verbs, "summary", _summary, "mean relative error increase over dense, by sparse network")
     summary.add_argument("--architecture", help="such as resnet50; all by default")
     summary.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
-    summary.add_argument("--source", choices=sources, default="all")
+    summary.add_argument("--source", default="all", help=f"{sources}, or an imported one (default all)")
     summary.add_argument("--accuracy", choices=list(measures.ACCURACIES), default="best", help="over epochs, or final")
     summary.add_argument("--methods", nargs="+", default=[], help="such as AC/DC WoodFisher; all by default")
     summary.add_argument("--tasks", nargs="+", default=[], help="such as cifar10 pets; all by default")
@@ -296,7 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _verb(verbs, "datasets", _datasets, "list the datasets")
     runs = _verb(verbs, "runs", _runs, "list the runs")
-    runs.add_argument("--source", choices=sources, default="measured")
+    runs.add_argument("--source", default="measured", help=f"{sources}, or an imported one (default measured)")
 
     features = _verb(verbs, "features", _features, "extract and cache a backbone's features of a dataset")
     add_arguments(features, ProbeSpec, only=("backbone", "dataset", "precision", "engine", "image_size"))

@@ -1,4 +1,4 @@
-"""The verbs of the command line that help to decide: ``findings``, ``guide``, ``rank``, ``evaluate``."""
+"""The verbs of the command line that help to decide: ``findings``, ``guide``, ``rank``, ``evaluate``, ``import-results``."""
 
 import argparse
 import dataclasses
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sparse_core.catalog import TRANSFERS
-from sparse_core.results import advice, findings
+from sparse_core.errors import InputError
+from sparse_core.results import advice, findings, imported
 from sparse_core.results.records import Records
-from sparse_core.results.store import SOURCES, Store
+from sparse_core.results.store import COLUMNS, SOURCES, Store
 
 PROMISED = ("id", "statement", "source", "verdict", "value", "low", "high", "rows")
 RANKINGS = ("knn", "ridge", "few-shot", "logistic", "logme")
@@ -36,7 +37,7 @@ def _add_guide(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss", type=float, default=0.01, help="of accuracy that is accepted (default 0.01)")
     parser.add_argument("--sparsity", type=float, help="at least, in [0, 1)")
     parser.add_argument("--file-size", type=float, metavar="BYTES", help="at most")
-    parser.add_argument("--source", choices=SOURCES, default="published", help="whose rows (default published)")
+    parser.add_argument("--source", default="published", help="whose rows (default published)")
     parser.add_argument("--architecture", default="resnet50", help="default resnet50")
 
 
@@ -88,10 +89,48 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     return dataclasses.asdict(found)
 
 
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="CSV or Parquet, a row for each run")
+    fields = (
+        f"the column of a field, where its name differs; fields: {', '.join((*imported.REQUIRED, *imported.OPTIONAL))}"
+    )
+    parser.add_argument("--map", nargs="+", default=[], metavar="FIELD=COLUMN", help=fields)
+    parser.add_argument("--source", help="the name under which they are shown (default: the file's)")
+    parser.add_argument("--dry-run", action="store_true", help="read and check, import nothing")
+    parser.add_argument("--replace", action="store_true", help="replace the results of that source")
+
+
+def _import_results(options: argparse.Namespace) -> dict[str, Any]:
+    mapping = {}
+    for each in (part for given in options.map for part in given.split(",")):
+        name, equals, column = each.partition("=")
+        if not equals or not name or not column:
+            raise InputError(f"--map takes FIELD=COLUMN, such as accuracy=top1; got '{each}'.")
+        mapping[name.strip()] = column.strip()
+    made = imported.read(options.file, mapping, options.source or options.file.stem)
+    if not options.dry_run:
+        imported.keep(options.home, made, COLUMNS, replace=options.replace)
+    if made.duplicates:
+        listed = ", ".join(map(str, made.duplicates[:10]))
+        print(
+            f"Note: {len(made.duplicates)} rows repeat an earlier one's key (rows {listed}); they count as one seed.",
+            file=sys.stderr,
+        )
+    counts = {name: int(made.rows[name].nunique()) for name in ("architecture", "method", "dataset")}
+    answer = {
+        "source": made.source,
+        "rows": len(made.rows),
+        "duplicates": made.duplicates,
+        "imported": not options.dry_run,
+    }
+    return {**answer, **counts}
+
+
 Verb = tuple[Callable[[argparse.Namespace], Any], str, Callable[[argparse.ArgumentParser], None]]
 VERBS: dict[str, Verb] = {
     "findings": (_findings, "check the paper's statements against the rows there are", _add_findings),
     "guide": (_guide, "rank sparse networks for a task and a budget, with the evidence", _add_guide),
     "rank": (_rank, "rank backbones on their features, before any is trained", _add_rank),
     "evaluate": (_evaluate, "accuracy of a backbone with the classifier it was trained with", _add_evaluate),
+    "import-results": (_import_results, "import results of others, as a source of their own", _add_import),
 }

@@ -1,4 +1,4 @@
-"""The results store: published, shipped and measured runs as one tidy relation in DuckDB.
+"""The results store: published, shipped, measured and imported runs as one tidy relation in DuckDB.
 
 The .duckdb file is a cache of the published and shipped tables and the run records. Only the process that serves the dashboard
 opens it; workers and the command line query an in-memory copy. Deleting the file loses nothing.
@@ -18,6 +18,7 @@ import pandas as pd
 
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file, printable_values
+from sparse_core.results import imported
 from sparse_core.results.records import Record, Records, write_compacted
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Store:
             if self.database and _inode(self.database) != self._inode:
                 self._connection.close()
                 self._connection, self._seen = self._open(), ()
-            fingerprint = self.records.fingerprint()
+            fingerprint = (*self.records.fingerprint(), *imported.fingerprint(self.records.folder))
             if fingerprint == self._seen:
                 return False
             try:
@@ -96,8 +97,9 @@ class Store:
         Dense rows pass every method and sparsity filter: they are the baseline of the others. A network that was imported
         under several names has that of its first run.
         """
-        if source not in ("all", *SOURCES):
-            raise unknown_name("source", source, ("all", *SOURCES))
+        known = ("all", *SOURCES, *imported.sources(self.records.folder))
+        if source not in known:
+            raise unknown_name("source", source, known)
         query = """
             SELECT * EXCLUDE (first_name) REPLACE (first_name AS network_name) FROM (
                 SELECT *, first(network_name) OVER (PARTITION BY network ORDER BY created_at, run_id) AS first_name
@@ -271,6 +273,10 @@ def _synchronise(connection: duckdb.DuckDBPyConnection, records: Records) -> Non
     connection.execute("DELETE FROM results WHERE list_contains(?, run_id)", [gone])
     if new:
         _insert(connection, pd.DataFrame(new, columns=list(COLUMNS)))
+    connection.execute("DELETE FROM results WHERE starts_with(run_id, ?)", [imported.PREFIX])
+    others = imported.rows(records.folder, COLUMNS)
+    if len(others):
+        _insert(connection, others)
     connection.execute("COMMIT")
     connection.execute("CHECKPOINT")
 

@@ -18,8 +18,9 @@ SHOTS = (1, 5, 10, 25)
 DRAWS = 3
 VALIDATION = 0.2
 DISTANCE_ROWS = 1024
-ITERATIONS = 100
-PATH_ITERATIONS = 30  # each strength goes on from the one before
+COMPONENTS = 256  # of the features in logistic regression, the largest: it takes a fifth of the time of 1,280
+ITERATIONS = 60
+PATH_ITERATIONS = 20  # each strength goes on from the one before
 
 
 @dataclass(frozen=True)
@@ -123,19 +124,31 @@ def few_shot(sample: Sample, seed: int = 0) -> Score:
 
 
 def logistic(sample: Sample, seed: int = 0) -> Score:
-    """Accuracy of multinomial logistic regression with an L2 penalty on standardised features; C from ``STRENGTHS``."""
+    """Accuracy of multinomial logistic regression with an L2 penalty on standardised features, of which the ``COMPONENTS``
+    largest principal components are used; C from ``STRENGTHS``."""
     fit, held = _split(sample.train_labels, seed)
-    train, labels = torch.from_numpy(np.array(sample.train)).float(), torch.from_numpy(sample.train_labels)
-    mean, deviation = train[fit].mean(dim=0), train[fit].std(dim=0).clamp_min(1e-6)
-    train = (train - mean) / deviation
-    path, start = {}, None
+    labels = torch.from_numpy(sample.train_labels)
+    train, test = _components(
+        torch.from_numpy(np.array(sample.train)).float(), torch.from_numpy(np.array(sample.test)).float()
+    )
+    path: dict[str, float] = {}
+    start = None
     for strength in STRENGTHS:
         start = logistic_weights(train[fit], labels[fit], sample.classes, strength, start, PATH_ITERATIONS)
         path[f"{strength:g}"] = _accuracy(_with_one(train[held]) @ start, labels[held])
     chosen = _best(path)
     weights = logistic_weights(train, labels, sample.classes, float(chosen))
-    test = (torch.from_numpy(np.array(sample.test)).float() - mean) / deviation
     return Score(_accuracy(_with_one(test) @ weights, torch.from_numpy(sample.test_labels)), f"C = {chosen}", path)
+
+
+def _components(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and (T, D), standardised by those of training and turned to their largest principal components."""
+    mean, deviation = train.mean(dim=0), train.std(dim=0).clamp_min(1e-6)
+    train, test = (train - mean) / deviation, (test - mean) / deviation
+    if train.shape[1] <= COMPONENTS:
+        return train, test
+    _, vectors = torch.linalg.eigh(train.T @ train)
+    return train @ vectors[:, -COMPONENTS:], test @ vectors[:, -COMPONENTS:]
 
 
 def logistic_weights(

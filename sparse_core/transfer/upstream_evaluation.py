@@ -71,8 +71,8 @@ def evaluate(home: Path, name: str, dataset: str, data: Path | None, report: Rep
 
 
 def imagenet_split(folder: Path) -> Split:
-    """The validation images of ImageNet: 1,000 folders, by WordNet id in alphabetical order or numbered 0 to 999, in ``folder``
-    in a folder ``val`` there."""
+    """ImageNet's validation images: 1,000 folders, by WordNet id in alphabetical order or numbered 0 to 999, below ``folder``
+    or below a folder ``val`` in it."""
     root = folder / "val" if (folder / "val").is_dir() else folder
     names = [entry.name for entry in root.iterdir() if entry.is_dir()]
     if len(names) != CLASSES:

@@ -44,6 +44,8 @@ def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], ac
 
 def _origins(rows: pd.DataFrame) -> list[str]:
     found = [f"{SOURCES[source]}: {origin}" for source, origin in ORIGINS.items() if (rows["source"] == source).any()]
+    others = sorted(set(rows["source"].unique()) - set(ORIGINS))
+    found += [f"{source}: imported, as its authors report it" for source in others]
     return [*found, *(["Sources are never averaged together"] if len(found) > 1 else [])]
 
 

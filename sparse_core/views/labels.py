@@ -151,7 +151,8 @@ def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
         source = values[0]
         pairs = sorted(rows[["upstream", "protocol"]].itertuples(index=False, name=None))
         for pair, apart in distinguished(pairs).items():
-            names[source, *pair] = ", ".join(filter(None, [SERIES[source], apart])) if SERIES[source] else ""
+            series = SERIES.get(source, source)  # an imported source goes by its own name
+            names[source, *pair] = ", ".join(filter(None, [series, apart])) if series else ""
     return names
 
 
@@ -160,7 +161,8 @@ def marked_series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     screen. It is a hash of upstream and protocol, so a link keeps its meaning whatever else is measured later."""
     keys = sorted(frame[SERIES_KEY].drop_duplicates().itertuples(index=False, name=None))
     marks = {key: hashlib.sha256("\n".join(("measured", *key[1:])).encode()).hexdigest()[:4] for key in keys}
-    return {key: f"{SERIES[key[0]]} {marks[key]}" if SERIES[key[0]] else "" for key in keys}
+    names = {key: SERIES.get(key[0], key[0]) for key in keys}
+    return {key: f"{names[key]} {marks[key]}" if names[key] else "" for key in keys}
 
 
 def network_names(frame: pd.DataFrame) -> dict[str, str]:

@@ -48,9 +48,20 @@ def test_logistic_regression_is_that_of_scikit_learn():
     data = sample()
     x = torch.from_numpy(data.train)
     for strength in (0.01, 1.0):
-        weights = ranking.logistic_weights(x, torch.from_numpy(data.train_labels), 4, strength)
+        weights = ranking.logistic_weights(x, torch.from_numpy(data.train_labels), 4, strength, iterations=300)
         reference = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(data.train, data.train_labels)
         assert pytest.approx(reference.coef_, abs=2e-3) == weights[:-1].numpy().T
+
+
+def test_logistic_regression_uses_the_largest_components(monkeypatch):
+    data = sample(spread=1.0)
+    whole = ranking.logistic(data).value
+    monkeypatch.setattr(ranking, "COMPONENTS", 6)
+    assert abs(ranking.logistic(data).value - whole) < 0.15
+    train, test = ranking._components(torch.from_numpy(data.train), torch.from_numpy(data.test))
+    assert train.shape == test.shape == (120, 6)
+    spread = train.var(dim=0)
+    assert torch.all(spread.diff() >= 0) and float((train.T @ train).fill_diagonal_(0).abs().max()) < 1e-2
 
 
 def test_logme_is_the_maximum_of_the_log_evidence():

@@ -1,0 +1,159 @@
+"""Results of others: columns named by a map, refusals that name the row, duplicates, and a source that is never averaged."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from sparse_core.cli import main
+from sparse_core.errors import InputError
+from sparse_core.results import imported, measures, store
+from sparse_core.results.records import Records
+from sparse_core.results.store import COLUMNS, Store, published_rows
+from sparse_core.views import labels, tables
+
+GIVEN = pd.DataFrame(
+    {
+        "arch": "resnet50",
+        "kind": ["linear"] * 6,
+        "method": ["Dense", "Dense", "STR", "STR", "GMP", "GMP"],
+        "sparsity": [0.0, 0.0, 0.9, 0.9, 0.9, 0.9],
+        "dataset": ["pets", "pets", "pets", "pets", "pets", "dtd"],
+        "seed": [0, 1, 0, 1, 0, 0],
+        "top1": [0.9, 0.92, 0.8, 0.82, 0.85, 0.5],
+    }
+)
+MAP = {"architecture": "arch", "transfer": "kind", "accuracy": "top1"}
+FLAGS = ["--map", "architecture=arch", "transfer=kind,accuracy=top1"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    GIVEN.to_csv(tmp_path / "other.csv", index=False)
+    return tmp_path / "other.csv"
+
+
+def wrong(tmp_path, column, value, row=3):
+    table = GIVEN.astype({column: object})
+    table.loc[row - 1, column] = value
+    table.to_csv(tmp_path / "wrong.csv", index=False)
+    return tmp_path / "wrong.csv"
+
+
+def test_an_import_is_a_source_of_its_own(home, file, capsys):
+    assert main(["import-results", str(file), *FLAGS, "--source", "Smith 2024", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["source"], printed["rows"], printed["imported"], printed["duplicates"]) == (
+        "Smith 2024",
+        6,
+        True,
+        [],
+    )
+    rows = Store(Records(home)).results(source="Smith 2024")
+    assert len(rows) == 6 and list(rows.columns) == list(COLUMNS)
+    means = measures.summary(Store(Records(home)).results()).set_index(["source", "method", "sparsity"])
+    found = means.loc[("Smith 2024", "STR", 0.9), "mean_relative_error_increase"].item()
+    assert found == pytest.approx((0.19 - 0.09) / 0.09)  # of its own dense network, not the paper's
+    assert means.loc[("Smith 2024", "GMP", 0.9), "tasks"].item() == 1  # dtd has no dense network
+    paper = measures.summary(published_rows()).set_index(["architecture", "transfer", "method", "sparsity"])
+    before = paper.loc[("resnet50", "linear", "STR", 0.9), "mean_relative_error_increase"]
+    both = means.loc["published"].query("architecture == 'resnet50' and transfer == 'linear'").loc[("STR", 0.9)]
+    assert both["mean_relative_error_increase"].item() == before
+
+
+def test_tables_name_the_source(home, file):
+    imported.keep(home, imported.read(file, MAP, "Smith 2024"), COLUMNS)
+    rows = Store(Records(home)).results(architecture="resnet50", transfer="linear")
+    table = tables.task_table(rows, "best", measures.ordered_tasks(rows))
+    assert any(name.endswith("Smith 2024") for name in table["line"])
+    assert "Smith 2024" in labels.series_names(rows).values()
+
+
+def test_a_dry_run_imports_nothing(home, file, capsys):
+    assert main(["import-results", str(file), *FLAGS, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["imported"] is False
+    assert imported.sources(home) == []
+
+
+def test_parquet_and_other_separators(tmp_path):
+    GIVEN.to_parquet(tmp_path / "a.parquet")
+    GIVEN.to_csv(tmp_path / "b.tsv", sep="\t", index=False)
+    first, second = (imported.read(tmp_path / name, MAP, "x") for name in ("a.parquet", "b.tsv"))
+    pd.testing.assert_frame_equal(first.rows, second.rows, check_dtype=False)
+
+
+def test_rows_that_repeat_a_key_are_found_and_count_as_one_seed(home, tmp_path, capsys):
+    table = pd.concat([GIVEN, GIVEN.iloc[[2]].assign(top1=0.6)])
+    table.to_csv(tmp_path / "twice.csv", index=False)
+    assert main(["import-results", str(tmp_path / "twice.csv"), *FLAGS, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["duplicates"] == [7] and "rows 7" in printed.err
+    means = measures.per_configuration(Store(Records(home)).results(source="twice")).set_index(["method", "dataset"])
+    assert means.loc[("STR", "pets"), ["seeds", "runs"]].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("top1", 93.2, "Row 3: accuracy takes a fraction from 0 to 1, got '93.2'"),
+        ("top1", "good", "Row 3: accuracy"),
+        ("sparsity", None, "Row 3: sparsity"),
+        ("kind", "partial", "Row 3: transfer takes one of linear, full"),
+        ("seed", 0.5, "Row 3: seed takes a whole number"),
+        ("method", None, "Row 3: method takes a name"),
+    ],
+)
+def test_a_wrong_row_is_named_and_nothing_is_imported(home, tmp_path, capsys, column, value, message):
+    assert main(["import-results", str(wrong(tmp_path, column, value)), *FLAGS]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and printed.count("\n") == 1
+    assert imported.sources(home) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "No column for architecture, transfer, accuracy"),
+        (["--map", "accuracy=top-1"], "Unknown column 'top-1'. Did you mean top1"),
+        (["--map", "score=top1"], "Unknown field 'score'"),
+        (["--map", "top1"], "--map takes FIELD=COLUMN"),
+        ([*FLAGS, "--source", "published"], "is none of ours"),
+        ([*FLAGS, "--source", "../up"], "A source's name"),
+    ],
+)
+def test_refusals(file, capsys, arguments, message):
+    assert main(["import-results", str(file), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_source_is_replaced_only_on_demand_and_can_be_deleted(home, file, capsys):
+    assert main(["import-results", str(file), *FLAGS]) == 0
+    assert main(["import-results", str(file), *FLAGS]) == 2
+    assert "already" in capsys.readouterr().err
+    assert main(["import-results", str(file), *FLAGS, "--replace"]) == 0
+    open_store = Store(Records(home), store.default_database(Records(home)))
+    assert len(open_store.results(source="other")) == 6
+    imported.delete(home, "other")
+    assert open_store.refresh()
+    assert len(open_store.results()) == 2655
+    with pytest.raises(InputError, match="Unknown source"):
+        open_store.results(source="other")
+
+
+def test_a_damaged_import_is_left_out_and_named(home, file, caplog):
+    kept = imported.keep(home, imported.read(file, MAP, "other"), COLUMNS)
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert len(Store(Records(home)).results()) == 2655
+    assert "other.parquet is left out" in caplog.text
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "x.parquet").write_bytes(b"no")
+    (tmp_path / "empty.csv").write_text("architecture,transfer,method,sparsity,dataset,accuracy\n")
+    for name, message in (
+        ("none.csv", "There is no file"),
+        ("x.parquet", "cannot be read"),
+        ("empty.csv", "has no rows"),
+    ):
+        with pytest.raises(InputError, match=message):
+            imported.read(tmp_path / name, {}, "x")
