@@ -49,6 +49,20 @@ PAGES = (
         "How accurate is each network on each task, and how far is it from the dense one?",
     ),
     ListedPage(
+        "guide",
+        "Guide",
+        ":material/explore:",
+        "Results",
+        "Which network should you transfer to your task, and how sure is that? Every answer is computed from the rows there are.",
+    ),
+    ListedPage(
+        "findings",
+        "Findings",
+        ":material/fact_check:",
+        "Results",
+        "Do the paper's statements hold in its rows, in the shipped ones and in yours?",
+    ),
+    ListedPage(
         "runs",
         "Runs",
         ":material/list_alt:",

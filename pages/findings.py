@@ -1,0 +1,61 @@
+"""Findings: the paper's statements, checked against the rows of the paper, of the shipped networks and of the user."""
+
+import streamlit as st
+
+from pages.parts import choices, links
+from pages.parts.results import open_store, show_table
+from sparse_core.catalog import METHODS
+from sparse_core.results import findings
+from sparse_core.results.findings import Finding
+from sparse_core.results.store import Store
+from sparse_core.specs.options import PROGRAM
+from sparse_core.views import decisions, labels
+
+RULE = (
+    "A statement holds where the whole 95 % interval lies on its side, does not hold where it lies on the other, and cannot be "
+    "told otherwise. Intervals are t intervals over tasks, unless the command's answer says another method. Where the rows have "
+    "none of the paper's architecture, the one with most runs stands in for it."
+)
+
+
+def main() -> None:
+    """The source, how many statements hold, the table, and a link to the view of one of them."""
+    store = open_store()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        source = choices.choice("Rows", "findings_source", labels.SOURCES, "Whose rows are checked.")
+    found = _checked(store, store.version, source)
+    st.header(decisions.finding_summary(found, source), anchor=False)
+    if not any(each.rows for each in found):
+        st.info(
+            "There are no rows to check yet. Probe a dense and a sparse backbone on a task, or choose the paper's results."
+        )
+    table = decisions.finding_table(found)
+    show_table(table, key="findings", name="findings", title=lambda name: decisions.FINDING_COLUMNS[name])
+    st.caption(RULE)
+    _view_link(found, source)
+    command = " ".join([*PROGRAM, "findings", "--source", source, "--json"])
+    links.share(command, key="share_findings")
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def _checked(_store: Store, version: tuple[int, ...], source: str) -> list[Finding]:
+    return findings.check(_store.results(source=source), source)
+
+
+def _view_link(found: list[Finding], source: str) -> None:
+    """A statement to choose, and the link to the chart of the rows that it speaks of."""
+    shown = [each for each in found if each.rows]
+    if not shown:
+        return
+    texts = {each.statement: each for each in shown}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        chosen = texts[choices.selectbox("Statement to look at", list(texts), key="finding")]
+        query: dict[str, str | list[str]] = {"architecture": chosen.architecture, "source": labels.SOURCES[source]}
+        if len(chosen.transfers) == 1:
+            query["transfer"] = labels.TRANSFER_NAMES[chosen.transfers[0]]
+        if chosen.methods and all(name in METHODS for name in chosen.methods):
+            query["methods"] = list(chosen.methods)
+        st.page_link("pages/tradeoffs.py", label="Show on Tradeoffs", icon=":material/show_chart:", query_params=query)
+
+
+main()

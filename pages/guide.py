@@ -1,0 +1,78 @@
+"""Guide: which network to transfer, ranked by the rows there are, with the evidence beside each answer."""
+
+import streamlit as st
+
+from pages.parts import choices, frame, links
+from pages.parts.results import open_store, show_table
+from sparse_core.catalog import architecture_label
+from sparse_core.results import advice
+from sparse_core.results.advice import Advice, Request
+from sparse_core.results.store import Store
+from sparse_core.specs.options import PROGRAM
+from sparse_core.views import decisions, labels
+
+KINDS = {"all": "Any", "general": "General", "specialised": "Specialised"}
+KIND_HELP = (
+    "General: many kinds of objects or scenes. Specialised: fine distinctions within one kind, such as car models."
+)
+RULE = (
+    "A network meets the budget if the whole 95 % t interval of its accuracy loss over tasks lies within the accepted loss. "
+    "Tied: the interval of the difference between two networks, over the tasks they share, includes 0. Only accuracies after "
+    "transfer count, never accuracies upstream."
+)
+
+
+def main() -> None:
+    """The needs, the answer in a sentence, and the ranked networks with their evidence."""
+    store = open_store()
+    request = _request(store)
+    found = _advised(store, store.version, request)
+    st.header(frame.plain(found.summary), anchor=False)
+    for note in found.notes:
+        st.caption(frame.plain(note))
+    if found.answers:
+        table = decisions.answer_table(found)
+        show_table(table, key="guide", name="guide", title=lambda name: decisions.ANSWER_COLUMNS[name])
+        st.caption(f"{RULE} {labels.counted(len(found.tasks), 'task')} stand for yours.")
+    else:
+        st.info(
+            "Ask for less sparsity or a smaller loss of size, choose another source, or run the missing networks on Probe."
+        )
+    _links(request)
+
+
+def _request(store: Store) -> Request:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        source = choices.choice(
+            "Rows", "guide_source", labels.SOURCES, "Whose rows count. They are never averaged together."
+        )
+        architecture = choices.architecture_choice(store)
+        transfer = choices.choice("Transfer", "guide_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
+        kind = choices.choice("Kind of task", "guide_kind", KINDS, KIND_HELP)
+        loss = _number("Accepted loss (points)", 1.0, 0.5, "guide_loss", "Of accuracy, over the dense network.")
+        least = _number("Sparsity, at least (%)", 80.0, 5.0, "guide_sparsity", "The share of zero weights.")
+    return Request(transfer, kind, loss=loss / 100, sparsity=least / 100, source=source, architecture=architecture)
+
+
+def _number(label: str, value: float, step: float, key: str, help_text: str) -> float:
+    return st.number_input(label, 0.0, 99.9, value, step, key=key, help=help_text, bind="query-params", width=170)
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _advised(_store: Store, version: tuple[int, ...], request: Request) -> Advice:
+    return advice.advise(_store.results(source=request.source, architecture=request.architecture), request)
+
+
+def _links(request: Request) -> None:
+    query = {"architecture": architecture_label(request.architecture), "source": labels.SOURCES[request.source]}
+    query["transfer"] = labels.TRANSFER_NAMES[request.transfer]
+    with st.container(horizontal=True):
+        st.page_link("pages/tradeoffs.py", label="Show the rows", icon=":material/show_chart:", query_params=query)
+        page = "probe" if request.transfer == "linear" else "finetune"
+        st.page_link(f"pages/{page}.py", label=f"{page.capitalize()} a backbone", icon=":material/science:")
+        needs = [f"--{name} {getattr(request, name):g}" for name in ("loss", "sparsity")]
+        needs += [f"--{name} {getattr(request, name)}" for name in ("transfer", "kind", "source", "architecture")]
+        links.share(" ".join([*PROGRAM, "guide", *needs, "--json"]), key="share_guide")
+
+
+main()

@@ -1,0 +1,97 @@
+"""Tables of findings and of the guide's answers, in the words of the screen."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sparse_core.catalog import task_label
+from sparse_core.results.advice import Advice
+from sparse_core.results.findings import FAILS, HOLDS, OPEN, Finding
+from sparse_core.views.labels import SOURCES, percent
+
+VERDICTS = {HOLDS: "Holds", FAILS: "Does not hold", OPEN: "Cannot tell"}
+FINDING_COLUMNS = {
+    "statement": "Statement",
+    "finding_verdict": "Verdict",
+    "finding_value": "Figure",
+    "finding_interval": "95 % interval",
+    "finding_samples": "n",
+    "finding_runs": "Runs",
+    "finding_note": "Note",
+}
+ANSWER_COLUMNS = {
+    "answer": "Network",
+    "answer_verdict": "Evidence",
+    "answer_loss": "Accuracy loss (points)",
+    "answer_interval": "95 % interval (points)",
+    "answer_increase": "Relative error increase",
+    "answer_for": "Tasks for",
+    "answer_against": "Tasks against",
+    "answer_tied": "Tied with",
+    "answer_runs": "Runs",
+}
+
+
+def finding_table(found: Sequence[Finding]) -> pd.DataFrame:
+    """A row for each finding; columns as ``FINDING_COLUMNS``."""
+    lines = [
+        (
+            each.statement,
+            VERDICTS[each.verdict],
+            _figure(each.value, each.percent),
+            _ends(each.low, each.high, each.percent),
+            each.n,
+            each.rows,
+            each.note if each.rows or not each.note else f"{each.note} No rows here.",
+        )
+        for each in found
+    ]
+    return pd.DataFrame(lines, columns=list(FINDING_COLUMNS))
+
+
+def finding_summary(found: Sequence[Finding], source: str) -> str:
+    """How many statements hold, in a sentence."""
+    counts = {verdict: sum(each.verdict == verdict for each in found) for verdict in VERDICTS}
+    without = sum(not each.rows for each in found)
+    told = f"{counts[HOLDS]} hold, {counts[FAILS]} do not, and {counts[OPEN]} cannot be told"
+    return f"{SOURCES.get(source, source)}: of {len(found)} statements {told} ({without} of these have no rows)."
+
+
+def answer_table(advice: Advice) -> pd.DataFrame:
+    """A row for each answer, best first; columns as ``ANSWER_COLUMNS``."""
+    lines = [
+        (
+            each.name,
+            each.verdict[:1].upper() + each.verdict[1:],
+            _points(each.loss.mean),
+            f"{_points(each.loss.low)} to {_points(each.loss.high)}" if each.loss.known else each.loss.method,
+            _figure(each.increase.mean, True),
+            _tasks(each.tasks_for),
+            _tasks(each.tasks_against),
+            ", ".join(each.tied_with),
+            each.rows,
+        )
+        for each in advice.answers
+    ]
+    return pd.DataFrame(lines, columns=list(ANSWER_COLUMNS))
+
+
+def _tasks(names: Sequence[str]) -> str:
+    """The number of tasks, and which."""
+    return f"{len(names)}: {', '.join(map(task_label, names))}" if names else "0"
+
+
+def _points(fraction: float) -> str:
+    """A fraction in percentage points, with a minus sign and no negative zero."""
+    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "−")
+
+
+def _figure(value: float, is_percent: bool) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{percent(value, signed=True)} %" if is_percent else f"{value:.2f}".replace("-", "−")
+
+
+def _ends(low: float, high: float, is_percent: bool) -> str:
+    return "none" if math.isnan(low) else f"{_figure(low, is_percent)} to {_figure(high, is_percent)}"

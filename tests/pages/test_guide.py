@@ -1,0 +1,36 @@
+"""Guide and Findings in Streamlit's test harness: the answer, its evidence, and the commands that give the same."""
+
+from tests.pages.support import choose, command_output, open_app, table, write_runs
+
+
+def test_the_guide_answers_with_evidence_and_the_command_gives_the_same():
+    app = open_app("guide", guide_transfer="Full", guide_kind="Specialised", guide_loss="2", guide_sparsity="90")
+    assert "WoodFisher 90 %" in app.header[0].value
+    shown = table(app)
+    assert shown["answer"].iloc[0] == "WoodFisher 90 %" and shown["answer_verdict"].iloc[0] == "Meets the budget"
+    printed = command_output(app)
+    assert len(printed) == len(shown) and printed[0]["rows"] == shown["answer_runs"].iloc[0] == 36
+
+
+def test_needs_that_nothing_fits_are_said():
+    app = open_app("guide", guide_sparsity="99")
+    assert "No network in these rows" in app.header[0].value
+    assert any("end at 98" in each.value for each in app.caption)
+
+
+def test_findings_of_each_source():
+    app = open_app("findings")
+    assert app.header[0].value.startswith("Paper results: of 66 statements")
+    shown = table(app)
+    assert set(shown["finding_verdict"]) == {"Holds", "Does not hold", "Cannot tell"}
+    assert len(command_output(app)) == len(shown)
+    choose(app, findings_source="measured")
+    assert "There are no rows to check yet" in app.info[0].value
+
+
+def test_names_of_the_users_methods_are_text(home):
+    write_runs(home, ":red[x] **b**", 0.9, [0.9, 0.9])
+    write_runs(home, "Dense", 0, [0.9, 0.9])
+    app = open_app("guide", guide_source="Your runs", architecture="EfficientNet-Lite0")
+    shown = [each.value for each in (*app.header, *app.caption)]
+    assert shown and not [text for text in shown if ":red[x]" in text or "**b**" in text]
