@@ -13,10 +13,10 @@ from pages.parts.run_details import run_table
 from sparse_core.catalog import TRANSFERS, architecture_label
 from sparse_core.results import measures
 from sparse_core.results.store import Store
-from sparse_core.views import footnotes, labels, tables
+from sparse_core.views import footnotes, labels, rankings, tables
 from sparse_core.views.charts import tasks as task_charts
 
-VALUES = {"accuracy_mean": "Accuracy", "difference": "Difference to dense"}
+VALUES = {"difference": "Difference to dense", "accuracy_mean": "Accuracy"}
 SATURATION = {"accuracy_mean": [], "difference": ["Values beyond the ends of the scale have the colour of its end"]}
 UNFILTERED: dict[str, Any] = {"source": "all", "accuracy": "best", "level": None, "cells": []}
 CELL_COLUMNS = [
@@ -31,7 +31,8 @@ CELL_COLUMNS = [
 ]
 CELL_COLUMNS += ["interval"]
 LONG_COLUMNS = ["task", "accuracy_mean", "accuracy_std", "seeds", "baseline_accuracy", "baseline_std", "baseline_seeds"]
-LONG_COLUMNS += ["difference", "difference_low", "difference_high", "interval", "relative_error_increase", "difficulty"]
+LONG_COLUMNS += ["difference", "difference_low", "difference_high", "interval", "rank", "tied"]
+LONG_COLUMNS += ["relative_error_increase", "difficulty"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def main() -> None:
     table = tables.task_table(rows, controls.accuracy, tasks)
     _heat_map(controls, rows, table)
     _underlying_runs(rows, table)
-    _full_table(controls, table)
+    _full_table(controls, rows, table)
 
 
 def _controls(store: Store) -> Controls:
@@ -73,7 +74,7 @@ def _controls(store: Store) -> Controls:
         architecture = choices.architecture_choice(store)
         levels = _levels(store, store.version, architecture)
         transfer = choices.choice("Transfer", "task_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
-        help_text = "Accuracy in percent, or the difference to the dense network in percentage points."
+        help_text = "The difference to the dense network in percentage points, or accuracy in percent."
         value = choices.choice("Value", "value", VALUES, help_text)
         source = choices.source_choice()
         accuracy = choices.accuracy_choice()
@@ -145,7 +146,7 @@ def _underlying_runs(rows: pd.DataFrame, table: pd.DataFrame) -> None:
         run_table(measures.underlying_runs(rows, table[table["point"].isin(cells)]), key="behind")
 
 
-def _full_table(controls: Controls, table: pd.DataFrame) -> None:
+def _full_table(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> None:
     st.header("All numbers", anchor=False)
     name = f"table-{controls.architecture}-{controls.transfer}"
 
@@ -158,7 +159,8 @@ def _full_table(controls: Controls, table: pd.DataFrame) -> None:
 
     def by_task() -> None:
         columns = ["source", "method", "sparsity", *tables.network_columns(table), *LONG_COLUMNS]
-        show_table(table.drop(columns=tables.LABELS), key="long", name=name, shown_columns=columns)
+        ranked = rankings.on_task(table, rows, controls.accuracy)
+        show_table(ranked.drop(columns=tables.LABELS), key="long", name=name, shown_columns=columns)
 
     choices.tabs("layout", {"By network": by_network, "By task": by_task})
 
