@@ -16,7 +16,7 @@ from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.structure import Structure
 from sparse_core.results.store import Store
 from sparse_core.specs.checkpoints import StructureSpec
-from sparse_core.views import labels, tables
+from sparse_core.views import columns, labels, tables
 from sparse_core.views.charts import structure as structure_charts
 
 LAYER_COLUMNS = ["layer", "name", "shape", "sparsity", "filters", "filters_pruned", "filters_removable"]
@@ -26,6 +26,11 @@ SIDE_COLUMNS += ["file_size"]
 ACCURACY_COLUMNS = ["method", "sparsity", "network_name", "network", "nonzero_parameters", "multiply_adds", "file_size"]
 ACCURACY_COLUMNS += ["accuracy_mean", "accuracy_std", "seeds"]
 COMPARED_AT_FIRST = 6
+BY_LAYER_NOTES = {
+    "filters_removable_share": "Removable: without changing the network's output.",
+    "channels_removable_share": "Removable: without changing the network's output.",
+    "overlap": "IoU (intersection over union): weights kept in both masks, of those kept in either.",
+}
 
 REMOVABLE = (
     "A filter or channel is removable if the network computes the same without it: nothing depends on it, or its output "
@@ -202,6 +207,7 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
         if known is None:
             return
         found.append((each, known))
+    _compare_layers(card, found)
     table = tables.comparison_table(found)
     left_out = len(same_architecture) - len(wanted)
     more = f" {left_out} more on this machine: choose them above." if not chosen and left_out > 0 else ""
@@ -217,6 +223,50 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
         alt="Share of fully pruned filters of each network",
     )
     show_table(table, key="side_table", name="structure", shown_columns=SIDE_COLUMNS)
+
+
+def _compare_layers(card: BackboneCard, found: list[tuple[BackboneCard, Structure]]) -> None:
+    """One share of each layer, a line for each network; of overlaps, those with the mask of the page's backbone."""
+    overlaps = _overlaps(card, found)
+    shares = {name: columns.column(name).heading for name in tables.LAYER_SHARES} | {"sparsity": "Zero weights"}
+    shares |= {"overlap": "Mask overlap (IoU)"} if overlaps is not None else {}
+    help_text = (
+        "Mask overlap needs the backbone above and another one with the same layers." if overlaps is None else None
+    )
+    share = choices.selectbox(
+        "By layer", list(shares), format_func=shares.__getitem__, key="by_layer", width=260, help=help_text
+    )
+    table = overlaps if overlaps is not None and share == "overlap" else tables.layers_by_network(found)
+    title = (
+        shares[share] if share != "overlap" else f"Mask overlap with {labels.method_label(card.method, card.sparsity)}"
+    )
+    show_chart(
+        structure_charts.by_layer(table, share, f"{shares[share]} (%)"),
+        f"{title} by layer",
+        f"{labels.counted(table['series'].nunique(), 'network')} · {labels.counted(table['layer'].max(), 'convolution')} from "
+        "input to output · share of each layer",
+        BY_LAYER_NOTES.get(share, "Measured on the weights."),
+        key="by_layer_chart",
+        name=f"by-layer-{share.replace('_', '-')}",
+        alt=f"{title} by layer, a line for each network",
+        table=table[["series", "layer", "name", share]],
+    )
+
+
+def _overlaps(card: BackboneCard, found: list[tuple[BackboneCard, Structure]]) -> pd.DataFrame | None:
+    """The overlap of each network's mask with the backbone's, by layer; None if no other network has the same layers."""
+    own = _structure(card)
+    if own is None:
+        return None
+    first, shapes = structure.load_mask(home(), own.hash)
+    named = tables.layers_by_network(found)
+    parts = []
+    for (other, known), (_, rows) in zip(found, named.groupby("series", sort=False), strict=True):
+        second, other_shapes = structure.load_mask(home(), known.hash)
+        if other.name != card.name and other_shapes == shapes:
+            overlap = tables.overlap_table(first, second, shapes).set_index("name")["overlap"]
+            parts.append(rows.assign(overlap=rows["name"].map(overlap)))
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def _by_method(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:

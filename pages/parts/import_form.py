@@ -53,7 +53,7 @@ def _origin(spec: InspectSpec, seen: dict[str, Any]) -> dict[str, Any]:
     method = columns[1].selectbox(
         "Pruning method", methods, index=methods.index(guess), help="Not every file states it."
     )
-    help_text = f"The round figure by which it is known. Measured over its convolutions: {labels.percent(measured)} %."
+    help_text = f"The round figure by which it is known. Measured: backbone sparsity {labels.percent(measured)} %."
     stated = seen.get("nominal_sparsity", guesses.nominal(measured))
     percent = columns[2].number_input("Nominal sparsity (%)", 0.0, 99.99, 100 * stated, format="%g", help=help_text)
     known = (seen["dataset"], seen.get("upstream"), seen["classes"], seen["architecture"])

@@ -11,6 +11,7 @@ from pages.parts import (
     choices,
     form_settings,
     frame,
+    images,
     links,
     progress,
     sweep_progress,
@@ -67,6 +68,7 @@ def transfer_page(
     store = open_store()
     queue.ensure_worker(home(), KINDS[kind].lane)  # loads torch before the button is pressed
     form_settings.take_from_link(kind)
+    batch = False
     with frame.errors_as_messages():  # what is wrong in the form must not hide what runs
         batch = _form(store, kind, button, seeds, settings)
     sweep = sweep_progress.shown_sweep(kind)
@@ -103,6 +105,7 @@ def _form(
         sweep_start.start_row(store, "Start batch", chosen.plan(kind, make), commands)
     else:
         _start_job(button, Job(kind, specs[0], tuple(range(chosen.seeds))))
+        images.sample(chosen.backbones[0], specs[0].dataset, specs[0].image_size)
     return batch
 
 
@@ -150,6 +153,7 @@ def _show_job(store: Store, kind: str, button: str, show_result: Callable[[list[
         with st.container(key=f"result-{status.job_id}"):
             show_result(records)
             show_run_details(records)
+            images.misclassified(store, records)
 
 
 def _latest(kind: str) -> queue.Status | None:

@@ -84,6 +84,13 @@ def load(home: Path, name: str) -> Dataset:
     return dataclasses.replace(dataset, notes=(*dataset.notes, *_notes_on_missing_classes(dataset)))
 
 
+def load_present(home: Path, name: str, *, checked: bool = True) -> Dataset:
+    """As ``load``, of images that are on this machine: nothing is downloaded. Unless ``checked``, none is decoded, and those that
+    cannot be read are still in it. Raises InputError where they are not here."""
+    dataset = _open(home, name, download=False)
+    return dataset if name == DIGITS or not checked else without_unreadable(home, dataset)
+
+
 @functools.lru_cache(maxsize=1)
 def _digits() -> Dataset:
     """scikit-learn's digits: 1,797 images of 8 × 8 pixels, split as ``contents.stratified`` does. That split is kept in a file:

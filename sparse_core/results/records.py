@@ -44,6 +44,7 @@ _OPTIONAL: stored.Kinds = {
     "seconds_features": NUMBER,
     "task": str,
     "recipe": str,
+    "predicted": str,
 }
 _FINETUNED: stored.Kinds = {"sparsity_before": NUMBER, "sparsity_after": NUMBER, "mask_violations": int}
 _EVENT: stored.Kinds = {"epoch": int, "loss": NUMBER, "top1": NUMBER, "mean_per_class": NUMBER}

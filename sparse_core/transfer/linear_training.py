@@ -230,6 +230,7 @@ class Classifier:
             self.rate,
             self.curves,
             self.training.test.confusion(predicted),
+            predicted.numpy(),
             network,
             [seconds_per_epoch] * self.epoch,
             {"products": products, "share_of_tests_computed": computed},

@@ -151,8 +151,9 @@ class NetworkTraining:
 
     def result(self, learning_rate: float, details: dict[str, Any]) -> Result[ClassifierNetwork]:
         """The network as it is now, on the CPU, with its history."""
-        confusion = self.scores.confusion(torch.from_numpy(self.predictions))
-        return Result(self.seed, learning_rate, self.curves, confusion, self.network.cpu(), self.seconds, details)
+        confusion, network = self.scores.confusion(torch.from_numpy(self.predictions)), self.network.cpu()
+        history = (confusion, self.predictions.copy(), network, self.seconds)
+        return Result(self.seed, learning_rate, self.curves, *history, details)
 
     def input(self, images: np.ndarray) -> Tensor:
         """Images (N, H, W, 3) uint8 as the network takes them."""

@@ -21,6 +21,7 @@ from sparse_core.engines.torch_cpu import native_bf16
 from sparse_core.networks import backbones, classifier, finetuned, library, structure_analysis
 from sparse_core.networks.backbones import Backbone
 from sparse_core.paths import flush
+from sparse_core.results import predictions
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
 from sparse_core.specs.progress import Progress, Report
@@ -254,6 +255,7 @@ def _record(name: str, spec: TransferSpec, result: Result[Any], shared: dict[str
         "learning_rate": result.learning_rate,
         **_accuracies(shared["metric"], result),
         "confusion": _sparse_counts(result.confusion),
+        "predicted": predictions.encode(result.predicted),
         **result.details,
     }
     epochs = len(result.curves["loss"])

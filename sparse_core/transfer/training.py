@@ -49,6 +49,7 @@ class Result(Generic[Network]):
 
     ``curves`` hold a value per epoch: ``loss`` (mean training cross entropy), ``top1`` and ``mean_per_class`` (test accuracy,
     0..1), and what else the transfer measures. ``confusion`` is (C, C) int64 after the last epoch, true classes in rows.
+    ``predicted`` is (T,), the class of each test image then, in the order of the test split.
     ``network`` is all that was trained: the classifier for a probe, backbone and classifier for finetuning. ``seconds``
     has a value per epoch, its test included; seeds trained together each get an equal share. ``details`` are the fields of
     the run's record that only this kind of transfer has.
@@ -58,6 +59,7 @@ class Result(Generic[Network]):
     learning_rate: float
     curves: Curves
     confusion: np.ndarray
+    predicted: np.ndarray
     network: Network
     seconds: list[float]
     details: dict[str, Any]

@@ -200,6 +200,10 @@ COLUMNS = {
         "Fully pruned filters, mean over layers", PERCENT, "Filters pruned, mean over layers (%)"
     ),
     "filters_dead_share": Column("Removable filters", PERCENT, "Filters that can be removed (%)"),
+    "filters_removable_share": Column("Removable filters", PERCENT),
+    "channels_pruned_share": Column("Fully pruned input channels", PERCENT),
+    "channels_removable_share": Column("Removable input channels", PERCENT),
+    "series": Column("Network"),
     "parameters": Column("Parameters", COUNT),
     "parameters_removable": Column("Removable parameters", COUNT, "Parameters that can be removed"),
     "nonzero": Column("Nonzero parameters", COUNT),

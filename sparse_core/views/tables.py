@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sparse_core.catalog import architecture_label
 from sparse_core.networks import packed_masks
 from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.packed_masks import Shapes
@@ -22,6 +23,11 @@ COMPARED = {"measured_sparsity": "sparsity", **{share: share for share in SHARES
 COMPARED |= {name: name for name in ("parameters", "multiply_adds_sparse", "multiply_adds")}
 COMPARED |= {"file_size": "bytes_sparse"}
 COMPARED |= {name: name for name in ("parameters_removable", "multiply_adds_removable")}
+# Shares of a layer: column, and what is divided by what; the sparsity is a share as it is.
+LAYER_SHARES = {"sparsity": ("sparsity", ""), "filters_pruned_share": ("filters_pruned", "filters")}
+LAYER_SHARES |= {"filters_removable_share": ("filters_removable", "filters")}
+LAYER_SHARES |= {"channels_pruned_share": ("channels_pruned", "channels")}
+LAYER_SHARES |= {"channels_removable_share": ("channels_removable", "channels")}
 LABELS = ["row", "line", "point", "hover"]  # columns of a task table that are for charts and links, not for reading
 LAYER_COLUMNS = ["layer", "name", "shape", "output", "sparsity", "filters", "filters_pruned", "filters_removable"]
 LAYER_COLUMNS += ["channels", "channels_pruned", "channels_removable", "parameters", "nonzero"]
@@ -90,6 +96,30 @@ def comparison_table(found: Sequence[tuple[BackboneCard, Structure]]) -> pd.Data
         }
         for card, structure in sorted(found, key=lambda pair: pair[1].sparsity)
     )
+
+
+def layers_by_network(found: Sequence[tuple[BackboneCard, Structure]]) -> pd.DataFrame:
+    """A row for each convolution of each backbone, in the order of ``found``: ``series`` (the backbone's name in a chart),
+    ``method``, ``layer`` (1, 2, …), ``name``, and the layer's ``LAYER_SHARES``, each in [0, 1]."""
+    names = _short_names([card for card, _ in found])
+    tables = []
+    for (card, structure), name in zip(found, names, strict=True):
+        layers = layer_table(structure)
+        shares = {share: layers[part] / layers[whole] for share, (part, whole) in LAYER_SHARES.items() if whole}
+        shown = layers[["layer", "name", "sparsity"]].assign(series=name, method=card.method, **shares)
+        tables.append(shown[["series", "method", "layer", "name", *LAYER_SHARES]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _short_names(cards: Sequence[BackboneCard]) -> list[str]:
+    """Method and sparsity of each backbone, with its own name where several agree, with its architecture where these differ."""
+    several = len({card.architecture for card in cards}) > 1
+    heads = [
+        (f"{architecture_label(card.architecture)}, " if several else "")
+        + labels.method_label(card.method, card.sparsity)
+        for card in cards
+    ]
+    return [f"{head} ({card.name})" if heads.count(head) > 1 else head for head, card in zip(heads, cards, strict=True)]
 
 
 def overlap_table(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], shapes: Shapes) -> pd.DataFrame:

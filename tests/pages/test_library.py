@@ -54,7 +54,7 @@ def test_a_file_is_inspected_named_and_imported(home, file):
     labels = ("Name", "Pruning method", "Nominal sparsity (%)", "Trained on")
     name, method, sparsity, upstream = (field(app, label) for label in labels)
     assert (name.value, method.value, sparsity.value, upstream.value) == ("my-net", "Unknown", 50, "CIFAR-10")
-    assert "Measured over its convolutions: 50.0 %" in sparsity.proto.help
+    assert "Measured: backbone sparsity 50.0 %" in sparsity.proto.help
     method.set_value("GMP")
     name.set_value("mine")
     do(home, app, "Import")

@@ -152,7 +152,7 @@ def test_a_layer_that_the_next_backbone_lacks_is_replaced(home):
 
 def test_several_side_by_side(home):
     app = opened(home, 0, 2, part="Side by side", side=[label(home, DENSE), label(home, SPARSE)])
-    mean, total, removable = figure(app, 1)["data"]
+    mean, total, removable = figure(app, 2)["data"]
     assert (mean["x"], removable["x"]) == ([0.0, 25.0], [0.0, pytest.approx(100 / 3)])
     assert total["x"] == [0.0, pytest.approx(100 / 3)]
     assert not submitted(home)
@@ -238,3 +238,41 @@ def test_mask_image_keeps_shares_and_scale():
 )
 def test_part_and_whole_have_one_unit(part, whole, text):
     assert labels.part_of(part, whole) == text
+
+
+def test_several_networks_layer_by_layer(home):
+    app = opened(home, 1, 2, part="Side by side", side=[label(home, DENSE), label(home, SPARSE)])
+    dense, sparse = figure(app, 1)["data"]
+    assert (dense["name"], sparse["name"]) == ("Dense", "Magnitude 50 %")
+    assert (dense["y"], sparse["y"]) == (
+        [25.0, 0.0],
+        [50.0, 0.0],
+    )  # one and two of the first layer's four filters are 0
+    assert figure(app, 1)["layout"]["xaxis"]["ticktext"] == ["0", "2"]
+    for share, expected in (("filters_pruned_share", [50.0, 0.0]), ("channels_removable_share", [0.0, 50.0])):
+        assert figure(choose(app, by_layer=share), 1)["data"][1]["y"] == expected
+    # 54 of the first layer's weights are kept in both masks, 81 in either; all of the second's.
+    (overlap,) = figure(choose(app, by_layer="overlap"), 1)["data"]
+    assert overlap["y"] == [pytest.approx(100 * 54 / 81), 100.0]
+
+
+def test_no_overlap_is_offered_for_other_layers(home):
+    keep(home, DENSE, 0)
+    keep(home, SPARSE, 0, nn.Sequential(nn.Conv2d(3, 4, 1, bias=False)).eval())
+    app = open_page("structure", part="Side by side", side=[label(home, DENSE), label(home, SPARSE)])
+    control = app.selectbox(key="by_layer")
+    assert "Mask overlap (IoU)" not in control.options and "another one with the same layers" in control.help
+    assert figure(app, 1)["layout"]["xaxis"]["ticktext"] == ["1", "2"]  # their names differ
+
+
+def test_networks_of_one_method_differ_in_the_style_of_their_line(home):
+    found = [(card(home, SPARSE), structure_analysis.analyse(network(pruned), 8)) for pruned in (0, 2)]
+    lines = structure_charts.by_layer(tables.layers_by_network(found[:1]), "sparsity", "Zero weights (%)").data
+    assert [line.line.dash for line in lines] == ["solid"]
+    other = dataclasses.replace(card(home, SPARSE), name="other")
+    both = [found[0], (other, found[1][1])]
+    drawn = structure_charts.by_layer(tables.layers_by_network(both), "sparsity", "Zero weights (%)").data
+    assert [(line.name, line.line.dash) for line in drawn] == [
+        (f"Magnitude 50 % ({SPARSE})", "solid"),
+        ("Magnitude 50 % (other)", "dash"),
+    ]

@@ -17,6 +17,7 @@ from sparse_core.datasets.transforms import CIFAR, IMAGENET, LITE, prepare
 from sparse_core.engines import choice, compiling
 from sparse_core.engines.extractor import Extractor
 from sparse_core.networks import backbones
+from sparse_core.results import predictions
 from sparse_core.results.records import Records
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import ProbeSpec
@@ -122,6 +123,10 @@ def test_an_extraction_killed_at_its_end_keeps_the_time_it_took(home, weights, i
     assert result["images_per_second"] == pytest.approx(12 / result["seconds_features"])
     assert result["seconds_features"] > 0.01
     assert result["products"] == "fp32"
+    predicted = predictions.decode(result["predicted"], result["test_images"], len(result["class_names"]))
+    cells = np.stack([catalogue.load(home, spec.dataset).test.labels, predicted], axis=1)
+    found, counts = np.unique(cells, axis=0, return_counts=True)
+    assert np.column_stack([found, counts]).tolist() == result["confusion"]
     known = durations.recall(home, spec)
     assert known.seconds_per_image == pytest.approx(1 / result["images_per_second"])
 

@@ -95,6 +95,7 @@ def test_accuracies_equal_scikit_learns():
     (result,) = train(TRAIN, TEST, 4, [0], SETTINGS, products="fp32")
     guess = (TEST.features @ weight_of(result).T + result.network.bias.detach().numpy()).argmax(1)
     np.testing.assert_array_equal(result.confusion, confusion_matrix(TEST[1], guess, labels=range(4)))
+    np.testing.assert_array_equal(result.predicted, guess)
     assert result.final("top1") == pytest.approx(float((guess == TEST[1]).mean()))
     assert result.final("mean_per_class") == pytest.approx(balanced_accuracy_score(TEST[1], guess))
     assert result.best("top1") == max(result.curves["top1"])

@@ -1,6 +1,7 @@
 """Charts of what pruning left of networks, from the tables of ``views.tables``."""
 
 import html
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ SHARE_STYLES = {
     "filters_dead_share": (style.VERMILLION, "diamond-open", 2),
 }
 IMAGE_HEIGHT, IMAGE_WIDTH = 256, 512  # largest image of a mask, in cells
+NETWORK_DASHES = ("solid", *style.OWN_DASHES)
 
 
 def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
@@ -34,8 +36,7 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
 
     ``layers`` has the columns ``name``, ``shape`` (text), ``sparsity`` (0..1), ``filters`` and ``filters_pruned``.
     """
-    panels = layer_panel(len(layers), "Share (%)")
-    panels.y(0).update(range=[0, 102])
+    panels = _layers(layers["name"], "Share (%)")
     hover = [
         f"{html.escape(layer.name)}, {layer.shape}<br>{percent(layer.sparsity)} % zero weights<br>"
         f"{layer.filters_pruned:,} of {layer.filters:,} filters fully pruned"
@@ -48,6 +49,45 @@ def layer_sparsity(layers: pd.DataFrame) -> go.Figure:
         bars = {"type": "bar", "x": list(range(1, len(layers) + 1)), "y": percents(shares), "width": width}
         panels.add(0, name, {**bars, "marker": {"color": colour}, "hovertext": hover})
     return panels.figure().update_layout(barmode="overlay")
+
+
+def by_layer(table: pd.DataFrame, share: str, y_title: str) -> go.Figure:
+    """The column ``share`` (0..1) of each layer, a line for each network of a ``tables.layers_by_network``.
+
+    Layers are named where all networks have the same; else they are numbered. Networks of one method have its colour and marker
+    and differ by the style of their line.
+    """
+    lines = list(table.groupby("series", sort=False))
+    names = [tuple(rows["name"]) for _, rows in lines]
+    longest = max(names, key=len)
+    panels = _layers(longest if len(set(names)) == 1 else range(1, len(longest) + 1), y_title)
+    drawn: list[str] = []
+    for series, rows in lines:
+        method = rows["method"].iloc[0]
+        colour, symbol = method_style(method)
+        trace = {
+            **{"mode": "lines+markers", "x": rows["layer"].tolist(), "y": percents(rows[share])},
+            "line": {"color": colour, "width": 2, "dash": NETWORK_DASHES[drawn.count(method) % len(NETWORK_DASHES)]},
+            "marker": marker(colour, symbol, size=7),
+            "hovertext": [
+                f"<b>{html.escape(series)}</b><br>{html.escape(row.name)}<br>{html.escape(y_title)}: {value:.3g}"
+                for row, value in zip(rows.itertuples(index=False), percents(rows[share]), strict=True)
+            ],
+        }
+        panels.add(0, series, trace)
+        drawn.append(method)
+    return panels.figure()
+
+
+def _layers(names: Iterable[str | int], y_title: str) -> Panels:
+    """A panel with these layers on its horizontal axis, at 1, 2, …, and shares in percent on the other."""
+    shown = [str(name) for name in names]
+    panels = layer_panel(len(shown), y_title)
+    panels.name_columns(shown)
+    places = {"tickvals": list(range(1, len(shown) + 1)), "range": [0.3, len(shown) + 0.7]}
+    panels.x(0).update(places, showgrid=False)
+    panels.y(0).update(range=[0, 102])
+    return panels
 
 
 def filters_pruned(table: pd.DataFrame) -> go.Figure:
@@ -124,7 +164,7 @@ def mask(image: np.ndarray, filters: int, weights: int) -> go.Figure:
 
 def overlap(table: pd.DataFrame) -> go.Figure:
     """A bar for each layer of a ``tables.overlap_table``: the overlap, with a mark at the one expected at random."""
-    panels = layer_panel(len(table), "Mask overlap (IoU, %)")
+    panels = _layers(table["name"], "Mask overlap (IoU, %)")
     hover = [
         f"{html.escape(row.name)}<br>IoU {percent(row.overlap)} %, {percent(row.overlap_by_chance)} % expected at random"
         f"<br>{row.kept_in_both:,} kept in both, {row.kept_in_either:,} in either"
@@ -135,7 +175,6 @@ def overlap(table: pd.DataFrame) -> go.Figure:
     marks = {"mode": "markers", "marker": mark, "y": percents(table["overlap_by_chance"])}
     for name, trace in (("Mask overlap", bars), ("Expected at random", marks)):
         panels.add(0, name, {**trace, "x": table["layer"].tolist(), "hovertext": hover})
-    panels.y(0)["range"] = [0, 102]
     return panels.figure()
 
 
