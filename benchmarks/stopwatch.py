@@ -48,6 +48,36 @@ def to_chart_and_again(browser: Browser, address: str, started: float) -> tuple[
         return first, seconds_since(again, page)
 
 
+def page_switches(browser: Browser, address: str, group: str, pages: Sequence[tuple[str, str]]) -> list[float]:
+    """Seconds from the click on each of these pages of the navigation's ``group`` until it is drawn: its title, and what its
+    expression of JavaScript asks for, which does not hold on the page before it."""
+    seconds = []
+    with browser.new_context(viewport=VIEWPORT) as context:
+        page = context.new_page()
+        page.goto(address)
+        page.wait_for_function(CHART, timeout=MINUTE)
+        for title, drawn in pages:
+            page.wait_for_timeout(SETTLED_MS)
+            page.get_by_role("navigation").get_by_role("button", name=group).click()
+            page.get_by_role("menuitem", name=title).wait_for()
+            seconds.append(
+                page.evaluate(
+                    f"""title => new Promise(resolve => {{
+                        const links = [...document.querySelectorAll("[role=menuitem]")];
+                        const started = performance.now();
+                        links.find(link => link.textContent.endsWith(title)).click();
+                        (function look() {{
+                            if (document.querySelector("h1")?.textContent === title && ({drawn}))
+                                resolve((performance.now() - started) / 1000);
+                            else setTimeout(look, {LOOK_MS});
+                        }})();
+                    }})""",
+                    title,
+                )
+            )
+    return seconds
+
+
 def requests_of_clicks(browser: Browser, address: str, options: Sequence[str]) -> list[bytes]:
     """What the browser sends on opening a page, and on a click on each of these options."""
     sent: list[bytes] = []
