@@ -77,7 +77,7 @@ def main() -> None:
         _chart(store, controls, view, points)
         _warn_without_baseline(view.summary)
     ranked = _ranked(store, store.version, controls)
-    if statement := rankings.sentence(ranked, controls.transfers):
+    if statement := _finding(store, store.version, controls):
         finding.markdown(frame.plain(statement).replace("\\*\\*", "**"))
     only = view.only(points)
     averages = ranked[ranked["point"].isin(only.summary["point"])].drop(columns=["point", "shown"])
@@ -89,6 +89,11 @@ def main() -> None:
         "Runs": lambda: run_table(only.rows, key="behind"),
     }
     choices.tabs("view", tabs)
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _finding(_store: Store, version: tuple[int, ...], controls: Controls) -> str:
+    return rankings.sentence(_ranked(_store, version, controls), controls.transfers)
 
 
 @st.cache_resource(show_spinner=False, max_entries=50)

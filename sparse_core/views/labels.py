@@ -145,14 +145,14 @@ def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     The user's are "your runs", those that come with the product "shipped"; where a source has several under one transfer, which
     are never averaged together, what sets them apart follows: "your runs, lr 0.1".
     """
+    key = ["source", *(["transfer"] if "transfer" in frame else []), "upstream", "protocol"]
+    groups: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    for *group, upstream, protocol in set(zip(*(frame[name] for name in key), strict=True)):
+        groups.setdefault(tuple(group), set()).add((upstream, protocol))
     names: dict[tuple[str, str, str], str] = {}
-    key = ["source", "transfer"] if "transfer" in frame else ["source"]
-    for values, rows in frame[[*key, "upstream", "protocol"]].drop_duplicates().groupby(key):
-        source = values[0]
-        pairs = sorted(rows[["upstream", "protocol"]].itertuples(index=False, name=None))
-        for pair, apart in distinguished(pairs).items():
-            series = SERIES.get(source, source)  # an imported source goes by its own name
-            names[source, *pair] = ", ".join(filter(None, [series, apart])) if series else ""
+    for (source, *_), pairs in sorted(groups.items()):
+        for pair, apart in distinguished(sorted(pairs)).items():
+            names[source, *pair] = ", ".join(filter(None, [SERIES[source], apart])) if SERIES[source] else ""
     return names
 
 
