@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import finetuned_network, links, transfer
+from pages.parts import finetuned_network, links, run_details, transfer
 from pages.parts.transfer_choice import Chosen, image_size
 from sparse_core.catalog import PRECISIONS
 from sparse_core.results.records import Record
@@ -69,7 +69,7 @@ def _options(chosen: Chosen) -> dict[str, Any]:
 
 def _result(records: list[Record]) -> None:
     with st.container(horizontal=True):
-        transfer.accuracy_metrics(records)
+        run_details.accuracy_metrics(records)
         finetuned_network.mask_metrics(records)
         seconds = sum(record.result["seconds_training"] for record in records)
         st.metric("Training", labels.duration(seconds))

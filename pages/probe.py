@@ -61,7 +61,7 @@ def _settings(chosen: Chosen) -> transfer.MakeSpec | None:
 def _result(records: list[Record]) -> None:
     result = records[0].result
     with st.container(horizontal=True):
-        transfer.accuracy_metrics(records)
+        run_details.accuracy_metrics(records)
         if result.get("validation"):
             run_details.learning_rate_metric(result)
         st.metric("Training", labels.duration(result["seconds_training"]))

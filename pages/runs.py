@@ -1,98 +1,78 @@
-"""Runs: finished and running work, one run in detail, several side by side."""
+"""Runs: every run by configuration, newest first; one in detail, several compared; notes, tags, archive and trash."""
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, finetuned_network, frame, links
+from pages.parts import choices, deletion, frame, links, run_actions, run_comparison, run_selection, saved_views_list
 from pages.parts.frame import home
-from pages.parts.results import open_store, show_chart, show_table
-from pages.parts.run_details import OWN_RUN_COLUMNS, repeated, run_table, show_run_details
-from sparse_core.catalog import METRICS, task_label
+from pages.parts.results import open_store, show_table
+from pages.parts.run_details import OWN_RUN_COLUMNS, repeated, run_table
 from sparse_core.jobs import queue
-from sparse_core.jobs.kinds import Job
-from sparse_core.results.records import Record, Records
+from sparse_core.results.filters import RunFilter
 from sparse_core.results.store import Store
-from sparse_core.specs.identity import first_free_replicate, recorded
-from sparse_core.views import activity, footnotes, labels, times
-from sparse_core.views.charts import training
-from sparse_core.views.runs import STATES, command, curves, label, with_states
+from sparse_core.views import activity, configurations, footnotes, labels
+from sparse_core.views.runs import STATES, list_command, with_states
 
-USUAL_SEEDS = {"linear": 5, "full": 1}
-COMPARED_COLUMNS = ["run", "transfer", "accuracy_final", "accuracy_best", "learning_rate", "sparsity_before"]
-COMPARED_COLUMNS += ["sparsity_after", "mask_violations", "protocol", "seconds_training"]
-COMMAND = "sparse-transfer runs --source {source} --json"
+ROWS = {"configuration": "By configuration", "run": "Each run"}
+ROWS_HELP = "A configuration is all that differs in the seed only. Click one to see its seeds."
+RUN_COLUMNS = ["state", "created_at", *(name for name in OWN_RUN_COLUMNS if name != "source"), "seconds_training"]
 
 
 def main() -> None:
-    """Running jobs, the selected runs, and the table of runs."""
-    store = open_store()
+    """The controls, the selected runs, and the table of all."""
+    store = open_store(filters=True)
     st.fragment(_follow_jobs, run_every=1.0 if queue.queued(home()) else None)()
-    source = choices.choice(
-        "Show",
-        "runs_source",
-        {name: labels.SOURCES[name] for name in _sources(store)},
-        "Your runs: made on this machine. Shipped results: runs that come with this product. Paper results: the runs published "
-        "with the paper.",
-        persist=None,
-    )
-    deletion.offer_undo("deleted", "The run was deleted.", store.records.restore)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        source = choices.choice(
+            "Show",
+            "runs_source",
+            {name: labels.SOURCES[name] for name in _sources(store)},
+            "Your runs: made on this machine. Shipped results: runs that come with this product. Paper results: the runs "
+            "published with the paper.",
+            persist=None,
+        )
+        by = _rows() if source != "published" else "run"
+        archived = _archive_toggle(store) if source == "measured" else False
+        saved_views_list.popover("runs")
+    deletion.offer_undo("deleted", "Deleted.", store.records.restore)
+    deletion.offer_undo("archived", "Archived: hidden on all pages.", partial(_unarchive, store))
     recent = queue.recent(home())
-    if source == "measured":
-        _measured(store, recent)
-    elif source == "shipped":
-        _shipped(store)
-    else:
+    if source == "published":
         run_table(store.results(source=source), key="published_runs")  # has other columns, so a choice of its own
-    links.share(COMMAND.format(source=source), key="share_list")
+    else:
+        _own(store, source, by, archived, recent)
+    links.share(list_command(source, store.kept), key="share_list")
     _history(recent)
 
 
 def _sources(store: Store) -> list[str]:
     """The sources, the user's runs first once there are any."""
-    if len(store.results(source="measured")) or store.results(source="shipped").empty:
+    known = store.filtered(RunFilter()).values("source")
+    if "measured" in known or "shipped" not in known:
         return ["measured", "shipped", "published"]
     return ["shipped", "measured", "published"]
 
 
-def _shipped(store: Store) -> None:
-    """The selected runs and the table of those that come with the product."""
-    rows = store.results(source="shipped")
-    if rows.empty:
-        st.info("No results are shipped with this version.")
-        return
-    records = [store.record(run_id) for run_id in _choose(rows)]
-    if len(records) == 1:
-        show_run_details(records, where="shipped")
-    elif records:
-        _compare(records, where="shipped")
-    run_table(rows, key="shipped_runs")
+def _rows() -> str:
+    """The control for what a row is; links from before there were configurations name columns or a filter of single runs."""
+    single = any(name.startswith(("all_runs_", "shipped_runs_")) for name in st.query_params)
+    names = list(ROWS)[::-1] if single and "rows" not in st.session_state else list(ROWS)
+    return choices.choice("Rows", "rows", {name: ROWS[name] for name in names}, ROWS_HELP, persist=None)
 
 
-def _measured(store: Store, recent: list[queue.Status]) -> None:
-    """The selected runs and the table of all, including those that failed or were cancelled."""
-    rows = store.results(source="measured")
-    if rows.empty:
-        choices.report_unknown("Selected runs", "chosen", [])
-        st.info("No runs yet. Start a probe: with cached features it takes seconds.")
-        st.page_link("pages/probe.py", label="Start a probe", icon=":material/science:")
-    else:
-        _selected(store, rows)
-    annotations = [store.records.annotation(run_id) for run_id in rows["run_id"]]
-    rows = rows.assign(note=[note for note, _ in annotations], tags=[" ".join(tags) for _, tags in annotations])
-    table = with_states(home(), rows, recent)
-    if table.empty:
-        return
-    annotated = [name for name in ("note", "tags") if (table[name].notna() & (table[name] != "")).any()]
-    usual = [name for name in [*OWN_RUN_COLUMNS, *repeated(table)] if name != "source"]
-    columns = ["state", *usual, "protocol", *annotated]
-    show_table(table.drop(columns="spec"), key="all_runs", name="runs", shown_columns=columns)
-    for note in footnotes.repeated_notes(rows):
-        st.caption(frame.plain(f"{note}."))
+def _archive_toggle(store: Store) -> bool:
+    if not store.records.annotations.archived() and not st.session_state.get("show_archived"):
+        return False
+    help_text = "Archived runs are on no other page. Select some to restore them."
+    return st.toggle("Archived", key="show_archived", bind="query-params", help=help_text)
+
+
+def _unarchive(store: Store, *run_ids: str) -> None:
+    store.records.annotations.archive(run_ids, False)
 
 
 @frame.errors_as_messages()
@@ -105,135 +85,84 @@ def _follow_jobs() -> None:
         st.rerun()
 
 
-def _selected(store: Store, rows: pd.DataFrame) -> None:
-    records = [store.records.read(run_id) for run_id in _choose(rows)]
-    if len(records) == 1:
-        _details(records[0], store.records)
-    elif records:
-        _compare(records)
+def _own(store: Store, source: str, by: str, archived: bool, recent: Sequence[queue.Status]) -> None:
+    """The selected runs and the table of a source that has records."""
+    rows, table = _tables(store, store.version, home(), source, archived)
+    if rows.empty:
+        choices.report_unknown("Selected runs", "chosen", [])
+        _say_empty(store, source, archived)
+    chosen = run_selection.choose(rows, table) if len(rows) else {}
+    if chosen:
+        run_actions.bulk(store.records, [run_id for each in chosen.values() for run_id in each], source, archived)
+        run_comparison.show(store, chosen, source)
+    states = with_states(home(), rows, recent) if source == "measured" and not archived else rows
+    if by == "configuration":
+        _configurations(table, configurations.unfinished(states) if "state" in states else table.head(0), source)
+    else:
+        _single(states.assign(state=STATES["done"]) if "state" not in states else states, rows, source)
+    for note in footnotes.repeated_notes(rows):
+        st.caption(frame.plain(f"{note}."))
 
 
-def _choose(rows: pd.DataFrame) -> list[str]:
-    """The ids of the runs that the user selects."""
-    names = _names(rows, times.local)
-    in_utc = zip(_names(rows, pd.Timestamp), names, strict=True)  # as labels of earlier versions had the time
-    links.update_names("chosen", {former: [name] for former, name in in_utc}, names)
-    chosen = choices.multiselect(
-        "Selected runs",
-        list(names),
-        placeholder="Choose one run to see its details, several to compare them",
-        key="chosen",
-        help="One run: its settings, curves, confusion matrix, notes, rerun and delete. Several: side by side.",
+@st.cache_resource(show_spinner=False, max_entries=10)
+def _tables(
+    _store: Store, version: tuple[int, ...], folder: Path, source: str, archived: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of a source, newest first, and the configurations; of the measured ones only archived runs, or all others. Cached,
+    so never change them."""
+    rows = _store.results(source=source, archived=True)
+    annotations = _store.records.annotations.all()
+    hidden = rows["run_id"].isin([run_id for run_id, each in annotations.items() if each.archived])
+    rows = rows[hidden == archived].sort_values("created_at", ascending=False, kind="stable", ignore_index=True)
+    rows = configurations.annotated(rows, annotations)
+    return rows, configurations.configurations(rows)
+
+
+def _say_empty(store: Store, source: str, archived: bool) -> None:
+    if store.kept.count:
+        st.info("No run passes the filters. Remove some under Filters.")
+    elif archived:
+        st.info("The archive is empty.")
+    elif source == "shipped":
+        st.info("No results are shipped with this version.")
+    else:
+        st.info("No runs yet. Start a probe: with cached features it takes seconds.")
+        st.page_link("pages/probe.py", label="Start a probe", icon=":material/science:")
+
+
+def _configurations(table: pd.DataFrame, unfinished: pd.DataFrame, source: str) -> None:
+    whole = pd.concat([unfinished.reindex(columns=table.columns), table], ignore_index=True)
+    if whole.empty:
+        return
+    annotated = [name for name in ("tags", "note") if (whole[name] != "").any()]
+    hidden = ["run_ids", "begun_at", "metric", "recipe"]
+    if source == "measured" and run_actions.editing():
+        run_actions.edit(whole)
+        return
+    show_table(
+        whole.drop(columns=hidden),
+        key="configurations",
+        name="configurations",
+        shown_columns=[*configurations.COLUMNS, *annotated],
+        picked=partial(run_selection.take_configurations, whole),
     )
-    return [names[name] for name in chosen if name in names]
 
 
-def _names(rows: pd.DataFrame, made: Callable[[Any], pd.Timestamp]) -> dict[str, str]:
-    """A label for each run, newest first, with its id; the time, as ``made`` gives it, and the end of the id keep labels
-    distinct."""
-    newest = rows.sort_values("created_at", ascending=False, kind="stable")
-    return {
-        f"{'Dense' if row.method == 'Dense' else f'{row.method} {labels.sparsity_label(row.sparsity)}'}, "
-        f"{task_label(row.dataset)}, {row.transfer}, seed {row.seed}{f', rerun {row.replicate}' if row.replicate else ''} "
-        f"({made(row.created_at):%d %b %H:%M}, {row.run_id[-4:]})": row.run_id
-        for row in newest.itertuples()
-    }
-
-
-def _details(record: Record, records: Records) -> None:
-    spec = recorded(record.spec)
-    result = record.result
-    with st.container(border=True):
-        st.header(frame.plain(label(record, network=True)))
-        with st.container(horizontal=True):
-            st.metric(f"Final {METRICS[result['metric']]}", labels.percent(result["accuracy_final"]))
-            st.metric("Best epoch", labels.percent(result["accuracy_best"]), help="Selected on test data: optimistic.")
-            if spec.transfer == "full":
-                finetuned_network.mask_metrics([record])
-            else:
-                st.metric(
-                    "Measured sparsity", labels.percent(result["backbone_sparsity"]), help="Over convolution weights."
-                )
-            st.metric("Images", f"{result['train_images']:,} + {result['test_images']:,}", help="Training + test.")
-        st.caption(frame.plain(f"{result['protocol']}. Learning rate used: {result['learning_rate']:g}."))
-        if result.get("validation"):
-            rates = "; ".join(f"{rate}: {labels.percent(value)}" for rate, value in result["validation"].items())
-            st.caption(frame.plain(f"Validation accuracy by learning rate: {rates}."))
-        if spec.transfer == "full":
-            finetuned_network.notes([record])
-            finetuned_network.offer(record)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button("Rerun", icon=":material/replay:", help="Trains again as a new replicate. This run is kept."):
-                again = first_free_replicate(spec, (record.spec["seed"],), records.ids())
-                kind = "probe" if spec.transfer == "linear" else "finetune"
-                job_id = queue.submit(home(), Job(kind, again, (record.spec["seed"],)))
-                st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
-            if st.button("Delete …", icon=":material/delete:"):
-                text = f"{label(record)} will be removed from all pages. You can undo this afterwards."
-                state = {"deleted": record.run_id, "chosen": []}
-                deletion.confirm("Delete this run?", text, partial(records.delete, record.run_id), state)
-            links.share(command(spec, max(record.spec["seed"] + 1, USUAL_SEEDS[spec.transfer])))
-            with st.popover("Settings", help="The stored specification of this run"):
-                st.json(record.spec)
-        _annotate(record.run_id, records)
-        show_run_details([record])
-
-
-def _annotate(run_id: str, records: Records) -> None:
-    note, tags = records.annotation(run_id)
-    with st.form(f"annotation_{run_id}"):
-        new_note = st.text_area("Notes", note, placeholder="Purpose of this run, observations")
-        new_tags = st.text_input("Tags", " ".join(tags), placeholder="separated by spaces")
-        if st.form_submit_button("Save"):
-            records.annotate(run_id, new_note, new_tags.split())
-            st.toast("Saved.")
-
-
-def _compare(records: list[Record], where: str = "on this machine") -> None:
-    names = _labels(records)
-    table = pd.DataFrame([{"transfer": record.spec["transfer"], **record.result} for record in records])
-    table = table.assign(run=names).reindex(columns=COMPARED_COLUMNS)
-    for name in ("sparsity_before", "sparsity_after"):  # a probe leaves the backbone as it was
-        table[name] = table[name].fillna(pd.Series([record.result["backbone_sparsity"] for record in records]))
-    lines = pd.concat([curves([record]).assign(run=name) for record, name in zip(records, names, strict=True)])
-    metrics = {record.result["metric"] for record in records}
-    show_chart(
-        training.learning_curves(lines, metrics.pop() if len(metrics) == 1 else "top1"),
-        "Test accuracy per epoch",
-        f"{labels.counted(len(records), 'run')} · higher is better",
-        _comparison_caption(records, where),
-        key="compare",
-        name="compared-runs",
-        alt="Test accuracy per epoch, one line per run",
-        table=lines,
-        beside=lambda: links.share(COMMAND.format(source="measured"), key="share_comparison"),
+def _single(table: pd.DataFrame, rows: pd.DataFrame, source: str) -> None:
+    if table.empty:
+        return
+    annotated = [name for name in ("tags", "note") if (table[name].notna() & (table[name] != "")).any()]
+    key = "all_runs" if source == "measured" else "shipped_runs"
+    show_table(
+        table.drop(columns="spec"),
+        key=key,
+        name="runs",
+        shown_columns=[*RUN_COLUMNS, *repeated(table), "protocol", *annotated],
+        picked=partial(run_selection.take_runs, table),
     )
-    show_table(table, key="compared", name="compared-runs")
 
 
-def _labels(records: list[Record]) -> list[str]:
-    """A label for each run, with the network's name where several have the same method and sparsity; the end of the run's id
-    tells apart those that differ only in settings."""
-    networks = {label(record, network=True) for record in records}
-    names = [label(record) for record in records]
-    if len(networks) > len(set(names)):
-        names = [label(record, network=True) for record in records]
-    return [
-        f"{name} ({record.run_id[-4:]})" if names.count(name) > 1 else name
-        for record, name in zip(records, names, strict=True)
-    ]
-
-
-def _comparison_caption(records: list[Record], where: str) -> str:
-    days = sorted({times.day(record.result["created_at"]) for record in records})
-    made = " to ".join(dict.fromkeys((days[0], days[-1])))
-    protocols = Counter(record.result["protocol"] for record in records)
-    counts = "; ".join(f"{labels.counted(count, 'run')} with {protocol}" for protocol, count in protocols.items())
-    differ = "Protocols differ: " if len(protocols) > 1 else ""
-    return f"{labels.counted(len(records), 'run')} {where}, {made}. {differ}{counts}."
-
-
-def _history(recent: list[queue.Status]) -> None:
+def _history(recent: Sequence[queue.Status]) -> None:
     """Why jobs ended without runs."""
     ended = [status for status in recent if status.state in ("failed", "cancelled")]
     if not ended:

@@ -18,12 +18,13 @@ from typing import Any
 import pandas as pd
 
 from sparse_core import catalog, decision_verbs, linux, sweep_verb
-from sparse_core.errors import InputError, as_input_error
+from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
 from sparse_core.networks import finetuned, library, reader_process
 from sparse_core.paths import atomic_file, default_home, finite
 from sparse_core.results import measures
+from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import SOURCES, Store, default_database, rebuild
 from sparse_core.specs.checkpoints import EXPORT_FORMS, ExportSpec
@@ -101,7 +102,21 @@ def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = Store(Records(options.home)).results(source=options.source)
+    store = Store(Records(options.home))
+    kept = RunFilter(
+        tuple(filter(None, [options.architecture])),
+        tuple(filter(None, [options.transfer])),
+        tuple(options.methods),
+        tuple(options.tasks),
+        tags=tuple(options.tags),
+        keep_dense=False,
+    )
+    rows = store.filtered(kept).results(source=options.source, archived=options.archived or bool(options.run))
+    if options.run:
+        unknown = next((name for name in options.run if name not in set(rows["run_id"])), None)
+        if unknown:
+            raise unknown_name("run", unknown, rows["run_id"])
+        rows = rows[rows["run_id"].isin(options.run)]
     _note_on(rows)
     return _as_rows(rows.drop(columns="spec"))
 
@@ -133,7 +148,7 @@ def _transfer(options: argparse.Namespace) -> dict[str, Any]:
     spec: TransferSpec = from_arguments(KINDS[options.verb].spec, options)
     if options.seeds < 1:
         raise InputError(f"--seeds takes the number of seeds, at least 1; got {options.seeds}.")
-    seeds = tuple(range(options.seeds))
+    seeds = tuple(range(options.seeds)) if options.only_seed is None else (options.only_seed,)
     records = Records(options.home)
     if options.rerun:
         from sparse_core.transfer.runs import resolve
@@ -297,6 +312,13 @@ def _parser() -> argparse.ArgumentParser:
     _verb(verbs, "datasets", _datasets, "list the datasets")
     runs = _verb(verbs, "runs", _runs, "list the runs")
     runs.add_argument("--source", default="measured", help=f"{sources}, or an imported one (default measured)")
+    runs.add_argument("--architecture", help="such as resnet50; all by default")
+    runs.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
+    runs.add_argument("--methods", nargs="+", default=[], help="such as AC/DC WoodFisher; all by default")
+    runs.add_argument("--tasks", nargs="+", default=[], help="such as cifar10 pets; all by default")
+    runs.add_argument("--tags", nargs="+", default=[], help="runs with one of these tags; all by default")
+    runs.add_argument("--run", nargs="+", default=[], metavar="ID", help="these runs, archived ones included")
+    runs.add_argument("--archived", action="store_true", help="archived runs, too")
 
     features = _verb(verbs, "features", _features, "extract and cache a backbone's features of a dataset")
     add_arguments(features, ProbeSpec, only=("backbone", "dataset", "precision", "engine", "image_size"))
@@ -340,6 +362,7 @@ def _transfer_verb(verbs: Any, name: str, description: str) -> None:
     add_arguments(parser, spec)
     usual = spec.usual_seeds
     parser.add_argument("--seeds", type=int, default=usual, help=f"number of seeds, counted from 0 (default {usual})")
+    parser.add_argument("--only-seed", type=int, metavar="SEED", help="this seed alone, whatever --seeds says")
     parser.add_argument("--rerun", action="store_true", help="repeat runs that exist already")
 
 

@@ -25,19 +25,20 @@ def confirm(
     ask()
 
 
-def offer_undo(key: str, message: str, restore: Callable[[str], object]) -> None:
-    """The message that something was deleted, with a button that restores it; the session's state names it under ``key``."""
+def offer_undo(key: str, message: str, restore: Callable[..., object]) -> None:
+    """The message that something was deleted, with a button that restores it; the session's state names it, or a list of several,
+    under ``key``."""
     deleted = st.session_state.get(key)
     if deleted:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.info(frame.plain(message))
-            if st.button("Undo", icon=":material/undo:"):
+            if st.button("Undo", icon=":material/undo:", key=f"undo_{key}"):
                 undo(key, deleted, restore)
 
 
 @frame.errors_as_messages()
-def undo(key: str, deleted: str, restore: Callable[[str], object]) -> None:
+def undo(key: str, deleted: str | list[str], restore: Callable[..., object]) -> None:
     """Restore what was deleted, and run the page again; an error is shown where the button was."""
-    restore(deleted)
+    restore(*([deleted] if isinstance(deleted, str) else deleted))
     st.session_state.pop(key, None)
     st.rerun()

@@ -4,6 +4,8 @@ import streamlit as st
 
 from pages.parts import frame
 from pages.parts.frame import home
+from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import LANES
 from sparse_core.views import activity, labels
 from sparse_core.views.activity import Activity
 
@@ -29,6 +31,9 @@ def _seen() -> dict[tuple[str, str], None]:
 @frame.errors_as_messages()
 def _draw() -> None:
     live = activity.going_on(home())
+    for lane in LANES:
+        if live and (queue.queued(home(), lane) or lane == "long"):
+            queue.ensure_worker(home(), lane)  # it may have been killed; that of long work takes sweeps further, too
     seen = _seen()
     seen.update(dict.fromkeys((each.parameter, each.name) for each in live))
     over = activity.ended(home(), list(seen))

@@ -1,6 +1,7 @@
 """Results on a page: the store that holds them, and the charts and tables that show them, with their downloads."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -12,25 +13,31 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from pages.parts import export, frame, jobs_indicator, links
+from pages.parts import export, frame, jobs_indicator, links, run_filters
 from pages.parts.frame import home
+from sparse_core.results import saved_views
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store, default_database
 from sparse_core.views import columns, times
 from sparse_core.views.charts import captions
 
 NOT_SEARCHED = ("tied",)  # names of other rows
+MOST_ROWS = 1000  # of a table whose rows can be picked
+PICKING: list[Any] = ["multi-row", "single-cell"]
 ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what the table shows of it
 
 
-def open_store() -> Store:
-    """The results, including every run that has been finished or deleted by now. Every page calls this first, so the indicator of
-    jobs is drawn above it."""
+def open_store(*, filters: bool = False) -> Store:
+    """The results, including every run that has been finished or deleted by now. Every page calls this first: the indicator of
+    jobs is drawn above it, and the filters, if they hold on all pages or are asked for."""
     frame.require_frame()
     links.update_address()
     jobs_indicator.show()
     store = _open_store(home())
     store.refresh()
+    if filters or run_filters.everywhere():
+        kept = run_filters.controls(store, own_page=filters)
+        return store.filtered(kept)
     return store
 
 
@@ -89,11 +96,13 @@ def show_table(
     name: str,
     shown_columns: list[str] | None = None,
     title: Callable[[str], str] = column_title,
+    picked: Callable[[pd.Index], None] | None = None,
 ) -> None:
     """A table that sorts, filters and downloads. Chosen columns and filter are part of the link.
 
     ``shown_columns`` are shown at first (all by default), ``title`` gives a column's heading, ``name`` is the file name of
-    the downloads without ending. Downloads hold the rows and columns on the screen with stored names and values.
+    the downloads without ending. Downloads hold the rows and columns on the screen with stored names and values. With ``picked``
+    rows can be ticked, or one be clicked: it takes the index of these. Chosen columns are then remembered, too.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
         example, help_text = "for example WoodFisher 90", "Keeps the rows that contain every word"
@@ -102,17 +111,42 @@ def show_table(
         )
         with st.popover("Columns", help="Choose which columns are shown"):
             every = list(frame.columns)
+            kept = [each for each in saved_views.columns(home(), key) if each in every] if picked else []
             chosen = st.multiselect(
-                "Columns", every, shown_columns or every, format_func=title, key=f"{key}_columns", bind="query-params"
+                "Columns",
+                every,
+                kept or shown_columns or every,
+                format_func=title,
+                key=f"{key}_columns",
+                bind="query-params",
+                on_change=partial(_remember_columns, key) if picked else None,
             )
         rows = _matching(frame[chosen], wanted or "")
         _table_downloads(rows, key=key, name=name)
     if rows.empty:
         st.info(_why_empty(frame, chosen))
         return
-    shown, config = columns.for_display(rows), _column_config(rows, title)
-    st.dataframe(shown, hide_index=True, key=f"{key}_rows", column_config=config, placeholder="–")
-    st.caption(f"{len(rows):,} of {len(frame):,} rows. Click a heading to sort.")
+    first = rows.head(MOST_ROWS) if picked else rows
+    shown, config = columns.for_display(first), _column_config(first, title)
+    events: dict[str, Any] = {}
+    if picked:
+        events = {"on_select": partial(_pick, f"{key}_rows", first.index, picked), "selection_mode": PICKING}
+    st.dataframe(shown, hide_index=True, key=f"{key}_rows", column_config=config, placeholder="–", **events)
+    more = f" The first {len(first):,} are shown; filter to find others." if len(first) < len(rows) else ""
+    how = "Click a row to open it, tick several to compare them, click a heading to sort." if picked else ""
+    st.caption(f"{len(rows):,} of {len(frame):,} rows.{more} {how or 'Click a heading to sort.'}")
+
+
+def _remember_columns(key: str) -> None:
+    with suppress(OSError):  # a home folder that cannot be written
+        saved_views.keep_columns(home(), key, list(st.session_state[f"{key}_columns"]))
+
+
+def _pick(key: str, index: pd.Index, picked: Callable[[pd.Index], None]) -> None:
+    """The rows that are ticked, else the one of which a cell was clicked."""
+    selection = st.session_state[key]["selection"]
+    places = selection["rows"] or [row for row, _ in selection["cells"]]
+    picked(index[[place for place in places if place < len(index)]])
 
 
 def _column_config(frame: pd.DataFrame, title: Callable[[str], str] = column_title) -> dict[str, ColumnConfig]:
@@ -129,6 +163,8 @@ def _table_downloads(rows: pd.DataFrame, *, key: str, name: str) -> None:
 
 
 def _config(column: columns.Column, title: str) -> ColumnConfig:
+    if column.unit is columns.IMAGE:
+        return st.column_config.ImageColumn(title, width=50, help=column.help)
     if column.number_format is None:
         return st.column_config.Column(title, help=column.help)
     dated = column.unit is columns.TIMESTAMP

@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts import choices, frame
 from pages.parts.results import show_chart, show_table
-from sparse_core.catalog import TRANSFERS, architecture_label, task_label
+from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
 from sparse_core.results.records import Record
 from sparse_core.results.statistics import per_class
 from sparse_core.views import footnotes, labels, runs, tables, times
@@ -86,6 +86,21 @@ def show_run_details(records: Sequence[Record], where: str = "on this machine") 
         alt="Confusion matrix: true classes against predicted classes",
         table=pd.DataFrame(counts, index=class_names, columns=class_names).rename_axis("true class").reset_index(),
     )
+
+
+def accuracy_metrics(records: Sequence[Record]) -> None:
+    """Final and best accuracy over the runs, as metrics."""
+    metric = METRICS[records[0].result["metric"]]
+    final, best = ([record.result[f"accuracy_{which}"] for record in records] for which in ("final", "best"))
+    st.metric(f"Final {metric}", _mean_and_std(final), help="After the last epoch.")
+    help_text = "Best epoch (selected on test data: optimistic), the paper's convention."
+    st.metric(f"Best {metric}", _mean_and_std(best), help=help_text)
+
+
+def _mean_and_std(accuracies: Sequence[float]) -> str:
+    percent = 100 * pd.Series(accuracies)
+    deviation = "" if len(percent) == 1 else f" ± {percent.std():.1f}"
+    return f"{percent.mean():.1f}{deviation} % (n = {len(percent)})"
 
 
 def learning_rate_metric(result: Mapping[str, Any]) -> None:

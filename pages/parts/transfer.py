@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from pages.parts import (
@@ -14,6 +13,7 @@ from pages.parts import (
     images,
     links,
     progress,
+    run_details,
     sweep_progress,
     sweep_results,
     sweep_start,
@@ -21,9 +21,7 @@ from pages.parts import (
 )
 from pages.parts.frame import home
 from pages.parts.results import open_store
-from pages.parts.run_details import show_run_details
 from pages.parts.transfer_choice import Chosen
-from sparse_core.catalog import METRICS
 from sparse_core.datasets import catalogue
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
@@ -152,7 +150,7 @@ def _show_job(store: Store, kind: str, button: str, show_result: Callable[[list[
     elif records := _records(status):
         with st.container(key=f"result-{status.job_id}"):
             show_result(records)
-            show_run_details(records)
+            run_details.show_run_details(records)
             images.misclassified(store, records)
 
 
@@ -177,8 +175,8 @@ def _shipped_example(store: Store, transfer: str) -> None:
     )
     st.caption("Shipped with this version. Your own result takes this place.")
     with st.container(horizontal=True):
-        accuracy_metrics(records)
-    show_run_details(records, where="shipped")
+        run_details.accuracy_metrics(records)
+    run_details.show_run_details(records, where="shipped")
 
 
 def schedule(usual: Callable[[str], Hyperparameters], datasets: Sequence[str]) -> Callable[[str], Hyperparameters]:
@@ -244,18 +242,3 @@ def _records(status: queue.Status) -> list[Record]:
         found = labels.counted(len(status.result["found"]), "run")
         st.info(f"{found} existed already and were not repeated. Rerun them on the Runs page.")
     return sorted(records, key=lambda record: record.spec["seed"])
-
-
-def accuracy_metrics(records: Sequence[Record]) -> None:
-    """Final and best accuracy over the runs, as metrics."""
-    metric = METRICS[records[0].result["metric"]]
-    final, best = ([record.result[f"accuracy_{which}"] for record in records] for which in ("final", "best"))
-    st.metric(f"Final {metric}", _mean_and_std(final), help="After the last epoch.")
-    help_text = "Best epoch (selected on test data: optimistic), the paper's convention."
-    st.metric(f"Best {metric}", _mean_and_std(best), help=help_text)
-
-
-def _mean_and_std(accuracies: Sequence[float]) -> str:
-    percent = 100 * pd.Series(accuracies)
-    deviation = "" if len(percent) == 1 else f" ± {percent.std():.1f}"
-    return f"{percent.mean():.1f}{deviation} % (n = {len(percent)})"

@@ -9,7 +9,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import pandas as pd
 from sparse_core import stored
 from sparse_core.catalog import METRICS, UNKNOWN, built_in_dataset, listed_dataset
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.paths import atomic_file, atomic_folder, remove, write_text
+from sparse_core.paths import atomic_file, atomic_folder, remove
+from sparse_core.results.annotations import Annotations
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import record_document, recorded
 from sparse_core.stored import NUMBER, require
@@ -68,7 +69,7 @@ class Records:
         self.runs = self.folder / "runs"
         self.networks = self.folder / "networks"
         self.trash = Trash(self.folder / "trash")
-        self.annotations = self.folder / "annotations"
+        self.annotations = Annotations(self.folder / "annotations")
 
     def write(self, record: Record) -> None:
         """Write a finished run. A complete record of the same id is kept as it is."""
@@ -100,23 +101,30 @@ class Records:
             found.update({record.run_id: record for record in _read_compacted(file, run_ids - found.keys())})
         return list(found.values())
 
-    def delete(self, run_id: str) -> None:
-        """Move a run, and its finetuned network if there is one, into the trash; ``restore`` moves them back.
+    def delete(self, *run_ids: str) -> None:
+        """Move runs, each with its finetuned network if there is one, into the trash; ``restore`` moves them back.
 
         The network goes last: after a kill it is still where the run, existing or restored, looks for it.
         """
-        self.write(self.read(run_id))  # a compacted run becomes a folder again
-        self.trash.put(self.runs / run_id)
+        gone = set(run_ids)
+        for record in self.read_many(gone) or [self.read(run_id) for run_id in run_ids]:
+            self.write(record)  # a compacted run becomes a folder again
+            self.trash.put(self.runs / record.run_id)
         for file in self._compacted_files():
             with stored.reading(file):
                 rows = pd.read_parquet(file)
-                if (rows.run_id == run_id).any():
-                    _write_parquet(file, rows[rows.run_id != run_id])
-        if (self.networks / run_id).is_dir():
-            os.rename(self.networks / run_id, self.trash.folder / run_id / "network")
+                if rows.run_id.isin(gone).any():
+                    _write_parquet(file, rows[~rows.run_id.isin(gone)])
+        for run_id in gone:
+            if (self.networks / run_id).is_dir() and (self.trash.folder / run_id).is_dir():
+                os.rename(self.networks / run_id, self.trash.folder / run_id / "network")
 
-    def restore(self, run_id: str) -> None:
-        """Move a deleted run back. Raises InputError if it is not in the trash or was repeated since."""
+    def restore(self, *run_ids: str) -> None:
+        """Move deleted runs back. Raises InputError for one that is not in the trash or was repeated since."""
+        for run_id in run_ids:
+            self._restore(run_id)
+
+    def _restore(self, run_id: str) -> None:
         network = self.trash.folder / run_id / "network"
         if network.is_dir() and not (self.networks / run_id).exists():
             self.networks.mkdir(parents=True, exist_ok=True)
@@ -141,12 +149,12 @@ class Records:
 
     def annotate(self, run_id: str, note: str, tags: list[str]) -> None:
         """Store the user's note and tags on a run; they survive its deletion."""
-        write_text(self.annotations / f"{run_id}.json", json.dumps({"note": note, "tags": sorted(set(tags))}))
+        self.annotations.write(run_id, replace(self.annotations.read(run_id), note=note, tags=tuple(tags)))
 
     def annotation(self, run_id: str) -> tuple[str, list[str]]:
         """The user's note and tags on a run, empty if there are none."""
-        document = stored.read_json(self.annotations / f"{run_id}.json", {"note": str, "tags": list})
-        return (document["note"], [str(tag) for tag in document["tags"]]) if document else ("", [])
+        found = self.annotations.read(run_id)
+        return found.note, list(found.tags)
 
     def _folders(self) -> set[str]:
         """The names of the folders that are complete runs."""

@@ -4,6 +4,7 @@ The .duckdb file is a cache of the published and shipped tables and the run reco
 opens it; workers and the command line query an in-memory copy. Deleting the file loses nothing.
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -19,6 +20,7 @@ import pandas as pd
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file, printable_values
 from sparse_core.results import imported
+from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Record, Records, write_compacted
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ _SCHEMA = """
     source VARCHAR, architecture VARCHAR, upstream VARCHAR, method VARCHAR, sparsity DOUBLE, recipe VARCHAR,
     network VARCHAR, network_name VARCHAR, transfer VARCHAR, dataset VARCHAR, dataset_hash VARCHAR, protocol VARCHAR,
     seed INTEGER, replicate INTEGER, metric VARCHAR, accuracy_best DOUBLE, accuracy_final DOUBLE, backbone VARCHAR,
-    nonzero_parameters BIGINT, multiply_adds BIGINT, file_size BIGINT, run_id VARCHAR PRIMARY KEY, created_at TIMESTAMP,
+    nonzero_parameters BIGINT, multiply_adds BIGINT, file_size BIGINT, seconds_training DOUBLE,
+    run_id VARCHAR PRIMARY KEY, created_at TIMESTAMP,
     spec VARCHAR"""
 SHIPPED_RESULTS = SHIPPED / "results.parquet"
 COLUMNS = tuple(column.split()[0] for column in _SCHEMA.split(","))
@@ -39,7 +42,9 @@ COLUMNS = tuple(column.split()[0] for column in _SCHEMA.split(","))
 _PUBLISHED_VALUES: dict[str, Any] = {"source": "published", "upstream": "ImageNet", "protocol": "the paper's protocol"}
 _PUBLISHED_VALUES |= {"metric": "accuracy", "dataset_hash": "", "network": "", "network_name": "", "backbone": ""}
 _PUBLISHED_VALUES |= {"spec": "{}", "recipe": ""}
-_PUBLISHED_VALUES |= dict.fromkeys(("accuracy_final", "nonzero_parameters", "multiply_adds", "file_size", "created_at"))
+_PUBLISHED_VALUES |= dict.fromkeys(
+    ("accuracy_final", "nonzero_parameters", "multiply_adds", "file_size", "seconds_training", "created_at")
+)
 
 
 class Store:
@@ -55,8 +60,20 @@ class Store:
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] = ()
         self._inode = 0
+        self._kept: RunFilter | None = None
         self._connection = self._open()
         self.refresh()
+
+    @property
+    def kept(self) -> RunFilter:
+        """The filter of ``filtered``; one that keeps all where there is none."""
+        return self._kept or RunFilter()
+
+    def filtered(self, kept: RunFilter) -> "Store":
+        """The same results with only those rows that the filter keeps; it shares the cache file with this one."""
+        store = copy.copy(self)
+        store._kept = kept if kept.count else None
+        return store
 
     def refresh(self) -> bool:
         """Read the runs added or deleted since the last call; True if anything changed."""
@@ -80,7 +97,7 @@ class Store:
     @property
     def version(self) -> tuple[int, ...]:
         """Changes whenever the rows do; a cache key for values computed from them."""
-        return (self._inode, *self._seen)
+        return (self._inode, *self._seen, self.records.annotations.fingerprint(), hash(self._kept))
 
     def results(
         self,
@@ -91,6 +108,7 @@ class Store:
         methods: Sequence[str] | None = None,
         datasets: Sequence[str] | None = None,
         sparsity: tuple[float, float] = (0.0, 1.0),
+        archived: bool = False,
     ) -> pd.DataFrame:
         """One row per run, columns ``COLUMNS``, filtered. None means no filter; ``sparsity`` bounds are inclusive.
 
@@ -108,16 +126,21 @@ class Store:
                 AND coalesce(transfer = $transfer, true) AND coalesce(list_contains($datasets, dataset), true)
                 AND (method = 'Dense'
                      OR sparsity BETWEEN $low AND $high AND coalesce(list_contains($methods, method), true))
+                AND run_id NOT IN (SELECT unnest($hidden::VARCHAR[]))
             ORDER BY source DESC, architecture, transfer, method, sparsity, dataset, seed, run_id"""
         values: dict[str, Any] = {"source": source, "architecture": architecture, "transfer": transfer}
         values |= {"methods": methods and list(methods), "datasets": datasets and list(datasets)}
         values |= {"low": sparsity[0], "high": sparsity[1]}
-        return self._frame(query, values)
+        values |= {"hidden": [] if archived else self.records.annotations.archived()}
+        rows = self._frame(query, values)
+        return self._kept.apply(rows, self.records.annotations.all()) if self._kept else rows
 
     def values(self, column: str) -> list[str]:
         """The different values of one column, sorted."""
         if column not in COLUMNS:
             raise unknown_name("column", column, COLUMNS)
+        if self._kept:
+            return sorted(self.results()[column].dropna().unique().tolist())
         return self._frame(f"SELECT DISTINCT {column} AS value FROM results ORDER BY value")["value"].tolist()
 
     def record(self, run_id: str) -> Record:
@@ -128,7 +151,7 @@ class Store:
 
     def export(self, target: Path) -> int:
         """Write the whole relation as Parquet or CSV, by the target's ending; returns the number of rows."""
-        rows = self.results()
+        rows = self.results(archived=True)
         write = {".parquet": rows.to_parquet, ".csv": rows.to_csv}.get(target.suffix)
         if write is None:
             raise InputError(f"Expected a file ending in .parquet or .csv, got '{target.name}'.")
@@ -198,6 +221,7 @@ def result_row(record: Record) -> dict[str, Any]:
         "network_name": network_name(spec["backbone"]),
         # Records from before sizes were stored lack them.
         **{name: result.get(name) for name in ("nonzero_parameters", "multiply_adds", "file_size")},
+        "seconds_training": result["seconds_training"],
         "dataset": result["dataset_name"],
         "run_id": record.run_id,
         "created_at": pd.Timestamp(result["created_at"]),
@@ -225,7 +249,8 @@ def shipped_rows() -> pd.DataFrame:
     if not SHIPPED_RESULTS.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
     rows = pd.read_parquet(SHIPPED_RESULTS)
-    return rows.assign(source="shipped", run_id=SHIPPED_ID + rows["run_id"])[list(COLUMNS)]
+    rows = rows.assign(source="shipped", run_id=SHIPPED_ID + rows["run_id"])
+    return rows.reindex(columns=list(COLUMNS))  # the file may be of an earlier version
 
 
 def write_shipped(records: Sequence[Record], folder: Path) -> None:

@@ -34,6 +34,7 @@ RELATIVE = Unit(format="%.2g")
 TIMES = Unit("×", format="%.2f")
 SECONDS = Unit("s", format="%.2f")
 TIMESTAMP = Unit(format="YYYY-MM-DD HH:mm")
+IMAGE = Unit()
 LOCAL_TIME = "In this machine's local time; records and downloads have it in UTC."
 
 
@@ -89,6 +90,12 @@ COLUMNS = {
     ),
     "member": Column("Joined network", label=_short_hash, help="The single network, where several are shown as one."),
     "run_id": Column("Run"),
+    "colour": Column("Colour", IMAGE, help="That of the method, as in all charts."),
+    "final_mean": Column("Mean final accuracy", PERCENT, help="After the last epoch, over seeds."),
+    "final_std": Column("SD of final accuracy", POINTS, format="%.2f", help="Over seeds (n − 1); empty for one seed."),
+    "best_mean": Column("Mean best accuracy", PERCENT, help="Best epoch (selected on test data: optimistic)."),
+    "best_std": Column("SD of best accuracy", POINTS, format="%.2f", help="Over seeds (n − 1); empty for one seed."),
+    "protocol": Column("Settings", formerly="Protocol"),
     "created_at": Column("Created", TIMESTAMP, "Made at", help=LOCAL_TIME),
     "imported_at": Column("Imported", TIMESTAMP, "Imported at", help=LOCAL_TIME),
     "sparsity": Column(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sparse_core.catalog import asked_dataset, task_label
 from sparse_core.jobs.queue import Status
 from sparse_core.networks import library
 from sparse_core.paths import printable_values
+from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Record
 from sparse_core.results.store import network_name
 from sparse_core.specs import options
@@ -35,7 +37,8 @@ def with_states(home: Path, rows: pd.DataFrame, statuses: Iterable[Status]) -> p
     finished = rows.assign(state=STATES["done"])
     if not unfinished:
         return finished
-    specs = [json.loads(spec) for spec in rows["spec"]]
+    asked = {network_name(status.job.spec.backbone) for status in unfinished.values()}
+    specs = [json.loads(spec) for spec in rows["spec"][rows["backbone"].map(network_name).isin(asked)]]
     stored = {_run(recorded(spec), spec["seed"]) for spec in specs}
     cards = {card.name: dataclasses.asdict(card) for card in library.available(home)}
     missing = {run: status for run, status in unfinished.items() if run not in stored}
@@ -80,21 +83,40 @@ def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
     return printable_values(row)
 
 
-def command(spec: TransferSpec, seeds: int) -> str:
-    """The command line for the same runs, with only the options that differ from the defaults."""
+def command(spec: TransferSpec, seeds: int | tuple[int, ...]) -> str:
+    """The command line for the same runs, with only the options that differ from the defaults. ``seeds`` is their number, counted
+    from 0, or the seeds themselves; those that no one command asks for take one each."""
+    asked = tuple(range(seeds)) if isinstance(seeds, int) else seeds
     verb = "probe" if isinstance(spec, ProbeSpec) else "finetune"
-    more = ["--seeds", str(seeds)] if seeds != spec.usual_seeds else []
-    return options.command(verb, spec, *more, *(["--rerun"] if spec.replicate else []))
+    again = ["--rerun"] if spec.replicate else []
+    if asked == tuple(range(len(asked))):
+        more = ["--seeds", str(len(asked))] if len(asked) != spec.usual_seeds else []
+        return options.command(verb, spec, *more, *again)
+    return "\n".join(options.command(verb, spec, "--only-seed", str(seed), *again) for seed in asked)
 
 
-def label(record: Record, *, network: bool = False) -> str:
+def list_command(source: str, kept: RunFilter, run_ids: Sequence[str] = ()) -> str:
+    """The command line that lists these runs, or those of a source that the filter keeps."""
+    words = ["--source", source]
+    if run_ids:
+        words += ["--run", *run_ids]
+    else:
+        for flag, values in (("--architecture", kept.architecture), ("--transfer", kept.transfer)):
+            words += [flag, *values] if len(values) == 1 else []
+        for flag, values in (("--methods", kept.method), ("--tasks", kept.dataset), ("--tags", kept.tags)):
+            words += [flag, *values] if values else []
+    return shlex.join([*options.PROGRAM, "runs", *words, "--json"])
+
+
+def label(record: Record, *, network: bool = False, seed: bool = True) -> str:
     """A run by method, sparsity, dataset, transfer and seed, and the replicate if it is a rerun; with the name of its
-    ``network`` if asked for."""
+    ``network`` if asked for, or without the ``seed``."""
     result, spec = record.result, record.spec
     method = method_label(result["method"], result["sparsity"])
     name = f", {network_name(spec['backbone'])} ({spec.get('backbone_hash', '')[:6]})" if network else ""
     again = f", rerun {spec['replicate']}" if spec["replicate"] else ""
-    return f"{method}{name}, {task_label(result['dataset_name'])}, {spec['transfer']}, seed {spec['seed']}{again}"
+    what = f"{method}{name}, {task_label(result['dataset_name'])}, {spec['transfer']}"
+    return f"{what}, seed {spec['seed']}{again}" if seed else what
 
 
 def configurations(records: Sequence[Record]) -> list[str]:

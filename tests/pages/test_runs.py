@@ -1,15 +1,31 @@
 """Runs in Streamlit's test harness: empty states, the table with states, comparing, deleting, notes."""
 
+import contextlib
 import dataclasses
+import io
+import json
+import re
+import shlex
+from functools import partial
+from typing import Any
 
+import pandas as pd
+import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from pages.parts import results, run_actions, run_selection
+from pages.parts.run_selection import KNOWN
+from sparse_core import cli
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
+from sparse_core.results import saved_views
 from sparse_core.results.records import Records
+from sparse_core.results.store import Store
 from sparse_core.specs.identity import recorded
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
-from tests.pages.support import chart_text, choose, figure, messages, open_page, press, shown, table
+from sparse_core.views import configurations
+from tests.pages.support import chart_text, choose, figure, messages, metrics, open_page, press, shown, table
 from tests.support.records import record, write
 
 
@@ -17,39 +33,75 @@ def test_a_page_without_runs_shows_the_next_step():
     assert "No runs yet" in open_page("runs").info[0].value
 
 
+def options(app: AppTest) -> list[str]:
+    """The single runs that can be selected."""
+    return [each for each in app.multiselect(key="chosen").options if re.search(r", seed \d+", each)]
+
+
 def compare(home, *records) -> AppTest:
     """The page with these runs selected."""
     write(home, *records)
     app = open_page("runs")
-    options = list(app.multiselect(key="chosen").options)
-    assert len(options) == len(records)
-    return choose(app, chosen=options)
+    assert len(options(app)) == len(records)
+    return choose(app, chosen=options(app))
 
 
-def test_several_runs_are_compared(home):
+def lines(app: AppTest) -> dict[str, list[float]]:
+    """The heights of the curves by name; bands have no names of their own in the hover text."""
+    return {trace["name"]: trace["y"] for trace in figure(app)["data"] if "hovertext" in trace}
+
+
+def test_the_seeds_of_a_configuration_are_one_curve_or_one_each(home):
     app = compare(home, record(seed=0, final=0.7), record(seed=1, final=0.8))
-    lines = [trace for trace in figure(app)["data"] if "hovertext" in trace]
-    heights = {line["name"]: line["y"] for line in lines}
-    assert heights == {"Dense, Digits, linear, seed 0": [70.0], "Dense, Digits, linear, seed 1": [80.0]}
+    assert shown(app.subheader[0].value) == "Dense, Digits, linear"
+    assert lines(app) == {"Dense, Digits, linear": [75.0]}
+    assert metrics(app)["Final top-1 accuracy"] == "75.0 ± 7.1 % (n = 2)"
+    app = choose(app, mean_curves=False)
+    assert lines(app) == {"Dense, Digits, linear, seed 0": [70.0], "Dense, Digits, linear, seed 1": [80.0]}
     assert "Test accuracy per epoch" in chart_text(app)
     assert "2 runs on this machine, 2026-01-02. 2 runs with SGD lr 0.01" in chart_text(app)
-    assert [code.value for code in app.code] == ["sparse-transfer runs --source measured --json"] * 2
 
 
-def test_compared_runs_of_two_networks_are_told_apart_by_their_names(home):
+def test_the_command_lists_exactly_the_runs_that_are_compared(home):
+    chosen = [record(seed=0), record(seed=1)]
+    write(home, record(seed=2), record(sparsity=0.5))
+    write(home, *chosen)
+    app = open_page("runs")
+    app = choose(app, chosen=[each for each in options(app) if "Dense" in each and "seed 2" not in each])
+    command, whole = (code.value for code in app.code)
+    assert {run["run_id"] for run in printed(command)} == {each.run_id for each in chosen}
+    assert len(printed(whole)) == 4
+
+
+def printed(command: str) -> list[dict[str, Any]]:
+    """What a copied command prints."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert cli.main(shlex.split(command)[1:]) == 0
+    return json.loads(output.getvalue())
+
+
+def test_the_command_of_a_single_run_repeats_its_seed_alone(home):
+    app = compare(home, record(seed=7))
+    assert "--only-seed 7" in app.code[0].value
+
+
+def test_compared_configurations_show_only_what_differs(home):
     first = record(sparsity=0.5)
     second = dataclasses.replace(
         first, run_id="linear-0-other", spec={**first.spec, "backbone": "mine", "backbone_hash": "second network"}
     )
     app = compare(home, first, second)
-    lines = [trace["name"] for trace in figure(app)["data"] if "hovertext" in trace]
-    expected = {f"Magnitude 50 %, {name}, Digits, linear, seed 0" for name in ("net (net0.5)", "mine (second)")}
-    assert set(lines) == expected
+    names = {f"Magnitude 50 %, Digits, linear ({network})" for network in ("net", "mine")}
+    assert {name.removesuffix(", seed 0") for name in lines(app)} == names
+    compared = next(each.value for each in app.dataframe if "Network" in each.value)
+    assert set(compared["Network"]) == {"net", "mine"}
+    assert not {"Epochs", "Method", "Learning rate"} & set(compared)
 
 
 def test_a_rerun_is_flagged(home):
     write(home, record(), record(replicate=1))
-    app = open_page("runs")
+    app = open_page("runs", rows="Each run")
     assert sorted(table(app)["replicate"]) == [0, 1]
     assert "1 run is a rerun of a seed (Dense): averaged into that seed, n counts seeds." in messages(app)
 
@@ -60,7 +112,7 @@ def test_the_caption_names_different_protocols(home):
     short.spec["settings"]["epochs"] = 5
     short.result.update(protocol="SGD, 5 epochs", created_at="2026-01-05T03:04:05")
     app = compare(home, usual, short)
-    assert sorted(trace["y"] for trace in figure(app)["data"] if "hovertext" in trace) == [[70.0], [80.0]]
+    assert sorted(lines(app).values()) == [[70.0], [80.0]]
     assert "2 runs on this machine, 2026-01-02 to 2026-01-05. Protocols differ: 1 run with SGD" in chart_text(app)
     assert "; 1 run with" in chart_text(app)
 
@@ -73,7 +125,7 @@ def test_the_table_shows_state_and_settings_of_every_run(home):
         job_id = queue.submit(home, Job("probe", spec, (seed,)))
         queue.end(home, job_id, state, "The disk is full.", {"runs": [], "found": []})
     queue.submit(home, Job("finetune", FinetuneSpec("net", "digits"), (0, 1)))
-    app = open_page("runs")
+    app = open_page("runs", rows="Each run")
     shown = table(app)
     assert shown["state"].tolist() == ["waiting", "waiting", "cancelled", "failed", "done", "done"]
     assert shown["seed"].tolist() == [0, 1, 2, 1, 0, 0]
@@ -90,7 +142,7 @@ def test_a_run_with_failed_attempts_is_listed_once(home):
     spec = recorded(made.spec)
     for state in ("failed", "cancelled"):
         queue.end(home, queue.submit(home, Job("probe", ProbeSpec(spec.backbone, spec.dataset), (4,))), state, "No.")
-    assert table(open_page("runs"))["state"].tolist() == ["done"]
+    assert table(open_page("runs", rows="Each run"))["state"].tolist() == ["done"]
 
 
 def test_failed_jobs_are_listed_before_the_first_run(home):
@@ -106,12 +158,12 @@ def test_deleting_the_only_run_can_be_undone(home):
     Records(home).write(entry)
     app = open_page("runs")
     Records(home).delete(entry.run_id)  # as the dialog does, which needs a browser
-    app.session_state["deleted"] = entry.run_id
+    app.session_state["deleted"] = [entry.run_id]
     app.run()
-    assert "The run was deleted." in [info.value for info in app.info]
+    assert "Deleted." in [info.value for info in app.info]
     press(app, "Undo")
     assert Records(home).ids() == {entry.run_id}
-    assert "The run was deleted." not in [info.value for info in app.info]
+    assert "Deleted." not in [info.value for info in app.info]
 
 
 def toasts(app: AppTest) -> str:
@@ -124,7 +176,7 @@ def test_a_link_to_a_run_that_is_gone_says_so(home):
     write(home, record(seed=4))
     app = open_page("runs", chosen=gone)
     assert gone in toasts(app) and "does not exist here" in toasts(app)
-    (known,) = app.multiselect(key="chosen").options
+    (known,) = options(app)
     assert not toasts(open_page("runs", chosen=known))
 
 
@@ -133,3 +185,104 @@ def test_notes_are_saved(home):
     app.text_area[0].set_value("looks odd")
     press(app, "Save")
     assert Records(home).annotation(record().run_id)[0] == "looks odd"
+
+
+def test_rows_are_configurations_newest_first(home):
+    newer = record(sparsity=0.5)
+    newer.result["created_at"] = "2026-02-01T00:00:00"
+    write(
+        home,
+        *(record(seed=seed, final=final) for seed, final in ((0, 0.7), (1, 0.8))),
+        record(seed=1, replicate=1),
+        newer,
+    )
+    rows = table(open_page("runs"))
+    assert rows["method"].tolist() == ["Magnitude", "Dense"]
+    assert rows["seeds"].tolist() == [1, 2]  # a rerun is no seed of its own
+    assert rows["final_mean"].iloc[1] == pytest.approx((70 + (80 + 88) / 2) / 2)
+    assert rows["colour"].str.startswith("data:image/svg+xml").all()
+
+
+def test_a_job_that_waits_is_a_configuration_of_its_own(home):
+    queue.submit(home, Job("probe", ProbeSpec("efficientnet_lite0", "digits"), (0, 1)))
+    rows = table(open_page("runs"))
+    assert (rows["state"].tolist(), rows["seeds"].tolist()) == (["waiting"], [2])
+
+
+def picked(app: AppTest, key: str, rows: list[int], cells: list[tuple[int, str]] = []) -> AppTest:  # noqa: B006
+    """What the page does when rows of a table are ticked, or a cell is clicked, which takes a browser."""
+    app.session_state[KNOWN] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(st, "session_state", state := {key: {"selection": {"rows": rows, "cells": cells}}})
+        results._pick(key, pd.RangeIndex(9), partial(run_selection.take_configurations, app.table_of_configurations))
+    for name, value in state.items():
+        if name != key:
+            app.session_state[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def test_a_click_opens_a_configuration_and_ticks_compare(home):
+    write(home, record(seed=0), record(seed=1), record(sparsity=0.5))
+    app = open_page("runs")
+    app.table_of_configurations = configurations.configurations(
+        configurations.annotated(Store(Records(home)).results(source="measured"), {})
+    )
+    place = app.table_of_configurations["method"].tolist().index("Dense")
+    app = picked(app, "configurations_rows", [], [(place, "Method")])
+    assert shown(app.subheader[0].value) == "Dense, Digits, linear"
+    app = picked(app, "configurations_rows", [0, 1])
+    assert shown(app.subheader[0].value) == "2 configurations compared"
+    assert len(app.query_params["chosen"]) == 2
+
+
+def test_archived_runs_are_hidden_and_can_be_restored(home):
+    app = compare(home, record(seed=0))
+    press(app, "Archive 1 run")
+    assert Records(home).annotations.archived() == [record(seed=0).run_id]
+    assert Store(Records(home)).results(source="measured").empty
+    press(app, "Undo")
+    assert len(Store(Records(home)).results(source="measured")) == 1
+    Records(home).annotations.archive([record(seed=0).run_id])
+    app = open_page("runs", show_archived="true")
+    app = choose(app, chosen=options(app))
+    press(app, "Restore 1 run")
+    assert Records(home).annotations.archived() == []
+
+
+def test_tags_filter_the_runs_and_if_wanted_all_pages(home):
+    write(home, record(sparsity=0.5), record(sparsity=0.8), record())
+    Records(home).annotate(record(sparsity=0.5).run_id, "", ["good"])
+    app = choose(open_page("runs"), filter_tags=["good"])
+    assert table(app)["sparsity"].tolist() == [50]
+    assert printed(app.code[-1].value)[0]["sparsity"] == 0.5
+    query = {"filter_tags": "good", "filter_everywhere": "true", "architecture": "EfficientNet-Lite0"}
+    app = open_page("tradeoffs", **query)
+    names = " ".join(trace["name"] for trace in figure(app)["data"] if "name" in trace)
+    assert "Some results are hidden by the filters" in messages(app)
+    rows = table(choose(app, part="Runs")) if "part" in app.session_state else None
+    assert rows is None or 80 not in rows["sparsity"].tolist()
+    assert names
+
+
+def test_views_are_saved_by_name_and_columns_are_remembered(home):
+    app = open_page("runs", rows="Each run")
+    app.text_input[-1].set_value("Mine")
+    press(app, "Save view")
+    (view,) = saved_views.views(home)
+    assert (view.name, view.page, view.query["rows"]) == ("Mine", "runs", ["Each run"])
+    press(app, "Delete")
+    assert saved_views.views(home) == []
+    write(home, record())
+    app = choose(open_page("runs"), configurations_columns=["method", "seeds"])
+    assert list(table(app)) == ["method", "seeds"]
+    assert list(table(open_page("runs"))) == ["method", "seeds"]
+
+
+def test_tags_and_notes_are_written_into_the_table(home, monkeypatch):
+    write(home, record(seed=0), record(seed=1))
+    rows = configurations.configurations(configurations.annotated(Store(Records(home)).results(source="measured"), {}))
+    monkeypatch.setattr(st, "session_state", {"edited": {"edited_rows": {0: {"tags": "b a", "note": "odd"}}}})
+    run_actions._keep_edits(rows)
+    assert {Records(home).annotation(record(seed=seed).run_id)[1][0] for seed in (0, 1)} == {"a"}

@@ -1,0 +1,82 @@
+"""The selected runs of Runs: single ones and whole configurations, chosen in the table or by name, and kept in the link."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.parts import choices, links
+from sparse_core.catalog import task_label
+from sparse_core.views import configurations, labels, times
+
+NEWEST = 100  # configurations, and runs, that are offered by name
+KNOWN = "run_labels"  # in the session: the labels that were chosen, with their runs
+
+Names = dict[str, list[str]]
+
+
+def choose(rows: pd.DataFrame, table: pd.DataFrame) -> Names:
+    """The control for the selected runs; ``rows`` are runs, newest first, and ``table`` their configurations. Returns the runs of
+    each label that is chosen."""
+    names = _configuration_names(table.head(NEWEST).itertuples()) | _names(rows.head(NEWEST), times.local)
+    linked = st.session_state.get("chosen", st.query_params.get_all("chosen"))
+    known = st.session_state.get(KNOWN, {})
+    ids = set(rows["run_id"])
+    names |= {name: known[name] for name in linked if name in known and ids.intersection(known[name])}
+    if any(name not in names for name in linked):  # a link to an older run, or one of an earlier version
+        names = _configuration_names(table.itertuples()) | _names(rows, times.local)
+        in_utc = zip(_names(rows, pd.Timestamp), _names(rows, times.local), strict=True)
+        links.update_names("chosen", {former: [name] for former, name in in_utc}, names)
+    if "chosen_next" in st.session_state:  # an action on those that were chosen
+        st.session_state["chosen"] = st.session_state.pop("chosen_next")
+    if "chosen" in st.session_state:  # what was chosen may have been deleted, archived or filtered out
+        st.session_state["chosen"] = [name for name in st.session_state["chosen"] if name in names]
+    chosen = choices.multiselect(
+        "Selected runs",
+        list(names),
+        placeholder="Click a row below, tick several to compare them, or choose by name",
+        key="chosen",
+        help="One run: its settings, curves, confusion matrix, notes, rerun and delete. Several: side by side.",
+    )
+    return {name: [run_id for run_id in names[name] if run_id in ids] for name in chosen}
+
+
+def take_configurations(table: pd.DataFrame, index: pd.Index) -> None:
+    """Select these rows of a table of configurations."""
+    _take(_configuration_names(table.loc[index].itertuples()))
+
+
+def take_runs(table: pd.DataFrame, index: pd.Index) -> None:
+    """Select these rows of a table of runs."""
+    picked = table.loc[index]
+    _take(_names(picked[picked["run_id"].notna()], times.local))
+
+
+def _take(names: Names) -> None:
+    st.session_state[KNOWN] = names
+    st.session_state["chosen"] = list(names)
+
+
+def _configuration_names(rows: Iterable[Any]) -> Names:
+    """A label for each configuration; the time and the end of the id of its first run keep labels distinct."""
+    return {
+        f"{configurations.name(row)}, {labels.counted(row.seeds, 'seed')} "
+        f"({times.local(row.begun_at):%d %b %H:%M}, {sorted(row.run_ids)[0][-4:]})": row.run_ids
+        for row in rows
+        if row.run_ids
+    }
+
+
+def _names(rows: pd.DataFrame, made: Callable[[Any], pd.Timestamp]) -> Names:
+    """A label for each run; the time, as ``made`` gives it, and the end of the id keep labels distinct."""
+    return {_name(row, made(row.created_at)): [row.run_id] for row in rows.itertuples()}
+
+
+def _name(row: Any, made: pd.Timestamp) -> str:
+    method = "Dense" if row.method == "Dense" else f"{row.method} {labels.sparsity_label(row.sparsity)}"
+    again = f", rerun {row.replicate}" if row.replicate else ""
+    return (
+        f"{method}, {task_label(row.dataset)}, {row.transfer}, seed {row.seed}{again} "
+        f"({made:%d %b %H:%M}, {row.run_id[-4:]})"
+    )

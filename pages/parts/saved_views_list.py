@@ -1,0 +1,42 @@
+"""Views saved by name: a popover that lists them, saves the present one and deletes."""
+
+import streamlit as st
+
+from pages.parts import frame
+from pages.parts.frame import home
+from sparse_core.errors import InputError
+from sparse_core.results import saved_views
+from sparse_core.results.saved_views import SavedView
+
+SHOWN = 50
+
+
+def popover(page: str) -> None:
+    """The saved views of ``page``, each a link, and a field that saves the present one under a name."""
+    views = [view for view in saved_views.views(home()) if view.page == page]
+    label = f"Views ({len(views)})" if views else "Views"
+    with st.popover(label, icon=":material/bookmark:", key="views", help="Filters, columns and selection, by name"):
+        for view in views[:SHOWN]:
+            _view(view)
+        with st.form("save_view", border=False):
+            name = st.text_input("Name of the present view", placeholder="for example AC/DC on Pets")
+            if st.form_submit_button("Save view", icon=":material/bookmark_add:"):
+                _save(page, name or "")
+
+
+def _view(view: SavedView) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.page_link(f"pages/{view.page}.py", label=frame.plain(view.name), query_params=view.query)
+        if st.button("Delete", key=f"delete_view_{view.name}", type="tertiary", icon=":material/delete:"):
+            saved_views.forget(home(), view.name)
+            st.rerun()
+
+
+def _save(page: str, name: str) -> None:
+    query = {each: st.query_params.get_all(each) for each in st.query_params}
+    try:
+        saved_views.keep(home(), SavedView(name.strip(), page, query))
+    except InputError as error:
+        st.error(frame.plain(str(error)))
+        return
+    st.rerun()
