@@ -13,7 +13,7 @@ SHOWN = 50
 
 def popover(page: str) -> None:
     """The saved views of ``page``, each a link, and a field that saves the present one under a name."""
-    views = [view for view in saved_views.views(home()) if view.page == page]
+    views = list({view.name: view for view in saved_views.views(home()) if view.page == page}.values())
     label = f"Views ({len(views)})" if views else "Views"
     with st.popover(label, icon=":material/bookmark:", key="views", help="Filters, columns and selection, by name"):
         for view in views[:SHOWN]:

@@ -24,7 +24,7 @@ from tests.support.opening import open_everything
 
 JSON = (".json", ".jsonl")
 NAMED = {"runs": ("*",), "library": ("card.json",), "jobs": ("job.json",), "speeds": ("*",)}
-NAMED |= {"sweeps": ("plan.json", "state.json")}
+NAMED |= {"sweeps": ("plan.json", "state.json"), "views": ("*",)}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 HASH = re.compile(r"[0-9a-f]{12,}")
 NUMBERED = re.compile(r"\d{8}-[0-9a-z-]+|-\d+-")
 # An entry of these stands alone, so copies of it can be damaged side by side.
-WHOLE = ("runs", "jobs", "library", "speeds", "sweeps")
+WHOLE = ("runs", "jobs", "library", "speeds", "sweeps", "views")
 
 
 def kind(home: Path, file: Path) -> str:
@@ -30,8 +30,10 @@ def kind(home: Path, file: Path) -> str:
         "speeds",
         "estimates",
         "backbones",
+        "views",
+        "columns",
     ):
-        names[-1] = f"*{file.suffix}"
+        names[-1] = names[-1] if names[-1].startswith("corrections-") else f"*{file.suffix}"
     return "/".join(names)
 
 

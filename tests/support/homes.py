@@ -9,8 +9,9 @@ from sparse_core import file_locks
 from sparse_core.jobs import kinds, queue, sweeps, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library, uploads
-from sparse_core.results import records
+from sparse_core.results import records, saved_views
 from sparse_core.results.records import Records
+from sparse_core.results.saved_views import SavedView
 from sparse_core.results.store import Store, default_database
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, StructureSpec
 from sparse_core.specs.progress import Progress
@@ -106,7 +107,11 @@ def _transfers(home: Path, folder: str, table: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "COMPACT_ABOVE", 1)
         kept.compact()
-    kept.annotate(min(kept.ids() - before), "compacted", ["old"])
+    compacted = min(kept.ids() - before)
+    kept.annotate(compacted, "compacted", ["old"])
+    kept.annotations.archive([compacted])
+    saved_views.keep(home, SavedView("Mine", "runs", {"rows": ["Each run"]}))
+    saved_views.keep_columns(home, "configurations", ["method", "seeds"])
     probed = work(home, "probe", ProbeSpec("own", folder, settings=SHORT), (0, 1, 2)).result["runs"]
     tuned = work(home, "finetune", FinetuneSpec("own", folder, settings=SHORT), (0, 1)).result["runs"]
     for run in tuned:

@@ -28,7 +28,19 @@ PARTS = {
     "tradeoffs": ("Runs",),
 }
 VERBS = (["summary"], ["summary", "--per-task"], ["backbones"], ["datasets"], ["runs"])
-SOURCES = ("runs", "jobs", "library", "networks", "speeds", "sweeps", "annotations", "trash", "backbones")
+SOURCES = (
+    "runs",
+    "jobs",
+    "library",
+    "networks",
+    "speeds",
+    "sweeps",
+    "annotations",
+    "trash",
+    "backbones",
+    "views",
+    "columns",
+)
 
 
 def open_pages(home: Path, *, deep: bool = True) -> dict[str, str]:
