@@ -86,15 +86,11 @@ def _follow_jobs() -> None:
 
 
 def _own(store: Store, source: str, by: str, archived: bool, recent: Sequence[queue.Status]) -> None:
-    """The selected runs and the table of a source that has records."""
+    """The table of a source that has records, and below it the selected runs."""
     rows, table = _tables(store, store.version, home(), source, archived)
     if rows.empty:
         choices.report_unknown("Selected runs", "chosen", [])
         _say_empty(store, source, archived)
-    chosen = run_selection.choose(rows, table) if len(rows) else {}
-    if chosen:
-        run_actions.bulk(store.records, [run_id for each in chosen.values() for run_id in each], source, archived)
-        run_comparison.show(store, chosen, source)
     states = with_states(home(), rows, recent) if source == "measured" and not archived else rows
     if by == "configuration":
         _configurations(table, configurations.unfinished(states) if "state" in states else table.head(0), source)
@@ -102,6 +98,10 @@ def _own(store: Store, source: str, by: str, archived: bool, recent: Sequence[qu
         _single(states.assign(state=STATES["done"]) if "state" not in states else states, rows, source)
     for note in footnotes.repeated_notes(rows):
         st.caption(frame.plain(f"{note}."))
+    chosen = run_selection.choose(rows, table) if len(rows) else {}  # below the table, which so stays where it is
+    if chosen:
+        run_actions.bulk(store.records, [run_id for each in chosen.values() for run_id in each], source, archived)
+        run_comparison.show(store, chosen, source)
 
 
 @st.cache_resource(show_spinner=False, max_entries=10)

@@ -44,12 +44,14 @@ def _one(record: Record, store: Store, where: str) -> None:
     st.subheader(frame.plain(runs.label(record, network=True)))
     spec, result = recorded(record.spec), record.result
     with st.container(horizontal=True):
-        st.metric(f"Final {METRICS[result['metric']]}", labels.percent(result["accuracy_final"]))
-        st.metric("Best epoch", labels.percent(result["accuracy_best"]), help="Selected on test data: optimistic.")
+        st.metric(f"Final {METRICS[result['metric']]}", f"{labels.percent(result['accuracy_final'])} %")
+        st.metric(
+            "Best epoch", f"{labels.percent(result['accuracy_best'])} %", help="Selected on test data: optimistic."
+        )
         if spec.transfer == "full":
             finetuned_network.mask_metrics([record])
         else:
-            sparsity = labels.percent(result["backbone_sparsity"])
+            sparsity = f"{labels.percent(result['backbone_sparsity'])} %"
             st.metric("Measured sparsity", sparsity, help="Over convolution weights.")
         st.metric("Images", f"{result['train_images']:,} + {result['test_images']:,}", help="Training + test.")
     st.caption(frame.plain(f"{result['protocol']}. Learning rate used: {result['learning_rate']:g}."))

@@ -35,7 +35,7 @@ def choose(rows: pd.DataFrame, table: pd.DataFrame) -> Names:
     chosen = choices.multiselect(
         "Selected runs",
         list(names),
-        placeholder="Click a row below, tick several to compare them, or choose by name",
+        placeholder="Click a row above, tick several to compare them, or choose by name",
         key="chosen",
         help="One run: its settings, curves, confusion matrix, notes, rerun and delete. Several: side by side.",
     )
@@ -61,7 +61,7 @@ def _take(names: Names) -> None:
 def _configuration_names(rows: Iterable[Any]) -> Names:
     """A label for each configuration; the time and the end of the id of its first run keep labels distinct."""
     return {
-        f"{configurations.name(row)}, {labels.counted(row.seeds, 'seed')} "
+        f"{configurations.name(row)}, {labels.counted(int(row.seeds), 'seed')} "
         f"({times.local(row.begun_at):%d %b %H:%M}, {sorted(row.run_ids)[0][-4:]})": row.run_ids
         for row in rows
         if row.run_ids

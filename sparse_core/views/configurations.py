@@ -14,8 +14,19 @@ from sparse_core.results.records import Record
 from sparse_core.views import labels, runs
 from sparse_core.views.charts.style import method_style
 
-COLUMNS = ["colour", "state", "created_at", "method", "sparsity", "network_name", "transfer", "dataset", "seeds"]
-COLUMNS += ["final_mean", "final_std", "seconds_training", "protocol"]
+COLUMNS = [
+    "colour",
+    "method",
+    "sparsity",
+    "dataset",
+    "transfer",
+    "final_mean",
+    "final_std",
+    "seeds",
+    "state",
+    "created_at",
+]
+COLUMNS += ["seconds_training", "network_name", "protocol"]
 
 
 def annotated(rows: pd.DataFrame, annotations: Mapping[str, Annotation]) -> pd.DataFrame:
