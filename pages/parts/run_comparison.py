@@ -41,7 +41,7 @@ def _read(store: Store, run_ids: Sequence[str], source: str) -> list[Record]:
 
 
 def _one(record: Record, store: Store, where: str) -> None:
-    st.subheader(frame.plain(runs.label(record, network=True)))
+    st.header(frame.plain(runs.label(record, network=True)))
     spec, result = recorded(record.spec), record.result
     with st.container(horizontal=True):
         st.metric(f"Final {METRICS[result['metric']]}", f"{labels.percent(result['accuracy_final'])} %")
@@ -77,10 +77,10 @@ def _several(records: Sequence[Record], store: Store, where: str) -> None:
     names = configurations.names(records)
     groups = list(dict.fromkeys(names))
     if len(groups) == 1:
-        st.subheader(frame.plain(groups[0]))
+        st.header(frame.plain(groups[0]))
         _metrics(records)
     else:
-        st.subheader(f"{labels.counted(len(groups), 'configuration')} compared")
+        st.header(f"{labels.counted(len(groups), 'configuration')} compared")
     _curves(records, names, where)
     _figures(records, names)
     if len(groups) == 1:

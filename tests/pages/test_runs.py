@@ -53,7 +53,7 @@ def lines(app: AppTest) -> dict[str, list[float]]:
 
 def test_the_seeds_of_a_configuration_are_one_curve_or_one_each(home):
     app = compare(home, record(seed=0, final=0.7), record(seed=1, final=0.8))
-    assert shown(app.subheader[0].value) == "Dense, Digits, linear"
+    assert shown(app.header[0].value) == "Dense, Digits, linear"
     assert lines(app) == {"Dense, Digits, linear": [75.0]}
     assert metrics(app)["Final top-1 accuracy"] == "75.0 ± 7.1 % (n = 2)"
     app = choose(app, mean_curves=False)
@@ -231,9 +231,9 @@ def test_a_click_opens_a_configuration_and_ticks_compare(home):
     )
     place = app.table_of_configurations["method"].tolist().index("Dense")
     app = picked(app, "configurations_rows", [], [(place, "Method")])
-    assert shown(app.subheader[0].value) == "Dense, Digits, linear"
+    assert shown(app.header[0].value) == "Dense, Digits, linear"
     app = picked(app, "configurations_rows", [0, 1])
-    assert shown(app.subheader[0].value) == "2 configurations compared"
+    assert shown(app.header[0].value) == "2 configurations compared"
     assert len(app.query_params["chosen"]) == 2
 
 
