@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.served import MINUTE, assert_no_error, delete_and_undo, first_chart, go_to, open_page
+from tests.browser.served import MINUTE, assert_no_error, choose, delete_and_undo, first_chart, go_to, open_page
 
 
 def test_the_first_page_shows_the_paper_and_its_link_restores_it(page: Page, browser: Browser, address: str):
@@ -68,8 +68,7 @@ def test_charts_download(page: Page, address: str, kind: str, tmp_path):
 def start_probe(page: Page, address: str, backbone: str) -> Locator:
     """Start a probe; returns what holds its result, once there is one: an earlier result is shown until the job has begun."""
     open_page(page, f"{address}/probe")
-    page.get_by_role("combobox", name="Backbone").first.click()
-    page.get_by_role("option", name=backbone).click()
+    choose(page, "Backbone", backbone)
     expect(page).to_have_url(re.compile("backbone="))
     page.get_by_role("button", name="Start probe").click()
     expect(page).to_have_url(re.compile("[?&]job="))
@@ -83,29 +82,45 @@ def test_a_probe_from_the_button_to_the_charts(page: Page, address: str):
     expect(result.get_by_text("Final top-1 accuracy")).to_be_visible()
     for title in ("Test accuracy per epoch", "Per-class accuracy", "Confusion matrix"):
         expect(page.get_by_text(title).first).to_be_attached(timeout=MINUTE)
-    result = start_probe(page, address, "resnet20_acdc_90_s0: ResNet20, AC/DC 90 %")
+    result = start_probe(page, address, "resnet20_gmp_90_s0: ResNet20, GMP 90 %")
     result.get_by_role("link", name="Show on Tradeoffs").click(timeout=4 * MINUTE)
-    expect(first_chart(page)).to_contain_text("AC/DC", timeout=MINUTE)
+    expect(first_chart(page)).to_contain_text("GMP", timeout=MINUTE)
     page.wait_for_timeout(1000)
     go_to(page, "Results", "Tasks")
     expect(first_chart(page)).to_contain_text("Digits", timeout=MINUTE)
     go_to(page, "Results", "Runs")
-    expect(page.get_by_text("10 of 10 rows")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("2 of 2 rows")).to_be_visible(timeout=MINUTE)
     assert_no_error(page)
 
 
 def test_a_run_is_shown_in_detail_deleted_and_restored(page: Page, address: str):
-    open_page(page, f"{address}/runs")
-    page.get_by_role("combobox", name="Selected runs").click()
-    page.get_by_role("option", name="Dense, Digits").first.click()
+    open_page(page, f"{address}/runs?rows=Each+run")
+    choose(page, "Selected runs", "seed 0")
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="Rerun")).to_be_visible(timeout=MINUTE)
     delete_and_undo(page, "10 of 10 rows", "9 of 9 rows")
 
 
-def test_a_probe_can_be_cancelled(page: Page, address: str):
+def test_a_click_on_a_row_opens_it(page: Page, address: str):
+    open_page(page, f"{address}/runs")
+    table = page.get_by_test_id("stDataFrame").first
+    table.wait_for()
+    page.wait_for_timeout(1000)
+    place = table.bounding_box()
+    assert place
+    page.mouse.click(place["x"] + 200, place["y"] + 52)  # the first row, the newest
+    expect(page.get_by_role("heading", name="GMP 90 %, Digits, linear")).to_be_visible()
+    expect(page).to_have_url(re.compile("chosen=GMP"))
+    assert_no_error(page)
+
+
+def test_a_probe_is_seen_and_cancelled_in_another_tab(page: Page, address: str):
     start_probe(page, address, "EfficientNet-Lite0, magnitude 70 %")
-    page.get_by_role("button", name="Cancel").click(timeout=MINUTE)
+    other = page.context.new_page()
+    open_page(other, f"{address}/tasks")
+    other.get_by_role("button", name=re.compile("running|waiting")).click()
+    other.get_by_role("button", name="Cancel").click()
+    expect(other.get_by_role("link", name=re.compile("magnitude_70 on Digits, 5 seeds cancelled"))).to_be_visible()
     expect(page.get_by_text("Press “Start probe” to start again")).to_be_visible(timeout=MINUTE)
 
 
