@@ -12,6 +12,7 @@ from sparse_core.datasets import catalogue
 from sparse_core.jobs import queue, sweep_files
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library
+from sparse_core.paths import printable
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.sweep import Task
@@ -84,7 +85,7 @@ def _dataset(name: str, key: str = "dataset", path_key: str = "path") -> dict[st
     """A dataset, given by name or path, as the control and the field for a path have it."""
     if name in {card.id for card in catalogue.available(home())}:
         return {key: name}
-    return {key: choices.OWN_DATASET, path_key: name}
+    return {key: choices.OWN_DATASET, path_key: printable(name)}  # no browser can be sent bytes that are no UTF-8
 
 
 def _training(spec: TransferSpec, tasks: Sequence[Task]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _curves(records: Sequence[Record], names: Sequence[str], where: str) -> None
     count = labels.counted(len(records), "run")
     subtitle = f"{count} · {'mean ± SD over seeds' if mean else 'one line per run'} · higher is better"
     show_chart(
-        training.learning_curves(_means(lines, metric) if mean else lines, metric),
+        training.learning_curves(lines, metric, mean=mean),
         "Test accuracy per epoch",
         subtitle,
         _caption(records, where),
@@ -126,11 +126,6 @@ def _curves(records: Sequence[Record], names: Sequence[str], where: str) -> None
         table=lines,
         beside=lambda: links.share(_command(records), key="share_comparison"),
     )
-
-
-def _means(lines: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The mean of each configuration's seeds by epoch, as lines of their own."""
-    return lines.groupby(["group", "epoch"], sort=False)[metric].mean().reset_index().rename(columns={"group": "run"})
 
 
 def _command(records: Sequence[Record]) -> str:

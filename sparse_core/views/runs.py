@@ -14,7 +14,7 @@ import pandas as pd
 from sparse_core.catalog import asked_dataset, task_label
 from sparse_core.jobs.queue import Status
 from sparse_core.networks import library
-from sparse_core.paths import printable_values
+from sparse_core.paths import printable, printable_values
 from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Record
 from sparse_core.results.store import network_name
@@ -37,7 +37,7 @@ def with_states(home: Path, rows: pd.DataFrame, statuses: Iterable[Status]) -> p
     finished = rows.assign(state=STATES["done"])
     if not unfinished:
         return finished
-    asked = {network_name(status.job.spec.backbone) for status in unfinished.values()}
+    asked = {printable(network_name(status.job.spec.backbone)) for status in unfinished.values()}
     specs = [json.loads(spec) for spec in rows["spec"][rows["backbone"].map(network_name).isin(asked)]]
     stored = {_run(recorded(spec), spec["seed"]) for spec in specs}
     cards = {card.name: dataclasses.asdict(card) for card in library.available(home)}
