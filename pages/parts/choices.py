@@ -17,7 +17,6 @@ from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.specs.locations import absolute_dataset
 from sparse_core.views import labels
-from sparse_core.views.charts.tradeoffs import Scale
 
 TRANSFER_HELP = (
     "Linear: the backbone is frozen and only a new classifier is trained. Full: every weight that was not pruned is "
@@ -224,23 +223,6 @@ def more_filters(usual: Mapping[str, Any], keys: Sequence[str]) -> Iterator[None
     number = sum(value is not None and value != usual[key] for key, value in values)
     with st.popover(f"More filters ({number})" if number else "More filters", icon=":material/filter_list:"):
         yield
-
-
-def vertical_scale(*, several: bool) -> Scale:
-    """The popover for the vertical axis of error increase; ``several`` panels can have the same one."""
-    with st.popover(
-        "Y axis", icon=":material/height:", help="Linear or logarithmic, the range, and one for all panels"
-    ):
-        names = {"linear": "Linear (%)", "log": "Logarithmic (×)"}
-        log = choice("Scale", "y_scale", names, "Logarithmic: errors as a multiple of the dense network's.") == "log"
-        help_text = "Panels with one axis compare at a glance; with their own, small differences show."
-        same = st.toggle(
-            "Same y axis for all panels", key="y_same", bind="query-params", help=help_text, disabled=not several
-        )
-        settings: dict[str, Any] = {"format": "%g", "bind": "query-params", "placeholder": "fits the data"}
-        low = st.number_input("From (%)", -100.0, 10_000.0, None, 5.0, key="y_low", **settings)
-        high = st.number_input("To (%)", -100.0, 10_000.0, None, 5.0, key="y_high", **settings)
-    return Scale(log, same, low, high)
 
 
 def join_choice(store: Store, architecture: str) -> bool:

@@ -70,7 +70,7 @@ def choose_controls(store: Store) -> Controls:
         )
         with choices.more_filters(UNFILTERED, ("accuracy", "methods", "sparsity", "lottery", "axis", "join")):
             more = _more_filters(store, architecture, known, transfer)
-        scale = choices.vertical_scale(several=transfer == BOTH)
+        scale = _vertical_scale(several=transfer == BOTH)
     transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
     return Controls(architecture, source, transfers, tasks=tasks, scale=scale, **more)
 
@@ -131,3 +131,23 @@ def available(_store: Store, version: tuple[int, ...], architecture: str) -> pd.
     rows = _store.results(architecture=architecture)
     known = {f"has_{name}": rows[name].notna() for name in (*labels.SIZES, "accuracy_final")}
     return rows[["source", "method", "sparsity", "transfer", "dataset"]].assign(**known).drop_duplicates()
+
+
+def _vertical_scale(*, several: bool) -> tradeoffs.Scale:
+    """The popover for the vertical axis of error increase; ``several`` panels can have the same one."""
+    with st.popover(
+        "Y axis", icon=":material/height:", help="Linear or logarithmic, the range, and one for all panels"
+    ):
+        names = {"linear": "Linear (%)", "log": "Logarithmic (×)"}
+        log = (
+            choices.choice("Scale", "y_scale", names, "Logarithmic: errors as a multiple of the dense network's.")
+            == "log"
+        )
+        help_text = "Panels with one axis compare at a glance; with their own, small differences show."
+        same = st.toggle(
+            "Same y axis for all panels", key="y_same", bind="query-params", help=help_text, disabled=not several
+        )
+        settings: dict[str, Any] = {"format": "%g", "bind": "query-params", "placeholder": "fits the data"}
+        low = st.number_input("From (%)", -100.0, 10_000.0, None, 5.0, key="y_low", **settings)
+        high = st.number_input("To (%)", -100.0, 10_000.0, None, 5.0, key="y_high", **settings)
+    return tradeoffs.Scale(log, same, low, high)
