@@ -76,10 +76,10 @@ def first_chart(page: Page) -> Locator:
 
 
 def choose(page: Page, control: str, option: str) -> None:
-    """Choose by keyboard: a long list holds only those options that are in view."""
+    """Choose the first option with this text, after typing it: a long list holds only those options that are in view."""
     page.get_by_role("combobox", name=control).first.click()
     page.keyboard.type(option)
-    page.keyboard.press("Enter")
+    page.get_by_role("option", name=option).first.click()
 
 
 def delete_and_undo(page: Page, restored: str, *deleted: str) -> None:

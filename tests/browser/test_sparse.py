@@ -98,7 +98,7 @@ def test_a_network_is_made_from_the_button_to_its_probe(page: Page, address: str
     expect(page.get_by_role("heading", name="AC/DC 80 %, seed 0 from ResNet20")).to_be_visible(timeout=MINUTE)
     sparsity = page.get_by_test_id("stMetric").filter(has_text="Sparsity").get_by_test_id("stMetricValue")
     expect(sparsity).to_have_text("80 %", timeout=4 * MINUTE)
-    expect(first_chart(page)).to_contain_text("target dashed", timeout=MINUTE)
+    expect(first_chart(page)).to_contain_text("dashed: target sparsity", timeout=MINUTE)
     expect(page.get_by_text("1 of 1 rows")).to_be_visible(timeout=MINUTE)
     page.get_by_role("link", name="Probe it").first.click()
     chosen = page.get_by_role("combobox", name="Backbone").first
