@@ -152,7 +152,8 @@ def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     names: dict[tuple[str, str, str], str] = {}
     for (source, *_), pairs in sorted(groups.items()):
         for pair, apart in distinguished(sorted(pairs)).items():
-            names[source, *pair] = ", ".join(filter(None, [SERIES[source], apart])) if SERIES[source] else ""
+            series = SERIES.get(source, source)  # an imported source has the name that its user gave it
+            names[source, *pair] = ", ".join(filter(None, [series, apart])) if series else ""
     return names
 
 
