@@ -61,7 +61,7 @@ def test_its_structure_is_shown(page: Page, address: str):
 def test_two_epochs_of_finetuning_keep_its_mask(page: Page, address: str, checkpoint, tmp_path):
     open_page(page, f"{address}/finetune?backbone=mine:+ResNet20,+GMP+80+%25&epochs=2&training_precision=fp32")
     page.get_by_role("button", name="Start finetuning").click()
-    expect(page.get_by_role("link", name="Show on Tradeoffs")).to_be_visible(timeout=2 * MINUTE)
+    expect(page.get_by_role("link", name="Show on Tradeoffs")).to_be_visible(timeout=4 * MINUTE)
     violations = page.get_by_test_id("stMetric").filter(has_text="Mask violations")
     expect(violations.get_by_test_id("stMetricValue")).to_have_text("0")
     with page.expect_download(timeout=MINUTE) as download:
