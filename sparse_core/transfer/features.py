@@ -27,6 +27,7 @@ from sparse_core.transfer.feature_cache import SPLITS, Features, Unfinished
 from sparse_core.transfer.training import Reporter, no_report
 
 CHUNK_SECONDS = 1.0  # a kill loses no more than these
+CHUNK_BYTES = 32 << 20  # a fast engine fills the memory with no more than these, twice while they are put together
 WORTH_RESUMING = 0.1  # share of the images; less is soon made again in the fastest engine
 SAMPLE_IMAGES = 8
 TIMED_IMAGES = 32
@@ -190,7 +191,10 @@ def _extract_range(
     reporter: Reporter,
     done: int,
 ) -> int:
-    """Extract consecutive rows and write them about once a second, and on a cancel; returns the new number of rows done."""
+    """Extract consecutive rows and write them about once a second, sooner if many came, and on a cancel.
+
+    Returns the new number of rows done.
+    """
     waiting: list[np.ndarray] = []
     written, started = rows.start, time.perf_counter()
 
@@ -210,7 +214,8 @@ def _extract_range(
                 _require_finite(batch, extractor.backbone)
                 waiting.append(batch)
                 done += len(batch)
-                due = time.perf_counter() - started >= CHUNK_SECONDS
+                held = sum(values.nbytes for values in waiting)
+                due = held >= CHUNK_BYTES or time.perf_counter() - started >= CHUNK_SECONDS
                 if due:
                     write()
                 reporter.update("Extracting features", done)
