@@ -1,6 +1,7 @@
 """Images on a page: a sample of a dataset as the network gets it, and after a run those that were classified wrongly."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sparse_core.networks.library import BackboneCard
 from sparse_core.results import predictions
 from sparse_core.results.records import Record
 from sparse_core.results.store import Store
-from sparse_core.views import labels
+from sparse_core.views import labels, runs
 
 SHOWN = 24
 SAMPLE = 12
@@ -60,6 +61,7 @@ def _misclassified(store: Store, records: Sequence[Record]) -> None:
         )
         return
     by_seed = {record.spec["seed"]: record for record in kept}
+    cells = runs.wrong_cells(kept)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         record = by_seed[st.selectbox("Seed", list(by_seed), key="look_seed", width=100)]
         dense = _dense_run(store, record)
@@ -72,7 +74,7 @@ def _misclassified(store: Store, records: Sequence[Record]) -> None:
     data, predicted = _images_of(record), _predicted(record)
     truth = data.test.labels
     if which == CELLS:
-        rows = _rows_of_cells(predicted, truth, data.class_names)
+        rows = _rows_of_cells(predicted, truth, cells)
     else:
         right, dense_right = predicted == truth, _predicted(dense) == truth if dense else predicted == truth
         rows = np.flatnonzero(dense_right & ~right if which == LOST else right & ~dense_right)
@@ -85,40 +87,30 @@ def _misclassified(store: Store, records: Sequence[Record]) -> None:
     _show(data.test, shown, _transform(record), captions)
 
 
-def _rows_of_cells(predicted: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The rows of the cells that the user chooses, at first those of the most frequent confusion."""
+def _rows_of_cells(predicted: np.ndarray, truth: np.ndarray, cells: Mapping[tuple[int, int], str]) -> np.ndarray:
+    """The rows of the ``cells``, by name, that the user chooses here or clicks in the matrix; at first of the most frequent."""
     wrong = np.flatnonzero(predicted != truth)
-    cells, counts = np.unique(np.stack([truth[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    titles = {
-        (true, guess): f"{names[true]}, predicted {names[guess]} ({labels.counted(count, 'image')})"
-        for (true, guess), count in zip(cells[order].tolist(), counts[order].tolist(), strict=True)
-    }
+    of_row = [cells.get(cell, "") for cell in zip(truth[wrong].tolist(), predicted[wrong].tolist(), strict=True)]
+    counts = dict.fromkeys(cells.values(), 0) | Counter(filter(None, of_row))
+    if "look_cells" in st.session_state:  # may be of another run
+        st.session_state["look_cells"] = [name for name in st.session_state["look_cells"] if name in counts]
     chosen = st.multiselect(
         "Cells",
-        list(titles),
-        default=list(titles)[:1],
-        format_func=titles.__getitem__,
+        sorted(counts, key=lambda name: -counts[name]),
+        default=max(counts, key=counts.__getitem__, default=None),
+        format_func=lambda name: f"{name} ({labels.counted(counts[name], 'image')})",
         key="look_cells",
-        placeholder="Choose a true and a predicted class",
-        help="True class, predicted class, and how often: the most frequent confusion first.",
+        placeholder="Choose a true and a predicted class, or click a cell of the confusion matrix",
+        help="True class, predicted class, and how often with this seed: the most frequent confusion first.",
     )
-    inside = [
-        (true, guess) in chosen for true, guess in zip(truth[wrong].tolist(), predicted[wrong].tolist(), strict=True)
-    ]
-    return wrong[np.array(inside, dtype=bool)]
+    return wrong[np.array([name in chosen for name in of_row], dtype=bool)]
 
 
 def _dense_run(store: Store, record: Record) -> Record | None:
-    """The user's run of a dense network with the same images, protocol and seed, if there is one that kept its predictions."""
-    result, spec = record.result, record.spec
-    rows = store.results(source="measured", architecture=result["architecture"], transfer=spec["transfer"])
-    same = (rows["method"] == "Dense") & (rows["seed"] == spec["seed"])
-    same &= (rows["dataset_hash"] == spec["dataset_hash"]) & (rows["protocol"] == result["protocol"])
-    found = store.records.read_many(set(rows.loc[same, "run_id"]) - {record.run_id})
-    return (
-        next((dense for dense in found if "predicted" in dense.result), None) if result["method"] != "Dense" else None
-    )
+    """The run of the dense network with the same images, protocol and seed, if there is one that kept its predictions."""
+    found = runs.dense_baselines(store, [record])
+    same = [dense for dense in found if dense.spec["seed"] == record.spec["seed"] and "predicted" in dense.result]
+    return same[0] if same else None
 
 
 def _predicted(record: Record) -> np.ndarray:

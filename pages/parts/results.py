@@ -54,6 +54,7 @@ def show_chart(
     name: str,
     alt: str,
     select_into: str = "",
+    opens: str = "",
     table: pd.DataFrame | None = None,
     beside: Callable[[], None] | None = None,
 ) -> None:
@@ -61,10 +62,11 @@ def show_chart(
 
     ``texts`` are title, subtitle and caption; none if the figure has them already. ``name`` is the file name of the downloads
     without ending, ``alt`` what a screen reader reads. With ``select_into`` points can be selected: the control
-    of that key, which is part of the link, takes their names. ``beside`` draws more into the row below.
+    of that key, which is part of the link, takes their names, and the expander of the key ``opens`` is opened. ``beside`` draws
+    more into the row below.
     """
     figure = captions.with_caption(figure, *texts) if texts else figure
-    on_select: Any = partial(_take_selection, key, select_into) if select_into else "ignore"
+    on_select: Any = partial(_take_selection, key, select_into, opens) if select_into else "ignore"
     st.plotly_chart(figure, key=key, alt=alt, on_select=on_select, config={"displaylogo": False})
     with st.container(horizontal=True, vertical_alignment="center"):
         export.button(figure, key=f"{key}_export", name=name, alt=alt, table=table)
@@ -79,8 +81,10 @@ def show_chart(
             beside()
 
 
-def _take_selection(chart: str, control: str) -> None:
+def _take_selection(chart: str, control: str, opens: str) -> None:
     selected = st.session_state[chart]["selection"]["points"]
+    if selected and opens:
+        st.session_state[opens] = True
     st.session_state[control] = list(dict.fromkeys(each["customdata"] for each in selected if each.get("customdata")))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import finetuned_network, frame, links, run_actions, run_details
+from pages.parts import finetuned_network, frame, images, links, run_actions, run_details, run_ranking
 from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import METRICS
 from sparse_core.results.filters import RunFilter
@@ -24,20 +24,13 @@ USUAL_COLUMNS += ["mask_violations", "seconds_training"]
 def show(store: Store, chosen: Mapping[str, Sequence[str]], source: str) -> None:
     """What is selected: ``chosen`` are the ids of runs by the label under which they were."""
     run_ids = list(dict.fromkeys(run_id for each in chosen.values() for run_id in each))
-    records = _read(store, run_ids, source)
+    records = store.read(run_ids)
     where = "shipped" if source == "shipped" else "on this machine"
     with st.container(border=True, key="selected_runs"):
         if len(records) == 1:
             _one(records[0], store, where)
         elif records:
             _several(records, store, where)
-
-
-def _read(store: Store, run_ids: Sequence[str], source: str) -> list[Record]:
-    if source == "shipped":
-        return [store.record(run_id) for run_id in run_ids]
-    found = {record.run_id: record for record in store.records.read_many(set(run_ids))}
-    return [found[run_id] for run_id in run_ids if run_id in found]
 
 
 def _one(record: Record, store: Store, where: str) -> None:
@@ -69,7 +62,7 @@ def _one(record: Record, store: Store, where: str) -> None:
             st.json(record.spec)
     if own:
         run_actions.annotation_form([record.run_id], store.records)
-    run_details.show_run_details([record], where=where)
+    _details(store, [record], where)
 
 
 def _several(records: Sequence[Record], store: Store, where: str) -> None:
@@ -87,7 +80,15 @@ def _several(records: Sequence[Record], store: Store, where: str) -> None:
         if where != "shipped":
             run_actions.annotation_form([record.run_id for record in records], store.records)
         if st.toggle("Per-class accuracy and confusion matrix", key="details_of_seeds", bind="query-params"):
-            run_details.show_run_details(records, where=where)
+            _details(store, records, where)
+
+
+def _details(store: Store, records: Sequence[Record], where: str) -> None:
+    """What single runs gave, and how they stand among others on the same task."""
+    run_details.show_run_details(store, records, where=where)
+    if where != "shipped":
+        images.misclassified(store, records)
+    run_ranking.show(store, records[0])
 
 
 def _metrics(records: Sequence[Record]) -> None:

@@ -11,6 +11,7 @@ from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
 from sparse_core.results.records import Record
 from sparse_core.results.statistics import per_class
+from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, runs, tables, times
 from sparse_core.views.charts import training
 
@@ -37,8 +38,9 @@ def repeated(rows: pd.DataFrame) -> list[str]:
     return ["replicate"] if (rows["replicate"] > 0).any() else []
 
 
-def show_run_details(records: Sequence[Record], where: str = "on this machine") -> None:
-    """Learning curves, per-class accuracy and confusion matrix of the runs of one job; captions say ``where`` they were made."""
+def show_run_details(store: Store, records: Sequence[Record], where: str = "on this machine") -> None:
+    """Learning curves, per-class accuracy and confusion matrix of the runs of one configuration, the latter two beside the dense
+    network's if it was run; captions say ``where`` they were made."""
     result = records[0].result
     backbone = labels.method_label(result["method"], result["sparsity"])
     transfer = TRANSFERS[records[0].spec["transfer"]].lower()
@@ -47,9 +49,16 @@ def show_run_details(records: Sequence[Record], where: str = "on this machine") 
     )
     caption = f"{labels.counted(len(records), 'run')} {where}, {times.day(result['created_at'])}. {result['protocol']}."
     name = f"{result['architecture']}-{result['dataset_name']}"
+    _curves(records, network, caption, name)
+    dense = runs.dense_baselines(store, records)
+    _by_class(records, dense, backbone, network, caption, name)
+    _confusion(records, dense, backbone, network, caption, name)
+
+
+def _curves(records: Sequence[Record], network: str, caption: str, name: str) -> None:
     table = runs.curves(records)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        value = curve_choice("curve", result["metric"])
+        value = curve_choice("curve", records[0].result["metric"])
         mean, log = line_choices(len(records), "curve")
     title, better = CURVE_TITLES["loss" if value == "loss" else "accuracy"]
     over = f" · mean ± standard deviation over {labels.counted(len(records), 'seed')}" if mean else ""
@@ -63,29 +72,57 @@ def show_run_details(records: Sequence[Record], where: str = "on this machine") 
         alt=f"{title}, {'the mean over seeds' if mean else 'one line per seed'}",
         table=table,
     )
-    counts = runs.confusion(records)
-    class_names = result["class_names"]
-    subtitle = f"{network} · sum over {labels.counted(len(records), 'seed')}, last epoch"
+
+
+def _by_class(
+    records: Sequence[Record], dense: Sequence[Record], backbone: str, network: str, caption: str, name: str
+) -> None:
+    class_names, counts = records[0].result["class_names"], runs.confusion(records)
+    table = per_class(counts, class_names)
+    beside = None
+    if dense:
+        beside = (backbone, "Dense", runs.confusion(dense))
+        others = per_class(beside[2], class_names).assign(network="Dense")
+        table = pd.concat([table.assign(network=backbone), others], ignore_index=True)
     show_chart(
-        training.per_class_accuracy(counts, class_names),
+        training.per_class_accuracy(counts, class_names, beside),
         "Per-class accuracy",
-        subtitle,
+        f"{network} · {_summed(records, dense)}",
         caption,
         key="classes",
         name=f"classes-{name}",
         alt="Accuracy of each class, lowest first",
-        table=per_class(counts, class_names),
+        table=table,
     )
+
+
+def _confusion(
+    records: Sequence[Record], dense: Sequence[Record], backbone: str, network: str, caption: str, name: str
+) -> None:
+    class_names, counts = records[0].result["class_names"], runs.confusion(records)
+    beside = (backbone, "Dense", runs.confusion(dense)) if dense else None
+    named = runs.wrong_cells(records) if any("predicted" in record.result for record in records) else {}
+    note = " Click a cell off the diagonal to see its images below." if named else ""
     show_chart(
-        training.confusion_matrix(counts, class_names),
+        training.confusion_matrix(counts, class_names, beside, named),
         "Confusion matrix",
-        subtitle,
+        f"{network} · {_summed(records, dense)}",
         caption,
         key="confusion",
         name=f"confusion-{name}",
-        alt="Confusion matrix: true classes against predicted classes",
+        alt=f"Confusion matrix: true classes against predicted classes.{note}",
+        select_into="look_cells" if named else "",
+        opens="look_after",
         table=pd.DataFrame(counts, index=class_names, columns=class_names).rename_axis("true class").reset_index(),
     )
+    if note:
+        st.caption(note.strip())
+
+
+def _summed(records: Sequence[Record], dense: Sequence[Record]) -> str:
+    """Over which runs the counts of a chart are summed."""
+    beside = f", dense over {labels.counted(len(dense), 'seed')}" if dense else ""
+    return f"sum over {labels.counted(len(records), 'seed')}{beside}, last epoch"
 
 
 def accuracy_metrics(records: Sequence[Record]) -> None:

@@ -70,7 +70,7 @@ def speedup_by_sparsity(filters: Filters, rows: pd.DataFrame) -> None:
 def _headline(shown: pd.DataFrame) -> None:
     faster = shown[shown["gain"] == "faster"]
     if faster.empty:
-        st.markdown("**Not faster than dense.** No 95 % interval of these measurements lies above 1.")
+        st.markdown(speed_tables.none_faster(shown))
         return
     reliable = faster[faster["reliable"].astype(bool)]
     best = (faster if reliable.empty else reliable).sort_values("ratio_low").tail(1)

@@ -15,6 +15,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library
 from sparse_core.specs import options
 from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.speed import durations
 from sparse_core.views import labels, speed_tables
 
 NETWORKS = {"backbone": "Sparse backbone", "architecture": "Random weights (timing only)"}
@@ -165,7 +166,7 @@ def _time_estimate(spec: SpeedupSpec, rows: pd.DataFrame) -> str:
     architecture = spec.architecture
     if spec.backbone:
         architecture = next(card.architecture for card in library.available(home()) if card.name == spec.backbone)
-    seconds = speed_tables.estimated_seconds(spec, architecture, rows[rows["machine"] == this_machine()])
+    seconds = durations.estimate(home(), spec, architecture, rows)
     if seconds is None:
         return "No estimate yet: nothing similar was measured on this machine. Progress shows the time left."
     return f"About {labels.duration(seconds)} on this machine. Leave it idle meanwhile: other load makes times vary."

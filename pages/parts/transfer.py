@@ -14,6 +14,7 @@ from pages.parts import (
     links,
     progress,
     run_details,
+    run_ranking,
     sweep_progress,
     sweep_results,
     sweep_start,
@@ -150,8 +151,9 @@ def _show_job(store: Store, kind: str, button: str, show_result: Callable[[list[
     elif records := _records(status):
         with st.container(key=f"result-{status.job_id}"):
             show_result(records)
-            run_details.show_run_details(records)
+            run_details.show_run_details(store, records)
             images.misclassified(store, records)
+            run_ranking.show(store, records[0])
 
 
 def _latest(kind: str) -> queue.Status | None:
@@ -169,14 +171,14 @@ def _shipped_example(store: Store, transfer: str) -> None:
     )
     first = rows.iloc[0]
     same = rows[(rows["network"] == first["network"]) & (rows["dataset_hash"] == first["dataset_hash"])]
-    records = [store.record(run_id) for run_id in same.sort_values("seed")["run_id"]]
+    records = store.read(same.sort_values("seed")["run_id"].tolist())
     st.header(
         frame.plain(f"An example: {run_views.label(records[0], network=True).partition(', seed')[0]}"), anchor=False
     )
     st.caption("Shipped with this version. Your own result takes this place.")
     with st.container(horizontal=True):
         run_details.accuracy_metrics(records)
-    run_details.show_run_details(records, where="shipped")
+    run_details.show_run_details(store, records, where="shipped")
 
 
 def schedule(usual: Callable[[str], Hyperparameters], datasets: Sequence[str]) -> Callable[[str], Hyperparameters]:

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,17 @@ class Store:
             return sorted(self.results()[column].dropna().unique().tolist())
         return self._frame(f"SELECT DISTINCT {column} AS value FROM results ORDER BY value")["value"].tolist()
 
-    def record(self, run_id: str) -> Record:
-        """The record of a shipped or measured run. Raises InputError for an unknown id."""
-        if run_id.startswith(SHIPPED_ID):
-            return Records(SHIPPED_RESULTS.parent).read(run_id.removeprefix(SHIPPED_ID))
-        return self.records.read(run_id)
+    def read(self, run_ids: Sequence[str]) -> list[Record]:
+        """The records of shipped or measured runs in this order; those that are unknown are left out. Each file is read once."""
+        shipped = {run_id.removeprefix(SHIPPED_ID) for run_id in run_ids if run_id.startswith(SHIPPED_ID)}
+        own = set(run_ids) - {SHIPPED_ID + run_id for run_id in shipped}
+        found = {record.run_id: record for record in self.records.read_many(own)} if own else {}
+        if shipped:
+            records = Records(SHIPPED_RESULTS.parent).read_many(shipped)
+            found |= {
+                SHIPPED_ID + record.run_id: replace(record, run_id=SHIPPED_ID + record.run_id) for record in records
+            }
+        return [found[run_id] for run_id in run_ids if run_id in found]
 
     def export(self, target: Path) -> int:
         """Write the whole relation as Parquet or CSV, by the target's ending; returns the number of rows."""

@@ -19,7 +19,7 @@ from sparse_core.errors import Cancelled, InputError, as_input_error
 from sparse_core.paths import REPOSITORY
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.speed import inference, measurements, online_training
+from sparse_core.speed import durations, inference, measurements, online_training
 from sparse_core.speed.measurements import BUSY, SPREAD_LIMIT
 from sparse_core.speed.paired_timing import Pair, prepare
 
@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 
 def run_speedup(home: Path, spec: SpeedupSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Measure how much faster a sparse network is, and write the record; returns it."""
+    started, before = time.perf_counter(), measurements.frame(home)
     record = measure(home, spec, report)
     measurements.write(home, record)
+    durations.learn(home, spec, record["architecture"], before, time.perf_counter() - started)
     return record
 
 

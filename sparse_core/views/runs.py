@@ -17,11 +17,11 @@ from sparse_core.networks import library
 from sparse_core.paths import printable, printable_values
 from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Record
-from sparse_core.results.store import network_name
+from sparse_core.results.store import SHIPPED_ID, Store, network_name
 from sparse_core.specs import options
 from sparse_core.specs.identity import recorded, to_json
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec, protocol
-from sparse_core.views.labels import method_label
+from sparse_core.views.labels import method_label, percent
 
 STATES = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
 TRANSFER_KINDS = ("probe", "finetune")
@@ -134,6 +134,63 @@ def configurations(records: Sequence[Record]) -> list[str]:
         number = f" ({named.index(key) + 1})" if len(named) > 1 else ""
         names[key] = f"{key[0]}, {key[1]}{number}" if len(alike) > 1 else key[0]
     return [names[key] for key in keys]
+
+
+def dense_baselines(store: Store, records: Sequence[Record]) -> list[Record]:
+    """The runs of the dense network with which these runs, of one configuration, are compared, by seed; none for a dense network.
+
+    They agree in source, architecture, upstream, dataset content, metric and protocol. Of several dense networks it is the one
+    that shares most seeds with the runs, then the one with most runs, then the first by its hash.
+    """
+    result, spec = records[0].result, records[0].spec
+    if result["method"] == "Dense":
+        return []
+    source = "shipped" if records[0].run_id.startswith(SHIPPED_ID) else "measured"
+    rows = store.results(source=source, architecture=result["architecture"], transfer=spec["transfer"])
+    rows = rows[(rows["method"] == "Dense") & (rows["dataset_hash"] == spec["dataset_hash"])]
+    same = [rows[name] == result[name] for name in ("upstream", "metric", "protocol")]
+    rows = rows[same[0] & same[1] & same[2]]
+    if rows.empty:
+        return []
+    seeds = {record.spec["seed"] for record in records}
+    shared = rows["seed"].isin(seeds).groupby(rows["network"]).agg(["sum", "size"])
+    best = shared.sort_index().sort_values(["sum", "size"], ascending=False, kind="stable").index[0]
+    rows = rows[rows["network"] == best].drop_duplicates("seed").sort_values("seed")
+    found = store.read(list(rows["run_id"]))
+    return [record for record in found if record.result["class_names"] == result["class_names"]]
+
+
+def standing(row: Any) -> str:
+    """Where a network stands on a task, of a row of ``rankings.on_task``, such as "AC/DC 90 %: 85.3 % (n = 5), −1.20 points to
+    dense (95 % interval −2.00 to −0.40, Welch's t, over seeds), rank 1 at this sparsity, tied with GMP 90 %."."""
+    text = f"{method_label(row['method'], row['sparsity'])}: {percent(row['accuracy_mean'])} % (n = {row['seeds']})"
+    if row["method"] == "Dense":
+        return f"{text}. It is the baseline of the others."
+    if not math.isnan(row["difference"]):
+        text += f", {percent(row['difference'], signed=True)} points to dense"
+        low, high = row["difference_low"], row["difference_high"]
+        known = f"95 % interval {percent(low, signed=True)} to {percent(high, signed=True)}, {row['interval']}"
+        text += " (one seed: no interval)" if math.isnan(low) else f" ({known})"
+    else:
+        text += ", no dense baseline"
+    rank = "" if math.isnan(row["rank"]) else f", rank {row['rank']:.0f} at this sparsity"
+    return f"{text}{rank}{', tied with ' if row['tied'] else ''}{row['tied'].replace('; ', ', ')}."
+
+
+def cell_name(class_names: Sequence[str], true: int, predicted: int) -> str:
+    """A cell of a confusion matrix in words."""
+    return f"{class_names[true]}, predicted {class_names[predicted]}"
+
+
+def wrong_cells(records: Sequence[Record]) -> dict[tuple[int, int], str]:
+    """The cells off the diagonal of the runs' confusion matrix that are not empty, most frequent first, with their names."""
+    counts = confusion(records)
+    np.fill_diagonal(counts, 0)
+    true, predicted = np.nonzero(counts)
+    order = np.argsort(-counts[true, predicted], kind="stable")
+    names = records[0].result["class_names"]
+    cells = zip(true[order].tolist(), predicted[order].tolist(), strict=True)
+    return {cell: cell_name(names, *cell) for cell in cells}
 
 
 def curves(records: Sequence[Record], *, by_seed: bool = True) -> pd.DataFrame:

@@ -107,6 +107,22 @@ def sentence(row: Any) -> str:
     return f"{row.network}: {result(row)} {setting(row)}{'' if row.reliable else ' (unreliable)'}"
 
 
+def none_faster(rows: pd.DataFrame) -> str:
+    """What rows say of which none is faster: that they are inconclusive where an interval includes 1, else that they are not
+    faster."""
+    open_ones, slower = ((rows["gain"] == gain).sum() for gain in ("no gain", "slower"))
+    if not slower:
+        return "**Inconclusive.** " + (
+            "The 95 % interval of this measurement includes 1: it may be faster or slower than dense."
+            if open_ones == 1
+            else "Every 95 % interval includes 1: these networks may be faster or slower than dense."
+        )
+    if not open_ones:
+        return f"**Not faster than dense.** {'Every' if slower > 1 else 'The'} 95 % interval lies below 1."
+    counts = f"{open_ones} inconclusive (interval includes 1), {slower} not faster (below 1)"
+    return f"**Not shown to be faster than dense.** {counts}."
+
+
 def not_faster(rows: pd.DataFrame) -> list[str]:
     """A sentence for each engine on the rows that are inconclusive, and one on those that are not faster."""
     rest = rows[rows["gain"] != "faster"].sort_values("sparsity", kind="stable")
@@ -256,27 +272,6 @@ def layer_shares(record: dict[str, Any]) -> dict[str, pd.DataFrame]:
             label = f"{engine_label(line['engine'], line.get('precision'))}, batch {line['batch_size']}"
             found[label] = pd.DataFrame(line["layers"], columns=["name", "share"])
     return found
-
-
-def estimated_seconds(spec: SpeedupSpec, architecture: str, rows: pd.DataFrame) -> float | None:
-    """The estimated time of a measurement, from earlier ones on this machine; None where one of its parts is unknown."""
-    known = rows[(rows["architecture"] == architecture) & (rows["mode"] == spec.mode)]
-    if spec.mode == "training":
-        same = known[(known["dataset"] == spec.dataset) & known["engine"].isin(spec.engines[:1])]
-        if same.empty:
-            return None
-        last = same.iloc[-1]
-        return spec.epochs * (last["seconds_per_epoch"] + last["dense_seconds_per_epoch"])
-    total = 0.0
-    for engine in spec.engines:
-        of_engine = known[known["engine"] == engine]
-        if of_engine.empty:
-            return None
-        last = of_engine.iloc[-1]
-        total += len(spec.batch_sizes) * 2 * last["seconds_to_compile"]
-        pair = last["milliseconds_per_image"] + last["dense_milliseconds_per_image"]
-        total += (spec.rounds + 2) * sum(max(0.1, size * pair / 1000) for size in spec.batch_sizes)
-    return total
 
 
 def spec_label(spec: SpeedupSpec, backbones: Mapping[str, str]) -> str:

@@ -1,5 +1,6 @@
 """Images on Probe: a sample before a run, and after it the misclassified ones, those of the test set's own rows."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.results import predictions
 from sparse_core.results.records import Record
 from sparse_core.specs.transfer import ProbeSpec
-from tests.pages.support import choose, messages, open_page, run
+from tests.pages.support import chart_text, choose, figure, messages, open_page, run, table
 from tests.support.records import record, write
 
 DIGITS = catalogue.load(Path(), "digits")
@@ -22,7 +23,9 @@ def probed(predicted: np.ndarray | None, sparsity: float = 0.5, **spec: str) -> 
     """A run on the digits with these predictions of the test images."""
     made = record(sparsity=sparsity)
     names = [str(name) for name in range(10)]
-    result = {**made.result, "class_names": names, "test_images": len(TRUTH), "confusion": [[0, 0, 1]]}
+    cells = Counter(zip(TRUTH.tolist(), (TRUTH if predicted is None else predicted).tolist(), strict=True))
+    confusion = [[true, guess, count] for (true, guess), count in cells.items()]
+    result = {**made.result, "class_names": names, "test_images": len(TRUTH), "confusion": confusion}
     result |= {} if predicted is None else {"predicted": predictions.encode(predicted)}
     changed = {"backbone": "efficientnet_lite0", "dataset_hash": DIGITS.hash, **spec}
     return Record(made.run_id, {**made.spec, **changed}, result, made.events)
@@ -57,7 +60,27 @@ def test_misclassified_images_by_cell(home):
     sevens, (nine,) = np.flatnonzero(TRUTH == 7)[:2], np.flatnonzero(TRUTH == 9)[:1]
     app = shown(home, probed(wrong_at(*sevens, nine)))
     assert captions(app) == ["7, predicted 8"] * 2  # the most frequent confusion at first
-    assert captions(choose(app, look_cells=[(9, 0)])) == ["9, predicted 0"]
+    assert captions(choose(app, look_cells=["9, predicted 0"])) == ["9, predicted 0"]
+
+
+def test_a_cell_of_the_matrix_can_be_clicked(home):
+    """What a click gives is the name of a cell under "Cells", so that its images are shown."""
+    sevens, (nine,) = np.flatnonzero(TRUTH == 7)[:2], np.flatnonzero(TRUTH == 9)[:1]
+    app = shown(home, probed(wrong_at(*sevens, nine)))
+    marks = next(trace for trace in figure(app, 2)["data"] if trace.get("customdata") and trace["type"] == "scatter")
+    assert list(zip(marks["x"], marks["y"], strict=True)) == [(8, 7), (0, 9)]
+    app.session_state["look_cells"] = [marks["customdata"][1]]
+    assert captions(run(app)) == ["9, predicted 0"]
+
+
+def test_dense_stands_beside_sparse(home):
+    write(home, probed(wrong_at(3, 4), sparsity=0.0))
+    app = shown(home, probed(wrong_at(4, 5, 6)))
+    assert "dense over 1 seed" in chart_text(app, 1) and "dense over 1 seed" in chart_text(app, 2)
+    assert [trace["name"] for trace in figure(app, 1)["data"]] == ["Magnitude 50 %", "Dense"]
+    assert sum(trace["type"] == "heatmap" for trace in figure(app, 2)["data"]) == 2
+    assert "Magnitude 50 %: 90.0 % (n = 1), +0.00 points to dense (one seed: no interval)" in messages(app)
+    assert set(table(app)["method"]) == {"Dense", "Magnitude"}
 
 
 def test_where_dense_and_sparse_differ(home):

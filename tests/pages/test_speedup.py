@@ -73,10 +73,23 @@ def test_one_measurement_gives_a_sentence_and_a_chart(home):
 def test_networks_that_are_not_faster_are_named(home):
     lines = [line(engine="torch", ratio=1.02, width=0.05), line(engine="onnxruntime", ratio=0.8, width=0.1)]
     app = open_measured(home, speed_record(lines=lines))
-    assert "**Not faster than dense.**" in messages(app)
+    both = "**Not shown to be faster than dense.** 1 inconclusive (interval includes 1), 1 not faster (below 1)."
+    assert both in messages(app)
     assert "Inconclusive in PyTorch: 1.02× the dense speed (0.97–1.07) at 90 %." in messages(app)
     assert "Not faster in ONNX Runtime: 0.80× the dense speed (0.70–0.90) at 90 %." in messages(app)
     assert "inconclusive" in chart_text(app, 0)
+
+
+def test_intervals_that_include_1_are_inconclusive(home):
+    lines = [line(engine=engine, ratio=1.02, width=0.05) for engine in ("torch", "onnxruntime")]
+    app = open_measured(home, speed_record(lines=lines))
+    assert "**Inconclusive.** Every 95 % interval includes 1" in messages(app)
+    assert "Not faster" not in messages(app)
+
+
+def test_intervals_below_1_are_not_faster(home):
+    app = open_measured(home, speed_record(lines=[line(ratio=0.8, width=0.1)]))
+    assert "**Not faster than dense.** The 95 % interval lies below 1." in messages(app)
 
 
 def test_an_unreliable_line_is_hollow_and_explained(home):

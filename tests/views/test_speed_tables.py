@@ -7,7 +7,6 @@ import pytest
 
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
-from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.views import speed_tables
 from sparse_core.views.charts import speed as speed_charts
 from tests.support.measurements import backbone_record, line, speed_record, training_line
@@ -148,17 +147,6 @@ def test_engines_have_a_fixed_order_with_unknown_ones_last(home):
     names = ("another", "torch", "deepsparse")
     drawn = speed_charts.speedup(table(home, speed_record(lines=[line(engine=name) for name in names])), "sparsity")
     assert [trace.name.split(",")[0] for trace in drawn.data] == ["DeepSparse", "PyTorch", "another"]
-
-
-def test_estimated_seconds(home):
-    spec = SpeedupSpec(architecture="resnet50", sparsity=0.9, engines=("deepsparse",), batch_sizes=(1, 64), rounds=8)
-    rows = table(home, speed_record(lines=[line(milliseconds=4.0, ratio=3.0, seconds_to_compile=5.0)]))
-    # Two sizes compiled twice, 20 s; 10 rounds of 64 images at 16 ms, and of one, which is repeated for 0.1 s.
-    assert speed_tables.estimated_seconds(spec, "resnet50", rows) == pytest.approx(20 + 10 * (1.024 + 0.1))
-    assert speed_tables.estimated_seconds(spec, "resnet18", rows) is None
-    spec = SpeedupSpec(backbone="net", mode="training", dataset="digits", engines=("deepsparse",), epochs=2)
-    rows = table(home, backbone(mode="training", lines=[training_line()]))
-    assert speed_tables.estimated_seconds(spec, "efficientnet_lite0", rows) == pytest.approx(2 * (40 + 100))
 
 
 def test_a_record_without_machine_or_versions_has_a_description(home):

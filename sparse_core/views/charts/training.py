@@ -1,7 +1,7 @@
 """What single runs gave: accuracy and loss by epoch, confusion matrix, accuracy by class."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from plotly.colors import hex_to_rgb
 
 from sparse_core.results.statistics import per_class
 from sparse_core.views.charts.panels import Panels, percents
-from sparse_core.views.charts.style import BLUE, COLOUR_BAR, GREY, HUES, OWN_DASHES, error_bars
+from sparse_core.views.charts.style import BLUE, COLOUR_BAR, GREY, HUES, OWN_DASHES, VERMILLION, error_bars
 from sparse_core.views.labels import percent
 
 NUMBERED_CLASSES, NAMED_CLASSES = 25, 40
 FEW_EPOCHS = 10
+MOST_SELECTABLE = 4000  # cells
 BAND = 0.2  # opacity of the area of ± one standard deviation
 CURVES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean per-class accuracy (%)", "loss": "Training loss"}
 BLUES = [[0.0, "#F7FBFF"], [0.5, "#6BAED6"], [1.0, "#08306B"]]
@@ -70,13 +71,17 @@ def _band(line: pd.DataFrame, colour: str) -> dict[str, Any]:
 
 
 def confusion_matrix(
-    confusion: np.ndarray, class_names: Sequence[str], beside: tuple[str, str, np.ndarray] | None = None
+    confusion: np.ndarray,
+    class_names: Sequence[str],
+    beside: tuple[str, str, np.ndarray] | None = None,
+    cell_names: Mapping[tuple[int, int], str] = {},
 ) -> go.Figure:
     """How often images of each true class (row) were predicted as each class (column), in percent of the row.
 
     ``confusion`` holds counts, shape (classes, classes), true classes in rows. Up to 25 classes the counts are written in the
     cells, up to 40 the classes are named on the axes; beyond that the pointer names them. ``beside``: the titles of two panels
-    and the counts for the second one.
+    and the counts for the second one. The cells of the first panel that have ``cell_names``, by true and predicted class, can be
+    selected by a click; the name is what a selection gives.
     """
     counts = [np.asarray(confusion, dtype=float), *([np.asarray(beside[2], dtype=float)] if beside else [])]
     classes = len(class_names)
@@ -85,6 +90,8 @@ def confusion_matrix(
     panels = Panels(beside[:2] if beside else [""], "Predicted class", "True class", plot_height=height, spacing=0.03)
     for number, cells in enumerate(counts):
         panels.add(number, "cells", _cells(cells, class_names, numbered, number == 0), legend=False)
+        if not number and cell_names:
+            panels.add(0, "wrong", _wrong_cells(cells, class_names, cell_names), legend=False)
         panels.x(number).update(ticks="", showgrid=False, range=[-0.5, classes - 0.5], showticklabels=named)
         panels.y(number).update(
             ticks="", showgrid=False, range=[classes - 0.5, -0.5], showticklabels=named and not number
@@ -112,6 +119,29 @@ def _cells(counts: np.ndarray, class_names: Sequence[str], numbered: bool, scale
         heat |= {"text": np.where(counts > 0, counts.astype(int).astype(str), ""), "texttemplate": "%{text}"}
         heat["meta"] = "counts"
     return heat
+
+
+def _wrong_cells(
+    counts: np.ndarray, class_names: Sequence[str], cell_names: Mapping[tuple[int, int], str]
+) -> dict[str, Any]:
+    """A marker on each named cell that is not empty, seen once it is selected: a heat map itself cannot be."""
+    named = [cell for cell in cell_names if counts[cell] > 0]
+    named = sorted(named, key=lambda cell: -counts[cell])[:MOST_SELECTABLE]
+    texts = [
+        f"true {html.escape(class_names[true])}, predicted {html.escape(class_names[guess])}<br>"
+        f"{counts[true, guess]:,.0f} images, {100 * counts[true, guess] / counts[true].sum():.3g} % of the true class"
+        for true, guess in named
+    ]
+    return {
+        **{"x": [guess for _, guess in named], "y": [true for true, _ in named], "mode": "markers"},
+        "marker": {"symbol": "square-open", "size": 18, "color": VERMILLION, "opacity": 0, "line": {"width": 3}},
+        **{"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 0}}},
+        **{
+            "text": texts,
+            "hovertemplate": "%{text}<extra></extra>",
+            "customdata": [cell_names[cell] for cell in named],
+        },
+    }
 
 
 def per_class_accuracy(
