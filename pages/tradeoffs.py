@@ -1,5 +1,6 @@
 """Tradeoffs: how much accuracy each pruning method costs on a new task, against sparsity or the network's size."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,8 +16,10 @@ from sparse_core.catalog import METHODS, TRANSFERS, architecture_label, task_lab
 from sparse_core.results import measures, ties
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, rankings, tables
-from sparse_core.views.charts import captions, tradeoffs
 from sparse_core.views.charts import tasks as task_charts
+from sparse_core.views.charts import tradeoffs
+
+QUICKLY: dict[str | type, Callable[..., str]] = {Controls: repr}  # field by field takes Streamlit a millisecond
 
 MEASURED_ON = {"linear": "Probe", "full": "Finetune"}
 
@@ -38,9 +41,11 @@ PARETO_COLUMNS = ["transfer", "method", "sparsity", "accuracy_mean", "standard_e
 
 @dataclass(frozen=True)
 class View:
-    """The runs that match the controls, their averages with named points, and the filters and notes of the caption."""
+    """The runs that match the controls, compared with dense task by task, their averages with named points, and the filters and
+    notes of the caption."""
 
     rows: pd.DataFrame
+    compared: pd.DataFrame
     summary: pd.DataFrame
     filters: list[str]
     notes: list[str]
@@ -52,7 +57,7 @@ class View:
         summary = self.summary[self.summary["point"].isin(points)]
         rows = measures.underlying_runs(self.rows, summary)
         notes = [*footnotes.row_notes(rows), *footnotes.single_task_notes(summary)]
-        return View(rows, summary, [*self.filters, f"Only {'; '.join(summary['shown'])}"], notes)
+        return View(rows, self.compared, summary, [*self.filters, f"Only {'; '.join(summary['shown'])}"], notes)
 
 
 def main() -> None:
@@ -91,23 +96,23 @@ def main() -> None:
     choices.tabs("view", tabs)
 
 
-@st.cache_data(show_spinner=False, max_entries=50)
+@st.cache_data(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)
 def _finding(_store: Store, version: tuple[int, ...], controls: Controls) -> str:
     return rankings.sentence(_ranked(_store, version, controls), controls.transfers)
 
 
-@st.cache_resource(show_spinner=False, max_entries=50)
+@st.cache_resource(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)
 def _ranked(_store: Store, version: tuple[int, ...], controls: Controls) -> pd.DataFrame:
     """The averages of the view with intervals, ranks and ties; of one task best first within each sparsity. Never change it."""
     view = _view(_store, version, controls)
-    ranked = rankings.over_tasks(view.summary, view.rows, controls.accuracy)
+    ranked = rankings.over_tasks(view.summary, view.compared, view.rows, controls.accuracy)
     if len(controls.tasks) != 1:
         return ranked
     order = ["source", "transfer", "sparsity", "rank", "mean_relative_error_increase"]
     return ranked.sort_values(order, ascending=[False, False, True, True, True], kind="stable")
 
 
-@st.cache_resource(show_spinner=False, max_entries=50)
+@st.cache_resource(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)
 def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     """The view for these controls; cached so that a click below the chart computes nothing twice. Never change it."""
     methods, tasks, sparsity = controls.methods or None, controls.tasks or None, controls.sparsity
@@ -117,7 +122,8 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())
     rows = measures.joined(rows) if controls.join else rows
-    means = measures.summary(rows, controls.accuracy).sort_values("source", ascending=False, kind="stable")
+    compared = measures.compared(rows, controls.accuracy)
+    means = measures.over_tasks(compared).sort_values("source", ascending=False, kind="stable")
     notes = footnotes.row_notes(rows)
     if not controls.lottery:
         hidden = measures.is_hidden_lottery_ticket(means)
@@ -129,7 +135,7 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     filters = footnotes.filter_notes(controls.methods, controls.tasks, controls.sparsity)
     filters += footnotes.size_notes(controls.axis, left_out)
     means = labels.name_points(measures.with_sizes(means, rows))
-    return View(rows, means, filters, notes)
+    return View(rows, compared, means, filters, notes)
 
 
 def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> None:
@@ -148,7 +154,7 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
     )
 
 
-@st.cache_resource(show_spinner=False, max_entries=50)
+@st.cache_resource(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)
 def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, points: list[str], today: date) -> go.Figure:
     view = _view(_store, version, controls)
     placed = view.summary.dropna(subset=["mean_relative_error_increase"])
@@ -166,12 +172,12 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
         notes.append(f"Not in the paper's public rows: {', '.join(absent)}")
     if published.empty:
         notes.append(f"{name} is not in the paper's published results")
-    return captions.with_caption(
-        tradeoffs.tradeoff(placed, transfers, points, controls.axis, controls.scale),
+    texts = (
         "Relative error increase over dense",
         f"{name} · {footnotes.spread_note(placed)} · lower is better, {_beats(controls, transfers)}",
         footnotes.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
     )
+    return tradeoffs.tradeoff(placed, transfers, points, controls.axis, controls.scale, texts)
 
 
 def _beats(controls: Controls, transfers: list[str]) -> str:

@@ -153,7 +153,12 @@ def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.Dat
     The interval is that of a t test, NaN without two samples on both sides: paired over seeds if both sides are the user's
     runs with the same seeds, which then also share the order of the training data; else Welch's.
     """
-    table = _compared(results, accuracy)
+    return with_intervals(compared(results, accuracy))
+
+
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """``difference_to_dense`` from what ``compared`` has returned."""
+    table = table.copy()
     one, paired, sparse = table["one"], table["paired"], table["method"] != "Dense"
     low, high = paired_interval(table["difference"], table["pairs_std"], table["pairs"])
     welch_low, welch_high = welch_interval(table["difference"], *_sides(table))
@@ -164,8 +169,8 @@ def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.Dat
     return table.drop(columns=["pairs", "pairs_std", "one", "paired"])
 
 
-def _compared(results: pd.DataFrame, accuracy: str) -> pd.DataFrame:
-    """``difference_to_dense`` without intervals, which need SciPy: with ``pairs`` and ``pairs_std``, whether a row compares
+def compared(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
+    """``difference_to_dense`` before its intervals, which need SciPy: with ``pairs`` and ``pairs_std``, whether a row compares
     ``one`` network with one, and whether it is ``paired`` over seeds."""
     table = _query(results, accuracy, _COMPARED, CONFIGURATION_KEY)
     table["one"] = (table["baseline_networks"] == 1) & (table["networks"] == 1)
@@ -190,21 +195,26 @@ def summary(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     tasks with a dense baseline; ``runs`` is the number of runs on those tasks, and of all runs where there are none.
     ``seed_error`` is the standard error over seeds of the same mean (``statistics.ratio_error``), NaN where a task has one seed.
     """
-    table = _compared(results, accuracy)
-    sparse = table[table["method"] != "Dense"].assign(squares=lambda rows: rows["increase_error"] ** 2)
-    found = sparse.groupby(SUMMARY_KEY, dropna=False).agg(
+    return over_tasks(compared(results, accuracy))
+
+
+def over_tasks(table: pd.DataFrame) -> pd.DataFrame:
+    """``summary`` from what ``compared`` has returned."""
+    sparse = table[table["method"] != "Dense"]
+    number, networks = grouped(sparse, SUMMARY_KEY)
+    sparse = sparse.assign(number=number, squares=sparse["increase_error"] ** 2)
+    found = sparse.groupby("number").agg(
         mean_relative_error_increase=("relative_error_increase", "mean"),
         standard_error=("relative_error_increase", "sem"),
         tasks=("relative_error_increase", "count"),
         runs=("runs", "sum"),
     )
-    compared = sparse.dropna(subset=["relative_error_increase"]).groupby(SUMMARY_KEY, dropna=False)
-    found["runs"] = compared["runs"].sum().reindex(found.index).fillna(found["runs"]).astype(int)
-    found["seed_error"] = np.sqrt(
-        compared["squares"].sum(min_count=1).where(compared["squares"].count() == compared.size())
-    )
+    placed = sparse.dropna(subset=["relative_error_increase"]).groupby("number")
+    found["runs"] = placed["runs"].sum().reindex(found.index).fillna(found["runs"]).astype(int)
+    squares = placed["squares"]
+    found["seed_error"] = np.sqrt(squares.sum(min_count=1).where(squares.count() == placed.size()))
     found["seed_error"] /= found["tasks"]
-    return found.reset_index()
+    return pd.concat([networks, found], axis=1).sort_values(SUMMARY_KEY, ignore_index=True)
 
 
 def difficulty(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
@@ -235,7 +245,9 @@ def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
 
 def with_sizes(means: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The means, a row for each network, with columns ``SIZES``, averaged over ``runs``: NaN for published ones."""
-    return means.join(runs.groupby(SUMMARY_KEY)[SIZES].mean(), on=SUMMARY_KEY)
+    numbers, _ = grouped(pd.concat([means[SUMMARY_KEY], runs[SUMMARY_KEY]]), SUMMARY_KEY)
+    sizes = runs[SIZES].groupby(numbers[len(means) :]).mean().reindex(numbers[: len(means)])
+    return means.assign(**{name: sizes[name].to_numpy() for name in SIZES})
 
 
 def with_front(table: pd.DataFrame, axis: str) -> pd.DataFrame:

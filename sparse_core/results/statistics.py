@@ -86,12 +86,12 @@ def _squared_error(deviation: pd.Series, size: pd.Series) -> pd.Series:
 
 
 def _t_interval(mean: pd.Series, squared_error: pd.Series, freedom: pd.Series) -> tuple[pd.Series, pd.Series]:
-    known = squared_error > 0
-    half = pd.Series(np.nan, index=mean.index)
+    squares, half = squared_error.to_numpy(float), np.full(len(mean), np.nan)
+    known = squares > 0
     if known.any():
         from scipy.special import stdtrit  # a page without intervals need not wait for SciPy
 
-        half[known] = stdtrit(freedom[known], 0.975) * np.sqrt(squared_error[known])
+        half[known] = stdtrit(freedom.to_numpy(float)[known], 0.975) * np.sqrt(squares[known])
     return mean - half, mean + half
 
 

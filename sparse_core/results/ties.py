@@ -5,7 +5,7 @@ Over tasks the pairs are tasks; on one task they are seeds where both are the us
 interval counts. Intervals are those of single pairs, not widened for their number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from sparse_core.results.measures import (
     CONTENT_KEY,
     SERIES_KEY,
     SUMMARY_KEY,
+    grouped,
 )
 from sparse_core.results.statistics import paired_interval, welch_interval
 
@@ -30,23 +31,31 @@ def over_tasks(means: pd.DataFrame, compared: pd.DataFrame, names: Sequence[str]
     """The rows of ``measures.summary`` with ``increase_low`` and ``increase_high``, the 95 % interval of the mean increase (t
     over tasks, NaN with fewer than two), ``rank`` (1 + the number of networks that are better beyond their interval), ``tied``.
 
-    ``compared`` is ``measures.difference_to_dense`` of the same rows, ``names`` how each row is called in ``tied``.
+    ``compared`` is ``measures.compared`` of the same rows, ``names`` how each row is called in ``tied``.
     """
-    found = means.assign(increase_low=np.nan, increase_high=np.nan, rank=np.nan, tied="")
-    named = pd.Series(list(names), index=means.index)
+    places, named = {row: place for place, row in enumerate(means.index)}, np.array(list(names), dtype=object)
+    low, high, rank = (np.full(len(means), np.nan) for _ in range(3))
+    tied = np.full(len(means), "", dtype=object)
+    for group, values in _increases(means, compared):
+        rows = [places[row] for row in group]
+        lows, highs = _over_pairs(values)
+        low[rows], high[rows] = lows[:-1, -1], highs[:-1, -1]
+        rank[rows] = 1.0 + (highs < 0)[:-1, :-1].sum(axis=0)
+        tied[rows] = _tied(lows, highs, [*named[rows], DENSE])[:-1]
+    return means.assign(increase_low=low, increase_high=high, rank=rank, tied=tied)
+
+
+def _increases(means: pd.DataFrame, compared: pd.DataFrame) -> Iterator[tuple[pd.Index, np.ndarray]]:
+    """Of each group the index of its rows, and their increases: (tasks, rows + 1), NaN where unknown, the last column dense."""
+    placed = means.dropna(subset=["mean_relative_error_increase"])
     of_task = compared[compared["method"] != "Dense"].dropna(subset=["relative_error_increase"])
-    for group in _groups(means.dropna(subset=["mean_relative_error_increase"]), SERIES_KEY):
-        mine = of_task.merge(group[SUMMARY_KEY].assign(row=group.index), on=SUMMARY_KEY)
-        wide = mine.pivot(index=CONTENT_KEY, columns="row", values="relative_error_increase").reindex(
-            columns=group.index
-        )
-        values = np.column_stack([wide.to_numpy(float), np.zeros(len(wide))])  # dense: no increase
-        low, high = _over_pairs(values)
-        found.loc[group.index, "increase_low"], found.loc[group.index, "increase_high"] = low[:-1, -1], high[:-1, -1]
-        better = high < 0
-        found.loc[group.index, "rank"] = 1.0 + better[:-1, :-1].sum(axis=0)
-        found.loc[group.index, "tied"] = _tied(low, high, [*named[group.index], DENSE])[:-1]
-    return found
+    numbers, _ = grouped(pd.concat([placed[SUMMARY_KEY], of_task[SUMMARY_KEY]]), SUMMARY_KEY)
+    tasks, contents = grouped(of_task, CONTENT_KEY)
+    increases = np.full((len(contents), numbers.max(initial=-1) + 1), np.nan)
+    increases[tasks, numbers[len(placed) :]] = of_task["relative_error_increase"]
+    column = pd.Series(numbers[: len(placed)], index=placed.index)
+    for group in _groups(placed, SERIES_KEY):
+        yield group.index, np.column_stack([increases[:, column[group.index]], np.zeros(len(contents))])
 
 
 def on_task(table: pd.DataFrame, results: pd.DataFrame, names: Sequence[str], accuracy: str = "best") -> pd.DataFrame:
@@ -75,9 +84,8 @@ def _groups(rows: pd.DataFrame, key: Sequence[str]) -> list[pd.DataFrame]:
     levels = np.sort(rows["sparsity"].unique())
     starts = np.concatenate([[0], np.cumsum(np.diff(levels) > NEAR)]) if len(levels) else levels
     level = rows["sparsity"].map(dict(zip(levels, starts, strict=True)))
-    return [
-        group for _, group in rows.groupby([*(rows[name] for name in key), level], sort=False) if len(group) <= MOST
-    ]
+    numbers, _ = grouped(rows.assign(level=level), [*key, "level"])
+    return [group for _, group in rows.groupby(numbers) if len(group) <= MOST]
 
 
 def _over_pairs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from datetime import date
 import pandas as pd
 
 from sparse_core.catalog import CITATION, task_label
-from sparse_core.results.measures import BASELINE_KEY, has_disputed_rows
+from sparse_core.results.measures import BASELINE_KEY, grouped, has_disputed_rows
 from sparse_core.views.labels import (
     SIZES,
     SOURCES,
@@ -118,7 +118,7 @@ def baseline_notes(rows: pd.DataFrame) -> list[str]:
     """A note where several dense networks are the baseline of the others, or some are not for their recipe."""
     dense = rows[rows["method"] == "Dense"]
     members = dense["member"] if "member" in dense else dense["network"]
-    keys = [dense[name] for name in BASELINE_KEY]
+    keys, _ = grouped(dense, BASELINE_KEY)
     several = members.groupby(keys).transform("nunique") > 1
     if not several.any():
         return []

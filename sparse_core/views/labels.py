@@ -3,8 +3,10 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import pandas as pd
@@ -160,7 +162,7 @@ def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 def marked_series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """As ``series_names``, but with a mark in place of what sets them apart, such as "your runs 3f2a": for links, never for the
     screen. It is a hash of upstream and protocol, so a link keeps its meaning whatever else is measured later."""
-    keys = sorted(frame[SERIES_KEY].drop_duplicates().itertuples(index=False, name=None))
+    keys = sorted(set(_series(frame)))
     marks = {key: hashlib.sha256("\n".join(("measured", *key[1:])).encode()).hexdigest()[:4] for key in keys}
     names = {key: SERIES.get(key[0], key[0]) for key in keys}
     return {key: f"{names[key]} {marks[key]}" if names[key] else "" for key in keys}
@@ -168,10 +170,12 @@ def marked_series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
 
 def network_names(frame: pd.DataFrame) -> dict[str, str]:
     """The name of each network (by content hash) of the user's rows; numbered where several have one name."""
-    pairs = frame[["network", "network_name"]].drop_duplicates("network").sort_values("network")
-    several, numbers = pairs["network_name"].duplicated(keep=False), pairs.groupby("network_name").cumcount() + 1
-    numbered = (pairs["network_name"] + " (" + numbers.astype(str) + ")").where(several, pairs["network_name"])
-    return dict(zip(pairs["network"], numbered, strict=True))
+    first = dict(zip(reversed(frame["network"].tolist()), reversed(frame["network_name"].tolist()), strict=True))
+    numbers: dict[str, Iterator[int]] = {name: count(1) for name, times in Counter(first.values()).items() if times > 1}
+    return {
+        network: f"{name} ({next(numbers[name])})" if name in numbers else name
+        for network, name in sorted(first.items())
+    }
 
 
 def network_label(row: Any) -> str:
@@ -181,14 +185,19 @@ def network_label(row: Any) -> str:
 
 def recipe_names(frame: pd.DataFrame) -> list[str]:
     """What sets each row's recipe apart, to follow the method; empty where its method has one recipe in its series, or where it
-    is the most frequent one of the series."""
-    series = [frame[name] for name in SERIES_KEY]
-    recipes = frame["recipe"]
-    several = recipes.groupby([frame["method"], *series]).transform("nunique") > 1
-    usual = recipes.groupby(series).transform(lambda values: values.mode().iloc[0])
+    is the most frequent one of the series (of equals, the first by name)."""
+    rows = list(zip(frame["method"], frame["recipe"], _series(frame), strict=True))
+    of_method: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
+    of_series: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for method, recipe, series in rows:
+        of_method[method, series].add(recipe)
+        of_series[series][recipe] += 1
+    usual = {series: min(counts, key=lambda recipe: (-counts[recipe], recipe)) for series, counts in of_series.items()}
     return [
-        ", ".join(part for part in recipe.split(", ") if part not in common.split(", ")) if apart else ""
-        for recipe, common, apart in zip(recipes, usual, several, strict=True)
+        ", ".join(part for part in recipe.split(", ") if part not in usual[series].split(", "))
+        if len(of_method[method, series]) > 1
+        else ""
+        for method, recipe, series in rows
     ]
 
 
@@ -205,21 +214,25 @@ def name_lines(frame: pd.DataFrame) -> list[str]:
 
     A line joins the networks of one method, recipe and series, unless two of them have the same sparsity: then each is a line.
     """
-    series = [frame[name] for name in ("method", "recipe", *SERIES_KEY)]
-    return _with_networks(frame, frame["method"], _shared(frame).groupby(series).transform("any"))
+    lines = list(zip(frame["method"], frame["recipe"], _series(frame), strict=True))
+    divided = {line for line, shared in zip(lines, _shared(frame), strict=True) if shared}
+    return _with_networks(frame, frame["method"], [line in divided for line in lines])
 
 
-def _method_labels(frame: pd.DataFrame) -> pd.Series:
-    return pd.Series(list(map(method_label, frame["method"], frame["sparsity"])), frame.index, dtype=str)
+def _method_labels(frame: pd.DataFrame) -> list[str]:
+    return list(map(method_label, frame["method"], frame["sparsity"]))
 
 
-def _shared(frame: pd.DataFrame) -> pd.Series:
+def _shared(frame: pd.DataFrame) -> list[bool]:
     """True for rows whose method, recipe, sparsity (as shown) and series several networks share."""
-    series = [frame[name] for name in ("recipe", *SERIES_KEY)]
-    return frame["network"].groupby([_method_labels(frame), *series]).transform("nunique") > 1
+    places = list(zip(_method_labels(frame), frame["recipe"], _series(frame), strict=True))
+    networks: dict[tuple[str, str, tuple[str, ...]], set[str]] = defaultdict(set)
+    for place, network in zip(places, frame["network"], strict=True):
+        networks[place].add(network)
+    return [len(networks[place]) > 1 for place in places]
 
 
-def _with_networks(frame: pd.DataFrame, heads: Iterable[str], distinguished: pd.Series) -> list[str]:
+def _with_networks(frame: pd.DataFrame, heads: Iterable[str], distinguished: Sequence[bool]) -> list[str]:
     """Each row's head with what sets its recipe apart, the name of its network where that is ``distinguished``, and that of its
     series; "your runs" goes without saying where the network is named."""
     names, series = network_names(frame), series_names(frame)
@@ -233,7 +246,7 @@ def _with_networks(frame: pd.DataFrame, heads: Iterable[str], distinguished: pd.
 
 
 def _series(frame: pd.DataFrame) -> list[tuple[str, str, str]]:
-    return list(frame[SERIES_KEY].itertuples(index=False, name=None))
+    return list(zip(*(frame[name] for name in SERIES_KEY), strict=True))
 
 
 def link_names(frame: pd.DataFrame) -> list[str]:

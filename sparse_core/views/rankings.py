@@ -10,15 +10,16 @@ from sparse_core.views.labels import name_lines, percent, series_names, sparsity
 USUAL_LEVEL = 0.9
 
 
-def over_tasks(means: pd.DataFrame, rows: pd.DataFrame, accuracy: str) -> pd.DataFrame:
-    """``ties.over_tasks`` of a summary of ``rows``; of one task ``ties.on_task``, whose interval is over seeds."""
+def over_tasks(means: pd.DataFrame, compared: pd.DataFrame, rows: pd.DataFrame, accuracy: str) -> pd.DataFrame:
+    """``ties.over_tasks`` of a summary of ``rows`` and what they are ``compared`` to (``measures.compared``); of one task
+    ``ties.on_task``, whose interval is over seeds."""
     names = short_names(means)
-    compared = measures.difference_to_dense(rows, accuracy)
     found = ties.over_tasks(means, compared, names)
     single = found["tasks"] == 1
     if not single.any():
         return found
-    ranked = on_task(compared, rows, accuracy).merge(found.loc[single, measures.SUMMARY_KEY], on=measures.SUMMARY_KEY)
+    ranked = on_task(measures.with_intervals(compared), rows, accuracy)
+    ranked = ranked.merge(found.loc[single, measures.SUMMARY_KEY], on=measures.SUMMARY_KEY)
     ranked = ranked.dropna(subset=["relative_error_increase"]).set_index(measures.SUMMARY_KEY)
     keys = pd.MultiIndex.from_frame(found.loc[single, measures.SUMMARY_KEY])
     mine = ranked.reindex(keys)

@@ -101,8 +101,9 @@ class Panels:
         self.layout.ends += [(number, *end) for end in ends]
         self.layout.x_limits[str(number)] = limits
 
-    def figure(self) -> go.Figure:
-        """The figure, fitted to a page."""
+    def figure(self, texts: Sequence[str] = ("", "", "")) -> go.Figure:
+        """The figure, fitted to a page, with title, subtitle and caption (see ``captions.with_caption``)."""
+        self.layout.texts = list(texts)
         for number in range(len(self.layout.titles)):
             self._set_ranges(number)
         self.layout.labels = {

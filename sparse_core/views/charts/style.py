@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from plotly.colors import hex_to_rgb, sample_colorscale
 
 from sparse_core.catalog import METHODS
@@ -92,10 +93,14 @@ def dash(name: str, names: Mapping[Any, str]) -> str:
     return OWN_DASHES[own.index(name) % len(OWN_DASHES)] if name and len(names) > 1 else "solid"
 
 
-def error_bars(above: pd.Series, below: pd.Series | None = None) -> dict[str, Any]:
+def error_bars(above: ArrayLike, below: ArrayLike | None = None) -> dict[str, Any]:
     """Error bars in the units of the axis, symmetric unless ``below`` is given; none where NaN."""
-    sides = {} if below is None else {"symmetric": False, "arrayminus": below.fillna(0).clip(lower=0).tolist()}
-    return {"array": above.fillna(0).clip(lower=0).tolist(), **sides, "thickness": 1.2, "width": 4}
+    sides = {} if below is None else {"symmetric": False, "arrayminus": _lengths(below)}
+    return {"array": _lengths(above), **sides, "thickness": 1.2, "width": 4}
+
+
+def _lengths(side: ArrayLike) -> list[float]:
+    return np.nan_to_num(np.asarray(side, dtype=float)).clip(min=0).tolist()
 
 
 def point_labels(labels: Sequence[str], position: str, colour: str | None = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How wide a text is, and how it is broken into lines: Plotly tells neither before it draws."""
 
+import functools
 import html
 import re
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ _SPARE = 1.14  # a Linux without Arial takes DejaVu Sans, which is wider; the pa
 LINE_HEIGHT = 1.3
 
 
+@functools.lru_cache(maxsize=1 << 14)  # a chart is laid out again for its export, with the same texts
 def width(text: str, size: float) -> float:
     """The width in pixels of the longest line of a text, which may be HTML as Plotly has it, at this font size."""
     lines = re.split("<br>", text)

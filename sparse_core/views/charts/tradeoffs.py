@@ -85,12 +85,14 @@ def tradeoff(
     selected: Iterable[str] = (),
     axis: str = "sparsity",
     scale: Scale | None = None,
+    texts: Sequence[str] = ("", "", ""),
 ) -> go.Figure:
     """Mean relative error increase over dense against sparsity, a line for each method, a panel for each transfer (figure 2).
 
     ``summary`` is from ``measures.summary`` with a column ``point`` that names each row; it has rows with a baseline for each
     of ``transfers``. ``selected`` are names of points to highlight; the others are dimmed. ``axis`` is ``sparsity`` or one of
-    ``labels.SIZES``, a column of ``summary`` without NaN, on a log scale. ``scale`` is that of the vertical axis.
+    ``labels.SIZES``, a column of ``summary`` without NaN, on a log scale. ``scale`` is that of the vertical axis. ``texts`` are
+    title, subtitle and caption.
     """
     scale = scale or Scale()
     rows = summary.dropna(subset=["mean_relative_error_increase"])
@@ -102,6 +104,7 @@ def tradeoff(
     panels = Panels(transfers, x_title, scale.title)
     names, chosen = series_names(summary), set(selected)  # as in the caption
     rows = rows.assign(line=name_lines(rows))
+    rows = rows.assign(hover=[_tradeoff_hover(row, axis) for row in rows.itertuples()])
     found = looks(rows)
     shared = scale.limits(rows)
     for number, transfer in enumerate(transfers):
@@ -121,7 +124,7 @@ def tradeoff(
             ends.append((end["place"], height, key[4], method_style(key[0])[0] if len(line) > 1 else FAINT))
         panels.dense_line(number, (limits[0], last), (scale.place(0.0), scale.place(0.0)))
         panels.label_ends(number, ends, (limits[0], last))
-    return panels.figure()
+    return panels.figure(texts)
 
 
 def pareto(
@@ -169,20 +172,17 @@ def _tradeoff_line(
 ) -> dict[str, Any]:
     colour, symbol = method_style(key[0])
     sizes = [14 if point in chosen else 9 for point in line["point"]]
-    value = line["mean_relative_error_increase"]
+    value, spread = line["mean_relative_error_increase"].to_numpy(), line["spread"].fillna(0).to_numpy()
     centre, above, below = (
-        np.array([scale.place(each) for each in values])
-        for values in (value, value + line["spread"].fillna(0), value - line["spread"].fillna(0))
+        np.array([scale.place(each) for each in values]) for values in (value, value + spread, value - spread)
     )
-    bars = error_bars(pd.Series(above - centre), pd.Series(centre - below))
-    if not scale.log:
-        bars = error_bars(pd.Series(above - centre))
+    bars = error_bars(above - centre, centre - below if scale.log else None)
     return {
         **_points(line, centre.tolist(), bars, axis, "lines+markers"),
         "line": {"color": colour, "width": 2.2, "dash": style},
         "marker": {**marker(colour, symbol, hollow=style != "solid", size=sizes, look=look), **_dimmed(line, chosen)},
         "opacity": DIM if chosen and not chosen & set(line["point"]) else 1.0,
-        "hovertext": [_tradeoff_hover(key[4], row, axis) for row in line.itertuples()],
+        "hovertext": line["hover"].tolist(),
     }
 
 
@@ -193,13 +193,13 @@ def _dimmed(points: pd.DataFrame, chosen: set[str]) -> dict[str, Any]:
     return {"opacity": [1.0 if point in chosen else DIM for point in points["point"]]}
 
 
-def _tradeoff_hover(name: str, row: Any, axis: str) -> str:
+def _tradeoff_hover(row: Any, axis: str) -> str:
     error = "one task without a spread over seeds, so no standard error"
     if not math.isnan(row.spread):
         over = "seeds" if math.isnan(row.standard_error) else "tasks"
         error = f"standard error over {over} {percent(row.spread)}"
     lines = [
-        f"<b>{html.escape(name)}</b> at {sparsity_label(row.sparsity)}",
+        f"<b>{html.escape(row.line)}</b> at {sparsity_label(row.sparsity)}",
         html.escape(network_label(row)),
         f"{percent(row.mean_relative_error_increase, signed=True)} % relative error increase, {error}",
         f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}",
