@@ -12,7 +12,7 @@ import streamlit as st
 from pages.parts import choices, deletion, exported_files, import_form, links, named_networks, progress
 from pages.parts.frame import home, plain
 from pages.parts.results import open_store, show_chart, show_table
-from sparse_core.catalog import ARCHITECTURES, architecture_label
+from sparse_core.catalog import ARCHITECTURES, DETECTORS, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -156,7 +156,7 @@ def _inspection_error(spec: InspectSpec, status: queue.Status) -> None:
     else:
         st.error(plain(status.message))
         _mismatched_keys(status.result.get("keys") or {})
-    names = candidates or (list(ARCHITECTURES) if spec.architecture else [])
+    names = candidates or ([*ARCHITECTURES, *DETECTORS] if spec.architecture else [])
     if not names:
         uploads.discard(home(), Path(spec.path))
         return

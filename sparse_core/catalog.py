@@ -41,6 +41,10 @@ METHODS = {
 ARCHITECTURES = {f"resnet{depth}": f"ResNet{depth}" for depth in (50, 34, 18, 20, 32, 44, 56)}
 ARCHITECTURES |= {"mobilenet_v1": "MobileNetV1", "efficientnet_lite0": "EfficientNet-Lite0"}
 
+# Detectors: their results are mAP, and they are transferred to boxes, never to classes of whole images.
+DETECTORS = {"yolov3": "YOLOv3", "yolov3_spp": "YOLOv3-SPP", "yolov3_tiny": "YOLOv3-tiny"}
+DETECTORS |= {f"yolov5{size}": f"YOLOv5{size}" for size in "nsmlx"}
+
 PAPER_ARCHITECTURES = ("resnet50", "resnet34", "resnet18", "mobilenet_v1")
 
 ENGINES = {"deepsparse": "DeepSparse", "onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
@@ -70,6 +74,7 @@ NORMALISATIONS = {
     "efficientnet_lite": Normalisation("EfficientNet-Lite", (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),
     "cifar10": Normalisation("CIFAR-10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": Normalisation("CIFAR-100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "unit": Normalisation("Scaled to 0..1", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "half": Normalisation("Mean and std 0.5", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
@@ -112,15 +117,25 @@ VARIANTS = {
     "B": "shortcuts with weights",
     "cifar": "3 × 3 stem, no max pooling",
     "cifar_maxpool": "3 × 3 stem and max pooling",
+    "darknet": "Darknet",
+    "ultralytics": "Ultralytics",
+    "v6": "releases 6 and 7",
+    "v5": "releases 4 and 5",
+}
+VARIANTS |= {
+    f"{variant}_{short}": f"{VARIANTS[variant]}, {activation}"
+    for variant in ("ultralytics", "v6", "v5")
+    for short, activation in (("leaky", "LeakyReLU"), ("hardswish", "Hardswish"))
 }
 
 
 def architecture_label(architecture: str) -> str:
     """The usual spelling, such as ResNet50 for ``resnet50``, with the variant where one is named: ``resnet18-cifar``."""
+    labels = ARCHITECTURES | DETECTORS
     if "-" not in str(architecture):  # tables have empty cells
-        return ARCHITECTURES.get(architecture, architecture)
+        return labels.get(architecture, architecture)
     name, _, variant = architecture.partition("-")
-    return f"{ARCHITECTURES.get(name, name)} ({VARIANTS.get(variant, variant)})"
+    return f"{labels.get(name, name)} ({VARIANTS.get(variant, variant)})"
 
 
 DIGITS = "digits"

@@ -130,6 +130,6 @@ def _numbers(label: str, text: str) -> tuple[float, ...]:
 def _stem(path: str) -> str:
     """The file's name without its endings: resnet50 for resnet50.pth.tar."""
     name = Path(path).name
-    for ending in (".gz", ".tar", ".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
+    for ending in (".gz", ".tar", ".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".weights"):
         name = name.removesuffix(ending)
     return name

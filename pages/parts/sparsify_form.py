@@ -223,7 +223,7 @@ def _parent() -> BackboneCard:
     """The control for what to start from: architectures without weights first, which need nothing else on this machine."""
     architectures = [library.architecture_card(name) for name in library.WITHOUT_WEIGHTS]
     architectures.sort(key=lambda card: card.architecture != "resnet20")
-    cards = [*architectures, *library.available(home())]
+    cards = [*architectures, *library.classifying(home())]
     help_text = PARENT_HELP + choices.IMPORT_HELP
     return choices.backbone_choice(cards, "Start from", "parent", width=330, help=help_text)
 

@@ -86,7 +86,7 @@ def _spec() -> SpeedupSpec | None:
 
 
 def _backbone() -> dict[str, Any]:
-    cards = [card for card in library.available(home()) if card.sparsity and card.ready]
+    cards = [card for card in library.classifying(home()) if card.sparsity and card.ready]
     sparsest = cards.index(max(cards, key=lambda card: card.sparsity))
     help_text = f"The sparse backbones on this machine. {choices.IMPORT_HELP}"
     return {"backbone": choices.backbone_choice(cards, index=sparsest, width=400, help=help_text).name}

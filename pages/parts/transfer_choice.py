@@ -107,14 +107,14 @@ def image_size(chosen: Chosen) -> int:
 
 
 def _one() -> tuple[list[BackboneCard], list[str]]:
-    cards = library.available(home())
+    cards = library.classifying(home())
     settings: dict[str, Any] = {"persist_state": "session", "width": 330, "help": choices.IMPORT_HELP}
     card = choices.backbone_choice(cards, index=choices.example(cards), **settings)
     return [card], [choices.dataset_choice()]
 
 
 def _several() -> tuple[list[BackboneCard], list[str]]:
-    by_name = {card.name: card for card in library.available(home())}
+    by_name = {card.name: card for card in library.classifying(home())}
     names = {name: labels.backbone_label(card) for name, card in by_name.items()}
     first = [list(by_name)[choices.example(list(by_name.values()))]]
     chosen = choices.multiselect(
@@ -131,7 +131,7 @@ def _several() -> tuple[list[BackboneCard], list[str]]:
 
 def _with_baselines(cards: Sequence[BackboneCard]) -> list[BackboneCard]:
     """The cards, after the dense networks that they are compared with, unless the user wants none; says which these are."""
-    available = library.available(home())
+    available = library.classifying(home())
     found = {card.name: library.dense_baseline(card, available) for card in cards if card.method != "Dense"}
     with st.container(horizontal=True, vertical_alignment="center"):
         wanted = st.toggle("Dense baselines", True, key="baselines", bind="query-params", help=BASELINE_HELP)

@@ -90,6 +90,7 @@ IMAGENET = _usual("imagenet", 256, 224)
 IMAGENET_BICUBIC = _usual("imagenet", 256, 224, "bicubic")
 LITE = _usual("efficientnet_lite", 256, 224, "bicubic")
 CIFAR = _usual("cifar10", 32, 32)
+DETECTION = _usual("unit", 640, 640)  # of whole images, with grey beside them where they are not square
 
 
 def prepare(image: Image.Image, transform: Transform) -> np.ndarray:

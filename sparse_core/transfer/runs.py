@@ -118,7 +118,7 @@ def resolve(
     home: Path,
     spec: AnyTransfer,
     report: Report,
-    load: Callable[[Path, str], Backbone] = backbones.load_cached,
+    load: Callable[[Path, str], Backbone] = backbones.load_classifying,
 ) -> tuple[Backbone, Dataset, AnyTransfer]:
     """The backbone and the dataset that a spec names, and the spec with their content hashes and its precision filled in. The
     backbone takes images of the size asked for, which is none where that is its own."""
@@ -139,7 +139,7 @@ def _load_to_time(home: Path, name: str) -> Backbone:
     """The backbone of that name; of an architecture that has no weights here, an untrained one, which takes as long."""
     card = library.find(home, name)
     without = name.partition("-")[0] in ARCHITECTURES and not (card and card.ready)
-    return backbones.untrained(name) if without else backbones.load_cached(home, name)
+    return backbones.untrained(name) if without else backbones.load_classifying(home, name)
 
 
 def _remember_duration(home: Path, backbone: Backbone, spec: TransferSpec, run: durations.Timed) -> None:

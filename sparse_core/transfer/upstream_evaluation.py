@@ -50,7 +50,7 @@ def evaluate(home: Path, name: str, dataset: str, data: Path | None, report: Rep
     ``data`` is by default the dataset's folder below ``home``/datasets. Raises InputError without a classifier, for another
     number of classes, and where images or labels are missing.
     """
-    backbone = backbones.load_cached(home, name)
+    backbone = backbones.load_classifying(home, name)
     if backbone.classifier is None:
         raise InputError(
             f"{name} has no classifier, so its upstream accuracy cannot be measured. Import a file that has one."
