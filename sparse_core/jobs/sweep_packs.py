@@ -7,23 +7,29 @@ there by those that need it. So neither a server nor a file lock is needed, whic
 
 import dataclasses
 import importlib
+import math
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sparse_core.errors import InputError
+from sparse_core.errors import Cancelled, InputError
 from sparse_core.jobs import queue, slurm, sweep_files, sweeps
 from sparse_core.jobs.kinds import Job
 from sparse_core.jobs.sweep_checks import Finished, require_possible
 from sparse_core.jobs.sweep_files import State, TaskState
 from sparse_core.jobs.sweep_seconds import Seconds
 from sparse_core.paths import write_text
+from sparse_core.specs.progress import Progress
 from sparse_core.specs.slurm import SlurmSpec
 from sparse_core.specs.sweep import Plan, Task
+from sparse_core.specs.transfer import ProbeSpec
 
 PACK_SECONDS = 600.0  # of short tasks that share a SLURM task, whose start takes some seconds
+LOOK_SECONDS = 5.0  # between looks at whether the sweep was stopped
 CHECK_SECONDS = 120.0  # for the check of the home folder to start: a busy cluster is not waited for
 PARALLEL = 1000  # tasks at once where the user names no number: SLURM decides
 
@@ -39,6 +45,37 @@ class Pack(slurm.Requeued):
     def __call__(self) -> None:
         for key in self.keys:
             _do(self.home, self.sweep_id, key)
+
+
+@dataclass(frozen=True)
+class Shard(slurm.Requeued):
+    """Part ``number`` of ``count`` of the features that a probe needs. Ends with its sweep; what it leaves, the probe makes."""
+
+    home: Path
+    sweep_id: str
+    key: str
+    number: int
+    count: int
+
+    def __call__(self) -> None:
+        plan, state = sweep_files.read(self.home, self.sweep_id)
+        task = next(each for each in plan.tasks if each.key == self.key)
+        before = {name: sweeps.outcome(self.home, state.tasks[name]) for name in task.after}
+        if any(each.state != "done" for each in before.values()):
+            return
+        looked_at = 0.0
+
+        def report(_: Progress) -> None:
+            nonlocal looked_at
+            if time.monotonic() - looked_at > LOOK_SECONDS:
+                looked_at = time.monotonic()
+                if sweep_files.read(self.home, self.sweep_id)[1].state != "running":
+                    raise Cancelled
+
+        # By name: the worker alone imports torch.
+        runs = importlib.import_module("sparse_core.transfer.runs")
+        with suppress(Cancelled):
+            runs.extract_shard(self.home, sweeps.named(task, before), self.number, self.count, report)
 
 
 @dataclass(frozen=True)
@@ -68,8 +105,8 @@ def submit(home: Path, plan: Plan, spec: SlurmSpec, parallel: int | None = None,
     tasks = _new_states(home, plan, retry)
     new = [task for task in plan.tasks if task.key in tasks and not tasks[task.key].state]
     estimates = Seconds(home, plan)
-    _require_time(new, estimates, spec)
     state = State("running", parallel or PARALLEL, tasks, "slurm")
+    _require_time(new, estimates, spec, state.parallel)
     if not new:
         sweep_files.write_state(home, plan.id, dataclasses.replace(state, state="ended"))
         return plan.id
@@ -106,11 +143,13 @@ def _new_states(home: Path, plan: Plan, retry: bool) -> dict[str, TaskState]:
     return tasks
 
 
-def _require_time(tasks: Sequence[Task], estimates: Seconds, spec: SlurmSpec) -> None:
+def _require_time(tasks: Sequence[Task], estimates: Seconds, spec: SlurmSpec, parallel: int) -> None:
     """A training longer than the limit goes on in the next SLURM task, but an epoch has to fit; runs without saved states have to
     fit whole. What is not known yet is not refused."""
     for task in tasks:
         seconds = estimates.of(task)
+        if seconds is not None and _shard_count(task, estimates, spec, parallel) > 1:
+            seconds -= estimates.of_features(task) or 0.0
         if seconds is not None and task.kind == "probe" and seconds > spec.time * 3600:
             raise InputError(
                 f"--time {spec.time:g} hours are too short for the probe of {task.spec.backbone} on {task.spec.dataset}, which "
@@ -145,23 +184,62 @@ def _submit_arrays(
     home: Path, plan: Plan, new: Sequence[Task], estimates: Seconds, spec: SlurmSpec, parallel: int, after: list[str]
 ) -> dict[tuple[str, ...], str]:
     """The SLURM job of each pack, by its tasks' keys."""
-    folder = sweep_files.folder(home, plan.id) / "slurm"
+    folder, home = sweep_files.folder(home, plan.id) / "slurm", home.absolute()
     jobs: dict[tuple[str, ...], str] = {}
     arrays: dict[str, str] = {}  # a task's array
+
+    def submitted(name: str, work: Sequence[slurm.Requeued], needed: set[str]) -> list[str]:
+        return slurm.submit(folder, f"{plan.name}-{name}", work, spec, parallel, sorted(needed))
+
     try:
-        for step, tasks in enumerate(_steps(new)):
-            for kind in dict.fromkeys(task.kind for task in tasks):
-                some = [task for task in tasks if task.kind == kind]
-                needed = {arrays[name] for task in some for name in task.after if name in arrays} or set(after)
-                packs = packed(some, estimates.of, parallel)
-                work = [Pack(home.absolute(), plan.id, keys) for keys in packs]
-                ids = slurm.submit(folder, f"{plan.name}-{step + 1}-{kind}", work, spec, parallel, sorted(needed))
-                jobs |= dict(zip(packs, ids, strict=True))
-                arrays |= {task.key: ids[0].partition("_")[0] for task in some}
+        for name, tasks, shards in _arrays(new, estimates, spec, parallel):
+            needed = {arrays[key] for task in tasks for key in task.after if key in arrays} or set(after)
+            if shards:
+                work = [Shard(home, plan.id, *shard) for shard in shards]
+                needed = {_array(submitted(f"{name}-features", work, needed))}
+            packs = packed(tasks, estimates.of, parallel)
+            ids = submitted(name, [Pack(home, plan.id, keys) for keys in packs], needed)
+            jobs |= dict(zip(packs, ids, strict=True))
+            arrays |= dict.fromkeys((task.key for task in tasks), _array(ids))
     except InputError:
         slurm.cancel(jobs.values())
         raise
     return jobs
+
+
+def _array(ids: Sequence[str]) -> str:
+    return ids[0].partition("_")[0]
+
+
+def _arrays(
+    new: Sequence[Task], estimates: Seconds, spec: SlurmSpec, parallel: int
+) -> Iterator[tuple[str, list[Task], list[tuple[str, int, int]]]]:
+    """The tasks of each array with its name and the shards that come before it: a task that needs these features, the shard's
+    number, and their count. Probes that wait for no shards have an array of their own."""
+    for step, tasks in enumerate(_steps(new)):
+        for kind in dict.fromkeys(task.kind for task in tasks):
+            counts = {task: _shard_count(task, estimates, spec, parallel) for task in tasks if task.kind == kind}
+            whole = [task for task, count in counts.items() if count == 1]
+            large = {_features(task): task for task, count in counts.items() if count > 1}
+            if whole:
+                yield f"{step + 1}-{kind}", whole, []
+            if large:
+                shards = [(task.key, number, counts[task]) for task in large.values() for number in range(counts[task])]
+                yield f"{step + 1}-{kind}-large", [task for task in counts if task not in whole], shards
+
+
+def _shard_count(task: Task, estimates: Seconds, spec: SlurmSpec, parallel: int) -> int:
+    """How many SLURM tasks extract the features of a probe."""
+    if task.kind != "probe":
+        return 1
+    return spec.shards or min(parallel, max(1, math.ceil((estimates.of_features(task) or 0.0) / PACK_SECONDS)))
+
+
+def _features(task: Task) -> tuple[Any, ...]:
+    """What decides which features a probe needs."""
+    spec = task.spec
+    assert isinstance(spec, ProbeSpec)
+    return spec.backbone, spec.dataset, spec.image_size, spec.precision, spec.engine
 
 
 def _steps(tasks: Sequence[Task]) -> list[list[Task]]:

@@ -12,6 +12,7 @@ from sparse_core.sparsify.durations import DENSE, estimate_sparsify
 from sparse_core.sparsify.durations import key as sparsify_key
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.sweep import Plan, Spec, Task
+from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.transfer import durations
 
 
@@ -29,6 +30,12 @@ class Seconds:
         if asked not in self._known:
             self._known[asked] = self._estimate(*asked)
         return self._known[asked]
+
+    def of_features(self, task: Task) -> float | None:
+        """Seconds of the feature extraction of a probe; None where nothing was measured yet."""
+        spec = self.timed(task)
+        known = durations.recall(self.home, spec) if isinstance(spec, ProbeSpec) else None
+        return known.images * known.seconds_per_image if known else None
 
     def timed(self, task: Task) -> Spec:
         """The task's spec on the network whose time it shares: what its backbone is made from, in the end; for a transfer the

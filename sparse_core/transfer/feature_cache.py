@@ -2,7 +2,8 @@
 
 ``features/<key>/`` holds ``train.npy`` and ``test.npy`` (N, D) float32, their labels, and a manifest with a checksum of each
 file. An extraction writes them in a hidden folder beside it, row by row as they come, so that memory holds few of them and a
-killed extraction goes on where it was; the folder takes its name at the end, whole or not at all.
+killed extraction goes on where it was; the folder takes its name at the end, whole or not at all. Shards, parts that several
+machines extract side by side, are such hidden folders too, and the extraction takes their rows over.
 """
 
 import hashlib
@@ -77,6 +78,17 @@ def read(folder: Path, dataset: Dataset, *, cached: bool, notes: list[str]) -> F
     return Features(train, train_labels, test, test_labels, **known)
 
 
+def shard(folder: Path, number: int) -> Path:
+    """Where one part of these features, made by itself, would be cached; it never is, for it stays ``unfinished``."""
+    return folder.with_name(f"{folder.name}.shard{number}")
+
+
+def shards(folder: Path) -> list[Path]:
+    """The parts of these features, made by themselves, that wait to be joined."""
+    found = folder.parent.glob(f".{folder.name}.shard*.parts")
+    return sorted(folder.with_name(entry.name.removeprefix(".").removesuffix(".parts")) for entry in found)
+
+
 class Unfinished:
     """The features of an extraction that goes on, or goes on again, in ``unfinished(folder)``.
 
@@ -124,6 +136,11 @@ class Unfinished:
         with open(self._journal, "a", encoding="utf-8") as journal:
             journal.write(json.dumps(chunk) + "\n")
         self._chunks.append(chunk)
+
+    def adopt(self, other: "Unfinished") -> None:
+        """Copy the rows of another extraction of the same features, chunk by chunk."""
+        for chunk in other._chunks:
+            self.write(chunk["split"], chunk["start"], other._values(chunk), chunk["seconds"])
 
     def finish(self, labels: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
         """Give the folder its name, once no row is missing."""
@@ -174,21 +191,26 @@ class Unfinished:
         return len(header)
 
     def _is_intact(self, chunk: Mapping[str, Any]) -> bool:
+        return hashlib.blake2b(self._content(chunk)).hexdigest() == chunk["checksum"]
+
+    def _values(self, chunk: Mapping[str, Any]) -> np.ndarray:
+        return np.frombuffer(self._content(chunk), np.float32).reshape(-1, self.dimensions)
+
+    def _content(self, chunk: Mapping[str, Any]) -> bytes:
         with open(self._file(chunk["split"]), "rb") as file:
             file.seek(self._offsets[chunk["split"]] + chunk["start"] * self._row_bytes)
-            return hashlib.blake2b(file.read(chunk["rows"] * self._row_bytes)).hexdigest() == chunk["checksum"]
+            return file.read(chunk["rows"] * self._row_bytes)
 
 
 def rows_done(folder: Path) -> int:
-    """The rows that an interrupted extraction says it has written."""
-    try:
-        lines = (unfinished(folder) / JOURNAL).read_text(encoding="utf-8").splitlines()[1:]
-    except (OSError, ValueError):
-        return 0
+    """The rows that an interrupted extraction and its shards say they have written."""
     rows = 0
-    for line in lines:
-        with suppress(*DAMAGED):
-            rows += int(json.loads(line)["rows"])
+    for part in (folder, *shards(folder)):
+        with suppress(OSError, ValueError):
+            lines = (unfinished(part) / JOURNAL).read_text(encoding="utf-8").splitlines()[1:]
+            for line in lines:
+                with suppress(*DAMAGED):
+                    rows += int(json.loads(line)["rows"])
     return rows
 
 

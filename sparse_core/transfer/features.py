@@ -4,8 +4,9 @@ A damaged cache is noticed and made again. An interrupted extraction goes on whe
 """
 
 import errno
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -65,6 +66,44 @@ def extract(
         with _alone(folder, on_progress):
             found = _read_cached(home, backbone, dataset, [extractor.engine], precision, notes)
             return found or _extract(folder, extractor, dataset, notes, on_progress, seconds_after)
+
+
+def extract_shard(
+    home: Path,
+    backbone: Backbone,
+    dataset: Dataset,
+    number: int,
+    count: int,
+    *,
+    precision: str = "fp32",
+    engine: str = "auto",
+    on_progress: Report = no_report,
+) -> None:
+    """Extract part ``number`` (from 0) of ``count`` equal ones of what ``extract`` makes, which joins them, to the same features
+    bit by bit. Rows that are missing then, as of a part whose machine died, ``extract`` makes itself."""
+    notes: list[str] = []
+    if _read_cached(home, backbone, dataset, ENGINES if engine == "auto" else [engine], precision, notes):
+        return
+    require_space(home / "features", int(1.05 * _images(dataset) * backbone.dimensions * 4) // count)
+    with open_extractor(home, backbone, dataset, precision, engine, on_progress, notes) as extractor:
+        folder = feature_cache.folder(home, backbone, dataset, extractor.engine, precision)
+        part = feature_cache.shard(folder, number)
+        with _alone(part, on_progress):
+            unfinished = _unfinished(part, extractor, dataset)
+            rows = _rows_of_shard(dataset, number, count, extractor.form.batch_size)
+            _extract_missing(unfinished, dataset, rows, extractor, on_progress)
+
+
+def _rows_of_shard(dataset: Dataset, number: int, count: int, batch_size: int) -> dict[str, range]:
+    """The rows of each split in a shard. Cut are whole batches, for the last bits of features depend on what is beside them."""
+    sizes = {name: len(getattr(dataset, name).labels) for name in SPLITS}
+    batches = {name: math.ceil(size / batch_size) for name, size in sizes.items()}
+    total, start, rows = sum(batches.values()), 0, {}
+    for name, size in sizes.items():
+        first, last = (batch_size * max(total * end // count - start, 0) for end in (number, number + 1))
+        rows[name] = range(min(first, size), min(last, size))
+        start += batches[name]
+    return rows
 
 
 def open_extractor(
@@ -147,16 +186,11 @@ def _extract(
     """Extract the rows that an interrupted extraction has left, and read the whole."""
     backbone, total = extractor.backbone, _images(dataset)
     splits = {name: getattr(dataset, name) for name in SPLITS}
-    identity = {"engine_version": extractor.version, "batch_size": extractor.form.batch_size}
     try:
-        rows = {name: len(split.labels) for name, split in splits.items()}
-        unfinished = Unfinished(folder, rows, backbone.dimensions, identity)
-        missing = {name: unfinished.missing(name) for name in SPLITS}
-        done = total - sum(len(rows) for ranges in missing.values() for rows in ranges)
-        reporter = Reporter(on_progress, total, done, seconds_after)
-        for name in SPLITS:
-            for rows_left in missing[name]:
-                done = _extract_range(unfinished, name, splits[name], rows_left, extractor, reporter, done)
+        unfinished = _unfinished(folder, extractor, dataset)
+        _join_shards(unfinished, folder, extractor, dataset, on_progress)
+        rows = {name: range(len(split.labels)) for name, split in splits.items()}
+        _extract_missing(unfinished, dataset, rows, extractor, on_progress, seconds_after)
         seconds = unfinished.seconds
         unfinished.finish(
             {name: split.labels for name, split in splits.items()},
@@ -180,6 +214,42 @@ def _extract(
     if made is None:
         raise InputError(f"The features just written to {folder} cannot be read. Check the disk, then start again.")
     return made
+
+
+def _unfinished(folder: Path, extractor: Extractor, dataset: Dataset) -> Unfinished:
+    rows = {name: len(getattr(dataset, name).labels) for name in SPLITS}
+    identity = {"engine_version": extractor.version, "batch_size": extractor.form.batch_size}
+    return Unfinished(folder, rows, extractor.backbone.dimensions, identity)
+
+
+def _join_shards(unfinished: Unfinished, folder: Path, extractor: Extractor, dataset: Dataset, report: Report) -> None:
+    """Take over the rows of all shards, those that are still extracted when they have ended, and remove these."""
+    for part in feature_cache.shards(folder):
+        with _alone(part, report):
+            unfinished.adopt(_unfinished(part, extractor, dataset))
+            remove(feature_cache.unfinished(part))
+
+
+def _extract_missing(
+    unfinished: Unfinished,
+    dataset: Dataset,
+    rows: Mapping[str, range],
+    extractor: Extractor,
+    on_progress: Report,
+    seconds_after: float = 0.0,
+) -> None:
+    """Extract those of ``rows``, by split, that are not there yet."""
+    left = {name: [_within(gap, rows[name]) for gap in unfinished.missing(name)] for name in SPLITS}
+    total = sum(map(len, rows.values()))
+    done = total - sum(len(gap) for gaps in left.values() for gap in gaps)
+    reporter = Reporter(on_progress, total, done, seconds_after)
+    for name in SPLITS:
+        for gap in filter(len, left[name]):
+            done = _extract_range(unfinished, name, getattr(dataset, name), gap, extractor, reporter, done)
+
+
+def _within(one: range, other: range) -> range:
+    return range(max(one.start, other.start), min(one.stop, other.stop))
 
 
 def _extract_range(

@@ -67,6 +67,14 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
     return _job_result(names, missing)
 
 
+def extract_shard(home: Path, spec: ProbeSpec, number: int, count: int, report: Report) -> None:
+    """Part ``number`` (from 0) of ``count`` of the features that a probe needs: see ``features.extract_shard``."""
+    backbone, dataset, spec = resolve(home, spec, report)
+    features.extract_shard(
+        home, backbone, dataset, number, count, precision=spec.precision, engine=spec.engine, on_progress=report
+    )
+
+
 def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Finetune the missing seeds one after another; each leaves a network and a record as soon as it has ended.
 

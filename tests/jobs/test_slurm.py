@@ -1,6 +1,7 @@
 """Sweeps on a real one-node SLURM, against the same sweep on this machine; and what is refused before anything is submitted."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -160,6 +161,40 @@ def test_a_cancelled_sweep_leaves_slurm_and_goes_on_anew(node, home, images, spa
     again = sweep_packs.submit(home, plan(text, "long"), SMALL)
     assert again == sweep_id and sweeps.status(home, again).state == "running"
     sweeps.cancel(home, sweep_id)
+
+
+@on_slurm
+def test_features_in_shards_are_those_of_one_task(node, home, images, sparse_backbone, tmp_path):
+    text = f"runs: [{{kind: probe, backbone: '{sparse_backbone}', dataset: '{images}', epochs: 2, engine: torch, seeds: 1}}]"
+    asked = plan(text, "sharded")
+    sweep_id = sweep_packs.submit(home, asked, dataclasses.replace(SMALL, shards=2))
+    status = followed(home, sweep_id, ended)
+    assert (status.count("done"), status.failures) == (1, [])
+    logs = [file.name for file in (sweep_files.folder(home, sweep_id) / "slurm").glob("*_log.out")]
+    assert len(logs) == 4  # the check of the home folder, two shards, the probe
+    assert not list((home / "features").glob(".*"))
+    done_here(tmp_path / "here", asked)
+    made, expected = (next((place / "features").iterdir()) for place in (home, tmp_path / "here"))
+    for name in ("train.npy", "test.npy"):
+        assert (made / name).read_bytes() == (expected / name).read_bytes()
+    assert results(home) == results(tmp_path / "here")
+
+
+def test_long_extractions_are_cut_into_as_many_shards_as_they_have_ten_minutes(monkeypatch, home):
+    tasks = [
+        Task("short", "probe", ProbeSpec("one", "digits"), (0,)),
+        Task("long", "probe", ProbeSpec("two", "digits"), (0,)),
+        Task("same", "probe", ProbeSpec("two", "digits"), (1,)),
+    ]
+    seconds = {"short": 599.0, "long": 1201.0, "same": 1201.0}
+    estimates = sweep_packs.Seconds(home, plan("runs: [{kind: probe, backbone: one, dataset: digits}]", "x"))
+    monkeypatch.setattr(sweep_packs.Seconds, "of_features", lambda self, task: seconds[task.key])
+    small, large = sweep_packs._arrays(tasks, estimates, SMALL, 8)
+    assert small == ("1-probe", tasks[:1], [])
+    shards = [("same", 0, 3), ("same", 1, 3), ("same", 2, 3)]
+    assert large == ("1-probe-large", tasks[1:], shards)
+    (one,) = sweep_packs._arrays(tasks, estimates, SMALL, 1)  # nothing runs side by side
+    assert one == ("1-probe", tasks, [])
 
 
 @on_slurm

@@ -210,3 +210,48 @@ def test_two_processes_extract_the_same_features_once(home, backbone, dataset, u
         made = features.extract(home, backbone, dataset, engine="torch", on_progress=end_first)
     assert made.cached and stages == ["Waiting for another extraction of these features"]
     assert list((home / "features").iterdir()) == [folder]
+
+
+def shard(home, backbone, dataset, number, count=3, seen=None):
+    report = (lambda _: None) if seen is None else (lambda progress: seen.append(progress.done))
+    features.extract_shard(home, backbone, dataset, number, count, engine="torch", on_progress=report)
+
+
+def test_shards_join_to_the_same_features(home, backbone, dataset, undisturbed):
+    for number in (2, 0, 1):  # the middle one ends in the other split
+        shard(home, backbone, dataset, number)
+    whole, done = resume(home, backbone, dataset)
+    assert not whole.cached and not [count for count in done if 0 < count < TRAIN + TEST]
+    assert_same(whole, undisturbed)
+    assert not list((home / "features").glob(".*"))
+    shard(home, backbone, dataset, 0)  # they are there already
+    assert not list((home / "features").glob(".*"))
+
+
+def test_what_a_lost_shard_leaves_is_extracted_in_the_end(home, backbone, dataset, undisturbed):
+    shard(home, backbone, dataset, 0)
+    report = cancel_at(8, [])
+    with pytest.raises(Cancelled):
+        features.extract_shard(home, backbone, dataset, 1, 3, engine="torch", on_progress=report)
+    whole, done = resume(home, backbone, dataset)
+    assert done[0] > 12 + 8
+    assert_same(whole, undisturbed)
+    assert not list((home / "features").glob(".*"))
+
+
+def test_a_shard_with_damaged_rows_gives_the_intact_ones(home, backbone, dataset, undisturbed):
+    for number in range(3):
+        shard(home, backbone, dataset, number)
+    folder = feature_cache.folder(home, backbone, dataset, "torch", "fp32")
+    file = feature_cache.unfinished(feature_cache.shard(folder, 0)) / "train.npy"
+    content = bytearray(file.read_bytes())
+    content[200] ^= 0xFF  # of the first row
+    file.write_bytes(content)
+    assert_same(resume(home, backbone, dataset)[0], undisturbed)
+
+
+def test_shards_cut_both_splits_into_equal_numbers_of_batches(dataset):
+    rows = [features._rows_of_shard(dataset, number, 3, 4) for number in range(3)]  # 8 batches of 30 images, 3 of 11
+    assert rows[0] == {"train": range(0, 12), "test": range(0, 0)}
+    assert rows[1] == {"train": range(12, 28), "test": range(0, 0)}
+    assert rows[2] == {"train": range(28, 30), "test": range(0, 11)}
