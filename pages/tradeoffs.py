@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.parts import choices, frame, links
+from pages.parts import choices, frame, links, tradeoff_relations
 from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
 from pages.parts.tradeoff_controls import AXES, UNFILTERED, Controls, available, choose_controls
@@ -91,6 +91,9 @@ def main() -> None:
         "Averages": lambda: show_table(averages, key="averages", name="tradeoffs", shown_columns=columns),
         "Accuracy per task": lambda: _per_task(store, controls, only),
         "Pareto front": lambda: _pareto(controls, only, points),
+        "Difficulty": lambda: tradeoff_relations.difficulty(store, controls, only.rows),
+        "Why": lambda: tradeoff_relations.why(controls, only.rows, only.summary),
+        "Upstream and downstream": lambda: tradeoff_relations.upstream(controls, only.rows),
         "Runs": lambda: run_table(only.rows, key="behind"),
     }
     choices.tabs("view", tabs)

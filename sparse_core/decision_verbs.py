@@ -1,4 +1,5 @@
-"""The verbs of the command line that help to decide: ``findings``, ``guide``, ``rank``, ``evaluate``, ``import-results``."""
+"""The verbs of the command line that help to decide: ``findings``, ``guide``, ``compare``, ``rank``, ``evaluate``,
+``import-results``."""
 
 import argparse
 import dataclasses
@@ -7,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from sparse_core.catalog import TRANSFERS
-from sparse_core.errors import InputError
-from sparse_core.results import advice, findings, imported
+from sparse_core.errors import InputError, unknown_name
+from sparse_core.results import advice, findings, imported, measures, side_by_side
 from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, SOURCES, Store
 
@@ -54,6 +57,53 @@ def _guide(options: argparse.Namespace) -> list[dict[str, Any]]:
         line = {"method": answer.method, "sparsity": answer.sparsity, "verdict": answer.verdict, **ends}
         lines.append({**line, "relative_error_increase": answer.increase.mean} | {n: getattr(answer, n) for n in kept})
     return lines
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--architecture", default="resnet50", help="default resnet50")
+    parser.add_argument("--transfer", choices=list(TRANSFERS), default="linear")
+    parser.add_argument("--source", default="published", help="whose rows (default published)")
+    parser.add_argument("--accuracy", choices=("best", "final"), default="best", help="over epochs, or final")
+    how = "of a mean: Student's t, or a bootstrap over tasks (new) or seeds (these)"
+    parser.add_argument("--interval", choices=side_by_side.INTERVALS, default="t", help=how)
+    named = "such as 'AC/DC 90' 'STR 90'; by default those at the sparsity that most methods have"
+    parser.add_argument("--networks", nargs="+", default=[], metavar="METHOD SPARSITY", help=named)
+
+
+def _compare(options: argparse.Namespace) -> dict[str, Any]:
+    rows = Store(Records(options.home)).results(
+        source=options.source, architecture=options.architecture, transfer=options.transfer
+    )
+    there = side_by_side.series(rows)
+    if not there:
+        raise InputError(f"There are no results of {options.architecture} under {options.transfer} transfer.")
+    rows = measures.joined(rows[(rows[measures.SERIES_KEY] == list(there[0])).all(axis=1)])
+    known = side_by_side.networks(measures.difference_to_dense(rows, options.accuracy))
+    chosen = _chosen(known, options.networks) if options.networks else side_by_side.usual(known)
+    keys = chosen[measures.NETWORK_KEY].itertuples(index=False, name=None)
+    names = dict(zip(keys, side_by_side.short_names(chosen), strict=True))
+    found = side_by_side.compare(rows, names, accuracy=options.accuracy, interval=options.interval)
+    for note in found.notes:
+        print(f"Note: {note}", file=sys.stderr)
+    ranks = found.ranks
+    ranked = ranks and {
+        "friedman": ranks.statistic,
+        "p": ranks.p,
+        "critical_difference": ranks.critical_difference,
+        "mean_ranks": ranks.ranks.to_dict(),
+        "not_told_apart": ranks.groups,
+    }
+    means, pairs = (table.to_dict("records") for table in (found.means, found.pairs))
+    return {"tasks": len(found.grid), "means": means, "pairs": pairs, "ranks": ranked}
+
+
+def _chosen(known: pd.DataFrame, asked: list[str]) -> pd.DataFrame:
+    """The rows of those networks that are asked for by method and sparsity (percent)."""
+    short = [f"{row.method} {100 * row.sparsity:.4g}" for row in known.itertuples()]
+    for name in asked:
+        if name not in short:
+            raise unknown_name("network", name, short)
+    return known[[name in asked for name in short]]
 
 
 def _add_rank(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +180,7 @@ Verb = tuple[Callable[[argparse.Namespace], Any], str, Callable[[argparse.Argume
 VERBS: dict[str, Verb] = {
     "findings": (_findings, "check the paper's statements against the rows there are", _add_findings),
     "guide": (_guide, "rank sparse networks for a task and a budget, with the evidence", _add_guide),
+    "compare": (_compare, "two or more networks over the tasks they share, with intervals and tests", _add_compare),
     "rank": (_rank, "rank backbones on their features, before any is trained", _add_rank),
     "evaluate": (_evaluate, "accuracy of a backbone with the classifier it was trained with", _add_evaluate),
     "import-results": (_import_results, "import results of others, as a source of their own", _add_import),

@@ -56,6 +56,13 @@ PAGES = (
         "Which network should you transfer to your task, and how sure is that? Every answer is computed from the rows there are.",
     ),
     ListedPage(
+        "compare",
+        "Compare",
+        ":material/balance:",
+        "Results",
+        "Which of these networks is better, on how many of the tasks they share, and can the results tell them apart?",
+    ),
+    ListedPage(
         "findings",
         "Findings",
         ":material/fact_check:",

@@ -148,19 +148,23 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def won_drawn_lost(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, int]:
-    """On how many shared tasks the first network is more accurate (``won``), less (``lost``), or not told apart (``drawn``).
+def won_drawn_lost(table: pd.DataFrame, compared: pd.DataFrame) -> pd.DataFrame:
+    """For each pair of ``compared`` (columns ``first`` and ``second``, names in the table's column ``name``), on how many shared
+    tasks the first network is more accurate (``won``), less (``lost``), or not told apart (``drawn``).
 
-    Both are rows of one network of a table by configuration. Told apart are accuracies by Welch's 95 % interval between samples
-    (seeds, or networks where several are joined); without three samples on both sides a task counts as ``unknown``.
+    ``table`` is a table by configuration, with a row for each name and task. Told apart are accuracies by Welch's 95 % interval
+    between samples (seeds, or networks where several are joined); without three samples on both sides a task is ``unknown``.
     """
-    both = first.merge(second, on=CONTENT_KEY, suffixes=("", "_second"))
+    kept = table[["name", *CONTENT_KEY, "accuracy_mean", "accuracy_std", "seeds"]]
+    numbered = compared[["first", "second"]].assign(pair=range(len(compared)))
+    both = numbered.merge(kept, left_on="first", right_on="name")
+    both = both.merge(kept, left_on=["second", *CONTENT_KEY], right_on=["name", *CONTENT_KEY], suffixes=("", "_second"))
     difference = both["accuracy_mean"] - both["accuracy_mean_second"]
     sides = [(both[f"accuracy_std{side}"], both[f"seeds{side}"]) for side in ("", "_second")]
     low, high = welch_interval(difference, sides[0], sides[1])
-    won, lost = int((low > 0).sum()), int((high < 0).sum())
-    unknown = int(low.isna().sum())
-    return {"won": won, "drawn": len(both) - won - lost - unknown, "lost": lost, "unknown": unknown}
+    each = {"won": low > 0, "drawn": (low <= 0) & (high >= 0), "lost": high < 0, "unknown": low.isna()}
+    counts = pd.DataFrame(each).groupby(both["pair"]).sum()
+    return counts.reindex(range(len(compared)), fill_value=0).set_axis(compared.index)
 
 
 def rank_test(values: pd.DataFrame) -> RankTest:

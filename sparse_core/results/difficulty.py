@@ -40,14 +40,16 @@ class Regression:
         return line, line - half, line + half
 
 
-def points(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
+def points(results: pd.DataFrame, accuracy: str = "best", dense: pd.DataFrame | None = None) -> pd.DataFrame:
     """The rows of ``measures.difference_to_dense`` of sparse networks whose task has a ``difficulty``, which is added.
 
     Difficulty is dense full minus dense linear accuracy of the same source, architecture and upstream; of several protocols that
-    pair counts that has most seeds.
+    pair counts that has most seeds. ``dense`` are the runs of dense networks that give it, by default those among the results.
     """
     table = measures.difference_to_dense(results, accuracy)
-    known = measures.difficulty(results, accuracy).sort_values("seeds", ascending=False, kind="stable")
+    known = measures.difficulty(results if dense is None else dense, accuracy).sort_values(
+        "seeds", ascending=False, kind="stable"
+    )
     tasks = known.drop_duplicates(TASK_KEY)[[*TASK_KEY, "difficulty"]]
     found = table[table["method"] != "Dense"].dropna(subset=["relative_error_increase"]).merge(tasks, on=TASK_KEY)
     return found.sort_values("difficulty", kind="stable", ignore_index=True)

@@ -31,6 +31,7 @@ COUNT = Unit(format="localized")
 BYTES = Unit("bytes", format="localized")
 DECIMAL = Unit(format="%.2f")
 RELATIVE = Unit(format="%.2g")
+SIGNIFICANT = Unit(format="%.3g")
 TIMES = Unit("×", format="%.2f")
 SECONDS = Unit("s", format="%.2f")
 TIMESTAMP = Unit(format="YYYY-MM-DD HH:mm")
@@ -195,6 +196,29 @@ COLUMNS = {
     "networks": Column(
         "Networks", COUNT, help="Above 1: the mean is that of the networks' means, and n is their number."
     ),
+    # Relations
+    "slope": Column("Slope (% per point)", SIGNIFICANT, help="Relative error increase per point of task difficulty."),
+    "slope_low": Column("Slope, 95 % interval, low", SIGNIFICANT, help="Student's t."),
+    "slope_high": Column("Slope, 95 % interval, high", SIGNIFICANT, help="Student's t."),
+    "rho": Column("Spearman's ρ", SIGNIFICANT),
+    "rho_low": Column("ρ, 95 % interval, low", SIGNIFICANT, help="Bonett and Wright; empty below ten tasks."),
+    "rho_high": Column("ρ, 95 % interval, high", SIGNIFICANT, help="Bonett and Wright; empty below ten tasks."),
+    "rho_p": Column("p of ρ", SIGNIFICANT),
+    "transfer_accuracy": Column("Mean transfer accuracy", PERCENT),
+    "upstream_origin": Column("Upstream accuracy from"),
+    # Comparisons
+    "first": Column("First"),
+    "second": Column("Second"),
+    "mean": Column("Mean relative error increase over dense", PERCENT),
+    "low": Column("95 % interval, low", POINTS),
+    "high": Column("95 % interval, high", POINTS),
+    "p": Column("Wilcoxon p", SIGNIFICANT, help="Signed-rank test over tasks; empty below six."),
+    "p_holm": Column("p, Holm", SIGNIFICANT, help="Corrected for the number of pairs."),
+    "won": Column("Won", COUNT),
+    "drawn": Column("Drawn", COUNT),
+    "lost": Column("Lost", COUNT),
+    "unknown": Column("No interval", COUNT, help="Tasks with fewer than three seeds on a side."),
+    "mean_rank": Column("Mean rank", DECIMAL),
     # Structure
     "filters": Column("Filters", COUNT),
     "filters_pruned": Column("Fully pruned filters", COUNT, "Filters pruned"),

@@ -12,6 +12,7 @@ from tests.pages.support import (
     command_output,
     figure,
     legend,
+    messages,
     open_app,
     press,
     table,
@@ -289,3 +290,37 @@ def test_tables_filter_by_words_and_columns() -> None:
     assert len(table(app)) == len(known)
     app = open_app(averages_columns=["Method", "Tasks"])
     assert list(table(app).columns) == ["method", "tasks"]
+
+
+def test_the_tab_on_difficulty_shows_figure_3():
+    app = open_app("tradeoffs", view="Difficulty", transfer="Linear")
+    assert "task difficulty" in chart_text(app, 1).lower() and "specialised" in chart_text(app, 1)
+    (rho,) = table(app).query("row == 'AC/DC' and sparsity == 90")["rho"]
+    assert rho == pytest.approx(-0.476, abs=0.001)
+
+
+def test_the_tab_why_says_that_the_papers_networks_are_unknown_and_shows_the_ranks():
+    app = open_app("tradeoffs", view="Why")
+    assert "are not published with its results" in messages(app)
+    assert "Kendall's τ = 0.20" in chart_text(app, 1) and "WoodFisher" in legend(app, 1)
+    app = open_app("tradeoffs", view="Why", transfer="Linear")
+    assert "choose Both above" in messages(app)
+
+
+def test_the_tab_upstream_and_downstream_names_whose_networks():
+    app = open_app("tradeoffs", view="Upstream and downstream", transfer="Linear")
+    assert "ρ = 0.87" in chart_text(app, 1) and "n = 10" in chart_text(app, 1)
+    assert "the method authors' own networks" in chart_text(app, 1)
+    assert {"STR", "Dense"} <= set(table(app)["method"])
+
+
+def test_tabs_without_rows_say_so(home):
+    write_runs(home, "Dense", 0, [0.9])
+    write_runs(home, "A", 0.5, [0.8])
+    for view, text in (
+        ("Difficulty", "full minus its linear accuracy"),
+        ("Why", "once Structure has analysed them"),
+        ("Upstream and downstream", "known upstream accuracy"),
+    ):
+        app = open_app("tradeoffs", view=view, source="Your runs", architecture="EfficientNet-Lite0")
+        assert text in messages(app)

@@ -90,11 +90,13 @@ def test_groups_of_networks_that_cannot_be_told_apart():
 def test_won_drawn_and_lost_by_welchs_interval():
     keys = pd.DataFrame({"dataset": list("abcd"), "dataset_hash": "", "metric": "top1"})
     side = {"accuracy_std": 0.01, "seeds": 5}
-    first = keys.assign(accuracy_mean=[0.9, 0.5, 0.7, 0.7], **side)
-    second = keys.assign(accuracy_mean=[0.8, 0.6, 0.701, 0.6], **side)
+    first = keys.assign(name="one", accuracy_mean=[0.9, 0.5, 0.7, 0.7], **side)
+    second = keys.assign(name="two", accuracy_mean=[0.8, 0.6, 0.701, 0.6], **side)
     second.loc[3, "seeds"] = 1
-    counts = comparison.won_drawn_lost(first, second)
-    assert counts == {"won": 1, "drawn": 1, "lost": 1, "unknown": 1}
+    pairs = pd.DataFrame({"first": ["two", "one", "one"], "second": ["one", "two", "none"]})
+    counts = comparison.won_drawn_lost(pd.concat([first, second]), pairs)
+    assert counts.iloc[1].to_dict() == {"won": 1, "drawn": 1, "lost": 1, "unknown": 1}
+    assert counts["won"].tolist() == counts["lost"].tolist() == [1, 1, 0] and counts.iloc[2].sum() == 0
 
 
 def test_a_grid_has_a_row_for_each_task():

@@ -10,10 +10,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sparse_core.results import measures
+from sparse_core.results.comparison import rank_test
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
-from sparse_core.views import footnotes, labels, speed_tables, tables
-from sparse_core.views.charts import captions, sparsify, speed, structure, tradeoffs, training
+from sparse_core.views import footnotes, labels, relations, speed_tables, tables
+from sparse_core.views.charts import captions, comparison, sparsify, speed, structure, tradeoffs, training
+from sparse_core.views.charts import relations as relation_charts
 from sparse_core.views.charts import tasks as task_charts
 from tests.support.measurements import line, speed_record, training_record
 from tests.support.records import measured, row
@@ -207,7 +209,58 @@ def overlap() -> go.Figure:
     return structure.overlap(table)
 
 
+def compared(kind: str) -> go.Figure:
+    """The charts of Compare, of four networks on five tasks."""
+    values = np.random.default_rng(0).normal(0.1, 0.1, (5, 4)) + np.linspace(0, 0.1, 4)
+    names = ["AC/DC 90 %", "STR 90 %", "WoodFisher 90 %, a network with a long name of its own", "RigL ERK 5x 90 %"]
+    grid = pd.DataFrame(values, columns=names)
+    methods = dict(zip(names, ["AC/DC", "STR", "WoodFisher", "RigL ERK 5x"], strict=True))
+    tasks = ["Oxford Flowers-102", "FGVC-Aircraft", "Pets", "SUN397", "CIFAR-10"]
+    if kind == "ranks":
+        return comparison.critical_difference(rank_test(grid), methods)
+    if kind == "pair":
+        difference = grid[names[0]] - grid[names[1]]
+        table = pd.DataFrame({"difference": difference, "low": difference - 0.02, "high": difference + 0.02})
+        return comparison.differences(table, tasks, (-0.01, -0.03, 0.01), names[0])
+    means = pd.DataFrame({"name": names, "mean": grid.mean().to_numpy(), "low": 0.0, "high": 0.2})
+    return comparison.mean_increases(means, grid, tasks, methods)
+
+
+def against_difficulty() -> go.Figure:
+    random = np.random.default_rng(0)
+    rows = [
+        {"method": method, "source": "published", "upstream": "", "protocol": "", "line": method, "level": level}
+        | {"sparsity": level, "difficulty": x, "relative_error_increase": random.normal(0.1, 0.1), "hover": "a task"}
+        | {"kind": "specialised" if x > 0.2 else "general"}
+        for method in ("AC/DC", "STR")
+        for level in (0.8, 0.9)
+        for x in np.linspace(0.02, 0.4, 12)
+    ]
+    points = pd.DataFrame(rows)
+    return relation_charts.against_difficulty(points, [0.8, 0.9], relations.regressions(points))
+
+
+def related_networks() -> go.Figure:
+    table = measures.over_same_tasks(measures.per_configuration(own()))
+    table = table.assign(y=table["accuracy_mean"], upstream_accuracy=0.9 - table["sparsity"] / 10, hover="a network")
+    table = table.assign(line=labels.name_lines(table))
+    axis = relation_charts.Axis("upstream_accuracy", "Upstream top-1 accuracy (%)")
+    return relation_charts.networks(table, axis, "Transfer accuracy (%)", ["linear"])
+
+
+def rank_change() -> go.Figure:
+    names = ["AC/DC", "STR", "RigL ERK 5x, a network with a long name of its own", "WoodFisher"]
+    table = pd.DataFrame({"name": names, "method": ["AC/DC", "STR", "RigL ERK 5x", "WoodFisher"], "hover": "ranks"})
+    return relation_charts.rank_change(table.assign(linear=[1.0, 2, 3, 4], full=[2.0, 3, 4, 1]))
+
+
 KINDS: dict[str, Callable[[], go.Figure]] = {
+    "error against difficulty": against_difficulty,
+    "networks against a trait": related_networks,
+    "change of ranks": rank_change,
+    "means with intervals": lambda: compared("means"),
+    "differences by task": lambda: compared("pair"),
+    "critical differences": lambda: compared("ranks"),
     "tradeoff": lambda: tradeoffs.tradeoff(summary(paper()), ["linear", "full"]),
     "tradeoff on a log scale": lambda: tradeoffs.tradeoff(
         summary(paper()), ["linear", "full"], scale=tradeoffs.Scale(log=True, same=True)
