@@ -20,7 +20,7 @@ RULE = (
 
 def main() -> None:
     """The source, how many statements hold, the table, and a link to the view of one of them."""
-    store = open_store()
+    store = open_store("findings")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = choices.choice("Rows", "findings_source", labels.SOURCES, "Whose rows are checked.")
     found = _checked(store, store.version, source)

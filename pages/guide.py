@@ -24,7 +24,7 @@ RULE = (
 
 def main() -> None:
     """The needs, the answer in a sentence, and the ranked networks with their evidence."""
-    store = open_store()
+    store = open_store("guide")
     request = _request(store)
     found = _advised(store, store.version, request)
     st.header(frame.plain(found.summary), anchor=False)

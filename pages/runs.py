@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, frame, links, run_actions, run_comparison, run_selection, saved_views_list
+from pages.parts import choices, deletion, frame, links, run_actions, run_comparison, run_selection
 from pages.parts.frame import home
 from pages.parts.results import open_store, show_table
 from pages.parts.run_details import OWN_RUN_COLUMNS, repeated, run_table
@@ -24,7 +24,7 @@ RUN_COLUMNS = ["state", "created_at", *(name for name in OWN_RUN_COLUMNS if name
 
 def main() -> None:
     """The controls, the selected runs, and the table of all."""
-    store = open_store(filters=True)
+    store = open_store("runs")
     st.fragment(_follow_jobs, run_every=1.0 if queue.queued(home()) else None)()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = choices.choice(
@@ -37,7 +37,6 @@ def main() -> None:
         )
         by = _rows() if source != "published" else "run"
         archived = _archive_toggle(store) if source == "measured" else False
-        saved_views_list.popover("runs")
     deletion.offer_undo("deleted", "Deleted.", store.records.restore)
     deletion.offer_undo("archived", "Archived: hidden on all pages.", partial(_unarchive, store))
     recent = queue.recent(home())

@@ -32,7 +32,7 @@ COLUMNS += [
 
 def main() -> None:
     """The form that measures, the speedup by sparsity, and the tabs with more."""
-    store = open_store()
+    store = open_store("speedup")
     queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
     backbone_labels = {card.name: labels.backbone_label(card) for card in library.available(home())}
     records, rows = _measurements(home(), measurements.fingerprint(home()), backbone_labels)
@@ -46,6 +46,11 @@ def main() -> None:
             "This machine has not been measured yet. The charts show measurements that come with the product, made on another "
             "machine. Press Measure above for your own."
         )
+    kept = [store.kept.keeps_network(row.architecture, row.method) for row in rows.itertuples()]
+    if len(rows) and not any(kept):
+        st.info("No measurement passes the filters that hold on all pages. Change them beside the page's title.")
+        return
+    rows = rows[kept]
     if rows.empty:
         st.info(
             "No measurements yet. Press Measure above. Random weights (timing only) need neither a network nor data; a "

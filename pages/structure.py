@@ -43,8 +43,14 @@ REMOVABLE = (
 
 def main() -> None:
     """One backbone; below, its layers, a mask, other backbones, and measured accuracy."""
-    store = open_store()
-    cards = {card.name: card for card in library.available(home())}
+    store = open_store("structure")
+    every = library.available(home())
+    cards = {card.name: card for card in every if store.kept.keeps_network(card.architecture, card.method)}
+    if not cards:
+        st.info(
+            "No network on this machine passes the filters that hold on all pages. Change them beside the page's title."
+        )
+        return
     index = choices.example(list(cards.values()))
     settings: dict[str, Any] = {"persist_state": "session", "width": 420, "help": choices.IMPORT_HELP}
     card = choices.backbone_choice(cards.values(), index=index, **settings)

@@ -10,6 +10,7 @@ import streamlit as st
 from pages.parts import choices, frame, links
 from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
+from pages.parts.tradeoff_controls import available
 from sparse_core.catalog import TRANSFERS, architecture_label
 from sparse_core.results import measures
 from sparse_core.results.store import Store
@@ -19,6 +20,8 @@ from sparse_core.views.charts import tasks as task_charts
 VALUES = {"difference": "Difference to dense", "accuracy_mean": "Accuracy"}
 SATURATION = {"accuracy_mean": [], "difference": ["Values beyond the ends of the scale have the colour of its end"]}
 UNFILTERED: dict[str, Any] = {"source": "all", "accuracy": "best", "level": None, "cells": []}
+UNFILTERED |= {"order": "difficulty", "join": True}
+MORE = ("accuracy", "level", "order", "join")  # the controls that few need
 CELL_COLUMNS = [
     "row",
     "task",
@@ -51,7 +54,7 @@ class Controls:
 
 def main() -> None:
     """Controls, the heat map, the runs behind its cells, and the full table."""
-    store = open_store()
+    store = open_store("tasks")
     controls = _controls(store)
     rows = store.results(source=controls.source, architecture=controls.architecture, transfer=controls.transfer).dropna(
         subset=[measures.ACCURACIES[controls.accuracy]]
@@ -70,32 +73,40 @@ def main() -> None:
 
 
 def _controls(store: Store) -> Controls:
+    """The controls; each offers what has results with the others as they are, and its help says what it leaves out."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         architecture = choices.architecture_choice(store)
-        levels = _levels(store, store.version, architecture)
-        transfer = choices.choice("Transfer", "task_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
+        known = available(store, store.version, architecture)
+        transfer = _transfer_choice(known)
+        known = known[known["transfer"] == transfer]
         help_text = "The difference to the dense network in percentage points, or accuracy in percent."
         value = choices.choice("Value", "value", VALUES, help_text)
-        source = choices.source_choice()
-        accuracy = choices.accuracy_choice()
-        level = choices.selectbox(
-            "Sparsity",
-            [None, *levels],
-            format_func=lambda level: "All" if level is None else labels.sparsity_label(level),
-            key="level",
-            width=110,
-            help="The share of zero weights in a network.",
-        )
-        order = choices.task_order()
-        join = choices.join_choice(store, architecture)
+        source = choices.source_choice(known)
+        known = known if source == "all" else known[known["source"] == source]
+        with choices.more_filters(UNFILTERED, MORE):
+            accuracy = choices.accuracy_choice(known)
+            level = choices.selectbox(
+                "Sparsity",
+                [None, *sorted(known.loc[known["method"] != "Dense", "sparsity"].unique())],
+                format_func=lambda level: "All" if level is None else labels.sparsity_label(level),
+                key="level",
+                width=110,
+                help="The share of zero weights in a network.",
+            )
+            order = choices.task_order()
+            join = choices.join_choice(store, architecture)
     return Controls(architecture, transfer, source, accuracy, value, level, order, join)
 
 
-@st.cache_data(show_spinner=False, max_entries=20)
-def _levels(_store: Store, version: tuple[int, ...], architecture: str) -> list[float]:
-    """The sparsities of this architecture's results; ``version`` includes new runs at once."""
-    rows = _store.results(architecture=architecture)
-    return sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
+def _transfer_choice(known: pd.DataFrame) -> str:
+    """The transfers that have results of the sources that are chosen; without any, all of them."""
+    source = st.session_state.get("source", "all")
+    there = known if source == "all" else known[known["source"] == source]
+    offered = choices.offered("task_transfer", list(TRANSFERS), there["transfer"], labels.TRANSFER_NAMES.__getitem__)
+    missing = [TRANSFERS[name].lower() for name in TRANSFERS if name not in offered]
+    names = labels.TRANSFER_NAMES if not offered else {name: labels.TRANSFER_NAMES[name] for name in offered}
+    more = f" Not offered, for there are no such results of this architecture: {', '.join(missing)}." if missing else ""
+    return choices.choice("Transfer", "task_transfer", names, choices.TRANSFER_HELP + more)
 
 
 def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> None:

@@ -62,7 +62,7 @@ class View:
 
 def main() -> None:
     """What the rows show, the chart, and the tabs with more."""
-    store = open_store()
+    store = open_store("tradeoffs")
     controls = choose_controls(store)
     view = _view(store, store.version, controls)
     if view.summary.empty:

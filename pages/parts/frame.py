@@ -7,10 +7,12 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import StreamlitPage
 
 from sparse_core import stored
@@ -129,6 +131,7 @@ INTERNAL_ERROR = (
     "Internal error: this could not be drawn. The details are in the server's log. Reload the page or choose another."
 )
 
+_beside_title: ContextVar[DeltaGenerator | None] = ContextVar("beside_title", default=None)
 _settle = st.components.v2.component(
     "sparse_transfer_settle", js="export default ({ setStateValue }) => setStateValue('settled', true);"
 )
@@ -192,8 +195,15 @@ def heading(page: StreamlitPage) -> None:
     """The page's title, in the browser's tab as well, and what the page answers."""
     st.set_page_config(page_title=f"{page.title} · {PRODUCT}")
     with st.container(gap="xxsmall"):
-        st.title(page.title, anchor=False)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.title(page.title, anchor=False, width="stretch")
+            _beside_title.set(st.container(horizontal=True, width="content", key="beside_title"))
         st.markdown(next(each.answers for each in PAGES if each.title == page.title))
+
+
+def beside_title() -> DeltaGenerator:
+    """The place beside the page's title, for what holds for the whole page."""
+    return _beside_title.get() or st.container(horizontal=True, horizontal_alignment="right")
 
 
 def settle_link(page: StreamlitPage) -> None:

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from pages.parts import export, frame, jobs_indicator, links, run_filters
+from pages.parts import export, frame, jobs_indicator, links, run_filters, saved_views_list
 from pages.parts.frame import home
 from sparse_core.results import saved_views
 from sparse_core.results.records import Records
@@ -27,18 +27,24 @@ PICKING: list[Any] = ["multi-row", "single-cell"]
 ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what the table shows of it
 
 
-def open_store(*, filters: bool = False) -> Store:
+def open_store(page: str = "") -> Store:
     """The results, including every run that has been finished or deleted by now. Every page calls this first: the indicator of
-    jobs is drawn above it, and the filters, if they hold on all pages or are asked for."""
+    jobs is drawn above it, and beside its title the saved views of the ``page`` and the filters, which hold on Runs in any case
+    and on the others if the user wants that."""
     frame.require_frame()
     links.update_address()
     jobs_indicator.show()
     store = _open_store(home())
     store.refresh()
-    if filters or run_filters.everywhere():
-        kept = run_filters.controls(store, own_page=filters)
-        return store.filtered(kept)
-    return store
+    if not page and not run_filters.everywhere():
+        return store
+    with frame.beside_title():
+        if page:
+            saved_views_list.popover(page)
+        kept = run_filters.popover(store, own_page=page == "runs")
+    if run_filters.everywhere() and kept.count and page != "runs":
+        st.caption("Some results are hidden by the filters that hold on all pages.")
+    return store.filtered(kept)
 
 
 @st.cache_resource(show_spinner="Opening the results …")

@@ -1,6 +1,7 @@
 """One filter of runs: on Runs, or, as long as the user wants that, on all pages."""
 
 from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 
@@ -27,37 +28,37 @@ def everywhere() -> bool:
     return bool(st.session_state.get(EVERYWHERE, st.query_params.get(EVERYWHERE) == "true"))
 
 
-def controls(store: Store, *, own_page: bool) -> RunFilter:
-    """The controls in a popover, and the filter that they give; ``own_page`` is the one whose runs are filtered in any case."""
+def popover(store: Store, *, own_page: bool) -> RunFilter:
+    """The popover with the controls, and the filter that holds here: on all pages once the user wants that, else on Runs, its
+    ``own_page``, only."""
+    holds = own_page or everywhere()
     count = sum(bool(st.session_state.get(_key(part), st.query_params.get(_key(part)))) for part in PARTS)
-    label = "Filters on all pages" if everywhere() else "Filters"
-    label = f"{label}: {count} set" if count else label
-    with st.container(horizontal=True, vertical_alignment="center"):
-        with st.popover(label, icon=":material/filter_alt:", key="filters"):
-            chosen = {part: tuple(_control(store, part)) for part in PARTS}
-            help_text = (
-                "Every page then shows these results only. Dense networks stay: they are what others are compared with."
-            )
-            st.toggle(
-                "Use these filters on all pages",
-                key=EVERYWHERE,
-                bind="query-params",
-                persist_state="session",
-                help=help_text,
-            )
-        if not own_page and count:
-            st.caption("Some results are hidden by the filters that hold on all pages.", width="content")
-    return RunFilter(**chosen, keep_dense=not own_page)
+    label = f"Filters ({count})" if count and holds else "Filters"
+    help_text = "Architecture, transfer, methods, tasks, sources and tags: on Runs, or on all pages at once"
+    shown = st.popover(label, icon=":material/filter_alt:", key="filters", on_change="rerun", help=help_text)
+    if not holds and not shown.open:  # nothing is filtered, so a page need not wait for the controls
+        return RunFilter()
+    with shown:
+        st.toggle(
+            "Use these filters on all pages",
+            key=EVERYWHERE,
+            bind="query-params",
+            persist_state="session",
+            help="Every page then shows these results only. Dense networks stay: they are what others are compared with.",
+        )
+        chosen = {part: tuple(_control(store, part, disabled=not holds)) for part in PARTS}
+        if not holds:
+            st.caption("Switch this on to filter all pages. The controls of this page filter it alone.")
+    return RunFilter(**chosen, keep_dense=not own_page) if holds else RunFilter()
 
 
-def _control(store: Store, part: str) -> list[str]:
+def _control(store: Store, part: str, disabled: bool) -> list[str]:
     label, name = CONTROLS[part]
     options = _options(store, part)
     if not options and not st.session_state.get(_key(part)):
         return []
-    return choices.multiselect(
-        label, options, key=_key(part), format_func=name, placeholder="All", persist_state="session"
-    )
+    settings: dict[str, Any] = {"placeholder": "All", "persist_state": "session", "disabled": disabled}
+    return choices.multiselect(label, options, key=_key(part), format_func=name, **settings)
 
 
 def _options(store: Store, part: str) -> list[str]:

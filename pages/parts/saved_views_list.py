@@ -13,10 +13,18 @@ SHOWN = 50
 
 def popover(page: str) -> None:
     """The saved views of ``page``, each a link, and a field that saves the present one under a name."""
-    views = list({view.name: view for view in saved_views.views(home()) if view.page == page}.values())
-    label = f"Views ({len(views)})" if views else "Views"
-    with st.popover(label, icon=":material/bookmark:", key="views", help="Filters, columns and selection, by name"):
-        for view in views[:SHOWN]:
+    help_text = "Everything that is chosen on this page, kept under a name"
+    shown = st.popover("Views", icon=":material/bookmark:", key="views", on_change="rerun", help=help_text)
+    if not shown.open:
+        return
+    views = list({view.name: view for view in saved_views.views(home())}.values())
+    with shown:
+        for view in [view for view in views if view.page == page][:SHOWN]:
+            _view(view)
+        others = [view for view in views if view.page != page]
+        if others:
+            st.caption("Of other pages")
+        for view in others[:SHOWN]:
             _view(view)
         with st.form("save_view", border=False):
             name = st.text_input("Name of the present view", placeholder="for example AC/DC on Pets")

@@ -46,7 +46,7 @@ class Filters:
 
 
 def choose_filters(rows: pd.DataFrame) -> Filters:
-    """The controls above the charts; each offers only what was measured."""
+    """The controls above the charts; each offers only what was measured with the choices before it, so none empties the view."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         machine = _machine(rows)
         on_machine = rows[rows["machine"] == machine]
@@ -71,7 +71,9 @@ def choose_filters(rows: pd.DataFrame) -> Filters:
             bind="query-params",
             width=260,
         )
+        measured = measured[measured["engine"].isin(engines)] if engines else measured
         threads = most_measured("Threads", measured, "threads", "threads")
+        measured = measured[measured["threads"] == threads]
         batch_size = most_measured("Batch size", measured, "batch_size", "batch_size") if mode == "inference" else None
     others = rows["machine"].nunique() - 1
     if others:

@@ -39,5 +39,10 @@ class RunFilter:
             keep &= dense | rows["run_id"].isin(tagged)
         return rows[keep].reset_index(drop=True)
 
+    def keeps_network(self, architecture: str, method: str) -> bool:
+        """Whether a network passes, by what is known of it without a run; one without a method is none of any."""
+        kept = not self.architecture or architecture in self.architecture
+        return kept and (not self.method or method in self.method or (self.keep_dense and method == "Dense"))
+
 
 PARTS = tuple(field.name for field in fields(RunFilter) if field.name != "keep_dense")

@@ -21,11 +21,12 @@ from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.results import saved_views
 from sparse_core.results.records import Records
+from sparse_core.results.saved_views import SavedView
 from sparse_core.results.store import Store
 from sparse_core.specs.identity import recorded
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
 from sparse_core.views import configurations
-from tests.pages.support import chart_text, choose, figure, messages, metrics, open_page, press, shown, table
+from tests.pages.support import chart_text, choose, figure, messages, metrics, open_page, press, run, shown, table
 from tests.support.records import record, write
 
 
@@ -267,8 +268,8 @@ def test_tags_filter_the_runs_and_if_wanted_all_pages(home):
 
 
 def test_views_are_saved_by_name_and_columns_are_remembered(home):
-    app = open_page("runs", rows="Each run")
-    app.text_input[-1].set_value("Mine")
+    app = open_page("runs", {"views": True}, rows="Each run")
+    next(field for field in app.text_input if field.label == "Name of the present view").set_value("Mine")
     press(app, "Save view")
     (view,) = saved_views.views(home)
     assert (view.name, view.page, view.query["rows"]) == ("Mine", "runs", ["Each run"])
@@ -278,6 +279,21 @@ def test_views_are_saved_by_name_and_columns_are_remembered(home):
     app = choose(open_page("runs"), configurations_columns=["method", "seeds"])
     assert list(table(app)) == ["method", "seeds"]
     assert list(table(open_page("runs"))) == ["method", "seeds"]
+
+
+@pytest.mark.parametrize("page", ["tradeoffs", "tasks", "guide", "findings", "speedup", "structure"])
+def test_every_page_with_filters_has_saved_views_and_the_filter_of_all_pages(home, page):
+    saved_views.keep(home, SavedView("Mine", "runs", {}))
+    app = open_page(page, {"views": True, "filters": True})
+    assert "Of other pages" in messages(app)
+    (toggle,) = [each for each in app.toggle if each.key == "filter_everywhere"]
+    parts = [
+        each for each in app.multiselect if each.key in ("filter_architecture", "filter_transfer", "filter_method")
+    ]
+    assert len(parts) == 3 and all(each.disabled for each in parts)  # until it holds on all pages
+    toggle.set_value(True)
+    run(app)
+    assert not any(each.disabled for each in app.multiselect if each.key == "filter_method")
 
 
 def test_tags_and_notes_are_written_into_the_table(home, monkeypatch):

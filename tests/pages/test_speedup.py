@@ -399,3 +399,12 @@ def test_the_command_of_a_measurement():
         "sparse-transfer speedup --architecture resnet18 --sparsity 0.9 --distribution erk --engines torch "
         "--batch-sizes 8 --json"
     )
+
+
+def test_filters_offer_only_what_was_measured_together(home):
+    one = speed_record("a", lines=[line(engine="deepsparse", threads=2, batch_size=64)])
+    other = speed_record("b", lines=[line(engine="torch", threads=1, batch_size=1)])
+    app = open_measured(home, one, other)
+    app = choose(app, only_engines=["torch"])
+    assert "No measurement matches" not in messages(app) and "PyTorch" in legend(app)[0]
+    assert not [box for box in app.selectbox if box.key in ("threads", "batch_size")]  # there is one value of each

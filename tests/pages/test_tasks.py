@@ -44,3 +44,15 @@ def test_datasets_with_one_name_and_different_content_have_a_column_each(home) -
     write_runs(home, "Dense", 0, [0.8], dataset_hash="ffffffff")
     app = open_app("tasks", architecture="EfficientNet-Lite0")
     assert list(table(app).columns) == ["Network", "Digits (0a1b2c)", "Digits (ffffff)"]
+
+
+def test_nothing_is_offered_that_would_empty_the_view(home) -> None:
+    write_runs(home, "Dense", 0, [0.9, 0.9])
+    app = open_app("tasks", architecture="EfficientNet-Lite0")
+    offered = {group.key: group for group in app.get("button_group")}
+    assert offered["task_transfer"].options == ["Linear"]
+    assert "Not offered, for there are no such results of this architecture: full transfer" in (
+        offered["task_transfer"].help
+    )
+    assert offered["source"].options == ["All", "Your runs"]
+    assert "Paper results" in offered["source"].help.partition("Not offered")[2]
