@@ -28,6 +28,7 @@ from sparse_core.specs.slurm import SlurmSpec
 from sparse_core.specs.sweep import Plan, Task
 from sparse_core.specs.transfer import ProbeSpec
 
+SHARD_SECONDS = 600.0  # of an extraction of features; longer ones are cut into shards
 PACK_SECONDS = 600.0  # of short tasks that share a SLURM task, whose start takes some seconds
 LOOK_SECONDS = 5.0  # between looks at whether the sweep was stopped
 CHECK_SECONDS = 120.0  # for the check of the home folder to start: a busy cluster is not waited for
@@ -232,7 +233,7 @@ def _shard_count(task: Task, estimates: Seconds, spec: SlurmSpec, parallel: int)
     """How many SLURM tasks extract the features of a probe."""
     if task.kind != "probe":
         return 1
-    return spec.shards or min(parallel, max(1, math.ceil((estimates.of_features(task) or 0.0) / PACK_SECONDS)))
+    return spec.shards or min(parallel, max(1, math.ceil((estimates.of_features(task) or 0.0) / SHARD_SECONDS)))
 
 
 def _features(task: Task) -> tuple[Any, ...]:
