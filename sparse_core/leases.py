@@ -5,15 +5,15 @@ taken, and taken over, by ``rename``, in which one process alone succeeds; NFS p
 are better: the system itself releases those.
 """
 
-import hashlib
 import os
-import platform
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from sparse_core import paths
 
 BEAT_SECONDS = 10.0  # between two signs of life
 LOST_SECONDS = 120.0  # after the last one a lease is anybody's: a network file system shows it late
@@ -25,21 +25,38 @@ def hold(place: Path) -> Iterator[bool]:
 
     A holder that died loses it: at once to processes that see it is dead, elsewhere after ``LOST_SECONDS``.
     """
-    mine = f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    mine = f"{paths.machine()}-{os.getpid()}-{secrets.token_hex(4)}"
     if not _take(place, mine):
         yield False
         return
-    over = threading.Event()
-    beats = threading.Thread(target=_beat, args=(place, over), daemon=True)
-    beats.start()
     try:
-        yield True
+        with beating(lambda: os.utime(place)):
+            yield True
     finally:
-        over.set()
-        beats.join()
         with suppress(OSError):  # who took it over keeps it
             os.unlink(place / mine)
             os.rmdir(place)
+
+
+@contextmanager
+def beating(show: Callable[[], object]) -> Iterator[None]:
+    """Call ``show`` now and every ``BEAT_SECONDS`` meanwhile, a sign of life to machines that do not see this one's processes."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while True:
+            with suppress(OSError):  # the file system may be full, or gone, for a while
+                show()
+            if over.wait(BEAT_SECONDS):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _take(place: Path, mine: str) -> bool:
@@ -61,12 +78,6 @@ def _take(place: Path, mine: str) -> bool:
     return False
 
 
-def _beat(place: Path, over: threading.Event) -> None:
-    while not over.wait(BEAT_SECONDS):
-        with suppress(OSError):  # the file system may be gone for a while
-            os.utime(place)
-
-
 def _lost_holder(place: Path) -> str:
     """The holder of a lease that is anybody's now; empty for others."""
     try:
@@ -74,8 +85,8 @@ def _lost_holder(place: Path) -> str:
         age = _now(place.parent) - place.stat().st_mtime
     except (FileNotFoundError, ValueError):  # it is being released
         return ""
-    machine, process, *_ = (*holder.split("-"), "")
-    dead = machine == _machine() and process.isdigit() and not _is_alive(int(process))
+    where, process, *_ = (*holder.split("-"), "")
+    dead = where == paths.machine() and process.isdigit() and not paths.is_alive(int(process))
     return holder if dead or age > LOST_SECONDS else ""
 
 
@@ -86,20 +97,3 @@ def _now(folder: Path) -> float:
     moment = probe.stat().st_mtime
     probe.unlink()
     return moment
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's
-        return True
-    return True
-
-
-def _machine() -> str:
-    """This machine, or the container whose process numbers this process sees."""
-    with suppress(OSError):
-        return hashlib.sha256(f"{platform.node()} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:12]
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:12]

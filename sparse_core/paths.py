@@ -137,7 +137,7 @@ def remove(entry: Path) -> None:
 def temporary_prefix(name: str = "partial") -> str:
     """How the name of a temporary file or folder begins; eight letters or digits follow. It names this machine and process, so
     that what a killed process leaves is known to be nobody's: see ``remove_leftovers_of_dead_processes``."""
-    return f".{name}.{_machine()}-{os.getpid()}-"
+    return f".{name}.{machine()}-{os.getpid()}-"
 
 
 @contextmanager
@@ -183,14 +183,15 @@ def _is_leftover(entry: Path) -> bool:
     found = _TEMPORARY.fullmatch(entry.name)
     if not found or entry in _unfinished:
         return False
-    if found[1] == _machine():
-        return int(found[2]) == os.getpid() or not _is_alive(int(found[2]))
+    if found[1] == machine():
+        return int(found[2]) == os.getpid() or not is_alive(int(found[2]))
     with suppress(OSError):
         return time.time() - entry.stat().st_mtime > LEFTOVER_SECONDS
     return False
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -200,8 +201,12 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+def machine() -> str:
+    """A short mark of this machine, or of the container whose process numbers this process sees."""
+    seen = platform.node()
+    with suppress(OSError):
+        seen += os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(seen.encode()).hexdigest()[:6]
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -14,7 +14,6 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -27,6 +26,7 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.file_locks import hold, is_held
 from sparse_core.jobs import reports
 from sparse_core.jobs.kinds import KINDS, LANES, Job, job_from_json
+from sparse_core.leases import beating
 from sparse_core.paths import REPOSITORY, atomic_folder, remove, write_text
 from sparse_core.specs.identity import to_json
 from sparse_core.specs.progress import Progress
@@ -40,7 +40,6 @@ KEPT_JOBS = 200  # ended ones that users started
 KEPT_SECONDS = 24 * 3600.0  # the ended ones that pages submitted by themselves
 LOG_BYTES = 1 << 20  # of the workers' log
 SLURM = "slurm"  # the lane of jobs that other machines do
-BEAT_SECONDS = 10.0  # between two signs of life of a job on another machine
 ALIVE_SECONDS = 120.0  # from the last one on; a network file system shows it late
 START_SECONDS = 20.0  # a worker that has not taken its lane's lock by then is considered dead
 
@@ -289,22 +288,11 @@ def claim(home: Path, job_id: str) -> AbstractContextManager[bool]:
 @contextmanager
 def alive(home: Path, job_id: str) -> Iterator[None]:
     """Show meanwhile, to machines that do not see this one's locks, that the job runs."""
-    file, over = _folder(home, job_id) / "alive", threading.Event()
-
-    def beat() -> None:
-        while True:
-            with suppress(OSError):  # the folder may be full for a while
-                file.touch()
-            if over.wait(BEAT_SECONDS):
-                return
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
+    file = _folder(home, job_id) / "alive"
     try:
-        yield
+        with beating(file.touch):
+            yield
     finally:
-        over.set()
-        thread.join()
         file.unlink(missing_ok=True)
 
 
