@@ -145,15 +145,17 @@ def _new_states(home: Path, plan: Plan, retry: bool) -> dict[str, TaskState]:
 
 
 def _require_time(tasks: Sequence[Task], estimates: Seconds, spec: SlurmSpec, parallel: int) -> None:
-    """A training longer than the limit goes on in the next SLURM task, but an epoch has to fit; runs without saved states have to
-    fit whole. What is not known yet is not refused."""
+    """A finetuning longer than the limit goes on in the next SLURM task, but an epoch has to fit, and a probe as a whole without
+    the features that others extract. What is not known yet is not refused."""
     for task in tasks:
-        seconds = estimates.of(task)
-        if seconds is not None and _shard_count(task, estimates, spec, parallel) > 1:
+        what, seconds = "probe", estimates.of(task)
+        if task.kind == "finetune":
+            what, seconds = "epoch", estimates.of_epoch(task)
+        elif seconds is not None and _shard_count(task, estimates, spec, parallel) > 1:
             seconds -= estimates.of_features(task) or 0.0
-        if seconds is not None and task.kind == "probe" and seconds > spec.time * 3600:
+        if seconds is not None and task.kind != "sparsify" and seconds > spec.time * 3600:
             raise InputError(
-                f"--time {spec.time:g} hours are too short for the probe of {task.spec.backbone} on {task.spec.dataset}, which "
+                f"--time {spec.time:g} hours are too short for the {what} of {task.spec.backbone} on {task.spec.dataset}, which "
                 f"takes about {seconds / 3600:.2g} hours on a machine like this one."
             )
 

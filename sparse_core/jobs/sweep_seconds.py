@@ -12,7 +12,6 @@ from sparse_core.sparsify.durations import DENSE, estimate_sparsify
 from sparse_core.sparsify.durations import key as sparsify_key
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.sweep import Plan, Spec, Task
-from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.transfer import durations
 
 
@@ -33,9 +32,17 @@ class Seconds:
 
     def of_features(self, task: Task) -> float | None:
         """Seconds of the feature extraction of a probe; None where nothing was measured yet."""
-        spec = self.timed(task)
-        known = durations.recall(self.home, spec) if isinstance(spec, ProbeSpec) else None
+        known = self._transfer(task)
         return known.images * known.seconds_per_image if known else None
+
+    def of_epoch(self, task: Task) -> float | None:
+        """Seconds of an epoch of a transfer; None where nothing was measured yet."""
+        known = self._transfer(task)
+        return known.seconds_per_epoch if known else None
+
+    def _transfer(self, task: Task) -> durations.Estimate | None:
+        spec = self.timed(task)
+        return None if isinstance(spec, SparsifySpec) else durations.recall(self.home, spec)
 
     def timed(self, task: Task) -> Spec:
         """The task's spec on the network whose time it shares: what its backbone is made from, in the end; for a transfer the

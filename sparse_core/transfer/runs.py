@@ -2,6 +2,7 @@
 line call the ``run_…`` functions; their ``report`` may raise Cancelled."""
 
 import dataclasses
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -151,9 +152,11 @@ def _load_to_time(home: Path, name: str) -> Backbone:
 
 
 def _remember_duration(home: Path, backbone: Backbone, spec: TransferSpec, run: durations.Timed) -> None:
-    """Keep the times of a run, also for networks of this architecture that are not there yet."""
-    for name in (spec.backbone, backbone.card.architecture):
-        durations.remember(home, dataclasses.replace(spec, backbone=name), run)
+    """Keep the times of a run, also for networks of this architecture that are not there yet, and for its own size by number."""
+    for name, size in itertools.product(
+        (spec.backbone, backbone.card.architecture), {spec.image_size, backbone.transform.crop}
+    ):
+        durations.remember(home, dataclasses.replace(spec, backbone=name, image_size=size), run)
 
 
 def _best_precision(backbone: Backbone) -> str:

@@ -228,6 +228,15 @@ def test_a_probe_longer_than_the_limit_is_refused(monkeypatch, home, images, spa
         sweep_packs.submit(home, asked, SMALL)
 
 
+def test_a_finetuning_of_which_no_epoch_fits_is_refused(monkeypatch, home, images, sparse_backbone):
+    monkeypatch.setattr(slurm, "require_available", lambda spec: None)
+    monkeypatch.setattr(sweep_packs.Seconds, "of", lambda self, task: 1e6)  # which goes on in the next task
+    asked = plan(f"runs: [{{kind: finetune, backbone: '{sparse_backbone}', dataset: '{images}'}}]", "long")
+    monkeypatch.setattr(sweep_packs.Seconds, "of_epoch", lambda self, task: 5400.0)
+    message = refused(sweep_packs.submit, home, asked, SMALL)
+    assert "--time 0.5 hours are too short for the epoch of" in message and "about 1.5 hours" in message
+
+
 def test_short_tasks_share_a_slurm_task_and_those_of_one_backbone_and_dataset_do_always():
     def task(key, backbone, dataset="digits"):
         return Task(key, "probe", ProbeSpec(backbone, dataset), (0,))

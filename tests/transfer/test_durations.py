@@ -117,3 +117,9 @@ def test_a_known_time_is_not_estimated_again(home):
     spec = ProbeSpec("nobody", "nothing")
     durations.remember(home, spec, timed(spec, 0.5, 4.0))
     assert runs.run_estimate(home, spec, (0,), no_report) == asdict(durations.recall(home, spec))
+
+
+def test_a_run_at_the_backbones_own_size_is_known_by_number_too(home, images, sparse_backbone):
+    spec = ProbeSpec(sparse_backbone, str(images), engine="torch", settings=Hyperparameters(epochs=1))
+    runs.run_probe(home, spec, (0,), no_report)
+    assert durations.recall(home, spec) == durations.recall(home, replace(spec, image_size=32)) is not None
