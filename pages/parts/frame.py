@@ -111,6 +111,13 @@ PAGES = (
         "engine; a speedup counts only if the engine's output agrees with PyTorch's.",
     ),
     ListedPage(
+        "sweeps",
+        "Sweeps",
+        ":material/grid_view:",
+        "Experiments",
+        "What do many runs at once do, here or on a SLURM cluster: which wait, run, are done or failed?",
+    ),
+    ListedPage(
         "library",
         "Library",
         ":material/inventory_2:",

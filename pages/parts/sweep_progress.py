@@ -81,7 +81,8 @@ def _progress(sweep_id: str, job_ids: list[str]) -> None:
     if status.state == "ended":
         st.caption(_ended(status))
     else:
-        queue.ensure_worker(home(), sweeps.LANE)
+        if not sweep_id or sweep_id in sweep_files.active(home()):  # SLURM does the others, or nobody
+            queue.ensure_worker(home(), sweeps.LANE)
         st.progress(_share(status), frame.plain(_stage(status, names(status))))
     with st.container(horizontal=True):
         _buttons(status)

@@ -1,6 +1,8 @@
 """The row that starts a sweep: its button, the command, and how many runs are new and how long they will take."""
 
 import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -20,23 +22,31 @@ from sparse_core.views import columns, labels
 from sparse_core.views import sweeps as views
 
 
-def start_row(store: Store, button: str, plan: Plan | None, command: str = "") -> None:
-    """The button, disabled without a plan, the link with the command, and the dry run of the plan."""
+def start_here(plan: Plan) -> str:
+    """Start the sweep on this machine, or go on with it, what failed included; returns its id."""
+    sweep_id = sweeps.submit(home(), plan)
+    sweeps.retry(home(), sweep_id)
+    return sweep_id
+
+
+def start_row(
+    store: Store, button: str, plan: Plan | None, command: str = "", start: Callable[[Plan], str] = start_here
+) -> None:
+    """The button, disabled without a plan, the link with the command, and the dry run of the plan. ``start`` returns the id."""
     with st.container(horizontal=True, vertical_alignment="center"):
         pressed = st.button(button, type="primary", icon=":material/play_arrow:", disabled=plan is None)
         if plan is None:
             return
         if pressed:
-            _start(plan)
+            _start(plan, start)
         links.share(command)
         _dry_run(store, plan)
 
 
-def _start(plan: Plan) -> None:
-    """Start the sweep, or go on with it, what failed included, and put it into the link."""
+def _start(plan: Plan, start: Callable[[Plan], str]) -> None:
+    """Start the sweep and put it into the link."""
     try:
-        sweep_id = sweeps.submit(home(), plan)
-        sweeps.retry(home(), sweep_id)
+        sweep_id = start(plan)
     except InputError as error:
         st.error(frame.plain(str(error)))
         return
@@ -55,7 +65,7 @@ def _dry_run(store: Store, plan: Plan) -> None:
     seconds = Seconds(home(), plan)
     found = outline(plan, new, seconds, plan.parallel)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{_count(plan, new)} {_time(found['seconds'], new)}", width="content")
+        st.caption(f"{_count(plan, new)} {_time(found, new)}", width="content")
         job = next(seconds.measurements([task for task in new if _is_ready(task)]), None)
         if job:
             progress.measure_estimate((job.kind, str(job.spec)), job)
@@ -82,12 +92,18 @@ def _count(plan: Plan, new: list[Task]) -> str:
     return f"**{whole}**, {left} new." if new else f"**{whole}**, there already."
 
 
-def _time(seconds: float | None, new: list[Task]) -> str:
+def _time(found: Mapping[str, Any], new: list[Task]) -> str:
+    """How long ``outline`` says that it takes, and what it leaves on disk."""
     if not new:
         return "Nothing will run again."
-    if seconds is not None:
-        return f"About {labels.duration(seconds)} on this machine{', one after another' if len(new) > 1 else ''}."
-    return "" if all(map(_is_ready, new)) else progress.NOT_READY
+    if found["seconds"] is None:
+        return "" if all(map(_is_ready, new)) else progress.NOT_READY
+    side, parallel = "", min(found["parallel"], len(new))
+    if len(new) > 1:
+        work = labels.duration(found["machine_seconds"])
+        side = f", {parallel} at a time, {work} of work" if parallel > 1 else ", one after another"
+    disk = f" Leaves {labels.file_size(found['bytes'])} on disk." if found["bytes"] else ""
+    return f"About {labels.duration(found['seconds'])} on {'machines like this' if parallel > 1 else 'this machine'}{side}.{disk}"
 
 
 def _is_ready(task: Task) -> bool:

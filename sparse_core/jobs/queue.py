@@ -11,6 +11,7 @@ Jobs that this version cannot read are left out of every list and named: see ``s
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -239,6 +240,16 @@ def limit_log(home: Path) -> None:
                 stream.seek(size - LOG_BYTES // 2)
                 write_text(log.with_name("log.old.txt"), stream.read().decode("utf-8", errors="replace"))
             os.truncate(log, 0)
+
+
+def log_of(home: Path, job_id: str) -> str:
+    """What the workers' log says of a job: each entry that names it, tracebacks included."""
+    text = ""
+    for name in ("log.old.txt", "log.txt"):
+        with suppress(OSError):
+            text += (home / "workers" / name).read_text(encoding="utf-8", errors="replace")
+    entries = re.split(r"^(?=\d{4}-\d\d-\d\d )", text, flags=re.MULTILINE)
+    return "".join(entry for entry in entries if job_id in entry)
 
 
 def _start_worker(home: Path, lane: str) -> None:

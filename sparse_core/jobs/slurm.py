@@ -35,12 +35,17 @@ class Requeued:
         return DelayedSubmission(self)
 
 
+def missing() -> str:
+    """Why nothing can be submitted from this machine; empty if it can."""
+    return (
+        "" if shutil.which("sbatch") else "SLURM's sbatch is not on this machine. Run this on the cluster's login node."
+    )
+
+
 def require_available(spec: SlurmSpec) -> None:
     """Raise InputError where SLURM is missing, does not answer, or lacks the partition."""
-    if shutil.which("sbatch") is None:
-        raise InputError(
-            "SLURM's sbatch is not on this machine. Run this on the cluster's login node, or leave out --executor slurm."
-        )
+    if reason := missing():
+        raise InputError(f"{reason.removesuffix('.')}, or leave out --executor slurm.")
     partitions = _ask("sinfo", "-h", "-o", "%R").split()
     if spec.partition and spec.partition not in partitions:
         raise unknown_name("partition", spec.partition, partitions)

@@ -14,19 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.jobs import queue, slurm, sweep_files, sweeps
 from sparse_core.jobs.kinds import Job
 from sparse_core.jobs.sweep_checks import Finished, require_possible
 from sparse_core.jobs.sweep_files import State, TaskState
-from sparse_core.jobs.sweep_seconds import Seconds
+from sparse_core.jobs.sweep_seconds import Seconds, features_of
 from sparse_core.paths import write_text
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.slurm import SlurmSpec
 from sparse_core.specs.sweep import Plan, Task
-from sparse_core.specs.transfer import ProbeSpec
 
 SHARD_SECONDS = 600.0  # of an extraction of features; longer ones are cut into shards
 PACK_SECONDS = 600.0  # of short tasks that share a SLURM task, whose start takes some seconds
@@ -223,7 +221,7 @@ def _arrays(
         for kind in dict.fromkeys(task.kind for task in tasks):
             counts = {task: _shard_count(task, estimates, spec, parallel) for task in tasks if task.kind == kind}
             whole = [task for task, count in counts.items() if count == 1]
-            large = {_features(task): task for task, count in counts.items() if count > 1}
+            large = {features_of(task): task for task, count in counts.items() if count > 1}
             if whole:
                 yield f"{step + 1}-{kind}", whole, []
             if large:
@@ -236,13 +234,6 @@ def _shard_count(task: Task, estimates: Seconds, spec: SlurmSpec, parallel: int)
     if task.kind != "probe":
         return 1
     return spec.shards or min(parallel, max(1, math.ceil((estimates.of_features(task) or 0.0) / SHARD_SECONDS)))
-
-
-def _features(task: Task) -> tuple[Any, ...]:
-    """What decides which features a probe needs."""
-    spec = task.spec
-    assert isinstance(spec, ProbeSpec)
-    return spec.backbone, spec.dataset, spec.image_size, spec.precision, spec.engine
 
 
 def _steps(tasks: Sequence[Task]) -> list[list[Task]]:

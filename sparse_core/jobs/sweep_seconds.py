@@ -1,7 +1,7 @@
 """How long the tasks of a sweep take, by what was measured on this machine. Needs no torch."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sparse_core.sparsify.durations import DENSE, estimate_sparsify
 from sparse_core.sparsify.durations import key as sparsify_key
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.sweep import Plan, Spec, Task
+from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.transfer import durations
 
 
@@ -39,6 +40,19 @@ class Seconds:
         """Seconds of an epoch of a transfer; None where nothing was measured yet."""
         known = self._transfer(task)
         return known.seconds_per_epoch if known else None
+
+    def stored(self, tasks: Iterable[Task]) -> int | None:
+        """Bytes that transfers leave on disk: features once for each network and dataset, and the network of each finetuning.
+        None where nothing is known of one."""
+        sizes: dict[Any, int] = {}
+        for task in tasks:
+            if isinstance(task.spec, SparsifySpec):
+                continue
+            known = self._transfer(task)
+            if known is None or not known.stored:
+                return None
+            sizes[features_of(task) if task.kind == "probe" else task.key] = known.stored
+        return sum(sizes.values())
 
     def _transfer(self, task: Task) -> durations.Estimate | None:
         spec = self.timed(task)
@@ -76,14 +90,23 @@ class Seconds:
         return durations.estimate(self.home, spec, seeds, features_cached=False)
 
 
+def features_of(task: Task) -> tuple[Any, ...]:
+    """What decides which features a probe needs."""
+    spec = task.spec
+    assert isinstance(spec, ProbeSpec)
+    return spec.backbone, spec.dataset, spec.image_size, spec.precision, spec.engine
+
+
 def outline(plan: Plan, new: list[Task], seconds: Seconds, parallel: int) -> dict[str, Any]:
     """What a dry run tells: ``id``; ``runs``, each with its kind, name, method, sparsity, backbone, dataset, seed, state (new or
-    there) and seconds; their ``total`` and how many are ``new``; how many run ``parallel``; ``seconds`` of all that are new."""
+    there) and seconds; their ``total`` and how many are ``new``; how many run ``parallel``; ``seconds`` until all new ones have
+    ended, ``machine_seconds`` of their work, and the ``bytes`` that they leave (None where not known)."""
     missing = {(task.key, seed): task for task in new for seed in task.seeds}
     runs = [_row(task, seed, missing.get((task.key, seed)), seconds) for task in plan.tasks for seed in task.seeds]
     whole = makespan(new, seconds.of, parallel)
     count = sum(len(task.seeds) for task in new)
-    return {"id": plan.id, "runs": runs, "total": len(runs), "new": count, "parallel": parallel, "seconds": whole}
+    told = {"id": plan.id, "runs": runs, "total": len(runs), "new": count, "parallel": parallel, "seconds": whole}
+    return {**told, "machine_seconds": makespan(new, seconds.of, 1), "bytes": seconds.stored(new)}
 
 
 def _row(task: Task, seed: int, new: Task | None, seconds: Seconds) -> dict[str, Any]:

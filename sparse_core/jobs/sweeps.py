@@ -27,6 +27,7 @@ from sparse_core.specs.sweep import Plan, Spec, Task
 
 LANE = "long"  # of a sweep whose tasks run one after another
 LOCK_SECONDS = 10.0
+LOG_CHARACTERS = 20_000  # of a log, its end
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,17 @@ def retry(home: Path, sweep_id: str, parallel: int | None = None) -> None:
 def status(home: Path, sweep_id: str) -> SweepStatus:
     """How far the sweep is. Raises InputError for an unknown one, and for one that cannot be read."""
     return _status(home, sweep_id, *sweep_files.read(home, sweep_id))
+
+
+def log(home: Path, sweep_id: str, key: str) -> str:
+    """The end of what a task logged: on SLURM its own log, else what the workers' log says from the task's start on."""
+    known = sweep_files.read(home, sweep_id)[1].tasks.get(key)
+    if known is None:
+        return ""
+    folder = sweep_files.folder(home, sweep_id) / "slurm"
+    files = sorted(folder.glob(f"{known.slurm}_*_log.*")) if known.slurm else []
+    parts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
+    return ("\n".join(parts) if known.slurm else queue.log_of(home, known.job))[-LOG_CHARACTERS:]
 
 
 def recent(home: Path, limit: int = 20) -> list[SweepStatus]:

@@ -25,8 +25,9 @@ Times = tuple[float, float, float]
 class Estimate:
     """``images`` of the dataset, both splits; ``seconds_per_image`` of feature extraction, decoding included (0 under full
     transfer, which has none); ``seconds_per_epoch`` of one seed; ``seconds_besides`` of a job (under full transfer, of each seed)
-    for all else. ``sampled`` means that a short measurement and no real run gave them; else they are medians of ``recent`` runs,
-    each its three times in this order."""
+    for all else. ``stored`` bytes are left: the features under linear transfer, under full the network of each seed. ``sampled``
+    means that a short measurement and no real run gave them; else they are medians of ``recent`` runs, each its three times in
+    this order."""
 
     images: int
     seconds_per_image: float
@@ -34,6 +35,7 @@ class Estimate:
     seconds_besides: float = 0.0
     sampled: bool = False
     recent: tuple[Times, ...] = ()
+    stored: int = 0
 
     def seconds(self, spec: TransferSpec, seeds: int, features_cached: bool) -> float:
         """The whole transfer: features unless they are cached, the learning-rate sweep if there is one, then training."""
@@ -48,7 +50,7 @@ class Estimate:
 class Timed:
     """A real run: ``seconds`` of all its ``seeds``, from the job's start, and what ``Estimate`` takes apart.
     ``images_per_second`` is the pace of the feature extraction, None under full transfer, 0 where cached features were never
-    timed."""
+    timed. ``stored`` as in ``Estimate``."""
 
     seconds: float
     seeds: int
@@ -56,6 +58,7 @@ class Timed:
     seconds_per_epoch: float
     images_per_second: float | None = None
     features_cached: bool = False
+    stored: int = 0
 
 
 def estimate(home: Path, spec: TransferSpec, seeds: int, features_cached: bool, architecture: str = "") -> float | None:
@@ -102,7 +105,7 @@ def remember(home: Path, spec: TransferSpec, run: Timed) -> None:
     times = (pace, run.seconds_per_epoch, left / (1 if isinstance(spec, ProbeSpec) else run.seeds))
     recent = (*(known.recent if known else ()), times)[-RECENT:]
     pace, epoch, besides = (statistics.median(values) for values in zip(*recent, strict=True))
-    keep(home, spec, Estimate(run.images, pace, epoch, besides, recent=recent))
+    keep(home, spec, Estimate(run.images, pace, epoch, besides, recent=recent, stored=run.stored))
 
 
 def correction(home: Path, work: str) -> float:

@@ -60,12 +60,17 @@ def extract(
     found = _read_cached(home, backbone, dataset, ENGINES if engine == "auto" else [engine], precision, notes)
     if found:
         return found
-    require_space(home / "features", int(1.05 * _images(dataset) * backbone.dimensions * 4))
+    require_space(home / "features", int(1.05 * stored_bytes(backbone, dataset)))
     with open_extractor(home, backbone, dataset, precision, engine, on_progress, notes) as extractor:
         folder = feature_cache.folder(home, backbone, dataset, extractor.engine, precision)
         with _alone(folder, on_progress):
             found = _read_cached(home, backbone, dataset, [extractor.engine], precision, notes)
             return found or _extract(folder, extractor, dataset, notes, on_progress, seconds_after)
+
+
+def stored_bytes(backbone: Backbone, dataset: Dataset) -> int:
+    """What the features of both splits take on disk."""
+    return 4 * _images(dataset) * backbone.dimensions
 
 
 def extract_shard(
@@ -84,7 +89,7 @@ def extract_shard(
     notes: list[str] = []
     if _read_cached(home, backbone, dataset, ENGINES if engine == "auto" else [engine], precision, notes):
         return
-    require_space(home / "features", int(1.05 * _images(dataset) * backbone.dimensions * 4) // count)
+    require_space(home / "features", int(1.05 * stored_bytes(backbone, dataset)) // count)
     with open_extractor(home, backbone, dataset, precision, engine, on_progress, notes) as extractor:
         folder = feature_cache.folder(home, backbone, dataset, extractor.engine, precision)
         part = feature_cache.shard(folder, number)

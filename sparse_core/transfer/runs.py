@@ -62,6 +62,7 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
             statistics.fmean(results[0].seconds),
             details["images_per_second"],
             details["features_cached"],
+            features.stored_bytes(backbone, dataset),
         )
         _remember_duration(home, backbone, spec, timed)
     discard(sweep)
@@ -98,7 +99,8 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
         _keep(home, _record(name, spec, result, {**shared, "mask_violations": violations}), on_progress)
         images = shared["train_images"] + shared["test_images"]
         seconds = time.perf_counter() - started
-        _remember_duration(home, backbone, spec, durations.Timed(seconds, 1, images, statistics.fmean(result.seconds)))
+        timed = durations.Timed(seconds, 1, images, statistics.fmean(result.seconds), stored=saved.stat().st_size)
+        _remember_duration(home, backbone, spec, timed)
     records.compact()
     return _job_result(names, missing)
 
@@ -113,12 +115,15 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
     backbone, dataset, spec = resolve(home, spec, report, _load_to_time)
     rows, tested = len(dataset.train.labels), len(dataset.test.labels)
     if isinstance(spec, FinetuneSpec):
-        estimate = durations.Estimate(rows + tested, 0.0, finetune.time_epoch(backbone, dataset, spec), sampled=True)
+        seconds = finetune.time_epoch(backbone, dataset, spec)
+        stored = 4 * sum(each.numel() for each in backbone.module.parameters())
+        estimate = durations.Estimate(rows + tested, 0.0, seconds, sampled=True, stored=stored)
     else:
         pace = features.seconds_per_image(home, backbone, dataset, spec.precision, spec.engine, report)
         sample = min(rows, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
         seconds = _time_epoch(sample, backbone.dimensions, len(dataset.class_names), spec.settings)
-        estimate = durations.Estimate(rows + tested, pace, seconds * rows / sample, sampled=True)
+        stored = features.stored_bytes(backbone, dataset)
+        estimate = durations.Estimate(rows + tested, pace, seconds * rows / sample, sampled=True, stored=stored)
     durations.keep(home, spec, estimate)
     return dataclasses.asdict(estimate)
 

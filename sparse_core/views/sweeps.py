@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sparse_core.catalog import PRECISIONS, asked_dataset, task_label
+from sparse_core.jobs.sweeps import SweepStatus, TaskStatus
 from sparse_core.results import measures
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.sweep import Spec, Task
@@ -15,6 +16,9 @@ from sparse_core.views.labels import counted, method_label
 from sparse_core.views.sparsified import run_label
 
 KINDS = {"sparsify": "Sparsify", "probe": "Probe", "finetune": "Finetune"}
+# The first of these states that a cell's runs have is shown.
+MARKS = {"failed": "✗", "running": "▶", "waiting": "…", "blocked": "⊘", "done": "✓"}
+LEGEND = "✓ done, ▶ running, … waiting, ⊘ waits for what failed, ✗ failed; the number of runs, one for each seed."
 RUN_COLUMNS = ["work", "network_name", "dataset", "seed", "state", "seconds_estimated"]
 RESULT_COLUMNS = ["method", "sparsity", "network_name", "dataset", "accuracy_mean", "accuracy_std", "seeds"]
 RESULT_COLUMNS += ["difference", "difference_low", "difference_high", "relative_error_increase"]
@@ -96,3 +100,28 @@ def _asked(spec: Spec, made: Mapping[str, str]) -> Iterable[tuple[str, str, str,
     for precision in PRECISIONS if spec.precision == "auto" else (spec.precision,):
         same = dataclasses.replace(spec, precision=precision)
         yield made.get(spec.backbone, spec.backbone), asked_dataset(spec.dataset), spec.transfer, protocol(same)
+
+
+def state_table(status: SweepStatus, named: Mapping[str, str]) -> pd.DataFrame:
+    """What the runs of a sweep do: a row for each network, a column for making it and for each task and transfer, cells such as
+    "✓ 5" or "▶ 2 of 5" (``LEGEND``)."""
+    cells: dict[tuple[str, str], list[TaskStatus]] = {}
+    for each in status.tasks:
+        spec = each.task.spec
+        made = isinstance(spec, SparsifySpec)
+        row = network_label(each.task) if made else named.get(spec.backbone, spec.backbone)
+        column = "Made" if made else f"{task_label(asked_dataset(spec.dataset))}, {KINDS[each.task.kind].lower()}"
+        cells.setdefault((row, column), []).append(each)
+    rows: dict[str, dict[str, str]] = {row: {} for row, _ in cells}
+    for (row, column), tasks in cells.items():
+        rows[row][column] = _cell(tasks)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("Network").fillna("")
+
+
+def _cell(tasks: Sequence[TaskStatus]) -> str:
+    """The state that matters most, and how many of the runs are done."""
+    runs = sum(len(each.task.seeds) for each in tasks)
+    done = sum(len(each.task.seeds) for each in tasks if each.state == "done")
+    states = {each.state for each in tasks}
+    state = next(state for state in MARKS if state in states)
+    return f"{MARKS[state]} {runs}" if done == runs else f"{MARKS[state]} {done} of {runs}"
