@@ -251,6 +251,8 @@ def _table(table: pd.DataFrame, key: str) -> None:
 
 def _title(name: str) -> str:
     """The heading of a column; those of the grid and of Nemenyi's test are named by their networks."""
+    if name == "difference":
+        return "Difference, first − second (points)"
     return column_title(name) if name in columns.COLUMNS else name
 
 

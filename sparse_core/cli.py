@@ -35,7 +35,7 @@ from sparse_core.specs.progress import Progress
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
-from sparse_core.views import footnotes, speed_tables
+from sparse_core.views import footnotes, report, speed_tables
 
 # Of the measured time in the answer of ``export``.
 MEASURED = ["mode", "engine", "precision", "batch_size", "threads", "machine", "milliseconds_per_image"]
@@ -235,6 +235,22 @@ def _speedup(options: argparse.Namespace) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in hidden} for line in record["lines"]]
 
 
+def _report(options: argparse.Namespace) -> dict[str, Any]:
+    """Write views of the dashboard, given by their links, to one HTML file."""
+    if len(options.note) > len(options.links):
+        raise InputError(
+            f"Expected at most one --note for each link; got {len(options.note)} for {len(options.links)}."
+        )
+    notes = [*options.note, *[""] * (len(options.links) - len(options.note))]
+    views = [report.View(link, note) for link, note in zip(options.links, notes, strict=True)]
+    about = report.About(options.title or report.About.title, options.hypothesis, options.conclusion)
+    return {
+        "path": str(options.out),
+        "views": len(views),
+        "bytes": report.write(options.home, views, options.out, about),
+    }
+
+
 def _rebuild(options: argparse.Namespace) -> dict[str, Any]:
     records = Records(options.home)
     return {"rows": rebuild(records), "cache": str(default_database(records))}
@@ -343,6 +359,13 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, (decide, description, add) in decision_verbs.VERBS.items():
         add(_verb(verbs, name, decide, description))
+
+    reported = _verb(verbs, "report", _report, "views of the dashboard as one HTML file that needs no network")
+    reported.add_argument("links", nargs="+", metavar="LINK", help="as Share gives it, such as '/tasks?transfer=Full'")
+    reported.add_argument("--out", type=Path, required=True, metavar="FILE", help="ending in .html")
+    reported.add_argument("--note", nargs="+", default=[], help="on each view, in the order of the links")
+    for name in ("title", *report.FIELDS):
+        reported.add_argument(f"--{name}", default="", help="of the report")
 
     _verb(verbs, "rebuild", _rebuild, "rebuild the dashboard's cache from the published tables and the run records")
     export = _verb(verbs, "export", _export, "write all results to one file, or a backbone, or the network of one run")

@@ -72,6 +72,13 @@ PAGES = (
         "Do the paper's statements hold in its rows, in the shipped ones and in yours?",
     ),
     ListedPage(
+        "report",
+        "Report",
+        ":material/summarize:",
+        "Results",
+        "Which views tell your story? Put them with notes into one file that you can send: it opens anywhere, without a network.",
+    ),
+    ListedPage(
         "runs",
         "Runs",
         ":material/list_alt:",
@@ -195,7 +202,9 @@ def navigation() -> StreamlitPage:
         file = REPOSITORY / "pages" / f"{each.name}.py"
         page = st.Page(file, title=each.title, icon=each.icon, default=each.name == "tradeoffs")
         groups.setdefault(each.group, []).append(page)
-    return st.navigation(groups, position="top")
+    chosen = st.navigation(groups, position="top")
+    st.session_state["page"] = chosen.url_path or PAGES[0].name
+    return chosen
 
 
 def heading(page: StreamlitPage) -> None:

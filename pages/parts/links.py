@@ -1,6 +1,7 @@
 """Links: to this view, to other pages, and those that earlier versions wrote."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 from urllib.parse import urlencode
 
@@ -11,7 +12,9 @@ from pages.parts import buttons, frame
 from pages.parts.frame import home
 from sparse_core.catalog import architecture_label
 from sparse_core.networks import library
-from sparse_core.views import columns, labels
+from sparse_core.results import saved_views
+from sparse_core.results.saved_views import SavedView
+from sparse_core.views import columns, labels, report
 
 USES = {"probe": "Probe it", "finetune": "Finetune it", "structure": "Show its structure"}
 USES |= {"speedup": "Measure its speedup", "sparsify": "Prune it"}
@@ -90,6 +93,37 @@ def share(command: str | None = None, key: str = "share_link") -> None:
         if command:
             st.markdown("**Command.** The same figures as JSON, for a script.")
             st.code(command, language="bash", wrap_lines=True)
+        _keep(key)
+
+
+def _keep(key: str) -> None:
+    """The view as a file, and under a name for a report of several views."""
+    page = st.session_state.get("page", "")
+    if page not in report.PAGES:
+        return
+    query = {name: st.query_params.get_all(name) for name in st.query_params}
+    st.markdown("**Report.** This view as one file that opens without a network, or kept for a report of several.")
+    view = report.View(f"/{page}?{urlencode(query, doseq=True)}")
+    report_file([view], report.About(), f"{page}-{date.today():%Y-%m-%d}.html", key=f"{key}_report")
+    with st.form(f"{key}_keep", border=False):
+        name = st.text_input("Name of this view", placeholder="for example AC/DC against WoodFisher")
+        if st.form_submit_button("Keep for a report", icon=":material/bookmark_add:"):
+            with frame.errors_as_messages():
+                saved_views.keep(home(), SavedView((name or "").strip(), page, query))
+                st.success("Kept. Report, under Results, puts views together.")
+
+
+def report_file(views: Sequence[report.View], about: report.About, file: str, *, key: str) -> None:
+    """A button that makes a report, which takes seconds, and then one that downloads it."""
+    asked = (tuple(views), about)
+    if st.button("Make report", key=key, icon=":material/summarize:"):
+        with frame.errors_as_messages(), st.spinner("Drawing the views …"):
+            st.session_state[f"{key}_made"] = (asked, report.make(home(), views, about))
+    made = st.session_state.get(f"{key}_made")
+    if made and made[0] == asked:
+        st.download_button(
+            "Download report", made[1], file, "text/html", key=f"{key}_file", type="primary", on_click="ignore"
+        )
 
 
 def backbone_links(name: str) -> None:

@@ -34,7 +34,7 @@ def open_store(page: str = "") -> Store:
     frame.require_frame()
     links.update_address()
     jobs_indicator.show()
-    store = _open_store(home())
+    store = _open_store(home(), bool(st.session_state.get("in_memory")))
     store.refresh()
     if not page and not run_filters.everywhere():
         return store
@@ -48,9 +48,10 @@ def open_store(page: str = "") -> Store:
 
 
 @st.cache_resource(show_spinner="Opening the results …")
-def _open_store(folder: Path) -> Store:
+def _open_store(folder: Path, in_memory: bool) -> Store:
+    """``in_memory``: not from the cache, which the serving process alone may open; see ``captured``."""
     records = Records(folder)
-    return Store(records, default_database(records))
+    return Store(records, None if in_memory else default_database(records))
 
 
 def show_chart(

@@ -1,0 +1,34 @@
+"""Report and Share in Streamlit's test harness."""
+
+from sparse_core.results import saved_views
+from sparse_core.results.saved_views import SavedView
+from sparse_core.views import report
+from tests.pages.support import buttons, choose, messages, open_app, press
+
+
+def test_views_are_kept_by_share_and_put_together_with_notes(home, monkeypatch):
+    assert "No views are kept yet" in messages(open_app("report"))
+    app = open_app("compare", compare_transfer="Full")
+    field = next(each for each in app.text_input if each.label == "Name of this view")
+    field.set_value("Mine")
+    press(app, "Keep for a report")
+    (view,) = saved_views.views(home)
+    assert view == SavedView("Mine", "compare", {"compare_transfer": ["Full"]})
+    asked = []
+    monkeypatch.setattr(report, "make", lambda home, views, about: asked.append((views, about)) or "<html>")
+    app = open_app("report", report_views=["Mine (Compare)"])
+    app.text_area(key="report_note_Mine (Compare)").set_value("A note")
+    choose(app, report_title="My title")
+    press(app, "Make report")
+    ((views, about),) = asked
+    assert views == [report.View("/compare?compare_transfer=Full", "A note")] and about.title == "My title"
+    assert "Download report" in [each.label for each in app.get("download_button")]
+
+
+def test_one_view_is_a_file_from_its_share(monkeypatch):
+    asked = []
+    monkeypatch.setattr(report, "make", lambda home, views, about: asked.append(views) or "<html>")
+    app = open_app("tasks", transfer="Full")
+    press(app, "Make report")
+    assert asked[0][0].page == "tasks" and asked[0][0].query == {"transfer": ["Full"]}
+    assert "Make report" not in buttons(open_app("structure"))
