@@ -8,6 +8,7 @@ from scipy import stats
 from sparse_core.results import measures
 from sparse_core.results.store import published_rows
 from sparse_core.views import relations
+from sparse_core.views.charts import relations as charts
 from tests.support.records import measured, row
 
 ZOO = pd.DataFrame(
@@ -97,3 +98,13 @@ def test_own_networks_have_the_upstream_accuracy_they_were_made_with():
     points = relations.with_upstream(three_networks(), relations.published_upstream(), own, "best")
     assert points.set_index("method")["upstream_accuracy"].to_dict() == {"A": 0.9, "B": 0.7, "C": 0.8}
     assert np.isnan(relations.correlations(points.iloc[:2], "upstream_accuracy", ["linear"])["linear"].rho)
+
+
+def test_no_point_of_figure_3_lies_outside_of_its_panel(paper):
+    linear = paper[(paper["transfer"] == "linear") & (paper["method"].isin(["STR", "Dense"]))]
+    points = relations.difficulty_points(linear, paper[paper["method"] == "Dense"], "best")
+    figure = charts.against_difficulty(points, [0.8, 0.98], relations.regressions(points))
+    low, high = figure.layout.yaxis.range
+    assert (
+        low <= 100 * points["relative_error_increase"].min() and high >= 100 * points["relative_error_increase"].max()
+    )

@@ -48,6 +48,9 @@ def against_difficulty(
         narrowest=NARROW,
     )
     found, kind = looks(points), trace_kind(points)
+    increases = 100 * points["relative_error_increase"]
+    margin = 0.07 * (float(np.ptp(increases)) or 1.0)
+    limits = [min(float(increases.min()), 0) - margin, max(float(increases.max()), 0) + margin]
     for number, level in enumerate(levels):
         panel = points[points["level"] == level]
         if panel.empty:
@@ -64,7 +67,7 @@ def against_difficulty(
             }
             panels.add(number, key[4], trace)
         panels.dense_line(number, (100 * ends[0], 100 * ends[1]))
-        panels.y(number).update({"matches": "y"} if number else {})
+        panels.y(number).update(range=limits, **({"matches": "y"} if number else {}))
     return panels.figure()
 
 
