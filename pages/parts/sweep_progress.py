@@ -137,7 +137,9 @@ def _buttons(status: SweepStatus) -> None:
     failed = status.count("failed")
     if status.sweep_id and status.state == "running" and st.button("Pause", icon=":material/pause:"):
         _act(sweeps.pause, status)
-    if status.state in ("paused", "cancelled") and st.button("Resume", icon=":material/play_arrow:", type="primary"):
+    known = sweep_files.find(home(), status.sweep_id) if status.sweep_id else None
+    resume = "Resume on this machine" if known and known[1].executor == "slurm" else "Resume"
+    if status.state in ("paused", "cancelled") and st.button(resume, icon=":material/play_arrow:", type="primary"):
         _act(sweeps.resume, status)
     if status.state == "running" and running and len(left) > 1 and st.button("Skip this", icon=":material/skip_next:"):
         queue.cancel(home(), running[0].job_id)

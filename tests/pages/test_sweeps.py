@@ -101,3 +101,13 @@ def test_each_network_and_task_has_a_cell_and_a_failed_run_its_log(home, monkeyp
 
 def test_a_link_to_a_sweep_that_is_gone_says_so(home):
     assert "was started on another machine" in messages(open_page("sweeps", sweep_id="nothing-123"))
+
+
+def test_what_slurm_did_goes_on_here_only_where_that_is_said(home):
+    press(ticked(), "Start sweep")
+    plan, state = only(home)
+    sweep_files.write_state(home, plan.id, dataclasses.replace(state, state="cancelled", executor="slurm"))
+    app = open_page("sweeps", sweep_id=plan.id)
+    assert "Resume on this machine" in buttons(app)
+    press(app, "Resume on this machine")
+    assert only(home)[1].executor == "local"
