@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices, deletion, frame, links, run_actions, run_comparison, run_selection
+from pages.parts import choices, deletion, frame, links, results_import, run_actions, run_comparison, run_selection
 from pages.parts.frame import home
 from pages.parts.results import open_store, show_table
 from pages.parts.run_details import OWN_RUN_COLUMNS, repeated, run_table
@@ -46,6 +46,7 @@ def main() -> None:
         _own(store, source, by, archived, recent)
     links.share(list_command(source, store.kept), key="share_list")
     _history(recent)
+    results_import.form(store)
 
 
 def _sources(store: Store) -> list[str]:

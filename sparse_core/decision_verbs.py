@@ -141,9 +141,8 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="CSV or Parquet, a row for each run")
-    fields = (
-        f"the column of a field, where its name differs; fields: {', '.join((*imported.REQUIRED, *imported.OPTIONAL))}"
-    )
+    names = ", ".join((*imported.REQUIRED, *imported.OPTIONAL))
+    fields = f"the column of a field, where its name differs, or FIELD==VALUE for all rows; fields: {names}"
     parser.add_argument("--map", nargs="+", default=[], metavar="FIELD=COLUMN", help=fields)
     parser.add_argument("--source", help="the name under which they are shown (default: the file's)")
     parser.add_argument("--dry-run", action="store_true", help="read and check, import nothing")

@@ -36,6 +36,11 @@ PREFIX = "imported-"  # before run ids
 _NAME = re.compile(r"[\w][\w .+-]{0,59}")
 
 
+# The paper's own text files, raw_results/*.txt of IST-DASLab/sparse-imagenet-transfer: columns, and tasks named otherwise.
+RAW_COLUMNS = {"dset": "dataset", "model": "method", "val_acc": "accuracy"}
+RAW_TASKS = {"SUN": "sun397"}
+
+
 @dataclass(frozen=True)
 class Import:
     """Rows of one source, ready for the relation. ``duplicates`` are the numbers of rows (from 1) that repeat the key of an
@@ -48,12 +53,17 @@ class Import:
 
 def read(file: Path, mapping: Mapping[str, str], source: str) -> Import:
     """Read and check a file. ``mapping`` gives for a field, one of ``REQUIRED`` or ``OPTIONAL``, the name of its column where
-    they differ. Sparsity and accuracies are fractions of 1. Raises InputError, which names the first row that is wrong."""
+    they differ; one that begins with "=" is a value for all rows, such as "=linear". The paper's raw text layout is recognised by
+    its columns; its file's name says transfer and architecture. Sparsity and accuracies are fractions of 1. Raises InputError,
+    which names the first row that is wrong."""
     if not _NAME.fullmatch(source) or source.lower() in ("published", "shipped", "measured", "all"):
         raise InputError(
             f"A source's name has letters, digits, spaces, dots and dashes, and is none of ours; got '{source}'."
         )
     table = _table(file)
+    if set(RAW_COLUMNS) <= set(table.columns):
+        table = _from_raw(table, file.name)
+    table = table.assign(**{column: column[1:] for column in mapping.values() if column.startswith("=")})
     fields = _fields(table, mapping)
     if table.empty:
         raise InputError(f"{file} has no rows.")
@@ -134,6 +144,23 @@ def _table(file: Path) -> pd.DataFrame:
         return pd.read_csv(file, sep=None, engine="python", skipinitialspace=True)  # commas, semicolons or tabs
     except Exception as error:  # pandas, pyarrow and csv raise errors of many kinds
         raise InputError(f"{file} cannot be read as CSV or Parquet: {error}") from error
+
+
+def columns(file: Path) -> list[str]:
+    """The names of the columns that ``read`` finds in a file."""
+    table = _table(file)
+    raw = set(RAW_COLUMNS) <= set(table.columns)
+    return [str(name) for name in (_from_raw(table, file.name) if raw else table).columns]
+
+
+def _from_raw(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The paper's raw text layout in the names of fields. ``name`` is the file's, such as full_mobilenet_transfer_results.txt."""
+    found = table.rename(columns=RAW_COLUMNS).replace({"dataset": RAW_TASKS})
+    if "seed" in found:
+        found["seed"] = found["seed"].astype("str").str.removeprefix("seed_")
+    found["architecture"] = "mobilenet_v1" if "mobilenet" in name else "resnet50"
+    transfer = next((each for each in TRANSFERS if name.startswith(each)), None)
+    return found.assign(transfer=transfer) if transfer else found
 
 
 def _fields(table: pd.DataFrame, mapping: Mapping[str, str]) -> dict[str, str]:

@@ -157,3 +157,33 @@ def test_other_files_are_refused(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             imported.read(tmp_path / name, {}, "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "transfer", "architecture"),
+    [
+        ("linear_transfer_results.txt", "linear", "resnet50"),
+        ("full_transfer_results.txt", "full", "resnet50"),
+        ("linear_mobilenet_transfer_results.txt", "linear", "mobilenet_v1"),
+        ("full_mobilenet_transfer_results.txt", "full", "mobilenet_v1"),
+    ],
+)
+def test_the_papers_raw_text_layout_gives_the_published_rows(tmp_path, name, transfer, architecture):
+    expected = published_rows().query("transfer == @transfer and architecture == @architecture").reset_index(drop=True)
+    raw = expected[["dataset", "method", "sparsity", "seed", "accuracy_best"]].replace({"dataset": {"sun397": "SUN"}})
+    raw = raw.assign(seed="seed_" + raw["seed"].astype(str)).set_axis(
+        ["dset", "model", "sparsity", "seed", "val_acc"], axis=1
+    )
+    raw.to_csv(tmp_path / name, index=False)
+    made = imported.read(tmp_path / name, {}, "Paper again")
+    columns = ["architecture", "transfer", "method", "sparsity", "dataset", "seed", "replicate", "accuracy_best"]
+    pd.testing.assert_frame_equal(made.rows[columns].reset_index(drop=True), expected[columns], check_dtype=False)
+    assert len(made.duplicates) == (expected["replicate"] > 0).sum()
+
+
+def test_a_value_for_all_rows(tmp_path):
+    GIVEN.drop(columns="kind").to_csv(tmp_path / "other.csv", index=False)
+    made = imported.read(tmp_path / "other.csv", {**MAP, "transfer": "=full"}, "x")
+    assert set(made.rows["transfer"]) == {"full"}
+    with pytest.raises(InputError, match="one of linear, full"):
+        imported.read(tmp_path / "other.csv", {**MAP, "transfer": "=both"}, "x")
