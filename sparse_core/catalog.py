@@ -79,6 +79,7 @@ NORMALISATIONS = {
 }
 
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy", "accuracy": "accuracy"}
+METRICS |= {"mAP@0.5": "mAP@0.5"}
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,19 @@ never opens its cache.
 
 import argparse
 import dataclasses
+import importlib
 import json
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sparse_core import catalog, decision_verbs, linux, sweep_verb
+from sparse_core.datasets.boxes import METRIC
 from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
@@ -29,8 +31,9 @@ from sparse_core.results.records import Record, Records
 from sparse_core.results.store import SOURCES, Store, default_database, rebuild
 from sparse_core.specs.checkpoints import EXPORT_FORMS, ExportSpec
 from sparse_core.specs.checks import require_known
-from sparse_core.specs.identity import first_free_replicate
+from sparse_core.specs.identity import AnyRun, first_free_replicate
 from sparse_core.specs.options import PROGRAM, Parser, add_arguments, from_arguments
+from sparse_core.specs.options import names as option_names
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
@@ -145,23 +148,50 @@ def _features(options: argparse.Namespace) -> dict[str, Any]:
 
 def _transfer(options: argparse.Namespace) -> dict[str, Any]:
     """Run the transfer with each seed that has no record yet; returns what all seeds gave."""
-    spec: TransferSpec = from_arguments(KINDS[options.verb].spec, options)
+    kind = (
+        "finetune_detector"
+        if options.verb == "finetune" and is_detector(options.home, options.backbone)
+        else options.verb
+    )
+    spec: AnyRun = from_arguments(KINDS[kind].spec, options)
+    _refuse_other_options(options, kind)
     if options.seeds < 1:
         raise InputError(f"--seeds takes the number of seeds, at least 1; got {options.seeds}.")
     seeds = tuple(range(options.seeds)) if options.only_seed is None else (options.only_seed,)
     records = Records(options.home)
     if options.rerun:
-        from sparse_core.transfer.runs import resolve
-
+        resolve = _resolver(kind)
         _, _, resolved = resolve(options.home, spec, _show_progress)
         spec = first_free_replicate(resolved, seeds, records.ids())
-    outcome = kinds.run(options.home, Job(options.verb, spec, seeds), _show_progress)
+    outcome = kinds.run(options.home, Job(kind, spec, seeds), _show_progress)
     runs = [records.read(name) for name in outcome["runs"]]
     found = len(outcome["found"])
     if found:
         print(f"{found} of {len(seeds)} runs were there already; --rerun repeats them.", file=sys.stderr)
     _note(*runs[0].result["notes"])
     return probe_answer(runs) if options.verb == "probe" else finetune_answer(options.home, runs)
+
+
+def is_detector(home: Path, backbone: str) -> bool:
+    """Whether a backbone, given by name or as ARCHITECTURE:FILE, finds objects."""
+    if ":" in backbone:
+        return backbone.partition(":")[0].partition("-")[0] in catalog.DETECTORS
+    card = library.find(home, backbone)
+    return card is not None and card.is_detector
+
+
+def _refuse_other_options(options: argparse.Namespace, kind: str) -> None:
+    """Raise InputError for an option of ``finetune`` that this kind of work does not have."""
+    others = set(option_names(KINDS[options.verb].spec)) - set(option_names(KINDS[kind].spec))
+    given = [name for name in sorted(others) if getattr(options, name, None) is not None]
+    if given:
+        raise InputError(f"--{given[0].replace('_', '-')} is no option of a detector's finetuning. Leave it out.")
+
+
+def _resolver(kind: str) -> Callable[..., tuple[Any, Any, Any]]:
+    """The function that resolves the specs of this kind of work; only now is torch loaded."""
+    module = KINDS[kind].function.partition(":")[0]
+    return importlib.import_module(module).resolve
 
 
 def probe_answer(records: Sequence[Record]) -> dict[str, Any]:
@@ -189,14 +219,22 @@ def finetune_answer(home: Path, records: Sequence[Record]) -> dict[str, Any]:
 def _transfer_answer(records: Sequence[Record], more: Sequence[str]) -> dict[str, Any]:
     """Metric, runs (with the fields ``more`` of each result) and the best accuracy's mean and standard deviation."""
     fields = ["learning_rate", *more]
-    fields += [f"{name}_{when}" for name in ("accuracy", "top1", "mean_per_class") for when in ("best", "final")]
+    metrics = ("map50", "map") if records[0].result["metric"] == METRIC else ("accuracy", "top1", "mean_per_class")
+    fields += [f"{name}_{when}" for name in metrics for when in ("best", "final")]
     best = pd.Series([record.result["accuracy_best"] for record in records])
     runs = [
         {"seed": record.spec["seed"], "run_id": record.run_id, **{name: record.result[name] for name in fields}}
         for record in records
     ]
+    if metrics[0] == "map50":
+        means = {f"{name}_mean": _mean_of(records, f"{name}_best") for name in metrics}
+        return {"metric": METRIC, "runs": runs, **means, "map50_std": float(best.std())}
     metric = records[0].result["metric"]
     return {"metric": metric, "runs": runs, "accuracy_mean": float(best.mean()), "accuracy_std": float(best.std())}
+
+
+def _mean_of(records: Sequence[Record], name: str) -> float:
+    return float(pd.Series([record.result[name] for record in records]).mean())
 
 
 def _read_file(options: argparse.Namespace) -> dict[str, Any]:

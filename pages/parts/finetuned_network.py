@@ -13,7 +13,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import finetuned, library
 from sparse_core.results.records import Record
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec
-from sparse_core.views import labels
+from sparse_core.views import detections, labels
 
 
 def mask_metrics(records: Sequence[Record]) -> None:
@@ -34,7 +34,7 @@ def notes(records: Sequence[Record]) -> None:
             "Internal error: pruned weights became nonzero during training. Don't use this network as a sparse one."
         )
     for record in records:
-        exact = record.result["top1_final_fp32"]
+        exact = record.result.get("top1_final_fp32")  # none of a detector
         if exact is not None:
             trained = labels.percent(record.result["top1_final"])
             st.caption(f"Seed {record.spec['seed']}: top-1 {trained} % in bf16, {labels.percent(exact)} % in fp32.")
@@ -50,7 +50,8 @@ def offer(record: Record) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         _download(record, "safetensors", "Weights (safetensors)")
-        _onnx(record)
+        if not detections.is_detection(record):
+            _onnx(record)
         _import_form(record)
     job_id = st.session_state.get(f"import_{record.run_id}")
     status = queue.find(home(), job_id) if job_id else None

@@ -6,14 +6,23 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.parts import finetuned_network, frame, images, links, run_actions, run_details, run_ranking
+from pages.parts import (
+    detection_details,
+    finetuned_network,
+    frame,
+    images,
+    links,
+    run_actions,
+    run_details,
+    run_ranking,
+)
 from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import METRICS
 from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Record
 from sparse_core.results.store import SHIPPED_ID, Store
 from sparse_core.specs.identity import recorded
-from sparse_core.views import configurations, labels, runs, times
+from sparse_core.views import configurations, detections, labels, runs, times
 from sparse_core.views.charts import training
 from sparse_core.views.charts.style import HUES
 
@@ -86,7 +95,9 @@ def _several(records: Sequence[Record], store: Store, where: str) -> None:
 def _details(store: Store, records: Sequence[Record], where: str) -> None:
     """What single runs gave, and how they stand among others on the same task."""
     run_details.show_run_details(store, records, where=where)
-    if where != "shipped":
+    if detections.is_detection(records[0]):
+        detection_details.show(store, records, where)
+    elif where != "shipped":
         images.misclassified(store, records)
     run_ranking.show(store, records[0])
 

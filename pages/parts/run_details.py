@@ -9,10 +9,11 @@ import streamlit as st
 from pages.parts import choices, frame
 from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
+from sparse_core.datasets.boxes import METRIC
 from sparse_core.results.records import Record
 from sparse_core.results.statistics import per_class
 from sparse_core.results.store import Store
-from sparse_core.views import footnotes, labels, runs, tables, times
+from sparse_core.views import detections, footnotes, labels, runs, tables, times
 from sparse_core.views.charts import training
 
 NETWORK_COLUMNS = ["source", "architecture", "method", "sparsity"]
@@ -20,6 +21,8 @@ SAMPLE_COLUMNS = ["transfer", "dataset", "seed", "accuracy_best", "accuracy_fina
 OWN_RUN_COLUMNS = [*NETWORK_COLUMNS, "network_name", "network", *SAMPLE_COLUMNS]
 CURVE_TITLES = {
     "accuracy": ("Test accuracy per epoch", "after each epoch, higher is better"),
+    "mAP@0.5": ("Test mAP@0.5 per epoch", "after each epoch, higher is better"),
+    "mAP@[.5:.95]": ("Test mAP@[.5:.95] per epoch", "after each epoch, higher is better"),
     "loss": ("Training loss per epoch", "mean over the epoch, lower is better"),
 }
 
@@ -41,6 +44,17 @@ def repeated(rows: pd.DataFrame) -> list[str]:
 def show_run_details(store: Store, records: Sequence[Record], where: str = "on this machine") -> None:
     """Learning curves, per-class accuracy and confusion matrix of the runs of one configuration, the latter two beside the dense
     network's if it was run; captions say ``where`` they were made."""
+    backbone, network, caption, name = described(records, where)
+    _curves(records, network, caption, name)
+    if detections.is_detection(records[0]):
+        return  # what else there is to show of them is in ``detection_details``
+    dense = runs.dense_baselines(store, records)
+    _by_class(records, dense, backbone, network, caption, name)
+    _confusion(records, dense, backbone, network, caption, name)
+
+
+def described(records: Sequence[Record], where: str) -> tuple[str, str, str, str]:
+    """The network's method and sparsity, what was transferred to what, a caption, and a name for files."""
     result = records[0].result
     backbone = labels.method_label(result["method"], result["sparsity"])
     transfer = TRANSFERS[records[0].spec["transfer"]].lower()
@@ -48,11 +62,7 @@ def show_run_details(store: Store, records: Sequence[Record], where: str = "on t
         f"{architecture_label(result['architecture'])} ({backbone}) on {task_label(result['dataset_name'])}, {transfer}"
     )
     caption = f"{labels.counted(len(records), 'run')} {where}, {times.day(result['created_at'])}. {result['protocol']}."
-    name = f"{result['architecture']}-{result['dataset_name']}"
-    _curves(records, network, caption, name)
-    dense = runs.dense_baselines(store, records)
-    _by_class(records, dense, backbone, network, caption, name)
-    _confusion(records, dense, backbone, network, caption, name)
+    return backbone, network, caption, f"{result['architecture']}-{result['dataset_name']}"
 
 
 def _curves(records: Sequence[Record], network: str, caption: str, name: str) -> None:
@@ -60,7 +70,7 @@ def _curves(records: Sequence[Record], network: str, caption: str, name: str) ->
     with st.container(horizontal=True, vertical_alignment="bottom"):
         value = curve_choice("curve", records[0].result["metric"])
         mean, log = line_choices(len(records), "curve")
-    title, better = CURVE_TITLES["loss" if value == "loss" else "accuracy"]
+    title, better = CURVE_TITLES[value if value in CURVE_TITLES else "accuracy"]
     over = f" · mean ± standard deviation over {labels.counted(len(records), 'seed')}" if mean else ""
     show_chart(
         training.learning_curves(table, value, mean=mean, log=log),
@@ -164,5 +174,10 @@ def line_choices(runs: int, key: str) -> tuple[bool, bool]:
 
 def curve_choice(key: str, metric: str) -> str:
     """The control for the curve that is drawn; returns the column of ``metric`` or that of the loss."""
+    if metric == METRIC:
+        options = {"accuracy": METRIC, "all": "mAP@[.5:.95]", "loss": "Loss"}
+        return {"accuracy": METRIC, "all": "mAP@[.5:.95]"}.get(
+            choices.choice("Curve", key, options, persist=None), "loss"
+        )
     chosen = choices.choice("Curve", key, {"accuracy": "Accuracy", "loss": "Loss"}, persist=None)
     return "loss" if chosen == "loss" else metric

@@ -12,9 +12,11 @@ import numpy as np
 from PIL import Image
 
 from sparse_core.catalog import TASKS
+from sparse_core.datasets import box_layouts
+from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.datasets.contents import LAYOUTS
 from sparse_core.datasets.dataset import Dataset, Split
-from sparse_core.datasets.local_files import look_into, open_path, without_unreadable
+from sparse_core.datasets.local_files import look_into, open_boxes, open_path, without_unreadable
 from sparse_core.datasets.tasks import DOWNLOADS, describe_split, open_task, task_folder
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import REPOSITORY
@@ -66,6 +68,7 @@ def describe(home: Path, name: str) -> Summary:
         return Summary(DIGITS_LAYOUT, [str(digit) for digit in range(10)], 1437, 360)  # without importing scikit-learn
     path = None if name in TASKS else _existing(name)
     if path:
+        _refuse_boxes(path)
         found = look_into(path)
         return Summary(found.layout, found.class_names, len(found.train), len(found.test))
     dataset = _open(home, name, download=False)
@@ -82,6 +85,22 @@ def load(home: Path, name: str) -> Dataset:
     if name != DIGITS:
         dataset = without_unreadable(home, dataset)
     return dataclasses.replace(dataset, notes=(*dataset.notes, *_notes_on_missing_classes(dataset)))
+
+
+def has_boxes(name: str) -> bool:
+    """Whether this is the path of images with boxes."""
+    path = None if name == DIGITS or name in TASKS else _existing(name)
+    return path is not None and bool(box_layouts.layout_of(path))
+
+
+def load_boxes(home: Path, name: str) -> BoxDataset:
+    """Open images with boxes by their folder or COCO file. Raises InputError where there are none."""
+    path = None if name == DIGITS or name in TASKS else _existing(name)
+    if path is None:
+        raise InputError(
+            f"A detector is trained on images with boxes, by their path: {box_layouts.LAYOUTS}. Got '{name}'."
+        )
+    return open_boxes(home, path)
 
 
 def load_present(home: Path, name: str, *, checked: bool = True) -> Dataset:
@@ -125,10 +144,19 @@ def _open(home: Path, name: str, *, download: bool) -> Dataset:
         return open_task(home, name, download=download)
     path = _existing(name)
     if path:
+        _refuse_boxes(path)
         return open_path(home, path, path.stem if path.is_file() else path.resolve().name, "top1")
     if os.sep in name:
         raise InputError(f"There is no folder or file at {name}. Give one laid out as {LAYOUTS}.")
     raise unknown_name("dataset", name, [card.id for card in available(home)])
+
+
+def _refuse_boxes(path: Path) -> None:
+    if box_layouts.layout_of(path):
+        raise InputError(
+            f"{path} holds images with boxes, which only detectors are trained on, such as yolov3_tiny: use "
+            "'finetune' on the command line."
+        )
 
 
 def _existing(name: str) -> Path | None:

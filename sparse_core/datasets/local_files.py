@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sparse_core import linux
-from sparse_core.datasets import folders, parquet
+from sparse_core.datasets import box_layouts, boxes, folders, parquet
+from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.datasets.contents import Contents, listed
 from sparse_core.datasets.dataset import Dataset, Split, UnknownRangeError, upright_size
 from sparse_core.errors import InputError
@@ -53,6 +54,18 @@ def open_path(home: Path, path: Path, name: str, metric: str) -> Dataset:
         contents.layout,
         tuple(map(printable, contents.notes)),
     )
+
+
+def open_boxes(home: Path, path: Path) -> BoxDataset:
+    """The images with boxes at ``path``, a folder or a COCO file. Raises InputError for a layout not in
+    ``box_layouts.LAYOUTS``."""
+    with _readable(path):
+        found = box_layouts.read(path)
+    root = path.parent if path.is_file() else path
+    images = {each.image for each in (*found.train, *found.test) if each.image.is_file()}
+    inside = sorted(file for file in {*images, *found.files} if file.is_relative_to(root))
+    content = content_hash(home, root, inside)
+    return boxes.dataset(printable(path.stem if path.is_file() else path.resolve().name), root, found, content)
 
 
 def identity(content: str, class_names: list[str], split: list[list[int]], *labels: np.ndarray) -> str:

@@ -14,7 +14,7 @@ from sparse_core.specs.identity import parse
 from sparse_core.specs.progress import Report
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
-from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
+from sparse_core.specs.transfer import DetectionSpec, FinetuneSpec, ProbeSpec
 from sparse_core.speed import measurements
 from sparse_core.stored import type_problem
 
@@ -78,6 +78,13 @@ KINDS = {
     "estimate": Kind(ProbeSpec, "sparse_core.transfer.runs:run_estimate"),
     "finetune": Kind(
         FinetuneSpec, "sparse_core.transfer.runs:run_finetune", "long", label="Finetuning", problem=_runs_problem
+    ),
+    "finetune_detector": Kind(
+        DetectionSpec,
+        "sparse_core.transfer.detection_runs:run_finetune",
+        "long",
+        label="Finetuning",
+        problem=_runs_problem,
     ),
     "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.runs:run_estimate", "long"),
     "inspect": Kind(InspectSpec, "sparse_core.networks.inspection:run_inspect", problem=_inspection_problem),

@@ -28,6 +28,7 @@ from sparse_core.networks import (
     public_networks,
     pypi_weights,
     weight_files,
+    yolo,
 )
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
@@ -121,6 +122,10 @@ def load_classifying(home: Path, name: str) -> Backbone:
 def for_images(backbone: Backbone, side: int) -> Backbone:
     """The backbone for images of another size than its own; its weights and its hash are the same. Raises InputError where the
     network does not take them."""
+    if backbone.card.is_detector:
+        if side % yolo.COARSEST:
+            raise InputError(f"Detectors take images of a multiple of {yolo.COARSEST} pixels, such as 416; got {side}.")
+        return dataclasses.replace(backbone, transform=backbone.transform.at(side))
     try:
         found = architectures.features_of(backbone.card.architecture, backbone.variant, side)
     except (RuntimeError, ValueError, AssertionError) as error:

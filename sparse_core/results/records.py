@@ -23,6 +23,7 @@ from sparse_core.paths import atomic_file, atomic_folder, remove
 from sparse_core.results.annotations import Annotations
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import record_document, recorded
+from sparse_core.specs.transfer import TASK
 from sparse_core.stored import NUMBER, require
 from sparse_core.trash import Trash
 
@@ -34,8 +35,16 @@ _RENAMED = {"train_pictures": "train_images", "test_pictures": "test_images"}  #
 _RESULT: stored.Kinds = {
     **dict.fromkeys(("architecture", "upstream", "method", "protocol", "metric", "dataset_name", "created_at"), str),
     **dict.fromkeys(("sparsity", "backbone_sparsity", "learning_rate", "seconds_training"), NUMBER),
-    **{f"{name}_{when}": NUMBER for name in ("accuracy", "top1", "mean_per_class") for when in ("best", "final")},
-    **{"train_images": int, "test_images": int, "class_names": list, "confusion": list, "notes": list},
+    **{f"accuracy_{when}": NUMBER for when in ("best", "final")},
+    **{"train_images": int, "test_images": int, "class_names": list, "notes": list},
+}
+_CLASSIFIED: stored.Kinds = {
+    **{f"{name}_{when}": NUMBER for name in ("top1", "mean_per_class") for when in ("best", "final")},
+    "confusion": list,
+}
+_DETECTED: stored.Kinds = {
+    **{f"{name}_{when}": NUMBER for name in ("map50", "map") for when in ("best", "final")},
+    **{"precision_by_class": list, "precision_curves": list, "detections": list},
 }
 _SIZES: stored.Kinds = dict.fromkeys(("nonzero_parameters", "multiply_adds", "file_size"), int)
 _OPTIONAL: stored.Kinds = {
@@ -48,7 +57,9 @@ _OPTIONAL: stored.Kinds = {
     "predicted": str,
 }
 _FINETUNED: stored.Kinds = {"sparsity_before": NUMBER, "sparsity_after": NUMBER, "mask_violations": int}
-_EVENT: stored.Kinds = {"epoch": int, "loss": NUMBER, "top1": NUMBER, "mean_per_class": NUMBER}
+_EVENT: stored.Kinds = {"epoch": int, "loss": NUMBER}
+_EVENT_CLASSIFIED: stored.Kinds = {**_EVENT, "top1": NUMBER, "mean_per_class": NUMBER}
+_EVENT_DETECTED: stored.Kinds = {**_EVENT, "map50": NUMBER, "map": NUMBER}
 
 
 @dataclass(frozen=True)
@@ -218,9 +229,15 @@ def _parse(folder: Path, spec: str, result: str, events: str) -> Record:
     require(asked, {"transfer": str, "seed": int}, where=" of the spec")
     asked = record_document(recorded(asked), asked["seed"])  # with the fields that an older version did not have
     outcome = {_RENAMED.get(name, name): value for name, value in require(outcome, {}).items()}
-    required = {**_RESULT, **(_FINETUNED if asked["transfer"] == "full" else {})}
+    detects = asked.get("task") == TASK
+    required = {
+        **_RESULT,
+        **(_DETECTED if detects else _CLASSIFIED),
+        **(_FINETUNED if asked["transfer"] == "full" else {}),
+    }
     require(outcome, required, _OPTIONAL, " of the result")
-    epochs = [require(json.loads(line), _EVENT, where=" of an epoch") for line in events.splitlines()]
+    event = _EVENT_DETECTED if detects else _EVENT_CLASSIFIED
+    epochs = [require(json.loads(line), event, where=" of an epoch") for line in events.splitlines()]
     if not epochs:
         raise InputError("it has no epochs")
     _require_consistent(outcome)
@@ -237,7 +254,8 @@ def _require_consistent(result: dict[str, Any]) -> None:
     datetime.fromisoformat(result["created_at"])
     require_known("metric", result["metric"], METRICS)
     classes = range(len(result["class_names"]))
-    counts = [(true in classes, predicted in classes, count >= 0) for true, predicted, count in result["confusion"]]
+    confusion = result.get("confusion", ())
+    counts = [(true in classes, predicted in classes, count >= 0) for true, predicted, count in confusion]
     shares = [result[name] for name in ("sparsity", "backbone_sparsity", "accuracy_best", "accuracy_final")]
     if not all(map(all, counts)) or not all(0 <= share <= 1 for share in shares):
         raise InputError("its numbers contradict each other")

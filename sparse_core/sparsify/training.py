@@ -184,7 +184,7 @@ class SparseTraining(NetworkTraining):
         labels = torch.from_numpy(self.dataset.test.labels).to(self.device)
         self.network.eval()
         with torch.inference_mode():
-            parts = self.test.centre_cropped_batches(range(len(labels)), self.passes.test_batch)
+            parts = self.test_images.centre_cropped_batches(range(len(labels)), self.passes.test_batch)
             logits = torch.cat([self.network(self.input(images)) for images in parts])
         return float(F.cross_entropy(logits, labels))
 

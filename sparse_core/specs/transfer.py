@@ -1,4 +1,5 @@
-"""Specs of the two transfers: a linear probe on frozen features, and full finetuning under a fixed mask."""
+"""Specs of the two transfers: a linear probe on frozen features, and full finetuning under a fixed mask, of networks that
+classify images or, on images with boxes, of detectors."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from sparse_core.specs.options import option
 from sparse_core.specs.training import FULL_LEARNING_RATE, OPTIMIZERS, Hyperparameters, full_learning_rate
 
 FEATURE_ENGINES = ("auto", *ENGINES)
+TASK = "detection"  # in a run's record, beside its transfer
+WARM_UP_EPOCHS = 3  # at most a third of the training
+AVERAGE = 0.9999  # decay of the moving average of the weights
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,46 @@ class FinetuneSpec(_Transfer):
         return Hyperparameters(learning_rate=full_learning_rate(dataset))
 
 
+@dataclass(frozen=True)
+class DetectionSettings:
+    """SGD with a warm-up and a cosine schedule, as YOLOv5's release 6 has them; the number of epochs is ours."""
+
+    epochs: int = option(50, "passes over the training data")
+    learning_rate: float = option(0.01, "after the warm-up")
+    momentum: float = option(0.937, "of SGD, in [0, 1)")
+    weight_decay: float = option(5e-4, "L2 penalty of convolution weights")
+    batch_size: int = option(16, "images a step")
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        require(0 < self.learning_rate < math.inf, "learning_rate", "finite and above 0", self.learning_rate)
+        require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        require(0 <= self.weight_decay < math.inf, "weight_decay", "finite, 0 or more", self.weight_decay)
+        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+
+
+@dataclass(frozen=True)
+class DetectionSpec(_Transfer):
+    """Full transfer of one detector to one dataset with boxes. ``precision`` and ``augment`` are as in ``FinetuneSpec``; here
+    crops keep the boxes, and colours change too."""
+
+    transfer: ClassVar[str] = "full"
+    usual_seeds: ClassVar[int] = 1
+
+    settings: DetectionSettings = field(default_factory=DetectionSettings)  # type: ignore[assignment]
+    augment: bool = option(True, "train on whole images, without crops and flips", flag="--no-augmentation")
+    precision: str = option("auto", "of training; auto is bf16 where it is native", choices=("auto", *PRECISIONS))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_known("precision", self.precision, ("auto", *PRECISIONS))
+
+    @staticmethod
+    def usual_settings(dataset: str) -> DetectionSettings:
+        """The usual settings, the same for every dataset."""
+        return DetectionSettings()
+
+
 TransferSpec = ProbeSpec | FinetuneSpec
 AnyTransfer = TypeVar("AnyTransfer", bound=TransferSpec)
 
@@ -117,6 +161,23 @@ def protocol(spec: TransferSpec) -> str:
         f"batch {settings.batch_size}",
         *([f"{spec.image_size} px images"] if spec.image_size else []),
         *([f"{spec.precision} features"] if isinstance(spec, ProbeSpec) else _training_options(spec)),
+    ]
+    return ", ".join(parts)
+
+
+def detection_protocol(spec: DetectionSpec) -> str:
+    """The training settings as text, as ``protocol`` gives them."""
+    settings = spec.settings
+    parts = [
+        f"detection, SGD lr {exact(settings.learning_rate)} with warm-up and cosine",
+        f"momentum {exact(settings.momentum)}",
+        f"weight decay {exact(settings.weight_decay)}",
+        f"weights averaged with decay {AVERAGE}",
+        f"{settings.epochs} epochs",
+        f"batch {settings.batch_size}",
+        *([f"{spec.image_size} px images"] if spec.image_size else []),
+        "augmented" if spec.augment else "not augmented",
+        f"{spec.precision} training",
     ]
     return ", ".join(parts)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparse_core.datasets.dataset import Dataset
@@ -40,25 +40,30 @@ class Passes:
     test_batch: int = TEST_BATCH
 
 
-class NetworkTraining:
-    """One network, its optimiser and its curves; ``epoch`` epochs have ended. Subclasses make network and optimiser, and
-    override ``learning_rate`` and what they need of the methods up to ``diverged``."""
+class EpochTraining:
+    """The epochs of one network's training, whatever it learns: its optimiser, its curves, its state; ``epoch`` epochs have
+    ended. Subclasses make network and optimiser, and override ``learning_rate``, ``learn``, ``test`` and what they need of the
+    others."""
 
-    network: ClassifierNetwork
+    network: nn.Module
     optimizer: torch.optim.Optimizer
 
-    def __init__(self, dataset: Dataset, transform: Transform, passes: Passes, seed: int) -> None:
-        self.dataset, self.transform, self.passes, self.seed = dataset, transform, passes, seed
+    def __init__(self, images: int, batch_size: int, stage: str, seed: int) -> None:
+        self.stage, self.seed, self.rows = stage, seed, images
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.epoch = 0
-        self.curves: Curves = {"loss": [], "top1": [], "mean_per_class": []}
+        self.curves: Curves = {"loss": []}
         self.seconds: list[float] = []
-        self.steps_per_epoch = -(-len(dataset.train.labels) // passes.batch_size)
-        budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
-        self.test = ImageLoader(dataset.test, transform, budget // 3)
-        self.images = ImageLoader(dataset.train, transform, budget - budget // 3)
-        self.scores = Scores(dataset.test.labels, len(dataset.class_names))
-        self.predictions = np.empty(0, dtype=np.int64)
+        self.steps_per_epoch = -(-images // batch_size)
+
+    def learn(self, rows: np.ndarray) -> Iterator[tuple[float, int]]:
+        """Train on these training images in their order; after each step, its mean loss and its number of images.
+        ``begin_step`` is called before each."""
+        raise NotImplementedError
+
+    def test(self) -> dict[str, float]:
+        """Test the network, as it is after an epoch: values for the curves."""
+        raise NotImplementedError
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0 over the whole training."""
@@ -102,25 +107,64 @@ class NetworkTraining:
     def run_epoch(self, reporter: Reporter) -> None:
         """Train on every image once, then test."""
         started = time.perf_counter()
-        labels, size, steps = self.dataset.train.labels, self.passes.batch_size, self.steps_per_epoch
-        rows = shuffled_rows(self.seed, self.epoch, len(labels))
-        curves = {self.seed: self.curves}
+        steps, curves, total = self.steps_per_epoch, {self.seed: self.curves}, 0.0
         self.set_training_mode()
-        total = 0.0
-        for number, images in enumerate(self.training_batches(rows.tolist(), size)):
-            step = self.epoch * steps + number
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate(step)
-            self.before_step(step)
-            loss = self.step(self._augmented(images, number), labels[rows[number * size :][: len(images)]])
+        for number, (loss, images) in enumerate(self.learn(shuffled_rows(self.seed, self.epoch, self.rows)), 1):
             if not np.isfinite(loss):
                 raise self.diverged("the loss")
-            total += loss * len(images)
-            stage = f"{self.passes.stage}: step {number + 1:,} of {steps:,} in epoch"
-            reporter.update(stage, self.epoch + (number + 1) / steps, curves)
-        self.finish_epoch(total / len(rows))
+            total += loss * images
+            reporter.update(f"{self.stage}: step {number:,} of {steps:,} in epoch", self.epoch + number / steps, curves)
+        self.finish_epoch(total / self.rows)
         self.seconds.append(time.perf_counter() - started)
-        reporter.update(f"{self.passes.stage}: step {steps:,} of {steps:,} in epoch", self.epoch, curves)
+        reporter.update(f"{self.stage}: step {steps:,} of {steps:,} in epoch", self.epoch, curves)
+
+    def begin_step(self, number: int) -> None:
+        """Set the learning rate of a step of this epoch, counted from 0."""
+        step = self.epoch * self.steps_per_epoch + number
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.before_step(step)
+
+    def autocast(self, precision: str) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def finish_epoch(self, loss: float) -> None:
+        """Check the network, test it, and add to the curves; ``loss`` is the mean over the epoch's images."""
+        if not all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
+            raise self.diverged("a weight or a BatchNorm statistic")
+        measured = self.measure()
+        for name, value in {"loss": loss, **self.test(), **measured}.items():
+            self.curves.setdefault(name, []).append(value)
+        self.epoch += 1
+
+
+class NetworkTraining(EpochTraining):
+    """The training of a network that classifies images."""
+
+    network: ClassifierNetwork
+
+    def __init__(self, dataset: Dataset, transform: Transform, passes: Passes, seed: int) -> None:
+        super().__init__(len(dataset.train.labels), passes.batch_size, passes.stage, seed)
+        self.dataset, self.transform, self.passes = dataset, transform, passes
+        self.curves |= {"top1": [], "mean_per_class": []}
+        budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
+        self.test_images = ImageLoader(dataset.test, transform, budget // 3)
+        self.images = ImageLoader(dataset.train, transform, budget - budget // 3)
+        self.scores = Scores(dataset.test.labels, len(dataset.class_names))
+        self.predictions = np.empty(0, dtype=np.int64)
+
+    def learn(self, rows: np.ndarray) -> Iterator[tuple[float, int]]:
+        labels, size = self.dataset.train.labels, self.passes.batch_size
+        for number, images in enumerate(self.training_batches(rows.tolist(), size)):
+            self.begin_step(number)
+            yield self.step(self._augmented(images, number), labels[rows[number * size :][: len(images)]]), len(images)
+
+    def test(self) -> dict[str, float]:
+        self.predictions = self.predict(self.passes.precision, range(len(self.dataset.test.labels)))
+        if (self.predictions < 0).any():
+            raise self.diverged("the output for a test image")
+        top1, mean_per_class = self.scores.score(torch.from_numpy(self.predictions))
+        return {"top1": top1, "mean_per_class": mean_per_class}
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> float:
         """One step on images (N, H, W, 3) uint8 and labels (N,); returns the mean loss."""
@@ -145,7 +189,7 @@ class NetworkTraining:
         with torch.inference_mode(), self.autocast(precision):
             predicted = [
                 _classes(self.network(self.input(images))).cpu().numpy()
-                for images in self.test.centre_cropped_batches(rows, self.passes.test_batch)
+                for images in self.test_images.centre_cropped_batches(rows, self.passes.test_batch)
             ]
         return np.concatenate(predicted)
 
@@ -159,27 +203,10 @@ class NetworkTraining:
         """Images (N, H, W, 3) uint8 as the network takes them."""
         return normalised(images, self.transform).to(self.device)
 
-    def autocast(self, precision: str) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
-
     def _augmented(self, images: np.ndarray, number: int) -> np.ndarray:
         if self.passes.augmentation != "shifts":
             return images
         return shifted(images, np.random.default_rng([self.seed, self.epoch, number]))
-
-    def finish_epoch(self, loss: float) -> None:
-        """Check the network, test it, and add to the curves; ``loss`` is the mean over the epoch's images."""
-        if not all(bool(tensor.isfinite().all()) for tensor in self.network.state_dict().values()):
-            raise self.diverged("a weight or a BatchNorm statistic")
-        measured = self.measure()
-        self.predictions = self.predict(self.passes.precision, range(len(self.dataset.test.labels)))
-        if (self.predictions < 0).any():
-            raise self.diverged("the output for a test image")
-        top1, mean_per_class = self.scores.score(torch.from_numpy(self.predictions))
-        values = {"loss": loss, "top1": top1, "mean_per_class": mean_per_class, **measured}
-        for name, value in values.items():
-            self.curves.setdefault(name, []).append(value)
-        self.epoch += 1
 
 
 def _classes(logits: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from sparse_core.networks.backbones import Backbone
 from sparse_core.paths import flush
 from sparse_core.results import predictions
 from sparse_core.results.records import Record, Records
-from sparse_core.specs.identity import record_document, run_id
+from sparse_core.specs.identity import AnyRun, record_document, run_id
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec, protocol
@@ -43,16 +43,16 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
     started = time.perf_counter()
     backbone, dataset, spec = resolve(home, spec, report)
     records = Records(home)
-    names, missing = _run_names(home, spec, seeds)
-    sweep = _state_file(home, f"{run_id(spec, 0)}-sweep")
+    names, missing = run_names(home, spec, seeds)
+    sweep = state_file(home, f"{run_id(spec, 0)}-sweep")
     if missing:
-        states = {seed: _state_file(home, names[seed]) for seed in missing}
+        states = {seed: state_file(home, names[seed]) for seed in missing}
         files: dict[str, Any] = {"checkpoints": states, "sweep_checkpoint": sweep}
         with TrainingState(sweep, ""):  # it goes with the seeds' states when the job is cancelled
             results = probe.train(backbone, dataset, spec, missing, home=home, on_progress=report, **files)
-        shared = _shared_fields(home, backbone, dataset, spec)
+        shared = shared_fields(home, backbone, dataset, protocol(spec))
         for result in results:
-            _keep(home, _record(names[result.seed], spec, result, shared), report)
+            keep(home, _record(names[result.seed], spec, result, shared), report)
         records.compact()
         details = results[0].details
         timed = durations.Timed(
@@ -66,7 +66,7 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
         )
         _remember_duration(home, backbone, spec, timed)
     discard(sweep)
-    return _job_result(names, missing)
+    return job_result(names, missing)
 
 
 def extract_shard(home: Path, spec: ProbeSpec, number: int, count: int, report: Report) -> None:
@@ -85,24 +85,24 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
     """
     backbone, dataset, spec = resolve(home, spec, report)
     records = Records(home)
-    names, missing = _run_names(home, spec, seeds)
+    names, missing = run_names(home, spec, seeds)
     for number, seed in enumerate(missing):
         started, name = time.perf_counter(), names[seed]
-        on_progress = _report_seed(report, seed, number, len(missing))
-        state = _state_file(home, name)
+        on_progress = report_seed(report, seed, number, len(missing))
+        state = state_file(home, name)
         result = finetune.train(backbone, dataset, spec, seed, on_progress=on_progress, checkpoint=state)
         saved = finetuned.file(home, name)
         named = listed_dataset(dataset.id, dataset.task)
         classifier.save(result.network, backbone, dataset.class_names, saved, named)
         violations = max(*result.curves["mask_violations"], classifier.violations(saved, backbone.mask))
-        shared = _shared_fields(home, backbone, dataset, spec)
-        _keep(home, _record(name, spec, result, {**shared, "mask_violations": violations}), on_progress)
+        shared = shared_fields(home, backbone, dataset, protocol(spec))
+        keep(home, _record(name, spec, result, {**shared, "mask_violations": violations}), on_progress)
         images = shared["train_images"] + shared["test_images"]
         seconds = time.perf_counter() - started
         timed = durations.Timed(seconds, 1, images, statistics.fmean(result.seconds), stored=saved.stat().st_size)
         _remember_duration(home, backbone, spec, timed)
     records.compact()
-    return _job_result(names, missing)
+    return job_result(names, missing)
 
 
 def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _best_precision(backbone: Backbone) -> str:
     return "bf16" if float(difference) <= TOLERANCE["bf16"] else "fp32"
 
 
-def _report_seed(report: Report, seed: int, number: int, seeds: int) -> Report:
+def report_seed(report: Report, seed: int, number: int, seeds: int) -> Report:
     """Adds to the progress of one seed which it is, and the time that the seeds after it will take."""
     if seeds == 1:
         return report
@@ -206,21 +206,21 @@ def _time_epoch(rows: int, dimensions: int, classes: int, settings: Hyperparamet
     return results[0].seconds[0]
 
 
-def _run_names(home: Path, spec: TransferSpec, seeds: Sequence[int]) -> tuple[dict[int, str], list[int]]:
+def run_names(home: Path, spec: AnyRun, seeds: Sequence[int]) -> tuple[dict[int, str], list[int]]:
     """The name of each seed's run, and the seeds that have no finished run yet. A kill may have left the others' state."""
     names = {seed: run_id(spec, seed) for seed in seeds}
     finished = Records(home).ids()
     for name in finished.intersection(names.values()):
-        discard(_state_file(home, name))
+        discard(state_file(home, name))
     return names, [seed for seed in seeds if names[seed] not in finished]
 
 
-def _state_file(home: Path, name: str) -> Path:
+def state_file(home: Path, name: str) -> Path:
     """Where the state of a run's training is saved until the run is finished."""
     return home / "checkpoints" / f"{name}.pt"
 
 
-def _keep(home: Path, record: Record, report: Report) -> None:
+def keep(home: Path, record: Record, report: Report) -> None:
     """Write a run's record, then delete the state of its training: only now is nothing of it needed any more."""
     records = Records(home)
     network = finetuned.file(home, record.run_id)
@@ -228,16 +228,16 @@ def _keep(home: Path, record: Record, report: Report) -> None:
         flush(network)
     records.write(record)
     flush(records.runs / record.run_id)
-    discard(_state_file(home, record.run_id))
+    discard(state_file(home, record.run_id))
     report(Progress("Keeping the results", fraction=1.0, saved=True))
 
 
-def _job_result(names: dict[int, str], missing: Sequence[int]) -> dict[str, list[str]]:
+def job_result(names: dict[int, str], missing: Sequence[int]) -> dict[str, list[str]]:
     """What a transfer's job returns: the names of all its runs, and of those that were found finished."""
     return {"runs": list(names.values()), "found": [name for seed, name in names.items() if seed not in missing]}
 
 
-def _shared_fields(home: Path, backbone: Backbone, dataset: Dataset, spec: TransferSpec) -> dict[str, Any]:
+def shared_fields(home: Path, backbone: Backbone, dataset: Dataset, protocol: str) -> dict[str, Any]:
     """The fields of every run's result, whatever its transfer: backbone, dataset, protocol, version and time."""
     card, sizes = backbone.card, structure_analysis.analyse_cached(home, backbone)
     return {
@@ -257,7 +257,7 @@ def _shared_fields(home: Path, backbone: Backbone, dataset: Dataset, spec: Trans
         "class_names": list(dataset.class_names),
         "train_images": len(dataset.train.labels),
         "test_images": len(dataset.test.labels),
-        "protocol": protocol(spec),
+        "protocol": protocol,
         "notes": list(dataset.notes),
         "product_version": __version__,
         "created_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
@@ -265,7 +265,7 @@ def _shared_fields(home: Path, backbone: Backbone, dataset: Dataset, spec: Trans
 
 
 def _record(name: str, spec: TransferSpec, result: Result[Any], shared: dict[str, Any]) -> Record:
-    """The record of one seed: ``_shared_fields``, the result's accuracies, confusion matrix and details, and its curves."""
+    """The record of one seed: ``shared_fields``, the result's accuracies, confusion matrix and details, and its curves."""
     outcome = {
         **shared,
         "learning_rate": result.learning_rate,

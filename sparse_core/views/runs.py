@@ -19,12 +19,12 @@ from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Record
 from sparse_core.results.store import SHIPPED_ID, Store, network_name
 from sparse_core.specs import options
-from sparse_core.specs.identity import recorded, to_json
-from sparse_core.specs.transfer import ProbeSpec, TransferSpec, protocol
+from sparse_core.specs.identity import AnyRun, protocol_of, recorded, to_json
+from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.views.labels import method_label, percent
 
 STATES = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
-TRANSFER_KINDS = ("probe", "finetune")
+TRANSFER_KINDS = ("probe", "finetune", "finetune_detector")
 
 
 def with_states(home: Path, rows: pd.DataFrame, statuses: Iterable[Status]) -> pd.DataFrame:
@@ -46,16 +46,16 @@ def with_states(home: Path, rows: pd.DataFrame, statuses: Iterable[Status]) -> p
     return pd.concat([pd.DataFrame(new, columns=finished.columns), finished], ignore_index=True) if new else finished
 
 
-def _newest(statuses: Iterable[Status]) -> dict[tuple[TransferSpec, int], Status]:
+def _newest(statuses: Iterable[Status]) -> dict[tuple[AnyRun, int], Status]:
     """The newest job for each run."""
-    found: dict[tuple[TransferSpec, int], Status] = {}
+    found: dict[tuple[AnyRun, int], Status] = {}
     for status in statuses:
         for seed in status.job.seeds if status.job.kind in TRANSFER_KINDS else ():
             found.setdefault(_run(status.job.spec, seed), status)
     return found
 
 
-def _run(spec: TransferSpec, seed: int) -> tuple[TransferSpec, int]:
+def _run(spec: AnyRun, seed: int) -> tuple[AnyRun, int]:
     """What identifies a run before names are resolved and automatic choices are made."""
     plain = dataclasses.replace(spec, backbone_hash="", dataset_hash="")
     if isinstance(plain, ProbeSpec):
@@ -64,14 +64,14 @@ def _run(spec: TransferSpec, seed: int) -> tuple[TransferSpec, int]:
 
 
 def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
-    spec: TransferSpec = status.job.spec
+    spec: AnyRun = status.job.spec
     row = {
         "source": "measured",
         **{name: card.get(name) for name in ("architecture", "upstream", "method")},
         "sparsity": card.get("sparsity", math.nan),
         "transfer": spec.transfer,
         "dataset": asked_dataset(spec.dataset),
-        "protocol": protocol(spec),
+        "protocol": protocol_of(spec),
         "seed": seed,
         "replicate": spec.replicate,
         "backbone": spec.backbone,
@@ -83,7 +83,7 @@ def _row(status: Status, seed: int, card: dict[str, Any]) -> dict[str, Any]:
     return printable_values(row)
 
 
-def command(spec: TransferSpec, seeds: int | tuple[int, ...]) -> str:
+def command(spec: AnyRun, seeds: int | tuple[int, ...]) -> str:
     """The command line for the same runs, with only the options that differ from the defaults. ``seeds`` is their number, counted
     from 0, or the seeds themselves; those that no one command asks for take one each."""
     asked = tuple(range(seeds)) if isinstance(seeds, int) else seeds
@@ -195,12 +195,13 @@ def wrong_cells(records: Sequence[Record]) -> dict[tuple[int, int], str]:
 
 def curves(records: Sequence[Record], *, by_seed: bool = True) -> pd.DataFrame:
     """One row for each run and epoch: ``run`` and ``group`` (labels of the run, and of all that differ in seed only), ``epoch``,
-    ``loss``, ``top1``, ``mean_per_class`` (fractions of 1)."""
+    ``loss``, ``top1``, ``mean_per_class`` or, of detectors, ``mAP@0.5``, ``mAP@[.5:.95]`` (fractions of 1)."""
     names = [f"seed {record.spec['seed']}" if by_seed else label(record) for record in records]
     named = zip(names, configurations(records), records, strict=True)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         [{"run": name, "group": group, **event} for name, group, record in named for event in record.events]
     )
+    return table.rename(columns={"map50": "mAP@0.5", "map": "mAP@[.5:.95]"})
 
 
 def confusion(records: Sequence[Record]) -> np.ndarray:

@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 from pages.parts import results, run_actions, run_selection
 from pages.parts.run_selection import KNOWN
 from sparse_core import cli
+from sparse_core.datasets import catalogue
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.results import saved_views
@@ -27,7 +28,8 @@ from sparse_core.specs.identity import recorded
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, protocol
 from sparse_core.views import configurations
 from tests.pages.support import chart_text, choose, figure, messages, metrics, open_page, press, run, shown, table
-from tests.support.records import record, write
+from tests.support import boxes
+from tests.support.records import detection_record, record, write
 
 
 def test_a_page_without_runs_shows_the_next_step():
@@ -302,3 +304,25 @@ def test_tags_and_notes_are_written_into_the_table(home, monkeypatch):
     monkeypatch.setattr(st, "session_state", {"edited": {"edited_rows": {0: {"tags": "b a", "note": "odd"}}}})
     run_actions._keep_edits(rows)
     assert {Records(home).annotation(record(seed=seed).run_id)[1][0] for seed in (0, 1)} == {"a"}
+
+
+def test_a_detector_s_run_shows_its_precision_and_its_boxes(home, tmp_path):
+    folder = boxes.voc(tmp_path / "voc", 4, 2)
+    data = catalogue.load_boxes(home, str(folder))
+    of = {"dataset": str(folder), "content": data.hash, "image": data.test.names[0]}
+    write(home, detection_record(**of), detection_record(sparsity=0.5, map50=0.7, **of))
+    app = open_page("runs")
+    app = choose(
+        app, chosen=[each for each in app.multiselect(key="chosen").options if "50 %" in each and "seed 0" in each]
+    )
+    assert "Test mAP@0.5 per epoch" in chart_text(app) and "Precision–recall by class" in chart_text(app, 1)
+    assert "mAP@0.5" in next(name for name in metrics(app) if name.startswith("Final"))
+    by_class = next(each.value for each in app.dataframe if "Average precision (%)" in each.value)
+    assert by_class[["Class", "Network", "Average precision (%)"]].to_numpy().tolist() == [
+        ["cat", "Magnitude 50 %", 70.0],
+        ["cat", "Dense", 80.0],
+    ]
+    app.session_state["drawn"] = True
+    app.run()
+    assert not app.exception and not app.error
+    assert "Misclassified images" not in [each.label for each in app.expander]

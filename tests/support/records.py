@@ -6,7 +6,7 @@ import pandas as pd
 
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document, run_id
-from sparse_core.specs.transfer import ProbeSpec, protocol
+from sparse_core.specs.transfer import DetectionSpec, ProbeSpec, detection_protocol, protocol
 
 
 def record(
@@ -23,6 +23,37 @@ def record(
     result |= {"seconds_features": 1.0, "seconds_training": 1.0, "images_per_second": 10.0, "features_cached": True}
     result |= {"train_images": 8, "test_images": 4, "notes": [], "created_at": "2026-01-02T03:04:05"}
     events = [{"epoch": 1, "loss": 1.0, "top1": final, "mean_per_class": final}]
+    return Record(run_id(spec, seed), record_document(spec, seed), result, events)
+
+
+def detection_record(
+    *,
+    sparsity: float = 0.0,
+    seed: int = 0,
+    map50: float = 0.8,
+    dataset: str = "/boxes",
+    content: str = "data",
+    image: str = "a.jpg",
+) -> Record:
+    """A run of a detector with two classes, of which the second has no test box."""
+    spec = DetectionSpec("net", dataset, backbone_hash=f"net{sparsity}", dataset_hash=content, precision="fp32")
+    result = {"architecture": "yolov3_tiny", "upstream": "COCO", "sparsity": sparsity, "backbone_sparsity": sparsity}
+    result |= {"method": "Magnitude" if sparsity else "Dense", "dataset_name": "boxes", "metric": "mAP@0.5"}
+    for when in ("best", "final"):
+        result |= {f"accuracy_{when}": map50, f"map50_{when}": map50, f"map_{when}": map50 / 2}
+    result |= {"learning_rate": 0.01, "protocol": detection_protocol(spec), "class_names": ["cat", "dog"], "notes": []}
+    result |= {"train_images": 8, "test_images": 4, "created_at": "2026-01-02T03:04:05", "seconds_training": 1.0}
+    result |= {"sparsity_before": sparsity, "sparsity_after": sparsity, "mask_violations": 0}
+    result |= {"precision_by_class": [map50, None], "precision_curves": [[1.0] * 51 + [0.5] * 50, [0.0] * 101]}
+    shown = {
+        "image": image,
+        "kind": "worst",
+        "f1": 0.5,
+        "truth": [[5, 5, 30, 30, 0]],
+        "predicted": [[6, 5, 30, 30, 0, 0.9]],
+    }
+    result |= {"detections": [shown]}
+    events = [{"epoch": 1, "loss": 1.0, "map50": map50, "map": map50 / 2, "mask_violations": 0}]
     return Record(run_id(spec, seed), record_document(spec, seed), result, events)
 
 

@@ -19,11 +19,12 @@ FEW_EPOCHS = 10
 MOST_SELECTABLE = 4000  # cells
 BAND = 0.2  # opacity of the area of ± one standard deviation
 CURVES = {"top1": "Top-1 accuracy (%)", "mean_per_class": "Mean per-class accuracy (%)", "loss": "Training loss"}
+CURVES |= {"mAP@0.5": "mAP@0.5 (%)", "mAP@[.5:.95]": "mAP@[.5:.95] (%)"}
 BLUES = [[0.0, "#F7FBFF"], [0.5, "#6BAED6"], [1.0, "#08306B"]]
 
 
 def learning_curves(events: pd.DataFrame, value: str = "top1", *, mean: bool = False, log: bool = False) -> go.Figure:
-    """``value`` (``top1``, ``mean_per_class``, both 0..1, or ``loss``) by ``epoch``: a line for each ``run`` (label), or with
+    """``value`` (one of ``CURVES``, all 0..1 but ``loss``) by ``epoch``: a line for each ``run`` (label), or with
     ``mean`` one for each ``group`` (label) of runs, their mean, within a band of ± one standard deviation (n − 1).
 
     With ``log`` the vertical axis is logarithmic. The pointer shows all lines at one epoch.

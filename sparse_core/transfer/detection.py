@@ -1,0 +1,254 @@
+"""Full transfer of a detector: every unpruned weight, BatchNorm and new dense prediction layers train; the mask stays fixed.
+
+Source: Iofinova et al., "How Well Do Sparse ImageNet Models Transfer?", CVPR 2022, section 4 and table 6, with the training of
+YOLOv5's release 6: SGD with warm-up and a cosine schedule, and a moving average of the weights, which is tested and kept.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+from torchvision import ops
+
+from sparse_core.datasets.box_loading import BoxLoader, Loaded
+from sparse_core.datasets.boxes import BoxDataset
+from sparse_core.datasets.loading import normalised
+from sparse_core.networks import masks
+from sparse_core.networks.backbones import Backbone
+from sparse_core.networks.detector import DetectorNetwork, new_layers
+from sparse_core.specs.progress import Report
+from sparse_core.specs.transfer import AVERAGE, WARM_UP_EPOCHS, DetectionSpec
+from sparse_core.transfer import average_precision
+from sparse_core.transfer.average_precision import Detections, Precision
+from sparse_core.transfer.detection_loss import Targets, loss
+from sparse_core.transfer.finetune import FixedMask
+from sparse_core.transfer.network_training import MEMORY_SHARE, EpochTraining
+from sparse_core.transfer.training import Diverged, Reporter, Result, TrainingState, no_report
+
+LAST_RATE = 0.01  # share of the learning rate at the end
+LARGEST_GRADIENT = 10.0  # norm of all gradients together
+TEST_BATCH = 16
+
+
+def train(
+    backbone: Backbone,
+    dataset: BoxDataset,
+    spec: DetectionSpec,
+    seed: int,
+    *,
+    on_progress: Report = no_report,
+    checkpoint: Path | None = None,
+) -> Result[DetectorNetwork]:
+    """Finetune one detector and test it after every epoch; as ``finetune.train``, with boxes. ``spec.precision`` is fp32 or bf16.
+
+    The curves hold ``loss``, ``map50``, ``map`` (of the averaged network, on the test images) and ``mask_violations``.
+    ``details`` hold sparsity before and after, ``seconds_training``, the average ``precision_by_class``, its curves, and
+    ``detections``: what was found in each test image, as ``worst_and_sample`` chooses them.
+    """
+    training = _Training(backbone, dataset, spec, seed)
+    state = TrainingState(checkpoint, f"{spec} {seed} {dataset.hash} {len(dataset.class_names)}")
+    with state:
+        training.resume(state.load())
+        reporter = Reporter(on_progress, spec.settings.epochs, training.epoch)
+        while training.epoch < spec.settings.epochs:
+            training.run_epoch(reporter)
+            if training.epoch < spec.settings.epochs:
+                state.save(training.state())
+                reporter.saved()
+    return training.finish()
+
+
+class _Training(EpochTraining):
+    """The training of one detector under its fixed mask."""
+
+    network: DetectorNetwork
+
+    def __init__(self, backbone: Backbone, dataset: BoxDataset, spec: DetectionSpec, seed: int) -> None:
+        super().__init__(len(dataset.train.labels), spec.settings.batch_size, "Finetuning", seed)
+        self.dataset, self.spec, self.transform = dataset, spec, backbone.transform
+        self.curves |= {"map50": [], "map": []}
+        body = copy.deepcopy(backbone.module).requires_grad_(True)
+        masks.apply(body, backbone.mask)
+        self.sparsity_before = masks.sparsity(body).total
+        self.network = DetectorNetwork(body, new_layers(seed, body, len(dataset.class_names)))  # type: ignore[arg-type]
+        self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.fixed = FixedMask(self.network.body, backbone.mask)
+        self.optimizer = _optimizer(self.network, spec)
+        self.steps_done = 0
+        budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
+        side = backbone.transform.crop
+        self.test_images = BoxLoader(dataset.test, side, budget // 3)
+        self.images = BoxLoader(dataset.train, side, budget - budget // 3)
+        self.detections: list[Detections] = []
+        self.precision: Precision | None = None
+
+    def learning_rate(self, step: int) -> float:
+        settings, steps = self.spec.settings, self.steps_per_epoch * self.spec.settings.epochs
+        warm_up = min(WARM_UP_EPOCHS * self.steps_per_epoch, steps // 3)
+        cosine = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * step / steps)) / 2
+        return settings.learning_rate * cosine * min(1.0, (step + 1) / (warm_up + 1))
+
+    def learn(self, rows: np.ndarray) -> Iterator[tuple[float, int]]:
+        seed = self.seed if self.spec.augment else None
+        batches = self.images.batches(rows.tolist(), self.spec.settings.batch_size, seed, self.epoch)
+        for number, batch in enumerate(batches):
+            self.begin_step(number)
+            yield self.step(batch), len(batch)
+
+    def step(self, batch: Sequence[Loaded]) -> float:
+        """One step on a batch; returns the mean loss of an image."""
+        with self.autocast(self.spec.precision):
+            predictions = self.network(self.input(batch))
+        value = loss(self.network.body, predictions, targets(batch, self.device), self.transform.crop)
+        self.optimizer.zero_grad()
+        (value * len(batch)).backward()  # the learning rate is for the sum over the images of a step
+        self.update()
+        return float(value.detach())
+
+    def update(self) -> None:
+        nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+        self.optimizer.step()
+        self.fixed.hold()
+        self.steps_done += 1
+        decay = min(
+            AVERAGE, (1 + self.steps_done) / (10 + self.steps_done)
+        )  # so that a short training is averaged over less
+        current = self.network.state_dict()
+        with torch.no_grad():
+            for name, tensor in self.average.state_dict().items():
+                if tensor.is_floating_point():
+                    tensor.lerp_(current[name], 1 - decay)
+                else:
+                    tensor.copy_(current[name])
+
+    def measure(self) -> dict[str, float]:
+        violations = self.fixed.violations() + masks.violations(self.average.body, self.fixed.mask)
+        if violations:
+            raise RuntimeError(f"{violations} pruned weights of seed {self.seed} are not 0 in epoch {self.epoch + 1}.")
+        return {"mask_violations": violations}
+
+    def test(self) -> dict[str, float]:
+        truth: list[Loaded] = []
+        self.detections = []
+        with torch.inference_mode():
+            for batch in self.test_images.batches(range(len(self.dataset.test.labels)), TEST_BATCH):
+                with self.autocast(self.spec.precision):
+                    predictions = self.average(self.input(batch))
+                corners, scores = self.average.boxes(predictions)
+                if not bool(scores.isfinite().all() and corners.isfinite().all()):
+                    raise self.diverged("the output for a test image")
+                self.detections += map(average_precision.detections, corners, scores, batch)
+                truth += batch
+        self.precision = average_precision.precision(self.detections, truth, len(self.dataset.class_names))
+        return {"map50": self.precision.map50, "map": self.precision.map}
+
+    def input(self, batch: Sequence[Loaded]) -> Tensor:
+        """The images of a batch as the network takes them."""
+        return normalised(np.stack([each.image for each in batch]), self.transform).to(self.device)
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "average": self.average.state_dict(), "steps_done": self.steps_done}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        if state:
+            self.average.load_state_dict(state["average"])
+            self.steps_done = state["steps_done"]
+
+    def finish(self) -> Result[DetectorNetwork]:
+        """The result, once all epochs have ended."""
+        assert self.precision is not None
+        rounded = [[round(float(value), 4) for value in row] for row in np.nan_to_num(self.precision.curves)]
+        details = {
+            "sparsity_before": self.sparsity_before,
+            "sparsity_after": masks.sparsity(self.average.body).total,
+            "seconds_training": sum(self.seconds),
+            "precision_by_class": [None if math.isnan(value) else float(value) for value in self.precision.by_class],
+            "precision_curves": rounded,
+            "detections": shown_images(self.dataset, self.detections),
+        }
+        nothing = (np.zeros((0, 0), np.int64), np.empty(0, np.int64))
+        rate = self.spec.settings.learning_rate
+        return Result(self.seed, rate, self.curves, *nothing, self.average.cpu(), self.seconds, details)
+
+    def diverged(self, part: str) -> Diverged:
+        return Diverged(
+            f"Training diverged: {part} of seed {self.seed} is no longer finite in epoch {self.epoch + 1} at learning rate "
+            f"{self.spec.settings.learning_rate:g}. Lower the learning rate; if that does not help, the detector is damaged."
+        )
+
+
+def targets(batch: Sequence[Loaded], device: torch.device) -> Targets:
+    """The boxes of a batch, ignored ones left out."""
+    kept = [~each.boxes.ignored for each in batch]
+    numbers = np.concatenate([np.full(int(each.sum()), number) for number, each in enumerate(kept)])
+    labels = np.concatenate([each.boxes.labels[counted] for each, counted in zip(batch, kept, strict=True)])
+    corners = np.concatenate([each.boxes.corners[counted] for each, counted in zip(batch, kept, strict=True)])
+    boxes = ops.box_convert(torch.from_numpy(corners).float(), "xyxy", "cxcywh")
+    found = (torch.from_numpy(numbers.astype(np.int64)), torch.from_numpy(labels.astype(np.int64)), boxes)
+    return Targets(*(tensor.to(device) for tensor in found))
+
+
+def _optimizer(network: nn.Module, spec: DetectionSpec) -> torch.optim.Optimizer:
+    """SGD; weight decay acts on convolution weights only."""
+    settings = spec.settings
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in trained if each.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [each for each in trained if each.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, fused=True)
+
+
+SHOWN = 6  # images of each kind in a run's record
+CONFIDENT = 0.25  # the probability from which on a prediction is drawn
+DRAWN = 100  # predictions of an image
+
+
+def shown_images(dataset: BoxDataset, found: Sequence[Detections]) -> list[dict[str, Any]]:
+    """The worst test images and a sample of the others, with their true and predicted boxes: name, ``kind`` (worst or sample),
+    ``f1``, ``truth`` and ``predicted`` as rows of left, top, right, bottom, label and, of predictions, probability."""
+    counted = [(boxes.corners[~boxes.ignored], boxes.labels[~boxes.ignored]) for boxes in dataset.test.boxes]
+    scores = [f1(each, *boxes) for each, boxes in zip(found, counted, strict=True)]
+    worst = np.argsort(scores, kind="stable")[:SHOWN].tolist()
+    others = [row for row in range(len(found)) if row not in worst]
+    sample = sorted(np.random.default_rng(0).permutation(others)[:SHOWN].tolist())
+    kinds = [(row, "worst") for row in worst] + [(row, "sample") for row in sample]
+    shown = []
+    for row, kind in kinds:
+        boxes, each = dataset.test.boxes[row], found[row]
+        sure = np.flatnonzero(each.scores >= CONFIDENT)[:DRAWN]
+        truth = [[*map(float, corners), int(label)] for corners, label in zip(boxes.corners, boxes.labels, strict=True)]
+        corners, labels = each.corners[sure].astype(float).round(1).tolist(), each.labels[sure].tolist()
+        probabilities = each.scores[sure].astype(float).round(3).tolist()
+        predicted = [[*place, *more] for place, *more in zip(corners, labels, probabilities, strict=True)]
+        shown.append(
+            {"image": dataset.test.names[row], "kind": kind, "f1": scores[row], "truth": truth, "predicted": predicted}
+        )
+    return shown
+
+
+def f1(found: Detections, corners: np.ndarray, labels: np.ndarray) -> float:
+    """The F1 score of one image's confident predictions at an IoU of 0.5, each matched to at most one true box of its class."""
+    sure = found.scores >= CONFIDENT
+    boxes, kinds = found.corners[sure], found.labels[sure]
+    if not len(boxes) and not len(corners):
+        return 1.0
+    overlaps = ops.box_iou(
+        torch.from_numpy(boxes).float().view(-1, 4), torch.from_numpy(corners).float().view(-1, 4)
+    ).numpy()
+    overlaps = overlaps * (kinds[:, None] == labels[None])
+    free, matched = np.ones(len(corners), bool), 0
+    for row in overlaps:
+        place = int(np.argmax(row * free)) if len(row) else -1
+        if place >= 0 and row[place] * free[place] >= 0.5:
+            free[place] = False
+            matched += 1
+    return 2 * matched / (len(boxes) + len(corners))
