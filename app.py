@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import streamlit as st
 
-from pages.parts import buttons, frame, streamlit_internals
+from pages.parts import buttons, frame, streamlit_internals, text_size
 from sparse_core.catalog import CITATION
 from sparse_core.errors import InputError
 
@@ -23,6 +23,7 @@ def main() -> None:
         frame.show_notes()
     st.caption(f"Paper results: {CITATION}. Everything runs on this machine; nothing leaves it.")
     frame.settle_link(page)
+    text_size.measure()
 
 
 main()

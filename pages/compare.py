@@ -50,7 +50,7 @@ class View:
 
 def main() -> None:
     """The networks, the answer in a sentence, the means, and tabs with pairs, ranks and runs."""
-    store = open_store()
+    store = open_store("compare")
     view = _choose(store)
     if view is None:
         return

@@ -55,7 +55,7 @@ def _request(store: Store) -> Request:
 
 
 def _number(label: str, value: float, step: float, key: str, help_text: str) -> float:
-    return st.number_input(label, 0.0, 99.9, value, step, key=key, help=help_text, bind="query-params", width=170)
+    return st.number_input(label, 0.0, 99.9, value, step, key=key, help=help_text, bind="query-params", width=150)
 
 
 @st.cache_data(show_spinner=False, max_entries=50)

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
-from pages.parts import export, frame, jobs_indicator, links, run_filters, saved_views_list
+from pages.parts import export, frame, jobs_indicator, links, run_filters, saved_views_list, text_size
 from pages.parts.frame import home
 from sparse_core.results import saved_views
 from sparse_core.results.records import Records
@@ -74,7 +74,8 @@ def show_chart(
     """
     figure = captions.with_caption(figure, *texts) if texts else figure
     on_select: Any = partial(_take_selection, key, select_into, opens) if select_into else "ignore"
-    st.plotly_chart(figure, key=key, alt=alt, on_select=on_select, config={"displaylogo": False})
+    drawn = captions.enlarged(figure, text_size.scale())
+    st.plotly_chart(drawn, key=key, alt=alt, on_select=on_select, config={"displaylogo": False})
     with st.container(horizontal=True, vertical_alignment="center"):
         export.button(figure, key=f"{key}_export", name=name, alt=alt, table=table)
         if table is not None:

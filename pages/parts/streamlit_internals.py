@@ -15,11 +15,13 @@ CHART_SCRIPTS = "PlotlyChart.*.js"
 
 _EARLY = "early"  # the key of a container, which Streamlit makes the class st-key-early
 
-# Less space above the page: a narrow bar is all that stands there. Help stands beside the label, not at the far end of a wide
+# The root's text, and all text with it, has the size that the user chose in the browser: Streamlit sets 16 pixels. Less space
+# above the page: a narrow bar is all that stands there. Help stands beside the label, not at the far end of a wide
 # control. What is written on the primary colour is dark on the dark theme, where white has a contrast of 2.3 : 1. Text in charts
 # takes the page's text colour in both themes: Plotly's grey is hard to read on white.
 STYLE = f"""
 <style>
+html {{ font-size: 100%; }}
 .{MAIN_BLOCK} {{ padding-top: 4.5rem; }}
 [data-testid="{WIDGET_LABEL}"] > :has(> .{HELP_ICON}) {{ justify-content: flex-start; margin-left: 0.4rem; }}
 :is([data-testid^="{PRIMARY_BUTTON}"]:enabled, [data-testid="{CHOSEN}"] [data-tag]),

@@ -114,6 +114,20 @@ def test_a_click_on_a_row_opens_it(page: Page, address: str):
     assert_no_error(page)
 
 
+def test_a_click_on_a_cell_of_the_confusion_matrix_shows_its_images(page: Page, address: str):
+    open_page(page, f"{address}/probe")
+    chart = page.locator(".js-plotly-plot", has_text="Confusion matrix")
+    expect(chart).to_contain_text("Dense")  # beside the sparse network
+    cell = chart.locator(".scatterlayer .point").first
+    cell.scroll_into_view_if_needed()
+    page.wait_for_timeout(1000)
+    place = cell.bounding_box()
+    assert place
+    page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    expect(page.get_by_role("img", name=re.compile(", predicted ")).first).to_be_visible()
+    assert_no_error(page)
+
+
 def test_a_probe_is_seen_and_cancelled_in_another_tab(page: Page, address: str):
     start_probe(page, address, "EfficientNet-Lite0, magnitude 70 %")
     other = page.context.new_page()

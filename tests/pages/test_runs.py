@@ -283,7 +283,7 @@ def test_views_are_saved_by_name_and_columns_are_remembered(home):
     assert list(table(open_page("runs"))) == ["method", "seeds"]
 
 
-@pytest.mark.parametrize("page", ["tradeoffs", "tasks", "guide", "findings", "speedup", "structure"])
+@pytest.mark.parametrize("page", ["tradeoffs", "tasks", "guide", "compare", "findings", "speedup", "structure"])
 def test_every_page_with_filters_has_saved_views_and_the_filter_of_all_pages(home, page):
     saved_views.keep(home, SavedView("Mine", "runs", {}))
     app = open_page(page, {"views": True, "filters": True})

@@ -3,6 +3,7 @@
 import html
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,41 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from sparse_core.catalog import task_label
-from sparse_core.views.charts.fitting import Canvas, fit
+from sparse_core.views.charts.fitting import PAGE, Canvas, fit
 from sparse_core.views.labels import SIZES, counted, network_label, percent, samples, sparsity_label
 
+# What is given in pixels, and what holds no such values or those of the data.
+PIXELS = {
+    "size",
+    "height",
+    "t",
+    "b",
+    "l",
+    "r",
+    "xshift",
+    "yshift",
+    "ax",
+    "ay",
+    "borderpad",
+    "standoff",
+    "thickness",
+    "width",
+}
+PIXELS |= {"ticklen", "entrywidth", "xgap", "ygap"}
+UNSCALED = {
+    "meta",
+    "template",
+    "x",
+    "y",
+    "z",
+    "text",
+    "hovertext",
+    "customdata",
+    "array",
+    "arrayminus",
+    "tickvals",
+    "ticktext",
+}
 NARROWEST = 300  # pixels of a canvas that charts are made for
 
 
@@ -26,6 +59,34 @@ def with_caption(figure: go.Figure, title: str, subtitle: str = "", caption: str
 def fitted(figure: go.Figure, canvas: Canvas) -> go.Figure:
     """The figure for a download: the same chart on another canvas."""
     return go.Figure(fit(figure.to_plotly_json(), canvas))
+
+
+def enlarged(figure: go.Figure, scale: float) -> go.Figure:
+    """The figure for a page whose text is ``scale`` times as large as usual: fitted to as much less room, then drawn larger."""
+    if scale == 1:
+        return figure
+    document = fit(figure.to_plotly_json(), Canvas(width=max(PAGE.width / scale, NARROWEST)))
+    layout = {
+        name: value if name in UNSCALED else _scaled(name, value, scale) for name, value in document["layout"].items()
+    }
+    traces = [
+        {name: value if name in UNSCALED else _scaled(name, value, scale) for name, value in trace.items()}
+        for trace in document["data"]
+    ]
+    return go.Figure({"data": traces, "layout": layout})
+
+
+def _scaled(name: str, value: Any, scale: float) -> Any:
+    """A part of a figure with all that is in pixels multiplied."""
+    if isinstance(value, Mapping):
+        return {key: part if key in UNSCALED else _scaled(key, part, scale) for key, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray) and name not in PIXELS:
+        return (
+            [_scaled("", part, scale) for part in value] if any(isinstance(part, Mapping) for part in value) else value
+        )
+    if name not in PIXELS or value is None or isinstance(value, bool | str):
+        return value
+    return (np.asarray(value, float) * scale).tolist()
 
 
 def data(figure: go.Figure) -> pd.DataFrame:

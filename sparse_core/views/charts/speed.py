@@ -134,7 +134,8 @@ def epoch_split(table: pd.DataFrame) -> go.Figure:
     decode = {"mode": "markers", "x": table["decode"].tolist(), "y": rows, "marker": marks, "hovertext": hover}
     panels.add(0, "Decoding alone", decode)
     panels.name_rows([f"{_short_name(row)}\n{row.which}, {row.engine_words}" for row in table.itertuples()])
-    panels.x(0)["rangemode"] = "tozero"
+    longest = max(table[list(EPOCH_PARTS)].sum(axis=1).max(), table["decode"].max())
+    panels.x(0)["range"] = [0.0, 1.05 * float(longest or 1)]  # that of the marks alone would cut the bars
     return panels.figure().update_layout(barmode="stack")
 
 

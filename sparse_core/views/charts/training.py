@@ -94,6 +94,7 @@ def confusion_matrix(
         if not number and cell_names:
             panels.add(0, "wrong", _wrong_cells(cells, class_names, cell_names), legend=False)
         panels.x(number).update(ticks="", showgrid=False, range=[-0.5, classes - 0.5], showticklabels=named)
+        panels.x(number)["tickvals"] = list(range(classes)) if named else None
         panels.y(number).update(
             ticks="", showgrid=False, range=[classes - 0.5, -0.5], showticklabels=named and not number
         )
