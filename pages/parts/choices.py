@@ -11,6 +11,7 @@ from pages.parts import frame
 from pages.parts.frame import home
 from sparse_core.catalog import METRICS, PAPER_ARCHITECTURES, TRANSFERS, architecture_label, task_label
 from sparse_core.datasets import catalogue
+from sparse_core.datasets.boxes import METRIC
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.library import BackboneCard
 from sparse_core.results import measures
@@ -300,3 +301,12 @@ def reset_button(store: Store, architecture: str, unfiltered: Mapping[str, Any])
     if architecture not in store.values("architecture"):
         values["architecture"] = "resnet50"
     st.button("Reset filters", on_click=st.session_state.update, args=(values,), type="primary")
+
+
+def curve_choice(key: str, metric: str) -> str:
+    """The control for the curve that is drawn; returns the column of ``metric`` or that of the loss."""
+    if metric == METRIC:
+        options = {METRIC: METRIC, "mAP@[.5:.95]": "mAP@[.5:.95]", "loss": "Loss"}
+        return choice("Curve", key, options, persist=None)
+    chosen = choice("Curve", key, {"accuracy": "Accuracy", "loss": "Loss"}, persist=None)
+    return "loss" if chosen == "loss" else metric

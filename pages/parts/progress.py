@@ -5,7 +5,7 @@ from collections.abc import Hashable
 import pandas as pd
 import streamlit as st
 
-from pages.parts import frame, links, run_details
+from pages.parts import choices, frame, links
 from pages.parts.frame import home
 from sparse_core.catalog import asked_dataset, task_label
 from sparse_core.errors import as_input_error
@@ -148,7 +148,7 @@ def live_curves(job_id: str) -> None:
         return
     curves = curves.drop_duplicates(["seed", "epoch"], keep="last")  # a resumed training repeats an epoch
     curves = curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])
-    value = run_details.curve_choice("live_curve", "top1")
+    value = choices.curve_choice("live_curve", "top1")
     st.plotly_chart(training.learning_curves(curves, value), key="live", config={"displayModeBar": False})
 
 

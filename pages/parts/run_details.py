@@ -9,7 +9,6 @@ import streamlit as st
 from pages.parts import choices, frame
 from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
-from sparse_core.datasets.boxes import METRIC
 from sparse_core.results.records import Record
 from sparse_core.results.statistics import per_class
 from sparse_core.results.store import Store
@@ -68,7 +67,7 @@ def described(records: Sequence[Record], where: str) -> tuple[str, str, str, str
 def _curves(records: Sequence[Record], network: str, caption: str, name: str) -> None:
     table = runs.curves(records)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        value = curve_choice("curve", records[0].result["metric"])
+        value = choices.curve_choice("curve", records[0].result["metric"])
         mean, log = line_choices(len(records), "curve")
     title, better = CURVE_TITLES[value if value in CURVE_TITLES else "accuracy"]
     over = f" · mean ± standard deviation over {labels.counted(len(records), 'seed')}" if mean else ""
@@ -170,14 +169,3 @@ def line_choices(runs: int, key: str) -> tuple[bool, bool]:
         mean = choices.choice("Lines", f"{key}_lines", options, persist=None) == "mean"
     log = choices.choice("Scale", f"{key}_scale", {"linear": "Linear", "log": "Logarithmic"}, persist=None) == "log"
     return mean, log
-
-
-def curve_choice(key: str, metric: str) -> str:
-    """The control for the curve that is drawn; returns the column of ``metric`` or that of the loss."""
-    if metric == METRIC:
-        options = {"accuracy": METRIC, "all": "mAP@[.5:.95]", "loss": "Loss"}
-        return {"accuracy": METRIC, "all": "mAP@[.5:.95]"}.get(
-            choices.choice("Curve", key, options, persist=None), "loss"
-        )
-    chosen = choices.choice("Curve", key, {"accuracy": "Accuracy", "loss": "Loss"}, persist=None)
-    return "loss" if chosen == "loss" else metric
