@@ -15,9 +15,9 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.results import advice, findings, imported, measures, side_by_side
 from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, SOURCES, Store
+from sparse_core.specs.ranking import RANKINGS
 
 PROMISED = ("id", "statement", "source", "verdict", "value", "low", "high", "rows")
-RANKINGS = ("knn", "ridge", "few-shot", "logistic", "logme")
 MORE = ("n", "interval", "architecture", "note")
 
 

@@ -94,6 +94,13 @@ PAGES = (
         "trained, once per seed.",
     ),
     ListedPage(
+        "rank",
+        "Rank",
+        ":material/leaderboard:",
+        "Experiments",
+        "Which backbones are worth a probe on your task? They are ranked on their features in seconds, before any is trained.",
+    ),
+    ListedPage(
         "finetune",
         "Finetune",
         ":material/tune:",

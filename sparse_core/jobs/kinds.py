@@ -12,6 +12,7 @@ from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, S
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.identity import parse
 from sparse_core.specs.progress import Report
+from sparse_core.specs.ranking import RankSpec
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import DetectionSpec, FinetuneSpec, ProbeSpec
@@ -63,6 +64,13 @@ def _sparsify_problem(result: dict[str, Any]) -> str:
     return type_problem(result, {"backbones": list, "found": list})
 
 
+def _ranking_problem(result: dict[str, Any]) -> str:
+    row: stored.Kinds = {"backbone": str, "score": stored.NUMBER, "seconds": stored.NUMBER, "chosen": str}
+    rows = result.get("rows")
+    problems = (type_problem(each, row) for each in rows) if isinstance(rows, list) else ()
+    return type_problem(result, {"rows": list, "probes": int}) or next(filter(None, problems), "")
+
+
 def _import_problem(result: dict[str, Any]) -> str:
     return type_problem(result, {"name": str})
 
@@ -99,6 +107,7 @@ KINDS = {
         problem=_sparsify_problem,
     ),
     "estimate_sparsify": Kind(SparsifySpec, "sparse_core.sparsify.runs:run_estimate", "long"),
+    "rank": Kind(RankSpec, "sparse_core.transfer.ranked:run_rank", label="Ranking", problem=_ranking_problem),
     "speedup": Kind(
         SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup", problem=measurements.problem
     ),

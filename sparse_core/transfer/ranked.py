@@ -1,5 +1,6 @@
 """Backbones ranked on one dataset by their cached features, before any is trained, and how well probes agree."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,12 @@ from typing import Any
 from sparse_core.datasets import catalogue
 from sparse_core.errors import InputError
 from sparse_core.networks import backbones, library
+from sparse_core.paths import finite
 from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.progress import Progress, Report
+from sparse_core.specs.ranking import RankSpec
 from sparse_core.transfer import features
 from sparse_core.transfer.ranking import MEASURES, Sample, agreement
 
@@ -26,6 +29,12 @@ class Ranked:
     tau: float
     p: float
     probes: int
+
+
+def run_rank(home: Path, spec: RankSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """``rank`` as a job: the fields of ``Ranked``, with None for an unknown tau."""
+    found = rank(home, spec.backbones, spec.dataset, spec.measure, report, seeds[0])
+    return finite(dataclasses.asdict(found))
 
 
 def rank(home: Path, names: Sequence[str], dataset_name: str, measure: str, report: Report, seed: int = 0) -> Ranked:

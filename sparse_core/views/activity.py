@@ -9,6 +9,7 @@ from sparse_core.jobs import queue, sweep_files, sweeps
 from sparse_core.jobs.kinds import Job
 from sparse_core.jobs.sweeps import SweepStatus
 from sparse_core.specs.progress import Progress
+from sparse_core.specs.ranking import RankSpec
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.views.labels import counted, time_left
 from sparse_core.views.sparsified import run_label
@@ -80,6 +81,9 @@ def job_label(job: Job) -> str:
         return f"Speedup of {spec_label(spec, {})}"
     if isinstance(spec, SparsifySpec):
         return f"{job.label}: {spec.name or run_label(spec.label, spec.sparsity, job.seeds[0])}"
+    if isinstance(spec, RankSpec):
+        named = counted(len(spec.backbones), "backbone") if spec.backbones else "all backbones"
+        return f"{job.label} of {named} on {task_label(asked_dataset(spec.dataset))}"
     return f"{job.label} of {spec.backbone} on {task_label(asked_dataset(spec.dataset))}, {seeds}"
 
 

@@ -196,6 +196,9 @@ COLUMNS = {
     "networks": Column(
         "Networks", COUNT, help="Above 1: the mean is that of the networks' means, and n is their number."
     ),
+    # Rankings
+    "score": Column("Score", DECIMAL, format="%.4f"),
+    "chosen": Column("Chosen", help="Hyperparameter, on a split of the training images."),
     # Relations
     "slope": Column("Slope (% per point)", SIGNIFICANT, help="Relative error increase per point of task difficulty."),
     "slope_low": Column("Slope, 95 % interval, low", SIGNIFICANT, help="Student's t."),

@@ -15,6 +15,7 @@ from sparse_core.results.records import Records
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, relations, speed_tables, tables
 from sparse_core.views.charts import captions, comparison, sparsify, speed, structure, tradeoffs, training
+from sparse_core.views.charts import rankings as ranking_charts
 from sparse_core.views.charts import relations as relation_charts
 from sparse_core.views.charts import tasks as task_charts
 from tests.support.measurements import line, speed_record, training_record
@@ -254,7 +255,17 @@ def rank_change() -> go.Figure:
     return relation_charts.rank_change(table.assign(linear=[1.0, 2, 3, 4], full=[2.0, 3, 4, 1]))
 
 
+def ranking() -> go.Figure:
+    names = [
+        "resnet20_acdc_90_s0: ResNet20, AC/DC 90 %",
+        "a network with a long name of its own: ResNet50, WoodFisher 98 %",
+    ]
+    rows = pd.DataFrame({"row": names, "method": ["AC/DC", "WoodFisher"], "score": [0.9, 0.8]})
+    return ranking_charts.scores(rows, "Top-1 accuracy (%)", 100.0)
+
+
 KINDS: dict[str, Callable[[], go.Figure]] = {
+    "ranking": ranking,
     "error against difficulty": against_difficulty,
     "networks against a trait": related_networks,
     "change of ranks": rank_change,
