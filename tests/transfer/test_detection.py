@@ -197,6 +197,20 @@ def test_the_mask_is_exact_and_a_resumed_training_is_the_same(data, tmp_path):
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.network.state_dict().items())
 
 
+def test_eight_drawn_images_are_learnt(tmp_path):
+    folder = drawn.voc(tmp_path / "voc", 10, 2)
+    data = catalogue.load_boxes(tmp_path / "home", str(folder))
+    data = dataclasses.replace(data, test=data.train)
+    torch.manual_seed(0)
+    backbone = backbones.for_images(backbones.untrained("yolov3_tiny-ultralytics"), 96)
+    for layer in backbone.module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 0.1  # the usual 0.03 needs more steps to forget the new statistics
+    settings = DetectionSettings(epochs=32, batch_size=4, learning_rate=0.1)
+    result = detection.train(backbone, data, dataclasses.replace(SPEC, settings=settings, augment=False), 0)
+    assert result.best("map50") >= 0.95
+
+
 def test_the_command_line_finetunes_a_detector(tmp_path, monkeypatch, capsys):
     pruned(tmp_path)
     drawn.voc(tmp_path / "voc", 4, 2)
