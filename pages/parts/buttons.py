@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.components.v1 import declare_component
 
 from pages.parts.frame import STATIC
+from sparse_core.views.charts import captions
 
 PLOTLY_FILES = Path(plotly.__file__).parent / "package_data"
 SCRIPT = "plotly.min.js"
@@ -63,13 +64,13 @@ function save(address, name) {
   link.click();
 }
 
-async function page({ figure, plotly, title, scale }) {
+async function page({ magnified: figure, plotly, title }) {
   const script = await (await fetch(plotly)).text();
   const heading = document.createElement("title");
   heading.textContent = title;
   const json = figure.replaceAll("<", "\\\\u003c");
   const background = JSON.parse(figure).layout.template.layout.paper_bgcolor;
-  const style = `body { margin: 0; background: ${background}; } #chart { zoom: ${scale}; }`;
+  const style = `body { margin: 0; background: ${background}; }`;
   return `<!doctype html><html lang="en"><head><meta charset="utf-8">${heading.outerHTML}<style>${style}</style>
 <script>${script}</script></head><body><div id="chart"></div><script>const figure = ${json};
 Plotly.newPlot("chart", figure.data, figure.layout, { displaylogo: false });</script></body></html>`;
@@ -160,6 +161,7 @@ def chart_files(figure: go.Figure, *, key: str, file: str, alt: str, scale: floa
     address = f"{f'/{base}' if base else ''}/{place}/{SCRIPT}?version={plotly.__version__}"
     data = {"figure": figure.to_json(), "title": alt, "name": file, "plotly": address, "scale": scale}
     data |= {"width": figure.layout.width, "height": figure.layout.height}
+    data |= {"magnified": captions.magnified(figure, scale).to_json()}
     _chart_buttons(key=key, data=data)
 
 

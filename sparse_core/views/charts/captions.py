@@ -65,7 +65,12 @@ def enlarged(figure: go.Figure, scale: float) -> go.Figure:
     """The figure for a page whose text is ``scale`` times as large as usual: fitted to as much less room, then drawn larger."""
     if scale == 1:
         return figure
-    document = fit(figure.to_plotly_json(), Canvas(width=max(PAGE.width / scale, NARROWEST)))
+    return magnified(fitted(figure, Canvas(width=max(PAGE.width / scale, NARROWEST))), scale)
+
+
+def magnified(figure: go.Figure, scale: float) -> go.Figure:
+    """The figure with all that is in pixels ``scale`` times as large. Zooming a page instead leads Plotly's pointer astray."""
+    document = figure.to_plotly_json()
     layout = {
         name: value if name in UNSCALED else _scaled(name, value, scale) for name, value in document["layout"].items()
     }
