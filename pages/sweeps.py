@@ -12,8 +12,7 @@ from pages.parts import choices, frame, sweep_progress, sweep_results, sweep_sta
 from pages.parts.frame import home
 from pages.parts.results import open_store
 from sparse_core.catalog import TRANSFERS
-from sparse_core.errors import InputError
-from sparse_core.jobs import slurm, sweep_files, sweep_packs
+from sparse_core.jobs import slurm, sweep_packs, sweeps
 from sparse_core.networks import library
 from sparse_core.results.store import Store
 from sparse_core.specs import sweep
@@ -47,14 +46,18 @@ FILE_HELP = (
 def main() -> None:
     """A form for a new sweep, and what the chosen one does."""
     store = open_store()
-    names = sweep_files.names(home())
-    with st.expander("New sweep", expanded=not names, key="new_sweep"), frame.errors_as_messages():
+    wanted = st.query_params.get("sweep_id")
+    known = sweep_state.listed(wanted)
+    with st.expander("New sweep", expanded=not known, key="new_sweep"), frame.errors_as_messages():
         _form(store)
-    if names or "sweep_id" in st.query_params:
-        _watch(store, names)
+    if wanted and wanted not in known:
+        st.info(f"The sweep that this link names {sweep_progress.GONE}")
+    elif known:
+        _watch(store, known, wanted)
     else:
         st.info(
-            "No sweep yet. Choose backbones and datasets above and press *Start sweep*, or start a batch on Probe or Finetune."
+            "No sweep yet. Choose backbones and datasets above and press *Start sweep*, or start a batch on Probe or "
+            "Finetune."
         )
 
 
@@ -173,28 +176,14 @@ def _command(executor: str, spec: SlurmSpec, parallel: int) -> str:
     return shlex.join([*PROGRAM, "sweep", f"{NAME}.yaml", *options])
 
 
-def _watch(store: Store, names: list[str]) -> None:
+def _watch(store: Store, known: dict[str, str], wanted: str | None) -> None:
     """The chosen sweep, the newest at first: its progress, a cell for each network and task, logs and results."""
-    wanted = st.query_params.get("sweep_id")
-    if wanted and wanted not in names:
-        st.info(f"The sweep that this link names {sweep_progress.GONE}")
-        return
-    label = sweep_state.labelled(names)
-    chosen = st.selectbox(
-        "Sweep",
-        names,
-        index=names.index(wanted) if wanted else 0,
-        format_func=label.__getitem__,
-        key="shown",
-        width=520,
-    )
+    names = list(known)
+    first = names.index(wanted) if wanted else 0
+    chosen = st.selectbox("Sweep", names, first, format_func=known.__getitem__, key="shown", width=520)
     if chosen != wanted and wanted:
         st.query_params["sweep_id"] = chosen
-    try:
-        status = sweep_state.status(chosen)
-    except InputError as error:
-        st.error(frame.plain(str(error)))
-        return
+    status = sweeps.status(home(), chosen)
     sweep_progress.show(status)
     sweep_state.cells(chosen)
     sweep_state.logs(status)

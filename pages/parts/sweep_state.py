@@ -8,26 +8,25 @@ from sparse_core.jobs import sweep_files, sweeps
 from sparse_core.jobs.sweeps import SweepStatus
 from sparse_core.views import sweeps as views
 
-NEWEST = 50  # sweeps whose number of runs is named
+NEWEST = 50
 
 
-def labelled(names: list[str]) -> dict[str, str]:
-    """Each sweep by its name and how much there is to do."""
-    found = {name: sweep_files.find(home(), name) for name in names[:NEWEST]}
-    known = {name: f"{each[0].name}: {views.number(each[0].tasks)}" for name, each in found.items() if each}
-    return {name: f"{known[name]} ({name.rpartition('-')[2][:4]})" if name in known else name for name in names}
-
-
-def status(sweep_id: str) -> SweepStatus:
-    """How far a sweep is. Raises InputError for one that cannot be read."""
-    return sweeps.status(home(), sweep_id)
+def listed(wanted: str | None) -> dict[str, str]:
+    """The newest sweeps that can be read, and the ``wanted`` one, each with its name and how much there is to do."""
+    names = dict.fromkeys([*sweep_files.names(home())[:NEWEST], *([wanted] if wanted else [])])
+    found = {name: sweep_files.find(home(), name) for name in names}
+    return {
+        name: f"{each[0].name}: {views.number(each[0].tasks)} ({name.rpartition('-')[2][:4]})"
+        for name, each in found.items()
+        if each
+    }
 
 
 @st.fragment(run_every=2.0)
 @frame.errors_as_messages()
 def cells(sweep_id: str) -> None:
     """A row for each network and a column for each task, with what its runs do."""
-    found = status(sweep_id)
+    found = sweeps.status(home(), sweep_id)
     table = views.state_table(found, sweep_progress.names(found))
     st.dataframe(table, placeholder="–", key=f"cells_{sweep_id}")
     st.caption(views.LEGEND)

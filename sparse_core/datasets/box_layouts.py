@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -30,14 +31,17 @@ Row = tuple[float, float, float, float, int, bool]
 
 
 def layout_of(path: Path) -> str:
-    """The layout of a folder with boxes, or of a COCO file: voc, coco or yolo; "" for any other folder or file."""
+    """The layout of a folder with boxes, or of a COCO file: voc, coco or yolo; "" for any other folder or file, and for a folder
+    that cannot be read."""
     if path.is_file():
         return "coco" if path.suffix == ".json" else ""
-    if next((path / "Annotations").glob("*.xml"), None):
-        return "voc"
-    if _coco_files(path):
-        return "coco"
-    return "yolo" if _yolo_folders(path) else ""
+    with suppress(OSError):
+        if next((path / "Annotations").glob("*.xml"), None):
+            return "voc"
+        if _coco_files(path):
+            return "coco"
+        return "yolo" if _yolo_folders(path) else ""
+    return ""
 
 
 def read(path: Path) -> Annotations:
