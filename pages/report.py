@@ -19,12 +19,12 @@ def main() -> None:
     kept = {f"{view.name} ({_title(view)})": view for view in saved_views.views(home()) if view.page in report.PAGES}
     if not kept:
         st.info(
-            "No views are kept yet. On Tradeoffs, Tasks, Guide, Compare, Findings, Runs or Speedup open Share, give the view a "
-            "name and keep it; then put it into a report here."
+            "No views are saved yet. On Tradeoffs, Tasks, Guide, Compare, Findings, Runs or Speedup open Views, give the view a "
+            "name and save it; then put it into a report here."
         )
         return
     chosen = choices.multiselect(
-        "Views", list(kept), key="report_views", help="In this order. Share on a page keeps one."
+        "Views", list(kept), key="report_views", help="In this order. Views on a page saves one."
     )
     title = st.text_input("Title", report.About.title, key="report_title")
     hypothesis = st.text_area("Hypothesis", key="report_hypothesis", placeholder="What did you expect?")

@@ -12,8 +12,6 @@ from pages.parts import buttons, frame
 from pages.parts.frame import home
 from sparse_core.catalog import architecture_label
 from sparse_core.networks import library
-from sparse_core.results import saved_views
-from sparse_core.results.saved_views import SavedView
 from sparse_core.views import columns, labels, report
 
 USES = {"probe": "Probe it", "finetune": "Finetune it", "structure": "Show its structure"}
@@ -93,24 +91,20 @@ def share(command: str | None = None, key: str = "share_link") -> None:
         if command:
             st.markdown("**Command.** The same figures as JSON, for a script.")
             st.code(command, language="bash", wrap_lines=True)
-        _keep(key)
+        _report(key)
 
 
-def _keep(key: str) -> None:
-    """The view as a file, and under a name for a report of several views."""
+def _report(key: str) -> None:
+    """The view as a file."""
     page = st.session_state.get("page", "")
     if page not in report.PAGES:
         return
     query = {name: st.query_params.get_all(name) for name in st.query_params}
-    st.markdown("**Report.** This view as one file that opens without a network, or kept for a report of several.")
+    st.markdown(
+        "**Report.** This view as one file that opens without a network. Several go into one on the page Report."
+    )
     view = report.View(f"/{page}?{urlencode(query, doseq=True)}")
     report_file([view], report.About(), f"{page}-{date.today():%Y-%m-%d}.html", key=f"{key}_report")
-    with st.form(f"{key}_keep", border=False):
-        name = st.text_input("Name of this view", placeholder="for example AC/DC against WoodFisher")
-        if st.form_submit_button("Keep for a report", icon=":material/bookmark_add:"):
-            with frame.errors_as_messages():
-                saved_views.keep(home(), SavedView((name or "").strip(), page, query))
-                st.success("Kept. Report, under Results, puts views together.")
 
 
 def report_file(views: Sequence[report.View], about: report.About, file: str, *, key: str) -> None:

@@ -3,15 +3,17 @@
 from sparse_core.results import saved_views
 from sparse_core.results.saved_views import SavedView
 from sparse_core.views import report
-from tests.pages.support import buttons, choose, messages, open_app, press
+from tests.pages.support import buttons, choose, messages, open_app, press, run
 
 
-def test_views_are_kept_by_share_and_put_together_with_notes(home, monkeypatch):
-    assert "No views are kept yet" in messages(open_app("report"))
+def test_saved_views_are_put_together_with_notes(home, monkeypatch):
+    assert "No views are saved yet" in messages(open_app("report"))
     app = open_app("compare", compare_transfer="Full")
-    field = next(each for each in app.text_input if each.label == "Name of this view")
+    app.session_state["views"] = True  # the popover is open
+    run(app)
+    field = next(each for each in app.text_input if each.label == "Name of the present view")
     field.set_value("Mine")
-    press(app, "Keep for a report")
+    press(app, "Save view")
     (view,) = saved_views.views(home)
     assert view == SavedView("Mine", "compare", {"compare_transfer": ["Full"]})
     asked = []
