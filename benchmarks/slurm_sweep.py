@@ -13,6 +13,7 @@ Needs root, to start SLURM's daemons; prints one JSON line.
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,10 +51,16 @@ def main() -> None:
             here, there = Path(folder) / f"local{number}", Path(folder) / f"slurm{number}"
             seconds["local"].append(seconds_to_end(here, sweeps.submit(here, asked)))
             seconds["simulated"].append(makespan(asked.tasks, Seconds(here, asked).of, PARALLEL) or 0.0)
+            shutil.copytree(
+                here / "estimates", there / "estimates"
+            )  # as after a dry run: short tasks are packed by their length
             seconds["slurm"].append(seconds_to_end(there, sweep_packs.submit(there, asked, SPEC, PARALLEL)))
-        disturbed = Path(folder) / "disturbed"
-        done, retries = disturb(disturbed, asked, given.disturbances)
-        same = results(disturbed) == results(there) == results(here) and len(results(here)) == given.probes
+        same = results(there) == results(here) and len(results(here)) == given.probes
+        done: list[str] = []
+        retries = 0
+        if given.disturbances:
+            done, retries = disturb(Path(folder) / "disturbed", asked, given.disturbances)
+            same = same and results(Path(folder) / "disturbed") == results(here)
         harness.report(
             "slurm_sweep",
             given,
