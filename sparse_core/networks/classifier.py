@@ -39,12 +39,10 @@ class ClassifierNetwork(nn.Module):
         return self.classifier(self.body(images))
 
 
-def save(network: ClassifierNetwork, backbone: Backbone, class_names: list[str], target: Path, dataset: str) -> None:
-    """Write a finetuned network atomically. ``dataset`` is the data it was finetuned on, as results list it."""
-    body = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
-    classifier = {f"{CLASSIFIER}.{name}": tensor for name, tensor in network.classifier.state_dict().items()}
+def metadata(backbone: Backbone, class_names: list[str], dataset: str) -> dict[str, str]:
+    """What the file of a finetuned network says of it: see above."""
     label = task_label(dataset)
-    metadata = {
+    return {
         "format": "pt",
         "architecture": backbone.card.architecture,
         "variant": backbone.variant,
@@ -54,8 +52,14 @@ def save(network: ClassifierNetwork, backbone: Backbone, class_names: list[str],
         "dataset": label,
         "upstream": f"{backbone.card.upstream} → {label}",
     }
+
+
+def save(network: ClassifierNetwork, backbone: Backbone, class_names: list[str], target: Path, dataset: str) -> None:
+    """Write a finetuned network atomically. ``dataset`` is the data it was finetuned on, as results list it."""
+    body = {name: tensor.contiguous() for name, tensor in network.body.state_dict().items()}
+    classifier = {f"{CLASSIFIER}.{name}": tensor for name, tensor in network.classifier.state_dict().items()}
     with atomic_file(target) as temporary:
-        save_file({**body, **classifier}, temporary, metadata)
+        save_file({**body, **classifier}, temporary, metadata(backbone, class_names, dataset))
 
 
 def load(source: Path) -> tuple[ClassifierNetwork, dict[str, Any]]:

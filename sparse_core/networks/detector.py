@@ -4,8 +4,6 @@ The file holds the tensors under the names of the public networks (``yolo_files`
 the names of the classes, the preparation of images, and the training data.
 """
 
-import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sparse_core.catalog import task_label
 from sparse_core.networks import backbone_files, yolo_files
 from sparse_core.networks.backbones import Backbone, Classifier
+from sparse_core.networks.classifier import metadata
 from sparse_core.networks.yolo import ANCHORS_PER_CELL, Body
 from sparse_core.networks.yolo_files import BOX_VALUES
 
@@ -105,16 +103,5 @@ def new_layers(seed: int, body: Body, classes: int) -> list[Classifier]:
 
 def save(network: DetectorNetwork, backbone: Backbone, class_names: list[str], target: Path, dataset: str) -> None:
     """Write a finetuned detector, all of it or nothing. ``dataset`` is the data it was finetuned on, as results list it."""
-    label = task_label(dataset)
-    metadata = {
-        "format": "pt",
-        "architecture": backbone.card.architecture,
-        "variant": backbone.variant,
-        "method": backbone.card.method,
-        "class_names": json.dumps(class_names),
-        "transform": json.dumps(dataclasses.asdict(backbone.transform)),
-        "dataset": label,
-        "upstream": f"{backbone.card.upstream} → {label}",
-    }
     tensors = yolo_files.public_names(backbone.card.architecture, network.body.state_dict(), network.layers)
-    backbone_files.write(target, tensors, metadata)
+    backbone_files.write(target, tensors, metadata(backbone, class_names, dataset))

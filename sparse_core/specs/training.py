@@ -13,7 +13,25 @@ FULL_LEARNING_RATES = {"aircraft": 0.01, "cars": 0.01}
 
 
 @dataclass(frozen=True)
-class Hyperparameters:
+class Sgd:
+    """The settings that every training by SGD has; its kinds give the defaults."""
+
+    epochs: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        require(0 < self.learning_rate < math.inf, "learning_rate", "finite and above 0", self.learning_rate)
+        require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        require(0 <= self.weight_decay < math.inf, "weight_decay", "finite, 0 or more", self.weight_decay)
+        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+
+
+@dataclass(frozen=True)
+class Hyperparameters(Sgd):
     """SGD with a step schedule (paper, section 3 and appendix). Defaults are those of linear transfer."""
 
     epochs: int = option(150, "passes over the training data")
@@ -25,11 +43,7 @@ class Hyperparameters:
     step_factor: float = option(0.1, "learning-rate decay (gamma), in (0, 1]")
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
-        require(0 < self.learning_rate < math.inf, "learning_rate", "finite and above 0", self.learning_rate)
-        require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        require(0 <= self.weight_decay < math.inf, "weight_decay", "finite, 0 or more", self.weight_decay)
-        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        super().__post_init__()
         require(self.step_epochs >= 1, "step_epochs", "at least 1", self.step_epochs)
         require(0 < self.step_factor <= 1, "step_factor", "in (0, 1]", self.step_factor)
 

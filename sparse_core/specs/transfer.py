@@ -9,7 +9,7 @@ from sparse_core.catalog import ENGINES, MAX_SIDE, MIN_SIDE, PRECISIONS
 from sparse_core.specs.checks import require, require_known
 from sparse_core.specs.locations import absolute_backbone, absolute_dataset
 from sparse_core.specs.options import option
-from sparse_core.specs.training import FULL_LEARNING_RATE, OPTIMIZERS, Hyperparameters, full_learning_rate
+from sparse_core.specs.training import FULL_LEARNING_RATE, OPTIMIZERS, Hyperparameters, Sgd, full_learning_rate
 
 FEATURE_ENGINES = ("auto", *ENGINES)
 TASK = "detection"  # in a run's record, beside its transfer
@@ -103,7 +103,7 @@ class FinetuneSpec(_Transfer):
 
 
 @dataclass(frozen=True)
-class DetectionSettings:
+class DetectionSettings(Sgd):
     """SGD with a warm-up and a cosine schedule, as YOLOv5's release 6 has them; the number of epochs is ours."""
 
     epochs: int = option(50, "passes over the training data")
@@ -111,13 +111,6 @@ class DetectionSettings:
     momentum: float = option(0.937, "of SGD, in [0, 1)")
     weight_decay: float = option(5e-4, "L2 penalty of convolution weights")
     batch_size: int = option(16, "images a step")
-
-    def __post_init__(self) -> None:
-        require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
-        require(0 < self.learning_rate < math.inf, "learning_rate", "finite and above 0", self.learning_rate)
-        require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        require(0 <= self.weight_decay < math.inf, "weight_decay", "finite, 0 or more", self.weight_decay)
-        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -144,6 +137,7 @@ class DetectionSpec(_Transfer):
 
 TransferSpec = ProbeSpec | FinetuneSpec
 AnyTransfer = TypeVar("AnyTransfer", bound=TransferSpec)
+AnySized = TypeVar("AnySized", bound=_Transfer)
 
 
 def protocol(spec: TransferSpec) -> str:

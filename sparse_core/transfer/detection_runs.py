@@ -19,7 +19,7 @@ from sparse_core.specs.identity import record_document
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.transfer import DetectionSpec, detection_protocol
 from sparse_core.transfer import detection
-from sparse_core.transfer.runs import job_result, keep, report_seed, run_names, shared_fields, state_file
+from sparse_core.transfer.runs import job_result, keep, report_seed, run_names, shared_fields, sized, state_file
 from sparse_core.transfer.training import Result, epoch_values
 
 METRICS = ("map50", "map")
@@ -52,10 +52,7 @@ def resolve(home: Path, spec: DetectionSpec, report: Report) -> tuple[Backbone, 
         raise InputError(
             f"{spec.backbone} classifies images ({label}); images with boxes need a detector, such as yolov3_tiny."
         )
-    if spec.image_size == backbone.transform.crop:
-        spec = dataclasses.replace(spec, image_size=0)
-    if spec.image_size:
-        backbone = backbones.for_images(backbone, spec.image_size)
+    backbone, spec = sized(backbone, spec)
     report(Progress(f"Opening {spec.dataset}"))
     dataset = catalogue.load_boxes(home, spec.dataset)
     precision = spec.precision

@@ -27,7 +27,7 @@ from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import AnyRun, record_document, run_id
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.training import Hyperparameters
-from sparse_core.specs.transfer import AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec, protocol
+from sparse_core.specs.transfer import AnySized, AnyTransfer, FinetuneSpec, ProbeSpec, TransferSpec, protocol
 from sparse_core.transfer import durations, features, finetune, linear_training, probe
 from sparse_core.transfer.linear_training import Samples
 from sparse_core.transfer.training import Result, TrainingState, discard, epoch_values
@@ -128,6 +128,13 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
     return dataclasses.asdict(estimate)
 
 
+def sized(backbone: Backbone, spec: AnySized) -> tuple[Backbone, AnySized]:
+    """The backbone for images of the size that the spec asks for, and the spec without it where it is the backbone's own."""
+    if spec.image_size in (0, backbone.transform.crop):
+        return backbone, dataclasses.replace(spec, image_size=0)
+    return backbones.for_images(backbone, spec.image_size), spec
+
+
 def resolve(
     home: Path,
     spec: AnyTransfer,
@@ -138,10 +145,7 @@ def resolve(
     backbone takes images of the size asked for, which is none where that is its own."""
     report(Progress(f"Opening {spec.backbone}"))
     backbone = load(home, spec.backbone)
-    if spec.image_size == backbone.transform.crop:
-        spec = dataclasses.replace(spec, image_size=0)
-    if spec.image_size:
-        backbone = backbones.for_images(backbone, spec.image_size)
+    backbone, spec = sized(backbone, spec)
     report(Progress(f"Opening {spec.dataset}"))
     dataset = catalogue.load(home, spec.dataset)
     precision = _best_precision(backbone) if spec.precision == "auto" else spec.precision
