@@ -36,7 +36,7 @@ def layout_of(path: Path) -> str:
     if path.is_file():
         return "coco" if path.suffix == ".json" else ""
     with suppress(OSError):
-        if next((path / "Annotations").glob("*.xml"), None):
+        if next((path / "Annotations").glob("*.xml"), None) and _has_images_of_voc(path):
             return "voc"
         if _coco_files(path):
             return "coco"
@@ -112,6 +112,11 @@ def _voc_image(path: Path, file: Path, root: ElementTree.Element, numbers: Mappi
 
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def _has_images_of_voc(path: Path) -> bool:
+    """Whether images stand where VOC has them; where they stand in a folder for each class, they are to be classified."""
+    return (path / "JPEGImages").is_dir() or any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
 
 
 def _voc_file(path: Path, file: Path, root: ElementTree.Element) -> Path:

@@ -137,3 +137,11 @@ def test_damaged_caches_of_a_dataset_are_made_again(home, tmp_path, content):
         file.write_text(content)
     again = catalogue.load(home, str(root))
     assert (again.hash, len(again.train.labels), again.notes) == (first.hash, 16, ())
+
+
+def test_folders_of_classes_beside_a_folder_of_boxes_are_classified(home, tmp_path):
+    root = image_folder(tmp_path / "d", {"a": 3, "b": 3})
+    (root / "Annotations").mkdir()
+    (root / "Annotations" / "0.xml").write_text("<annotation/>")
+    loaded = catalogue.load(home, str(root))
+    assert len(loaded.train.labels) + len(loaded.test.labels) == 6
