@@ -6,6 +6,7 @@ there by those that need it. So neither a server nor a file lock is needed, whic
 """
 
 import dataclasses
+import heapq
 import importlib
 import math
 import secrets
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.jobs import queue, slurm, sweep_files, sweeps
@@ -28,6 +30,7 @@ from sparse_core.specs.sweep import Plan, Task
 
 SHARD_SECONDS = 600.0  # of an extraction of features; longer ones are cut into shards
 PACK_SECONDS = 600.0  # of short tasks that share a SLURM task, whose start takes some seconds
+USUAL_PROBE_SECONDS = 60.0  # where nothing was measured yet
 LOOK_SECONDS = 5.0  # between looks at whether the sweep was stopped
 CHECK_SECONDS = 120.0  # for the check of the home folder to start: a busy cluster is not waited for
 PARALLEL = 1000  # tasks at once where the user names no number: SLURM decides
@@ -42,6 +45,7 @@ class Pack(slurm.Requeued):
     keys: tuple[str, ...]
 
     def __call__(self) -> None:
+        _worker()  # loads torch once, before the first task is said to run
         for key in self.keys:
             _do(self.home, self.sweep_id, key)
 
@@ -245,26 +249,28 @@ def _steps(tasks: Sequence[Task]) -> list[list[Task]]:
 
 
 def packed(tasks: Sequence[Task], seconds: Callable[[Task], float | None], parallel: int) -> list[tuple[str, ...]]:
-    """The keys of tasks that share a SLURM task: those of one backbone and dataset, which share features; and short ones, up to
-    ``PACK_SECONDS`` together, but never so many that fewer than ``parallel`` run at once. One of unknown length stands alone."""
-    groups: dict[tuple[str, str], list[Task]] = {}
+    """The keys of tasks that share a SLURM task: probes of one backbone and dataset, which share features; and short ones, evenly
+    and about ``PACK_SECONDS`` together, but never so many that fewer than ``parallel`` run at once. A probe of unknown length
+    counts as ``USUAL_PROBE_SECONDS``; another such task stands alone."""
+    groups: dict[tuple[str, ...], list[Task]] = {}
     for task in tasks:
-        groups.setdefault((task.spec.backbone, task.spec.dataset), []).append(task)
-    whole = [seconds(task) for task in tasks]
-    most = min(PACK_SECONDS, sum(filter(None, whole)) / parallel)
-    packs: list[tuple[str, ...]] = []
-    filled = float("inf")
-    for group in groups.values() if tasks and tasks[0].kind == "probe" else [[task] for task in tasks]:
+        shared = (task.spec.backbone, task.spec.dataset) if task.kind == "probe" else (task.key,)
+        groups.setdefault(shared, []).append(task)
+
+    def length(group: list[Task]) -> float:
+        unknown = USUAL_PROBE_SECONDS if group[0].kind == "probe" else math.inf
         known = [seconds(task) for task in group]
-        length = sum(each for each in known if each is not None) if None not in known else float("inf")
-        keys = tuple(task.key for task in group)
-        if filled + length <= most:
-            packs[-1] += keys
-            filled += length
-        else:
-            packs.append(keys)
-            filled = length
-    return packs
+        return sum(unknown if each is None else each for each in known)
+
+    by_length = sorted(((length(group), [task.key for task in group]) for group in groups.values()), reverse=True)
+    packs = [keys for filled, keys in by_length if filled > PACK_SECONDS]
+    short = by_length[len(packs) :]
+    count = min(len(short), max(parallel, math.ceil(sum(filled for filled, _ in short) / PACK_SECONDS)))
+    shared_packs: list[tuple[float, int, list[str]]] = [(0.0, number, []) for number in range(count)]
+    for each, keys in short:
+        filled, number, before = heapq.heappop(shared_packs)
+        heapq.heappush(shared_packs, (filled + each, number, before + keys))
+    return [tuple(keys) for keys in [*packs, *(keys for _, _, keys in sorted(shared_packs, key=lambda each: each[1]))]]
 
 
 def _do(home: Path, sweep_id: str, key: str) -> None:
@@ -277,8 +283,12 @@ def _do(home: Path, sweep_id: str, key: str) -> None:
         return
     queue.place(home, Job(task.kind, sweeps.named(task, before), task.seeds), queue.SLURM, known.job)
     with queue.alive(home, known.job):
-        # By name: the worker alone imports torch.
-        importlib.import_module("sparse_core.jobs.worker").work(home, known.job)
+        _worker().work(home, known.job)
+
+
+def _worker() -> ModuleType:
+    """By name: nothing else here imports torch."""
+    return importlib.import_module("sparse_core.jobs.worker")
 
 
 def _over(tasks: dict[str, TaskState]) -> dict[str, TaskState]:

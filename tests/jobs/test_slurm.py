@@ -17,7 +17,7 @@ from sparse_core.jobs.sweeps import SweepStatus
 from sparse_core.results.records import Records
 from sparse_core.specs.slurm import SlurmSpec
 from sparse_core.specs.sweep import Task, plan
-from sparse_core.specs.transfer import ProbeSpec
+from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from tests.support import slurm as cluster
 from tests.support.images import image_folder
 from tests.support.refusals import refused
@@ -244,10 +244,17 @@ def test_short_tasks_share_a_slurm_task_and_those_of_one_backbone_and_dataset_do
     tasks = [task("a", "one"), task("b", "two"), task("c", "one"), task("d", "three", "pets")]
     lengths = {"a": 200.0, "b": 150.0, "c": 100.0, "d": 400.0}
     of = lambda each: lengths[each.key]  # noqa: E731
-    assert sweep_packs.packed(tasks, of, 1) == [("a", "c", "b"), ("d",)]  # 450 s; with d they would be above 600
-    assert sweep_packs.packed(tasks, of, 4) == [
-        ("a", "c"),
-        ("b",),
-        ("d",),
-    ]  # 850 s on four at once: at most 212 s together
-    assert sweep_packs.packed(tasks, lambda each: None, 1) == [("a", "c"), ("b",), ("d",)]
+    assert sweep_packs.packed(tasks, of, 1) == [("d",), ("a", "c", "b")]  # 850 s are two of at most 600
+    assert sweep_packs.packed(tasks, of, 3) == [("d",), ("a", "c"), ("b",)]  # three can run at once
+    assert sweep_packs.packed(tasks, of, 9) == [("d",), ("a", "c"), ("b",)]
+    lengths["a"] = 550.0
+    assert sweep_packs.packed(tasks, of, 1) == [("a", "c"), ("d", "b")]  # 650 s stand alone
+
+
+def test_probes_of_unknown_length_are_packed_and_other_tasks_are_not():
+    probes = [Task(str(number), "probe", ProbeSpec(str(number), "digits"), (0,)) for number in range(40)]
+    packs = sweep_packs.packed(probes, lambda each: None, 2)  # taken for 60 s each
+    assert [len(keys) for keys in packs] == [10, 10, 10, 10]
+    assert sorted(key for keys in packs for key in keys) == sorted(task.key for task in probes)
+    finetunings = [Task(key, "finetune", FinetuneSpec("one", "digits"), (0,)) for key in "ab"]
+    assert sorted(sweep_packs.packed(finetunings, lambda each: None, 1)) == [("a",), ("b",)]
