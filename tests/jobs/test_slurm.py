@@ -102,7 +102,7 @@ def test_requeues_kills_and_cancelled_tasks_lose_and_double_nothing(
     node, home, images, sparse_backbone, monkeypatch, tmp_path
 ):
     """One of four trainings is preempted, one requeued, one killed and one cancelled; the latter two take a retry."""
-    monkeypatch.setattr(sweep_packs, "PACK_SECONDS", 0.0)
+    monkeypatch.setattr(sweep_packs, "PACK_SECONDS", 1.0)
     text = f"runs: [{{kind: finetune, backbone: '{sparse_backbone}', dataset: '{images}', epochs: 12, batch_size: 2, seeds: 4}}]"
     asked = plan(text, "disturbed")
     sweep_id = sweep_packs.submit(home, asked, SMALL, parallel=4)
