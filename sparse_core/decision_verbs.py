@@ -16,6 +16,7 @@ from sparse_core.results import advice, findings, imported, measures, side_by_si
 from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, SOURCES, Store
 from sparse_core.specs.ranking import RANKINGS
+from sparse_core.speed import fastest
 
 PROMISED = ("id", "statement", "source", "verdict", "value", "low", "high", "rows")
 MORE = ("n", "interval", "architecture", "note")
@@ -39,22 +40,25 @@ def _add_guide(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--difficulty", type=float, help="of the task: dense full minus dense linear accuracy")
     parser.add_argument("--loss", type=float, default=0.01, help="of accuracy that is accepted (default 0.01)")
     parser.add_argument("--sparsity", type=float, help="at least, in [0, 1)")
-    parser.add_argument("--file-size", type=float, metavar="BYTES", help="at most")
+    parser.add_argument("--file-size", type=float, metavar="BYTES", help="at most, stored sparse")
+    parser.add_argument("--speedup", type=float, metavar="TIMES", help="over dense, at least, as measured by 'speedup'")
     parser.add_argument("--source", default="published", help="whose rows (default published)")
     parser.add_argument("--architecture", default="resnet50", help="default resnet50")
 
 
 def _guide(options: argparse.Namespace) -> list[dict[str, Any]]:
-    names = ("transfer", "kind", "difficulty", "loss", "sparsity", "file_size", "source", "architecture")
+    names = ("transfer", "kind", "difficulty", "loss", "sparsity", "file_size", "speedup", "source", "architecture")
     request = advice.Request(**{name: getattr(options, name) for name in names})
-    found = advice.advise(Store(Records(options.home)).results(source=request.source), request)
+    speedups = fastest.measured(options.home, request.architecture)
+    found = advice.advise(Store(Records(options.home)).results(source=request.source), request, speedups)
     for note in (found.summary, *found.notes):
         print(f"Note: {note}", file=sys.stderr)
     lines = []
     for answer in found.answers:
         ends = {"loss": answer.loss.mean, "loss_low": answer.loss.low, "loss_high": answer.loss.high}
-        kept = ("tasks_for", "tasks_against", "tied_with", "rows")
+        kept = ("tasks_for", "tasks_against", "tied_with", "rows", "file_size")
         line = {"method": answer.method, "sparsity": answer.sparsity, "verdict": answer.verdict, **ends}
+        line["speedup"] = answer.speedup and dataclasses.asdict(answer.speedup)
         lines.append({**line, "relative_error_increase": answer.increase.mean} | {n: getattr(answer, n) for n in kept})
     return lines
 

@@ -48,10 +48,24 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Speedup:
+    """A measured speed over dense in the same engine: the ratio with its 95 % interval, and how it was measured."""
+
+    ratio: float
+    low: float
+    high: float
+    how: str
+
+
+Speedups = Mapping[tuple[str, float], Speedup]  # by method, "" for masks made for timing, and sparsity
+
+
+@dataclass(frozen=True)
 class Answer:
     """One network with its evidence. ``loss`` is dense minus sparse accuracy over the tasks; ``increase`` the relative error
     increase. ``tasks_for`` lie within the accepted loss, ``tasks_against`` do not. ``tied_with`` names the candidates from which
-    the rows cannot tell it apart; ``rows`` is the number of runs used, dense ones included. ``speedup`` is measured, or None."""
+    the rows cannot tell it apart; ``rows`` is the number of runs used, dense ones included. ``speedup`` is a measured one and
+    ``file_size`` the mean of the networks' files in bytes; None where not known."""
 
     method: str
     sparsity: float
@@ -62,7 +76,7 @@ class Answer:
     tasks_against: tuple[str, ...]
     tied_with: tuple[str, ...]
     rows: int
-    speedup: float | None = None
+    speedup: Speedup | None = None
     file_size: float | None = None
 
     @property
@@ -92,20 +106,22 @@ class Advice:
         return "Every network that fits exceeds the accepted loss."
 
 
-def advise(rows: pd.DataFrame, request: Request, speedups: Mapping[tuple[str, float], float] | None = None) -> Advice:
+def advise(rows: pd.DataFrame, request: Request, speedups: Speedups | None = None) -> Advice:
     """Rank the networks of ``request.source`` that fit the request.
 
-    ``speedups`` are measured ones over dense, by method and sparsity. An answer meets the budget if the whole 95 % t interval of
-    its loss over tasks lies within the accepted loss, and exceeds it if none of it does. Order: that verdict, then the mean
-    relative error increase. Ties: the interval of the difference of two networks' increases over shared tasks includes 0.
+    ``speedups`` are measured ones; a mask made for timing stands for every method at its sparsity that was not measured. An
+    answer meets the budget if the whole 95 % t interval of its loss over tasks lies within the accepted loss, and exceeds it if
+    none of it does. Order: that verdict, then the mean relative error increase. Ties: the interval of the difference of two
+    networks' increases over shared tasks includes 0.
     """
     evidence = Evidence(rows[rows["source"] == request.source], request.architecture, only=True)
     notes: list[str] = []
     tasks = _tasks(evidence, request, notes)
-    candidates = _candidates(evidence, request, speedups or {}, notes)
+    known = {key: _facts(evidence, key, speedups or {}) for key in _networks(evidence, request.transfer)}
+    candidates = _candidates(evidence, request, known, notes)
     cells = {key: cell.loc[cell.index.intersection(tasks)] for key, cell in candidates.items()}
     cells = {key: cell for key, cell in cells.items() if len(cell)}
-    answers = [_answer(evidence, key, cell, request, speedups or {}) for key, cell in cells.items()]
+    answers = [_answer(evidence, key, cell, request, known[key]) for key, cell in cells.items()]
     ties = _ties({answer.name: cells[answer.method, answer.sparsity] for answer in answers})
     answers = [Answer(**{**vars(answer), "tied_with": tuple(ties.get(answer.name, ()))}) for answer in answers]
     order = (MEETS, OPEN, FAILS)
@@ -130,52 +146,69 @@ def _tasks(evidence: Evidence, request: Request, notes: list[str]) -> list[str]:
     return [task for task in known if task in TASKS and TASKS[task].kind == request.kind]
 
 
+Network = tuple[str, float]  # method and sparsity
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is known of a network beside its accuracies."""
+
+    speedup: Speedup | None
+    file_size: float | None
+
+
+def _networks(evidence: Evidence, transfer: str) -> list[Network]:
+    return [(method, level) for method in evidence.methods(transfer) for level in evidence.levels(transfer, method)]
+
+
+def _facts(evidence: Evidence, network: Network, speedups: Speedups) -> _Facts:
+    size = evidence.file_sizes.get(network)
+    return _Facts(speedups.get(network) or speedups.get(("", network[1])), None if size is None else float(size))
+
+
 def _candidates(
-    evidence: Evidence, request: Request, speedups: Mapping[tuple[str, float], float], notes: list[str]
-) -> dict[tuple[str, float], pd.DataFrame]:
+    evidence: Evidence, request: Request, known: Mapping[Network, _Facts], notes: list[str]
+) -> dict[Network, pd.DataFrame]:
     """The networks that are sparse, small and fast enough, as far as that is known; others are named in ``notes``."""
-    found: dict[tuple[str, float], pd.DataFrame] = {}
-    one_shot: list[str] = []
-    unmeasured: list[str] = []
-    slow: list[str] = []
-    sizes = evidence.rows.groupby(["method", "sparsity"])["file_size"].mean() if request.file_size else None
-    for method in evidence.methods(request.transfer):
-        for level in evidence.levels(request.transfer, method):
-            cell, name = evidence.of(request.transfer, method, level), f"{method} {100 * level:.3g} %"
-            if request.sparsity is not None and level < request.sparsity - 1e-9:
-                continue
-            if cell["recipe"].str.startswith("0 epochs").any():
-                one_shot.append(name)
-                continue
-            if sizes is not None:
-                size = float(sizes.get((method, level), float("nan")))
-                if not size <= request.file_size:  # type: ignore[operator]
-                    (unmeasured if size != size else slow).append(f"{name} (file size)")
-                    continue
-            if request.speedup is not None:
-                ratio = speedups.get((method, level))
-                if ratio is None or ratio < request.speedup:
-                    (unmeasured if ratio is None else slow).append(f"{name} (speedup)")
-                    continue
+    found: dict[Network, pd.DataFrame] = {}
+    left_out: dict[str, list[str]] = {}
+    for (method, level), facts in known.items():
+        if request.sparsity is not None and level < request.sparsity - 1e-9:
+            continue
+        cell = evidence.of(request.transfer, method, level)
+        if reason := _excluded(cell, facts, request):
+            left_out.setdefault(reason, []).append(f"{method} {100 * level:.3g} %")
+        else:
             found[method, level] = cell
-    left_out = {"Pruned without training after it, so no evidence": one_shot}
-    left_out |= {"Not known": unmeasured, "Too large or too slow": slow}
-    notes += [f"{reason}: {', '.join(names)}." for reason, names in left_out.items() if names]
-    if not found and request.sparsity is not None:
-        levels = [
-            level for name in evidence.methods(request.transfer) for level in evidence.levels(request.transfer, name)
-        ]
-        if levels and max(levels) < request.sparsity:
-            notes.append(f"The rows end at {100 * max(levels):.3g} % sparsity.")
+    notes += [f"{reason}: {', '.join(names)}." for reason, names in left_out.items()]
+    if not found and request.sparsity is not None and known:
+        highest = max(level for _, level in known)
+        if highest < request.sparsity:
+            notes.append(f"The rows end at {100 * highest:.3g} % sparsity.")
     return found
+
+
+def _excluded(cell: pd.DataFrame, facts: _Facts, request: Request) -> str:
+    """Why a network that is sparse enough is none of the candidates; empty if it is one."""
+    if cell["recipe"].str.startswith("0 epochs").any():
+        return "Pruned without training after it, so no evidence"
+    if request.file_size is not None and facts.file_size is None:
+        return "File size not known"
+    if request.file_size is not None and facts.file_size is not None and facts.file_size > request.file_size:
+        return "Too large"
+    if request.speedup is not None and facts.speedup is None:
+        return "Speed not measured"
+    if request.speedup is not None and facts.speedup is not None and facts.speedup.ratio < request.speedup:
+        return "Too slow"
+    return ""
 
 
 def _answer(
     evidence: Evidence,
-    key: tuple[str, float],
+    key: Network,
     cell: pd.DataFrame,
     request: Request,
-    speedups: Mapping[tuple[str, float], float],
+    facts: _Facts,
 ) -> Answer:
     loss = t_interval(-cell["difference"])
     within = cell["difference"] >= -request.loss
@@ -194,7 +227,8 @@ def _answer(
         tuple(name for name, fits in zip(names, within, strict=True) if not fits),
         (),
         evidence.row_count(cell),
-        speedups.get(key),
+        facts.speedup,
+        facts.file_size,
     )
 
 

@@ -92,6 +92,13 @@ class Evidence:
         return {kind: part.groupby("dataset")["runs"].sum().to_dict() for kind, part in dense.groupby("transfer")}
 
     @functools.cached_property
+    def file_sizes(self) -> dict[tuple[str, float], float]:
+        """The mean size in bytes of the networks' files, where known, by method and sparsity."""
+        known = self.rows.dropna(subset=["file_size"])
+        sizes = known["file_size"].astype(float).groupby([known["method"], known["sparsity"].round(6)]).mean()
+        return sizes.to_dict()
+
+    @functools.cached_property
     def difficulty(self) -> pd.Series:
         """Task difficulty by dataset, where the dense network was transferred in both ways."""
         known = measures.difficulty(self.rows, self.accuracy).sort_values("seeds", ascending=False, kind="stable")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from sparse_core.catalog import task_label
-from sparse_core.results.advice import Advice
+from sparse_core.results.advice import Advice, Speedup
 from sparse_core.results.findings import FAILS, HOLDS, OPEN, Finding
-from sparse_core.views.labels import SOURCES, percent
+from sparse_core.views.labels import SOURCES, file_size, percent
 
 VERDICTS = {HOLDS: "Holds", FAILS: "Does not hold", OPEN: "Cannot tell"}
 FINDING_COLUMNS = {
@@ -26,6 +26,8 @@ ANSWER_COLUMNS = {
     "answer_loss": "Accuracy loss (points)",
     "answer_interval": "95 % interval (points)",
     "answer_increase": "Relative error increase",
+    "answer_speedup": "Measured speedup",
+    "answer_size": "File size",
     "answer_for": "Tasks for",
     "answer_against": "Tasks against",
     "answer_tied": "Tied with",
@@ -67,6 +69,8 @@ def answer_table(advice: Advice) -> pd.DataFrame:
             _points(each.loss.mean),
             f"{_points(each.loss.low)} to {_points(each.loss.high)}" if each.loss.known else each.loss.method,
             _figure(each.increase.mean, True),
+            _speedup(each.speedup),
+            "not known" if each.file_size is None else file_size(round(each.file_size)),
             _tasks(each.tasks_for),
             _tasks(each.tasks_against),
             ", ".join(each.tied_with),
@@ -75,6 +79,12 @@ def answer_table(advice: Advice) -> pd.DataFrame:
         for each in advice.answers
     ]
     return pd.DataFrame(lines, columns=list(ANSWER_COLUMNS))
+
+
+def _speedup(found: Speedup | None) -> str:
+    if found is None:
+        return "not measured"
+    return f"{found.ratio:.2f} × ({found.low:.2f} to {found.high:.2f}; {found.how})"
 
 
 def _tasks(names: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """Guide and Findings in Streamlit's test harness: the answer, its evidence, and the commands that give the same."""
 
+from sparse_core import paths
+from sparse_core.paths import SHIPPED  # as imported: tests usually do not see it
 from tests.pages.support import choose, command_output, open_app, table, write_runs
 
 
@@ -34,3 +36,17 @@ def test_names_of_the_users_methods_are_text(home):
     app = open_app("guide", guide_source="Your runs", architecture="EfficientNet-Lite0")
     shown = [each.value for each in (*app.header, *app.caption)]
     assert shown and not [text for text in shown if ":red[x]" in text or "**b**" in text]
+
+
+def test_a_speed_and_a_difficulty_are_needs_too(monkeypatch):
+    monkeypatch.setattr(paths, "SHIPPED", SHIPPED)
+    app = open_app("guide", guide_speedup="2", guide_loss="5", guide_kind="By difficulty", guide_difficulty="20")
+    shown = table(app)
+    assert not shown["answer"].str.endswith("80 %").any()  # the masks for timing at 80 % were measured slower than twice
+    assert shown["answer_speedup"].str.contains("mask for timing, another machine").all()
+    assert any("nearest in difficulty" in each.value for each in app.caption)
+    assert any("Too slow" in each.value for each in app.caption)
+    printed = command_output(app)
+    assert len(printed) == len(shown) and all(line["speedup"]["ratio"] >= 2 for line in printed)
+    app = open_app("guide", guide_size="1")
+    assert any("File size not known" in each.value for each in app.caption)

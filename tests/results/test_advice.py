@@ -8,7 +8,7 @@ import pytest
 from sparse_core.cli import main
 from sparse_core.errors import InputError
 from sparse_core.results import measures
-from sparse_core.results.advice import FAILS, MEETS, OPEN, Request, advise
+from sparse_core.results.advice import FAILS, MEETS, OPEN, Request, Speedup, advise
 from sparse_core.results.store import published_rows
 from tests.support.records import measured, row
 
@@ -102,11 +102,13 @@ def test_sizes_and_speeds_leave_out_what_does_not_fit():
     given = pd.DataFrame([*tasks, *sparse])
     small = advise(given, Request(source="measured", architecture="resnet18", file_size=500, loss=0.05))
     assert [answer.name for answer in small.answers] == ["STR 90 %"]
-    assert small.notes == ["Too large or too slow: GMP 90 % (file size)."]
+    assert small.notes == ["Too large: GMP 90 %."]
     request = Request(source="measured", architecture="resnet18", speedup=2, loss=0.05)
-    fast = advise(given, request, {("GMP", 0.9): 3.0})
-    assert [(answer.name, answer.speedup) for answer in fast.answers] == [("GMP 90 %", 3.0)]
-    assert fast.notes == ["Not known: STR 90 % (speedup)."]
+    three, one = Speedup(3.0, 2.5, 3.5, "DeepSparse"), Speedup(1.5, 1.4, 1.6, "mask for timing")
+    fast = advise(given, request, {("GMP", 0.9): three})
+    assert [(answer.name, answer.speedup, answer.file_size) for answer in fast.answers] == [("GMP 90 %", three, 900.0)]
+    assert fast.notes == ["Speed not measured: STR 90 %."]
+    assert advise(given, request, {("GMP", 0.9): three, ("", 0.9): one}).notes == ["Too slow: STR 90 %."]
 
 
 def test_a_sparsity_beyond_the_rows_is_said(rows):

@@ -72,7 +72,7 @@ def row(method: str, sparsity: float, accuracy: float, seed: int = 0, **others: 
     base = {"source": "measured", "architecture": "resnet18", "upstream": "ImageNet", "transfer": "linear"}
     base |= {"protocol": "P", "dataset": "digits", "dataset_hash": "h", "metric": "top1", "seed": seed}
     base |= {"method": method, "sparsity": sparsity, "accuracy_best": accuracy, "accuracy_final": accuracy}
-    base |= {"network": f"{method}{sparsity}", "network_name": "net", "recipe": "", "replicate": 0}
+    base |= {"network": f"{method}{sparsity}", "network_name": "net", "recipe": "", "replicate": 0, "file_size": None}
     return {**base, "run_id": f"{method}{sparsity}{seed}{accuracy}", **others}
 
 
