@@ -170,7 +170,7 @@ def _runs(view: View) -> pd.DataFrame:
 def _means(view: View) -> None:
     count = labels.counted(len(view.found.grid), "shared task")
     show_chart(
-        charts.mean_increases(view.found.means, view.found.grid, view.tasks, view.methods),
+        charts.means_over_tasks(view.found.means, view.found.grid, view.tasks, view.methods),
         "Mean relative error increase over dense",
         f"{_subtitle(view)} · mean and 95 % interval ({comparisons.INTERVALS[view.interval]}) over {count} · faint points are "
         "tasks · lower is better, left of the line beats the dense network",

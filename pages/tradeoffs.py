@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.parts import choices, frame, links, tradeoff_relations
+from pages.parts import choices, frame, links, tradeoff_questions, tradeoff_relations
 from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
 from pages.parts.tradeoff_controls import AXES, UNFILTERED, Controls, available, choose_controls
 from sparse_core.catalog import METHODS, TRANSFERS, architecture_label, task_label
-from sparse_core.results import measures, ties
+from sparse_core.results import measures, questions, ties
+from sparse_core.results.questions import Question
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, rankings, tables
 from sparse_core.views.charts import tasks as task_charts
@@ -87,16 +89,26 @@ def main() -> None:
     only = view.only(points)
     averages = ranked[ranked["point"].isin(only.summary["point"])].drop(columns=["point", "shown"])
     columns = _shown(SUMMARY_COLUMNS, controls, averages)
-    tabs = {
+    tabs: dict[str, Callable[[], None]] = {
         "Averages": lambda: show_table(averages, key="averages", name="tradeoffs", shown_columns=columns),
         "Accuracy per task": lambda: _per_task(store, controls, only),
         "Pareto front": lambda: _pareto(controls, only, points),
         "Difficulty": lambda: tradeoff_relations.difficulty(store, controls, only.rows),
         "Why": lambda: tradeoff_relations.why(controls, only.rows, only.summary),
         "Upstream and downstream": lambda: tradeoff_relations.upstream(controls, only.rows),
+        **{
+            question.title: partial(tradeoff_questions.show, question, controls, only.rows)
+            for question in _questions(store, store.version, controls.architecture)
+        },
         "Runs": lambda: run_table(only.rows, key="behind"),
     }
     choices.tabs("view", tabs)
+
+
+@st.cache_resource(show_spinner=False, max_entries=50)
+def _questions(_store: Store, version: tuple[int, ...], architecture: str) -> list[Question]:
+    """Those that the architecture's rows can answer, whatever the controls leave of them: the tabs stay where they are."""
+    return questions.asked(_store.results(architecture=architecture))
 
 
 @st.cache_data(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)

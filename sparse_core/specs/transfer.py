@@ -13,6 +13,7 @@ from sparse_core.specs.training import FULL_LEARNING_RATE, OPTIMIZERS, Hyperpara
 
 FEATURE_ENGINES = ("auto", *ENGINES)
 TASK = "detection"  # in a run's record, beside its transfer
+FROM_SCRATCH = "from scratch with the mask"  # in a protocol
 WARM_UP_EPOCHS = 3  # at most a third of the training
 AVERAGE = 0.9999  # decay of the moving average of the weights
 
@@ -185,7 +186,7 @@ def exact(value: float) -> str:
 def _training_options(spec: FinetuneSpec) -> list[str]:
     options = ["augmented" if spec.augment else "not augmented"]
     if spec.from_scratch:
-        options.append("from scratch with the mask")
+        options.append(FROM_SCRATCH)
     if spec.freeze_batch_norm:
         options.append("BatchNorm frozen")
     if spec.label_smoothing:

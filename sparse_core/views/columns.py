@@ -215,6 +215,7 @@ COLUMNS = {
     "mean": Column("Mean relative error increase over dense", PERCENT),
     "low": Column("95 % interval, low", POINTS),
     "high": Column("95 % interval, high", POINTS),
+    "setting_difference": Column("Accuracy difference", POINTS, help="What the first setting gains over the second."),
     "p": Column("Wilcoxon p", SIGNIFICANT, help="Signed-rank test over tasks; empty below six."),
     "p_holm": Column("p, Holm", SIGNIFICANT, help="Corrected for the number of pairs."),
     "won": Column("Won", COUNT),

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from sparse_core.specs.transfer import FROM_SCRATCH
+
 # The settings that a protocol's text names (``specs.transfer.protocol``), those that users change most first: a kind, the
 # pattern of its part, the text to show for it, and what goes without saying where the part is missing.
 _KINDS = (
     ("rate", r"lr (?:chosen from )?(.+)", r"\g<0>", ""),
     ("precision", r"(\w+) (?:features|training)", r"\1", ""),
     ("epochs", r"\d+ epochs", r"\g<0>", ""),
-    ("start", "from scratch with the mask", "random init", "pretrained weights"),
+    ("start", FROM_SCRATCH, "random init", "pretrained weights"),
     ("augmentation", "augmented|not augmented", r"\g<0>", ""),
     ("normalisation", "BatchNorm frozen", r"\g<0>", "BatchNorm trained"),
     ("smoothing", "label smoothing .+", r"\g<0>", "no label smoothing"),

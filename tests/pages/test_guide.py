@@ -42,7 +42,9 @@ def test_a_speed_and_a_difficulty_are_needs_too(monkeypatch):
     monkeypatch.setattr(paths, "SHIPPED", SHIPPED)
     app = open_app("guide", guide_speedup="2", guide_loss="5", guide_kind="By difficulty", guide_difficulty="20")
     shown = table(app)
-    assert not shown["answer"].str.endswith("80 %").any()  # the masks for timing at 80 % were measured slower than twice
+    assert (
+        not shown["answer"].str.endswith("80 %").any()
+    )  # the masks for timing at 80 % were measured slower than twice
     assert shown["answer_speedup"].str.contains("mask for timing, another machine").all()
     assert any("nearest in difficulty" in each.value for each in app.caption)
     assert any("Too slow" in each.value for each in app.caption)

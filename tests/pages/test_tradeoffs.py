@@ -324,3 +324,11 @@ def test_tabs_without_rows_say_so(home):
     ):
         app = open_app("tradeoffs", view=view, source="Your runs", architecture="EfficientNet-Lite0")
         assert text in messages(app)
+
+
+def test_a_question_that_the_rows_can_answer_has_a_tab():
+    app = open_app("tradeoffs", view="Training length", transfer="Full")
+    assert not app.exception and "What does longer training" in "".join(each.value for each in app.markdown)
+    shown = table(app)
+    assert shown["row"].str.contains("5x as long instead of 1x as long").all() and len(shown) == 36
+    assert "Training length" not in [tab.label for tab in open_app("tradeoffs", architecture="MobileNetV1").tabs]

@@ -224,7 +224,7 @@ def compared(kind: str) -> go.Figure:
         table = pd.DataFrame({"difference": difference, "low": difference - 0.02, "high": difference + 0.02})
         return comparison.differences(table, tasks, (-0.01, -0.03, 0.01), names[0])
     means = pd.DataFrame({"name": names, "mean": grid.mean().to_numpy(), "low": 0.0, "high": 0.2})
-    return comparison.mean_increases(means, grid, tasks, methods)
+    return comparison.means_over_tasks(means, grid, tasks, methods)
 
 
 def against_difficulty() -> go.Figure:

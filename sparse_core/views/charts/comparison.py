@@ -17,24 +17,31 @@ INCREASE = "Relative error increase over dense (%)"
 NO_INTERVAL = "no interval"
 
 
-def mean_increases(
-    means: pd.DataFrame, grid: pd.DataFrame, tasks: Sequence[str], methods: Mapping[str, str]
+def means_over_tasks(
+    means: pd.DataFrame,
+    grid: pd.DataFrame,
+    tasks: Sequence[str],
+    methods: Mapping[str, str],
+    title: str = INCREASE,
+    unit: str = "%",
 ) -> go.Figure:
-    """The mean relative error increase of each network with its interval; faint points are single tasks.
+    """The mean of each row over tasks with its interval, such as of relative error increases; faint points are single tasks.
 
-    ``means`` and ``grid`` are of ``side_by_side.compare``; ``tasks`` names the grid's rows, ``methods`` gives each network's.
+    ``means`` has ``name``, ``mean``, ``low`` and ``high``, fractions of 1; ``grid`` a column for each name and a row for each
+    task, which ``tasks`` names; ``methods`` gives the method of each name, whose colour it gets.
     """
     names = means["name"].tolist()
-    panels = Panels([""], INCREASE, "", plot_height=max(150, ROW * len(names)), legend_from=99)
+    panels = Panels([""], title, "", plot_height=max(150, ROW * len(names)), legend_from=99)
     for place, row in enumerate(means.itertuples()):
         colour, symbol = method_style(methods[row.name])
-        values = grid[row.name]
+        values = grid[row.name].dropna()
         points = {
             **{"x": percents(values), "y": [float(place)] * len(values), "mode": "markers", "opacity": FAINT},
             "marker": marker(colour, symbol, size=6),
             "hovertext": [
-                f"<b>{row.name}</b> on {task}: {percent(value, signed=True)} %"
-                for task, value in zip(tasks, values, strict=True)
+                f"<b>{row.name}</b> on {task}: {percent(value, signed=True)} {unit}"
+                for task, value in zip(tasks, grid[row.name], strict=True)
+                if not np.isnan(value)
             ],
         }
         panels.add(0, f"{row.name}, by task", points, legend=False)
@@ -42,7 +49,9 @@ def mean_increases(
         mean = {
             **{"x": [100 * row.mean], "y": [float(place)], "mode": "markers", "error_x": error_bars(*ends)},
             "marker": marker(colour, symbol, size=12),
-            "hovertext": [f"<b>{row.name}</b>: {percent(row.mean, signed=True)} %, {interval_text(row.low, row.high)}"],
+            "hovertext": [
+                f"<b>{row.name}</b>: {percent(row.mean, signed=True)} {unit}, {interval_text(row.low, row.high)}"
+            ],
         }
         panels.add(0, row.name, mean, legend=False)
     panels.dense_line(0, (0, 0), (-0.6, len(names) - 0.4))
