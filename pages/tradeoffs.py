@@ -9,15 +9,17 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.parts import choices, frame, links, tradeoff_questions, tradeoff_relations
+from pages.parts import choices, frame, links, prune_downstream, tradeoff_questions, tradeoff_relations
+from pages.parts.frame import home
 from pages.parts.results import open_store, show_chart, show_table
 from pages.parts.run_details import run_table
 from pages.parts.tradeoff_controls import AXES, UNFILTERED, Controls, available, choose_controls
 from sparse_core.catalog import METHODS, TRANSFERS, architecture_label, task_label
+from sparse_core.networks import library
 from sparse_core.results import measures, questions, ties
 from sparse_core.results.questions import Question
 from sparse_core.results.store import Store
-from sparse_core.views import footnotes, labels, rankings, tables
+from sparse_core.views import downstream, footnotes, labels, rankings, sparsified, tables
 from sparse_core.views.charts import tasks as task_charts
 from sparse_core.views.charts import tradeoffs
 
@@ -100,6 +102,7 @@ def main() -> None:
             question.title: partial(tradeoff_questions.show, question, controls, only.rows)
             for question in _questions(store, store.version, controls.architecture)
         },
+        **_prune_downstream(store, controls),
         "Runs": lambda: run_table(only.rows, key="behind"),
     }
     choices.tabs("view", tabs)
@@ -109,6 +112,15 @@ def main() -> None:
 def _questions(_store: Store, version: tuple[int, ...], architecture: str) -> list[Question]:
     """Those that the architecture's rows can answer, whatever the controls leave of them: the tabs stay where they are."""
     return questions.asked(_store.results(architecture=architecture))
+
+
+def _prune_downstream(store: Store, controls: Controls) -> dict[str, Callable[[], None]]:
+    """The tab on pruning on the task itself, where a network of the architecture was."""
+    full = store.results(source="measured", architecture=controls.architecture, transfer="full")
+    made = sparsified.made_here(library.cards(home())) if len(full) else []
+    if not downstream.has_both_routes(full, made):
+        return {}
+    return {"Prune downstream": lambda: prune_downstream.comparison(store, made, controls.accuracy)}
 
 
 @st.cache_data(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)

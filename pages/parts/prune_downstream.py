@@ -22,8 +22,9 @@ QUESTION = (
 )
 
 
-def comparison(store: Store, made: Sequence[BackboneCard]) -> None:
-    """Both routes of one task in one chart and table, and what is missing for a comparison."""
+def comparison(store: Store, made: Sequence[BackboneCard], accuracy: str = "") -> None:
+    """Both routes of one task in one chart and table, and what is missing for a comparison. ``accuracy`` is that of the page, if
+    it has chosen one."""
     st.markdown(QUESTION)
     rows = downstream.rows(store.results(source="measured", transfer="full"), made)
     tasks = downstream.tasks(rows)
@@ -36,7 +37,7 @@ def comparison(store: Store, made: Sequence[BackboneCard]) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = choices.selectbox("Task", list(tasks), key="compared_task", width=330)
-        accuracy = choices.accuracy_choice()
+        accuracy = accuracy or choices.accuracy_choice()
     found = downstream.of_task(rows, tasks[chosen])
     table = downstream.points(found, accuracy)
     for row in downstream.differences(table).itertuples():

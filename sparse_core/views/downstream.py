@@ -38,6 +38,15 @@ def rows(runs: pd.DataFrame, made: Sequence[BackboneCard]) -> pd.DataFrame:
     return pd.DataFrame([*filter(None, transferred), *pruned], columns=columns)
 
 
+def has_both_routes(runs: pd.DataFrame, made: Sequence[BackboneCard]) -> bool:
+    """Whether there is a task with networks of ``rows`` on both routes."""
+    pruned = {card.provenance.options.get("dataset_hash") for card in made if card.provenance}
+    if not pruned & set(runs["dataset_hash"]):
+        return False
+    sparse = rows(runs, made).query("method != 'Dense'")
+    return bool((sparse.groupby(TASK_KEY)["route"].nunique() > 1).any())
+
+
 def tasks(found: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """The architectures and tasks (``TASK_KEY``) of ``rows`` by label, those with most to compare first."""
     sparse = found[found["method"] != "Dense"]

@@ -124,3 +124,12 @@ def test_the_chart_shows_both_routes_and_dense_as_lines():
     assert sorted(shape.y0 for shape in figure.layout.shapes) == pytest.approx([95, 97])
     low, high = figure.layout.yaxis.range
     assert low < 70 and high > 97
+
+
+def test_a_task_has_both_routes_only_where_both_were_run():
+    runs, made = measured(finetuned(0.8)), [made_card(GMP)]
+    assert downstream.has_both_routes(runs, made)
+    elsewhere = [made_card(SparsifySpec("GMP", "dense", "digits", 0.9, epochs=2, dataset_hash="other"))]
+    dense = measured(finetuned(0.9, method="Dense"))
+    for given in ((runs.iloc[:0], made), (runs, []), (runs, elsewhere), (dense, made)):
+        assert not downstream.has_both_routes(*given)

@@ -22,6 +22,7 @@ PANEL_TITLES = {
 SPARSITY_TITLE = "Sparsity (%)"
 FEWEST_TICKS = 3
 PLOT_HEIGHT = 340
+WEBGL_FROM = 5000  # points of a chart, from which on the graphics card draws them
 
 
 class Panels:
@@ -104,6 +105,9 @@ class Panels:
     def figure(self, texts: Sequence[str] = ("", "", "")) -> go.Figure:
         """The figure, fitted to a page, with title, subtitle and caption (see ``captions.with_caption``)."""
         self.layout.texts = list(texts)
+        if sum(len(trace.get("x", ())) for trace in self.data) > WEBGL_FROM:
+            for trace in self.data:
+                trace["type"] = {"scatter": "scattergl"}.get(trace["type"], trace["type"])
         for number in range(len(self.layout.titles)):
             self._set_ranges(number)
         self.layout.labels = {

@@ -17,7 +17,6 @@ from sparse_core.views.labels import sparsity_label
 NARROW = 120  # pixels of a panel
 BAND = 0.1  # opacity
 STEPS = 40  # points of a line with its band
-WEBGL_FROM = 5000  # points of a chart
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def against_difficulty(
         plot_height=300,
         narrowest=NARROW,
     )
-    found, kind = looks(points), trace_kind(points)
+    found = looks(points)
     increases = 100 * points["relative_error_increase"]
     margin = 0.07 * (float(np.ptp(increases)) or 1.0)
     limits = [min(float(increases.min()), 0) - margin, max(float(increases.max()), 0) + margin]
@@ -61,7 +60,7 @@ def against_difficulty(
             _add_regression(panels, number, key[4], colour, lines[level, key[4]], ends)
             hollow = (line["kind"] != "specialised").tolist()
             trace = {
-                **{"type": kind, "x": percents(line["difficulty"]), "y": percents(line["relative_error_increase"])},
+                **{"x": percents(line["difficulty"]), "y": percents(line["relative_error_increase"])},
                 **{"mode": "markers", "marker": marker(colour, symbol, hollow=hollow, size=8, look=found[key[4]])},
                 "hovertext": line["hover"].tolist(),
             }
@@ -74,12 +73,12 @@ def against_difficulty(
 def networks(points: pd.DataFrame, axis: Axis, y_title: str, transfers: Sequence[str]) -> go.Figure:
     """A point for each network at ``axis`` and ``y`` (a fraction of 1), with ``hover``; a panel for each of the transfers."""
     panels = Panels(transfers, axis.title, y_title)
-    found, kind = looks(points), trace_kind(points)
+    found = looks(points)
     for number, transfer in enumerate(transfers):
         for key, line in by_line(points[points["transfer"] == transfer]):
             colour, symbol = method_style(key[0])
             trace = {
-                **{"type": kind, "x": (axis.scale * line[axis.column]).tolist(), "y": percents(line["y"])},
+                **{"x": (axis.scale * line[axis.column]).tolist(), "y": percents(line["y"])},
                 **{"mode": "markers", "hovertext": line["hover"].tolist()},
                 "marker": marker(colour, symbol, hollow=key[1] != "published", size=10, look=found[key[4]]),
             }
@@ -108,11 +107,6 @@ def rank_change(ranks: pd.DataFrame) -> go.Figure:
     panels.y(0).update(range=[len(ranks) + 0.5, 0.5], dtick=1)
     panels.label_ends(0, ends, (-0.15, 1.0))
     return panels.figure()
-
-
-def trace_kind(points: pd.DataFrame) -> str:
-    """Plotly's kind of trace: drawn by the graphics card for many points."""
-    return "scattergl" if len(points) > WEBGL_FROM else "scatter"
 
 
 def _add_regression(
