@@ -9,6 +9,7 @@ from pages.parts import choices, exported_files, frame, links
 from pages.parts.frame import home
 from pages.parts.results import show_chart, show_table
 from sparse_core.catalog import architecture_label
+from sparse_core.datasets.boxes import METRIC
 from sparse_core.networks import library
 from sparse_core.networks.library import BackboneCard
 from sparse_core.views import labels, sparsified
@@ -90,8 +91,11 @@ def _metrics(card: BackboneCard) -> None:
             help_text += " Asked for relative to the parent's weights."
         st.metric("Backbone sparsity", f"{100 * got:.4g} %", help=help_text)
         data = sparsified.upstream_data(made)
-        help_text = f"Top-1 on the test images of {frame.plain(data)}, after the last epoch. One network: n = 1."
-        st.metric("Upstream accuracy", f"{labels.percent(made.upstream_accuracy)} %", help=help_text)
+        if made.upstream_accuracy is not None:
+            metric = METRIC if card.is_detector else "Top-1"
+            help_text = f"{metric} on the test images of {frame.plain(data)}, after the last epoch. One network: n = 1."
+            label = f"Upstream {METRIC}" if card.is_detector else "Upstream accuracy"
+            st.metric(label, f"{labels.percent(made.upstream_accuracy)} %", help=help_text)
         st.metric("Time", labels.duration(made.seconds), help="Of its own training and pruning.")
         help_text = "Including the networks that it started from, where they were made here."
         st.metric("Time with parents", labels.duration(made.seconds_with_parents), help=help_text)

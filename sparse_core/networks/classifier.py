@@ -35,6 +35,11 @@ class ClassifierNetwork(nn.Module):
         self.classifier = nn.Linear(dimensions, classes, device="meta")
         self.classifier.weight, self.classifier.bias = nn.Parameter(weight), nn.Parameter(bias)
 
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.classifier.out_features
+
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.body(images))
 

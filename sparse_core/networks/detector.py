@@ -36,6 +36,11 @@ class DetectorNetwork(nn.Module):
         state = self.predictions.state_dict()
         return [(state[f"{level}.weight"], state[f"{level}.bias"]) for level in range(len(self.predictions))]
 
+    @property
+    def classes(self) -> int | None:
+        """The number of classes, None without prediction layers."""
+        return yolo_files.classes_of(len(self.layers[0][1])) if len(self.predictions) else None
+
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.body(images)
         found = (layer(each) for layer, each in zip(self.predictions, maps, strict=True))

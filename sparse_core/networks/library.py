@@ -45,14 +45,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Provenance:
     """How this product made a backbone. ``id`` identifies what was asked for, ``options`` are the whole spec, with the content
     hashes of parent and upstream data; ``parents`` are the hashes of the networks whose weights it started from;
-    ``upstream_accuracy`` is top-1 (0..1) on the test images of the upstream data, None where there is no classifier for them;
+    ``upstream_accuracy`` is top-1, of a detector mAP@0.5 (0..1), on the test images of the upstream data, None where it was not
+    measured;
     ``details`` are what the method recorded. ``seconds`` are its own, ``seconds_with_parents`` include those of its parents."""
 
     id: str
     method: str
     options: dict[str, Any] = field(hash=False)
     seed: int
-    upstream_accuracy: float
+    upstream_accuracy: float | None
     parents: tuple[str, ...]
     epochs: int
     seconds: float

@@ -11,13 +11,17 @@ import torch
 from sparse_core import __version__
 from sparse_core.catalog import listed_dataset, task_label
 from sparse_core.datasets import catalogue
+from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.engines.torch_cpu import native_bf16
+from sparse_core.errors import InputError
 from sparse_core.networks import architectures, backbones, importing, library, masks
 from sparse_core.networks.backbones import Backbone
+from sparse_core.networks.detector import DetectorNetwork
 from sparse_core.networks.library import BackboneCard, Provenance
 from sparse_core.paths import flush
-from sparse_core.sparsify import durations, timing
+from sparse_core.sparsify import detectors, durations, timing
+from sparse_core.sparsify.detectors import SparsifiedDetector
 from sparse_core.sparsify.methods import METHODS
 from sparse_core.sparsify.training import Sparsified
 from sparse_core.specs.identity import network_id
@@ -25,6 +29,8 @@ from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.transfer.training import discard, epoch_values
 
+AnySparsified = Sparsified | SparsifiedDetector
+WITHOUT_DATA = ("Magnitude",)
 RECORDED = ("backbone_sparsity", "upstream_accuracy", "epochs", "seconds")
 
 
@@ -39,9 +45,10 @@ def run_sparsify(home: Path, spec: SparsifySpec, seeds: tuple[int, ...], report:
         card = _card_of(home, identity)
         if card is None:
             name = _name(home, backbone, spec, seed, seeds)
-            result = METHODS[spec.method](backbone, dataset, spec, seed, on_progress=report, checkpoint=state)
+            result = _made(backbone, dataset, spec, seed, report, state)
             card = _keep(home, name, backbone, dataset, spec, result, identity)
-            durations.remember(home, spec, len(dataset.train.labels), result.seconds, result.details["seconds"])
+            images = len(dataset.train.labels) if dataset else 0
+            durations.remember(home, spec, images, result.seconds, result.details["seconds"])
             flush(library.folder(home) / card.name)
             report(Progress("Keeping the backbone", fraction=1.0, saved=True))
         else:
@@ -51,31 +58,57 @@ def run_sparsify(home: Path, spec: SparsifySpec, seeds: tuple[int, ...], report:
     return {"backbones": made, "found": found}
 
 
+def _made(
+    backbone: Backbone, dataset: Dataset | None, spec: SparsifySpec, seed: int, report: Report, state: Path
+) -> AnySparsified:
+    """The network of one seed."""
+    if backbone.card.is_detector:
+        assert dataset is None or isinstance(dataset, BoxDataset)
+        return detectors.sparsify(backbone, dataset, spec, seed, on_progress=report, checkpoint=state)
+    assert dataset is not None
+    return METHODS[spec.method](backbone, dataset, spec, seed, on_progress=report, checkpoint=state)
+
+
 def run_estimate(home: Path, spec: SparsifySpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Time a few training steps and tests of dense training, and keep and return the pace; ``durations`` estimates the methods'
     own times from it until they have run."""
     backbone, dataset, dense = _resolve(home, timing.dense(spec), report)
+    if dataset is None or backbone.card.is_detector:
+        raise InputError("The time of a detector's pruning is not estimated.")
     pace = durations.Pace(len(dataset.train.labels), timing.time_epoch(backbone, dataset, dense), 0.0, 1, sampled=True)
     durations.keep(home, dense, pace)
     return dataclasses.asdict(pace)
 
 
-def _resolve(home: Path, spec: SparsifySpec, report: Report) -> tuple[Backbone, Dataset, SparsifySpec]:
-    """Parent, upstream data, and the spec with their content hashes and its precision filled in."""
+def _resolve(home: Path, spec: SparsifySpec, report: Report) -> tuple[Backbone, Dataset | None, SparsifySpec]:
+    """Parent, upstream data where there is any, and the spec with their content hashes and its precision filled in."""
     if spec.name:
         known = _card_named(home, spec.name)
         if known is None or known.provenance is None:
             library.require_free_name(home, spec.name)
     report(Progress(f"Opening {spec.backbone}"))
     backbone = _parent(home, spec)
-    report(Progress(f"Opening {spec.dataset}"))
-    dataset = catalogue.load(home, spec.dataset)
+    dataset = _upstream(home, backbone, spec, report)
     precision = spec.precision
     if precision == "auto":
         native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else native_bf16()
         precision = "bf16" if native else "fp32"
-    resolved = dataclasses.replace(spec, precision=precision, backbone_hash=backbone.hash, dataset_hash=dataset.hash)
+    content = dataset.hash if dataset else ""
+    resolved = dataclasses.replace(spec, precision=precision, backbone_hash=backbone.hash, dataset_hash=content)
     return backbone, dataset, resolved
+
+
+def _upstream(home: Path, backbone: Backbone, spec: SparsifySpec, report: Report) -> Dataset | None:
+    """The upstream data: images of classes, for a detector images with boxes or, under Magnitude, none."""
+    detector = backbone.card.is_detector
+    if detector:
+        detectors.require_method(spec)
+    if not spec.dataset and detector and spec.method in WITHOUT_DATA:
+        return None
+    if not spec.dataset:
+        raise InputError(f"{spec.method} takes upstream data. Name it with --dataset.")
+    report(Progress(f"Opening {spec.dataset}"))
+    return catalogue.load_boxes(home, spec.dataset) if detector else catalogue.load(home, spec.dataset)
 
 
 def _parent(home: Path, spec: SparsifySpec) -> Backbone:
@@ -83,7 +116,7 @@ def _parent(home: Path, spec: SparsifySpec) -> Backbone:
     architecture = spec.backbone.partition("-")[0]
     if spec.has_new_weights and _card_named(home, spec.backbone) is None and architectures.is_known(architecture):
         return backbones.untrained(spec.backbone)
-    return backbones.load_classifying(home, spec.backbone)
+    return backbones.load_cached(home, spec.backbone)
 
 
 def _card_of(home: Path, identity: str) -> BackboneCard | None:
@@ -108,12 +141,20 @@ def _name(home: Path, backbone: Backbone, spec: SparsifySpec, seed: int, seeds: 
 
 
 def _keep(
-    home: Path, name: str, backbone: Backbone, dataset: Dataset, spec: SparsifySpec, result: Sparsified, identity: str
+    home: Path,
+    name: str,
+    backbone: Backbone,
+    dataset: Dataset | None,
+    spec: SparsifySpec,
+    result: AnySparsified,
+    identity: str,
 ) -> BackboneCard:
-    body, parent = result.network.body, backbone.card
-    upstream = task_label(listed_dataset(dataset.id, dataset.task))
-    if not spec.has_new_weights and parent.upstream.split(" → ")[-1] != upstream:
+    network, parent = result.network, backbone.card
+    body = network.body
+    upstream = task_label(listed_dataset(dataset.id, dataset.task)) if dataset else parent.upstream
+    if not spec.has_new_weights and parent.upstream.split(" → ")[-1] != upstream.split(" → ")[-1]:
         upstream = f"{parent.upstream} → {upstream}"
+    head = network.predictions if isinstance(network, DetectorNetwork) else network.classifier
     state = {key: tensor.contiguous() for key, tensor in body.state_dict().items()}
     module = architectures.assemble(parent.architecture, backbone.variant, state)
     start = "new weights" if spec.has_new_weights else parent.name
@@ -132,16 +173,16 @@ def _keep(
             parent.architecture, backbone.variant, module, result.mask, parent.preprocessing
         ),
         measured_sparsity=masks.sparsity(module).total,
-        classes=len(dataset.class_names),
+        classes=network.classes,
         formats=("safetensors",),
         imported_at=datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds"),
         provenance=_provenance(backbone, spec, result, identity),
     )
-    classifier = {key: tensor.contiguous() for key, tensor in result.network.classifier.state_dict().items()}
+    classifier = {key: tensor.contiguous() for key, tensor in head.state_dict().items()}
     return importing.keep(home, card, state, classifier, result.mask)
 
 
-def _provenance(backbone: Backbone, spec: SparsifySpec, result: Sparsified, identity: str) -> Provenance:
+def _provenance(backbone: Backbone, spec: SparsifySpec, result: AnySparsified, identity: str) -> Provenance:
     details, before = result.details, backbone.card.provenance
     inherited = before.seconds_with_parents if before and not spec.has_new_weights else 0.0
     curves = [epoch_values(result.curves, epoch) for epoch in range(1, len(result.curves["loss"]) + 1)]

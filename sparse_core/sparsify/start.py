@@ -74,12 +74,17 @@ def own_classifier(backbone: Backbone, dataset: Dataset) -> Classifier | None:
     return backbone.classifier if accuracy >= min(1.5 * usual, (1 + usual) / 2) else None
 
 
-def _check(backbone: Backbone, dataset: Dataset, spec: SparsifySpec) -> None:
+def require_dense(backbone: Backbone, spec: SparsifySpec) -> None:
+    """Raise InputError where the method starts from trained weights and these are sparse."""
     if not spec.has_new_weights and backbone.sparsity > DENSE_ZEROS:
         raise InputError(
             f"{spec.method} starts from the weights of a dense network; {backbone.card.name} is "
             f"{100 * backbone.sparsity:.0f} % sparse. Name a dense backbone."
         )
+
+
+def _check(backbone: Backbone, dataset: Dataset, spec: SparsifySpec) -> None:
+    require_dense(backbone, spec)
     if len(masks.prunable(backbone.module)) < 2:
         raise InputError(
             f"{spec.method} prunes convolutions after the first; {architecture_label(backbone.card.architecture)} has none."

@@ -49,7 +49,10 @@ class SparsifySpec:
     backbone: str = option(
         help="a name that 'backbones' lists, or ARCHITECTURE:FILE; an architecture such as resnet20 for new weights"
     )
-    dataset: str = option(help="the upstream data: a name that 'datasets' lists, a folder or a Parquet file")
+    dataset: str = option(
+        "",
+        "the upstream data: a name that 'datasets' lists, a folder or a Parquet file; Magnitude prunes a detector without",
+    )
     sparsity: float = option(0.0, "target, in (0, 1); 0 for Dense")
     name: str = option("", "of the new backbone in the library; made from method and sparsity where not given")
     epochs: int = option(30, "passes over the upstream data, times the length factor")

@@ -19,6 +19,7 @@ from torchvision import ops
 from sparse_core.datasets.box_loading import BoxLoader, Loaded
 from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.datasets.loading import normalised
+from sparse_core.datasets.transforms import Transform
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.detector import DetectorNetwork, new_layers
@@ -135,23 +136,17 @@ class _Training(EpochTraining):
         return {"mask_violations": violations}
 
     def test(self) -> dict[str, float]:
-        truth: list[Loaded] = []
-        self.detections = []
-        with torch.inference_mode():
-            for batch in self.test_images.batches(range(len(self.dataset.test.labels)), TEST_BATCH):
-                with self.autocast(self.spec.precision):
-                    predictions = self.average(self.input(batch))
-                corners, scores = self.average.boxes(predictions)
-                if not bool(scores.isfinite().all() and corners.isfinite().all()):
-                    raise self.diverged("the output for a test image")
-                self.detections += map(average_precision.detections, corners, scores, batch)
-                truth += batch
-        self.precision = average_precision.precision(self.detections, truth, len(self.dataset.class_names))
+        try:
+            self.detections, self.precision = evaluate(
+                self.average, self.test_images, self.transform, len(self.dataset.class_names), self.spec.precision
+            )
+        except FloatingPointError:
+            raise self.diverged("the output for a test image") from None
         return {"map50": self.precision.map50, "map": self.precision.map}
 
     def input(self, batch: Sequence[Loaded]) -> Tensor:
         """The images of a batch as the network takes them."""
-        return normalised(np.stack([each.image for each in batch]), self.transform).to(self.device)
+        return prepared(batch, self.transform).to(self.device)
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "average": self.average.state_dict(), "steps_done": self.steps_done}
@@ -183,6 +178,31 @@ class _Training(EpochTraining):
             f"Training diverged: {part} of seed {self.seed} is no longer finite in epoch {self.epoch + 1} at learning rate "
             f"{self.spec.settings.learning_rate:g}. Lower the learning rate; if that does not help, the detector is damaged."
         )
+
+
+def evaluate(
+    network: DetectorNetwork, images: BoxLoader, transform: Transform, classes: int, precision: str = "fp32"
+) -> tuple[list[Detections], Precision]:
+    """What a network in evaluation mode finds in each image, and how precise that is. Raises FloatingPointError where its output
+    is not finite."""
+    found: list[Detections] = []
+    truth: list[Loaded] = []
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        for batch in images.batches(range(len(images.split.labels)), TEST_BATCH):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                predictions = network(prepared(batch, transform).to(device))
+            corners, scores = network.boxes(predictions)
+            if not bool(scores.isfinite().all() and corners.isfinite().all()):
+                raise FloatingPointError("the output for an image is not finite")
+            found += map(average_precision.detections, corners, scores, batch)
+            truth += batch
+    return found, average_precision.precision(found, truth, classes)
+
+
+def prepared(batch: Sequence[Loaded], transform: Transform) -> Tensor:
+    """The images of a batch (N, 3, side, side) as a network takes them."""
+    return normalised(np.stack([each.image for each in batch]), transform)
 
 
 def targets(batch: Sequence[Loaded], device: torch.device) -> Targets:

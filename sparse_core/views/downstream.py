@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sparse_core.catalog import TASKS, architecture_label, asked_dataset, built_in_dataset, task_label
+from sparse_core.datasets.boxes import METRIC
 from sparse_core.networks.library import BackboneCard, Provenance
 from sparse_core.results import measures
 from sparse_core.results.statistics import welch_interval
@@ -27,13 +28,15 @@ def rows(runs: pd.DataFrame, made: Sequence[BackboneCard]) -> pd.DataFrame:
     """One row for each finetuning of the store's measured ``runs`` and each network of ``made``, with ``route``, ``start`` and
     ``epochs`` on the task beside the store's columns.
 
-    ``made`` are this product's networks. A finetuning of a network that was pruned on the same task belongs to neither route.
+    ``made`` are this product's networks; those without an accuracy on their task are left out. A finetuning of a network that was
+    pruned on the same task belongs to neither route.
     """
     full = runs[(runs["transfer"] == "full") & (runs["source"] == "measured")]
     provenances = {card.hash: card.provenance for card in made if card.provenance}
     metrics = dict(zip(full["dataset_hash"], full["metric"], strict=True))
     transferred = [_transferred(run, provenances.get(run["network"])) for run in full.to_dict("records")]
     pruned = [_on_task(card, card.provenance, metrics) for card in made if card.provenance]
+    pruned = [row for row in pruned if row["accuracy_final"] is not None]
     columns = [*measures.CONFIGURATION_KEY, "seed", *measures.ACCURACIES.values(), "asked", *ABOUT]
     return pd.DataFrame([*filter(None, transferred), *pruned], columns=columns)
 
@@ -141,8 +144,8 @@ def _on_task(card: BackboneCard, made: Provenance, metrics: dict[str, str]) -> d
     asked = str(options.get("dataset", ""))
     content = str(options.get("dataset_hash", ""))
     task = TASKS.get(built_in_dataset(asked))
-    metric = metrics.get(content, task.metric if task else "top1")
-    best, final = _accuracies(made, metric)
+    metric = METRIC if card.is_detector else metrics.get(content, task.metric if task else "top1")
+    best, final = _accuracies(made, "map50" if card.is_detector else metric)
     return {
         "source": "measured",
         "architecture": card.architecture,
@@ -167,15 +170,15 @@ def _on_task(card: BackboneCard, made: Provenance, metrics: dict[str, str]) -> d
     }
 
 
-def _accuracies(made: Provenance, metric: str) -> tuple[float, float]:
-    """Best over the epochs in which the network was as sparse as in the end, and final. Those before do not count: AC/DC's dense
-    phases, for example, are no sparse network."""
+def _accuracies(made: Provenance, metric: str) -> tuple[float | None, float | None]:
+    """Best over the epochs in which the network was as sparse as in the end, and final; None where it was not measured. Those
+    before do not count: AC/DC's dense phases, for example, are no sparse network."""
     curves = made.details.get("curves") or []
     last = curves[-1].get("sparsity", 0.0) if curves else 0.0
     sparse = [epoch for epoch in curves if epoch.get("sparsity", 0.0) >= last - 1e-6]
     values = [epoch[metric] for epoch in sparse if isinstance(epoch.get(metric), int | float)]
-    final = made.upstream_accuracy if metric == "top1" or not values else values[-1]
-    return max([final, *values]), final
+    final = made.upstream_accuracy if metric in ("top1", "map50") or not values else values[-1]
+    return (None, None) if final is None else (max([final, *values]), final)
 
 
 def _protocol(options: dict[str, Any]) -> str:
