@@ -88,7 +88,7 @@ def _training_length(rows: pd.DataFrame) -> pd.DataFrame:
     multiple = rows["method"].str.extract(r" (\d+)x$", expand=False)
     known = epochs.notna() & (epochs != "0") | epochs.isna() & multiple.notna()
     return rows.assign(
-        setting=(epochs + " epochs").fillna(multiple + "x as long"),
+        setting=(epochs + " epochs").fillna(multiple + "x"),
         place=epochs.fillna(multiple).astype(float),
         recipe=rows["recipe"].str.replace(r"^\d+ epochs(, )?", "", regex=True),
         method=rows["method"].str.replace(r" \d+x$", "", regex=True),

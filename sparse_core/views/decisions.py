@@ -32,6 +32,7 @@ ANSWER_COLUMNS = {
     "answer_against": "Tasks against",
     "answer_tied": "Tied with",
     "answer_runs": "Runs",
+    "answer_speed_of": "Speedup measured with",
 }
 
 
@@ -75,6 +76,7 @@ def answer_table(advice: Advice) -> pd.DataFrame:
             _tasks(each.tasks_against),
             ", ".join(each.tied_with),
             each.rows,
+            each.speedup.how if each.speedup else "",
         )
         for each in advice.answers
     ]
@@ -84,7 +86,7 @@ def answer_table(advice: Advice) -> pd.DataFrame:
 def _speedup(found: Speedup | None) -> str:
     if found is None:
         return "not measured"
-    return f"{found.ratio:.2f} × ({found.low:.2f} to {found.high:.2f}; {found.how})"
+    return f"{found.ratio:.2f} × ({found.low:.2f} to {found.high:.2f})"
 
 
 def _tasks(names: Sequence[str]) -> str:

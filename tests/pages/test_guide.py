@@ -45,7 +45,7 @@ def test_a_speed_and_a_difficulty_are_needs_too(monkeypatch):
     assert (
         not shown["answer"].str.endswith("80 %").any()
     )  # the masks for timing at 80 % were measured slower than twice
-    assert shown["answer_speedup"].str.contains("mask for timing, another machine").all()
+    assert shown["answer_speed_of"].str.contains("mask for timing, another machine").all()
     assert any("nearest in difficulty" in each.value for each in app.caption)
     assert any("Too slow" in each.value for each in app.caption)
     printed = command_output(app)

@@ -51,7 +51,7 @@ def test_the_papers_rigl_is_compared_by_its_multiple():
         for name in ("1x", "5x")
     }  # fmt: skip
     assert found.loc[0.9, "mean"] == pytest.approx((of["5x"] - of["1x"]).mean())
-    assert found.loc[0.9, "setting"] == "5x as long" and set(found["method"]) == {"RigL ERK"}
+    assert found.loc[0.9, "setting"] == "5x" and set(found["method"]) == {"RigL ERK"}
 
 
 def test_label_smoothing_against_none():
