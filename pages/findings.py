@@ -3,13 +3,15 @@
 import streamlit as st
 
 from pages.parts import choices, links
+from pages.parts.frame import home
 from pages.parts.results import open_store, show_table
 from sparse_core.catalog import METHODS
 from sparse_core.results import findings
 from sparse_core.results.findings import Finding
 from sparse_core.results.store import Store
 from sparse_core.specs.options import PROGRAM
-from sparse_core.views import decisions, labels
+from sparse_core.speed import measurements
+from sparse_core.views import beside, decisions, labels
 
 RULE = (
     "A statement holds where the whole 95 % interval lies on its side, does not hold where it lies on the other, and cannot be "
@@ -23,7 +25,7 @@ def main() -> None:
     store = open_store("findings")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = choices.choice("Rows", "findings_source", labels.SOURCES, "Whose rows are checked.")
-    found = _checked(store, store.version, source)
+    found = _checked(store, store.version, measurements.fingerprint(home()), source)
     st.header(decisions.finding_summary(found, source), anchor=False)
     if not any(each.rows for each in found):
         st.info(
@@ -38,8 +40,8 @@ def main() -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
-def _checked(_store: Store, version: tuple[int, ...], source: str) -> list[Finding]:
-    return findings.check(_store.results(source=source), source)
+def _checked(_store: Store, version: tuple[int, ...], speeds: tuple[int, int], source: str) -> list[Finding]:
+    return findings.check(_store.results(source=source), source, beside=beside.known(home(), source))
 
 
 def _view_link(found: list[Finding], source: str) -> None:

@@ -17,6 +17,7 @@ from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, SOURCES, Store
 from sparse_core.specs.ranking import RANKINGS
 from sparse_core.speed import fastest
+from sparse_core.views import beside
 
 PROMISED = ("id", "statement", "source", "verdict", "value", "low", "high", "rows")
 MORE = ("n", "interval", "architecture", "note")
@@ -30,7 +31,11 @@ def _add_findings(parser: argparse.ArgumentParser) -> None:
 def _findings(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = Store(Records(options.home)).results(source=options.source or "all")
     sources = [options.source] if options.source else list(SOURCES)
-    checked = [found for source in sources for found in findings.check(rows, source, options.accuracy)]
+    checked = [
+        found
+        for source in sources
+        for found in findings.check(rows, source, options.accuracy, beside.known(options.home, source))
+    ]
     return [{name: getattr(found, name) for name in (*PROMISED, *MORE)} for found in checked]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from sparse_core.results import measures
+from sparse_core.results.beside import Beside
 
 SERIES = ["architecture", "upstream", "protocol"]
 CELL = [
@@ -29,17 +30,23 @@ class Evidence:
     ``architecture`` is taken where the source has it; unless ``only`` is set, the one with most runs stands in for it. Networks
     trained alike are joined; of several recipes of a method and sparsity the one with most runs counts (of equals, the first by
     name). ``cells`` has a row for each network and task, with columns ``CELL`` of
-    ``measures.difference_to_dense``.
+    ``measures.difference_to_dense``. ``beside`` is what else is known of the source.
     """
 
     def __init__(
-        self, rows: pd.DataFrame, architecture: str = "", *, only: bool = False, accuracy: str = "best"
+        self,
+        rows: pd.DataFrame,
+        architecture: str = "",
+        *,
+        only: bool = False,
+        accuracy: str = "best",
+        beside: Beside | None = None,
     ) -> None:
         has = bool(architecture) and bool((rows["architecture"] == architecture).any())
         if architecture and (has or only):
             rows = rows[rows["architecture"] == architecture]
         self.rows = _most_frequent(rows, ["transfer"], SERIES)
-        self.accuracy = accuracy
+        self.accuracy, self.beside = accuracy, beside or Beside()
         joined = measures.joined(self.rows)
         chosen = _most_frequent(joined, ["transfer", "method", "sparsity"], ["recipe", "network"])
         dense = joined[joined["method"] == "Dense"]

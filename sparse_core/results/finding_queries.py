@@ -7,7 +7,7 @@ from math import nan
 import pandas as pd
 
 from sparse_core.catalog import TASKS
-from sparse_core.results import difficulty
+from sparse_core.results import beside, difficulty
 from sparse_core.results.comparison import Interval, t_interval
 from sparse_core.results.evidence import Evidence
 from sparse_core.results.statistics import welch_interval
@@ -163,6 +163,26 @@ def worst_level(transfer: str, method: str, sparsity: float) -> Query:
             return Figure(WITHOUT, 0)
         worst = max(others, key=lambda level: evidence.of(transfer, method, level)[INCREASE].mean())
         return between(transfer, method, method, sparsity, worst)(evidence)
+
+    return query
+
+
+def speedup(mode: str, architecture: str, low: float, high: float) -> Query:
+    """The mean speedup over dense, of inference or of online training, between two sparsities."""
+    return lambda evidence: Figure(*beside.speedup(evidence.beside, mode, architecture, (low, high)))
+
+
+def more_pruned_filters(method: str, sparsities: Sequence[float]) -> Query:
+    """How many more of a method's filters are fully pruned than of the next method's."""
+    return lambda evidence: Figure(*beside.more_pruned_filters(evidence.beside, evidence.rows, method, sparsities))
+
+
+def structured_at_equal_upstream(transfer: str) -> Query:
+    """How much more accurate structured networks transfer than unstructured ones of the same upstream accuracy."""
+
+    def query(evidence: Evidence) -> Figure:
+        rows = evidence.rows[evidence.rows["transfer"] == transfer]
+        return Figure(*beside.structured_at_equal_upstream(evidence.beside, rows, evidence.accuracy))
 
     return query
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from sparse_core.catalog import architecture_label
+from sparse_core.results.beside import Beside
 from sparse_core.results.comparison import Interval
 from sparse_core.results.evidence import Evidence
 from sparse_core.results.finding_queries import WITHOUT, Figure
@@ -34,15 +35,15 @@ class Finding:
     note: str = ""
 
 
-def check(rows: pd.DataFrame, source: str, accuracy: str = "best") -> list[Finding]:
-    """Every statement, checked against the rows of ``source`` among ``rows``."""
+def check(rows: pd.DataFrame, source: str, accuracy: str = "best", beside: Beside | None = None) -> list[Finding]:
+    """Every statement, checked against the rows of ``source`` among ``rows`` and what is known ``beside`` them."""
     own = rows[rows["source"] == source]
     evidence: dict[tuple[str, bool], Evidence] = {}
     found = []
     for statement in STATEMENTS:
         key = (statement.architecture, statement.only or source == "published")
         if key not in evidence:
-            evidence[key] = Evidence(own, key[0], only=key[1], accuracy=accuracy)
+            evidence[key] = Evidence(own, key[0], only=key[1], accuracy=accuracy, beside=beside)
         found.append(_checked(statement, evidence[key], source))
     return found
 
@@ -57,9 +58,9 @@ def verdict(interval: Interval, low: float, high: float) -> str:
 
 
 def _checked(statement: Statement, evidence: Evidence, source: str) -> Finding:
-    figure = statement.query(evidence) if statement.query and len(evidence.cells) else Figure(WITHOUT, 0)
+    figure = statement.query(evidence) if statement.query else Figure(WITHOUT, 0)
     interval = figure.interval
-    shown = architecture_label(evidence.architecture) if figure.rows else ""
+    shown = architecture_label(evidence.architecture or statement.architecture) if figure.rows else ""
     return Finding(
         statement.id,
         statement.text,

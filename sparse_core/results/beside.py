@@ -1,0 +1,86 @@
+"""What is known of a source's networks beside their transfers, and what it says of the paper's statements.
+
+Source: Iofinova et al., "How Well Do Sparse ImageNet Models Transfer?", CVPR 2022, sections 3.5 and 3.6, 4 and appendix I.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from sparse_core.catalog import METHODS
+from sparse_core.results import measures
+from sparse_core.results.comparison import Interval, t_interval
+
+NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
+SPEEDS = ["mode", "architecture", "engine", "sparsity", "ratio", "ratio_low", "ratio_high"]
+
+
+def _empty(columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns=list(columns))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """``speeds``: reliable measurements, with columns ``SPEEDS``. ``structures``: ``network`` (hash) and ``filters_pruned``, the
+    mean share of fully pruned filters over layers. ``upstream``: ``network`` and ``upstream_accuracy``."""
+
+    speeds: pd.DataFrame = field(default_factory=partial(_empty, SPEEDS))
+    structures: pd.DataFrame = field(default_factory=partial(_empty, ["network", "filters_pruned"]))
+    upstream: pd.DataFrame = field(default_factory=partial(_empty, ["network", "upstream_accuracy"]))
+
+
+def speedup(known: Beside, mode: str, architecture: str, sparsities: tuple[float, float]) -> tuple[Interval, int]:
+    """The mean speedup over dense of DeepSparse's measurements between two sparsities, and their number."""
+    rows = known.speeds
+    rows = rows[(rows["mode"] == mode) & (rows["architecture"] == architecture) & (rows["engine"] == "deepsparse")]
+    rows = rows[rows["sparsity"].between(sparsities[0] - NEAR, sparsities[1] + NEAR)]
+    if len(rows) != 1:
+        return _named(t_interval(rows["ratio"].astype(float)), "measurements"), len(rows)
+    one = rows.iloc[0]
+    return Interval(one["ratio"], one["ratio_low"], one["ratio_high"], 1, "over the measurement's rounds"), 1
+
+
+def more_pruned_filters(
+    known: Beside, rows: pd.DataFrame, method: str, sparsities: Sequence[float]
+) -> tuple[Interval, int]:
+    """The share of fully pruned filters of each of a method's networks minus the mean share of that other unstructured method
+    which has most at the same sparsity; and the number of networks."""
+    networks = rows[["method", "sparsity", "network"]].drop_duplicates().merge(known.structures, on="network")
+    networks = networks[_is_unstructured(networks)]
+    values: list[float] = []
+    used = 0
+    for sparsity in sparsities:
+        at = networks[(networks["sparsity"] - sparsity).abs() < NEAR]
+        own, others = at[at["method"] == method], at[at["method"] != method]
+        if len(own) and len(others):
+            values += (own["filters_pruned"] - others.groupby("method")["filters_pruned"].mean().max()).tolist()
+            used += len(at)
+    return _named(t_interval(values), "networks"), used
+
+
+def structured_at_equal_upstream(known: Beside, rows: pd.DataFrame, accuracy: str) -> tuple[Interval, int]:
+    """The mean accuracy over tasks of each structured network minus that of unstructured ones of its upstream accuracy, by linear
+    interpolation between the two nearest; and the number of networks. Those beyond the unstructured ones do not count."""
+    table = measures.over_same_tasks(measures.per_configuration(rows[rows["method"] != "Dense"], accuracy))
+    table = table[table["recipe"] != "0 epochs"].merge(known.upstream, on="network")
+    others = table[_is_unstructured(table)].groupby("upstream_accuracy")["accuracy_mean"].mean()
+    structured = table[table["method"].map(_family) == "structured"]
+    inside = structured[structured["upstream_accuracy"].between(others.index.min(), others.index.max())]
+    expected = np.interp(inside["upstream_accuracy"], others.index, others) if len(inside) else np.empty(0)
+    values = inside["accuracy_mean"].to_numpy() - expected
+    return _named(t_interval(values), "networks"), len(inside) + len(others) if len(inside) else 0
+
+
+def _is_unstructured(table: pd.DataFrame) -> pd.Series:
+    return ~table["method"].map(_family).isin(["structured", "reference", ""])
+
+
+def _family(method: str) -> str:
+    return METHODS[method].family if method in METHODS else ""
+
+
+def _named(interval: Interval, of: str) -> Interval:
+    return Interval(interval.mean, interval.low, interval.high, interval.n, interval.method.replace("tasks", of))

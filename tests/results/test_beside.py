@@ -1,0 +1,105 @@
+"""The statements that speeds, structures and upstream accuracies can check: by hand, and planted for and against each."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t
+
+from sparse_core.cli import main
+from sparse_core.results import beside, findings
+from sparse_core.results.beside import SPEEDS, Beside
+from sparse_core.results.findings import FAILS, HOLDS, OPEN
+from sparse_core.specs.speedup import SPEEDUP_MODES
+from tests.support.records import measured, row
+
+
+def speeds(*ratios, mode="inference", sparsity=0.9, architecture="resnet50", engine="deepsparse"):
+    rows = [(mode, architecture, engine, sparsity, ratio, ratio - 0.1, ratio + 0.1) for ratio in ratios]
+    return pd.DataFrame(rows, columns=SPEEDS)
+
+
+def ends(values):
+    """Student's t interval, written out."""
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return np.mean(values) - half, np.mean(values) + half
+
+
+def networks(shares):
+    """Rows of networks of several methods at 90 %, and their structures."""
+    given = [(method, number, share) for method, values in shares.items() for number, share in enumerate(values)]
+    rows = measured(*(row(method, 0.9, 0.8, network=f"{method}{number}") for method, number, _ in given))
+    known = pd.DataFrame([(f"{method}{number}", share) for method, number, share in given])
+    return rows, Beside(structures=known.set_axis(["network", "filters_pruned"], axis=1))
+
+
+def structured(shift):
+    """Networks whose accuracy on two tasks rises with that upstream, and structured ones that lie ``shift`` off that line."""
+    upstream = {"GMP": 0.6, "STR": 0.7, "AC/DC": 0.8}
+    rows = [row(name, 0.9, each, dataset=task, network=name) for name, each in upstream.items() for task in "ab"]
+    values = {"s0": (0.65, shift - 0.01), "s1": (0.75, shift), "s2": (0.7, shift + 0.01), "beyond": (0.9, 9.0)}
+    rows += [
+        row("Structured", 0.9, each + off if off < 1 else 0.9, dataset=task, network=name)
+        for name, (each, off) in values.items() for task in "ab"
+    ]  # fmt: skip
+    rows += [row("Magnitude", 0.9, 0.1, dataset=task, network="one-shot", recipe="0 epochs") for task in "ab"]
+    known = upstream | {name: each for name, (each, _) in values.items()} | {"one-shot": 0.72}
+    return measured(*rows), Beside(upstream=pd.DataFrame(known.items(), columns=["network", "upstream_accuracy"]))
+
+
+def verdict(rows, known, name):
+    return next(found for found in findings.check(rows, "measured", beside=known) if found.id == name)
+
+
+def test_one_measurement_has_its_own_interval_and_several_are_averaged():
+    known = Beside(speeds(3.5))
+    assert beside.speedup(known, "inference", "resnet50", (0.9, 0.9)) == (
+        beside.Interval(3.5, 3.4, 3.6, 1, "over the measurement's rounds"),
+        1,
+    )
+    known = Beside(pd.concat([speeds(3.0, 4.0), speeds(9.0, engine="torch"), speeds(9.0, sparsity=0.8)]))
+    interval, count = beside.speedup(known, "inference", "resnet50", (0.9, 0.9))
+    assert count == 2 and (interval.low, interval.high) == pytest.approx(ends([3.0, 4.0]))
+    assert interval.method == "t, over measurements"
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "holding", "failing"),
+    [("inference", "inference-90-over-3", 3.5, 2.0), ("training", "online-training-2-to-4", 3.0, 1.5)],
+)
+def test_speeds_for_and_against(mode, name, holding, failing):
+    assert mode in SPEEDUP_MODES
+    none = measured(row("Dense", 0, 0.9)).iloc[:0]
+    for ratio, expected in ((holding, HOLDS), (failing, FAILS)):
+        found = verdict(none, Beside(speeds(ratio, mode=mode)), name)
+        assert (found.verdict, found.rows, found.architecture) == (expected, 1, "ResNet50")
+    assert verdict(none, Beside(speeds(9.0, mode=mode, architecture="resnet18")), name).verdict == OPEN
+
+
+def test_pruned_filters_for_and_against():
+    name, others = "acdc-most-pruned-filters", {"GMP": [0.1, 0.2], "STR": [0.05], "Structured": [0.9]}
+    rows, known = networks({"AC/DC": [0.25, 0.29], **others})
+    found = verdict(rows, known, name)
+    assert (
+        found.value == pytest.approx(0.27 - 0.15) and found.rows == 5
+    )  # over GMP, which has most; Structured is left out
+    low, high = ends([0.10, 0.14])
+    assert (found.low, found.high) == pytest.approx((low, high))
+    more = [0.25, 0.26, 0.27, 0.28]
+    assert verdict(*networks({"AC/DC": more, **others}), name).verdict == HOLDS
+    assert verdict(*networks({"AC/DC": [0.01, 0.02, 0.01, 0.02], **others}), name).verdict == FAILS
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(-0.2, HOLDS), (0.1, FAILS)])
+def test_structured_networks_at_equal_upstream_accuracy(shift, expected):
+    found = verdict(*structured(shift), "structured-below-unstructured")
+    assert found.value == pytest.approx(shift) and found.n == 3  # the one beyond the others does not count
+    assert (found.low, found.high) == pytest.approx(ends([shift - 0.01, shift, shift + 0.01]))
+    assert found.verdict == expected
+
+
+def test_nothing_known_is_no_error(capsys):
+    rows, _ = networks({"AC/DC": [0.2]})
+    assert beside.more_pruned_filters(Beside(), rows, "AC/DC", (0.9,))[1] == 0
+    assert beside.structured_at_equal_upstream(Beside(), rows, "best")[1] == 0
+    assert beside.speedup(Beside(), "training", "resnet50", (0.8, 0.95))[1] == 0
+    assert main(["findings", "--source", "measured", "--json"]) == 0
