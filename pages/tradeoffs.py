@@ -16,7 +16,7 @@ from pages.parts.run_details import run_table
 from pages.parts.tradeoff_controls import AXES, UNFILTERED, Controls, available, choose_controls
 from sparse_core.catalog import METHODS, TRANSFERS, architecture_label, task_label
 from sparse_core.networks import library
-from sparse_core.results import measures, questions, ties
+from sparse_core.results import measures, questions
 from sparse_core.results.questions import Question
 from sparse_core.results.store import Store
 from sparse_core.views import downstream, footnotes, labels, rankings, sparsified, tables
@@ -231,7 +231,8 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
     table = tables.task_table(rows, controls.accuracy, choices.ordered_tasks(store, controls.architecture, order))
     table = rankings.on_task(table, rows, controls.accuracy)
     at_level, shown = (  # the rows at this sparsity ± 1 percentage point, and the dense ones
-        frame[((frame["sparsity"] - level).abs() < ties.NEAR) | (frame["method"] == "Dense")] for frame in (table, rows)
+        frame[((frame["sparsity"] - level).abs() < measures.NEAR) | (frame["method"] == "Dense")]
+        for frame in (table, rows)
     )
     name = f"tasks-{controls.architecture}"
     show_chart(

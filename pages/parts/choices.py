@@ -66,6 +66,7 @@ def choice(
 
 def tabs(key: str, contents: Mapping[str, Callable[[], None]]) -> None:
     """Tabs kept in the link, with the function that draws each; only the open one is drawn, and an error ends that one only."""
+    report_unknown("the tabs", key, contents)
     headed = st.tabs(list(contents), key=key, on_change="rerun", bind="query-params")
     for tab, draw in zip(headed, contents.values(), strict=True):
         if tab.open:

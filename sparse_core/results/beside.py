@@ -14,7 +14,6 @@ from sparse_core.catalog import METHODS
 from sparse_core.results import measures
 from sparse_core.results.comparison import Interval, t_interval
 
-NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
 SPEEDS = ["mode", "architecture", "engine", "sparsity", "ratio", "ratio_low", "ratio_high"]
 
 
@@ -36,7 +35,7 @@ def speedup(known: Beside, mode: str, architecture: str, sparsities: tuple[float
     """The mean speedup over dense of DeepSparse's measurements between two sparsities, and their number."""
     rows = known.speeds
     rows = rows[(rows["mode"] == mode) & (rows["architecture"] == architecture) & (rows["engine"] == "deepsparse")]
-    rows = rows[rows["sparsity"].between(sparsities[0] - NEAR, sparsities[1] + NEAR)]
+    rows = rows[rows["sparsity"].between(sparsities[0] - measures.NEAR, sparsities[1] + measures.NEAR)]
     if len(rows) != 1:
         return _named(t_interval(rows["ratio"].astype(float)), "measurements"), len(rows)
     one = rows.iloc[0]
@@ -53,7 +52,7 @@ def more_pruned_filters(
     values: list[float] = []
     used = 0
     for sparsity in sparsities:
-        at = networks[(networks["sparsity"] - sparsity).abs() < NEAR]
+        at = networks[(networks["sparsity"] - sparsity).abs() < measures.NEAR]
         own, others = at[at["method"] == method], at[at["method"] != method]
         if len(own) and len(others):
             values += (own["filters_pruned"] - others.groupby("method")["filters_pruned"].mean().max()).tolist()

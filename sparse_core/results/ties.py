@@ -15,13 +15,13 @@ from sparse_core.results.measures import (
     BASELINE_KEY,
     CONFIGURATION_KEY,
     CONTENT_KEY,
+    NEAR,
     SERIES_KEY,
     SUMMARY_KEY,
     grouped,
 )
 from sparse_core.results.statistics import paired_interval, welch_interval
 
-NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
 MOST_NAMED = 6  # ties in a list
 MOST = 40  # networks of a group, beyond which no pairs are compared
 DENSE = "dense"

@@ -49,7 +49,7 @@ def _best(rows: pd.DataFrame, transfer: str) -> str:
     series = rows.groupby(measures.SERIES_KEY).ngroup()
     rows = rows[series == series.mode().iloc[0]]
     level = _level(rows)
-    at = rows[(rows["sparsity"] - level).abs() < ties.NEAR].sort_values("mean_relative_error_increase")
+    at = rows[(rows["sparsity"] - level).abs() < measures.NEAR].sort_values("mean_relative_error_increase")
     best, name = at.iloc[0], short_names(at)[0]
     key = (best["source"], best["upstream"], best["protocol"])
     among = f" ({names[key]})" if names[key] else ""
@@ -63,7 +63,7 @@ def _best(rows: pd.DataFrame, transfer: str) -> str:
 
 def _level(rows: pd.DataFrame) -> float:
     counts = rows.groupby("sparsity")["method"].nunique().sort_index()
-    near = counts[abs(counts.index - USUAL_LEVEL) < ties.NEAR]
+    near = counts[abs(counts.index - USUAL_LEVEL) < measures.NEAR]
     return float(near.idxmax() if len(near) and near.max() > 1 else counts.idxmax())
 
 

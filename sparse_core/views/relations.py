@@ -15,7 +15,6 @@ from sparse_core.results.difficulty import Regression
 from sparse_core.results.measures import BASELINE_KEY, SERIES_KEY, SUMMARY_KEY
 from sparse_core.views.labels import name_lines, name_tasks, percent, sparsity_label
 
-NEAR = 0.011  # M-FAC was run at 89 % where others were at 90 %
 # What pruning left of a network, by column: title of the axis.
 TRAITS = {
     "filters_pruned": "Fully pruned filters, mean over layers (%)",
@@ -27,11 +26,11 @@ TRAITS = {
 
 
 def levels(sparsities: Sequence[float]) -> dict[float, float]:
-    """Each sparsity with the one that stands for it: of those nearer to each other than ``NEAR``, the largest."""
+    """Each sparsity with the one that stands for it: of those nearer to each other than ``measures.NEAR``, the largest."""
     found: dict[float, float] = {}
     group: list[float] = []
     for value in sorted(set(sparsities)):
-        if group and value - group[-1] > NEAR:
+        if group and value - group[-1] > measures.NEAR:
             group = []
         group.append(value)
         found |= dict.fromkeys(group, value)
@@ -130,10 +129,10 @@ def with_structure(rows: pd.DataFrame, known: pd.DataFrame, accuracy: str) -> pd
 
 
 def ranks(summary: pd.DataFrame, sparsity: float) -> pd.DataFrame:
-    """The networks at one sparsity (± ``NEAR``) with a mean relative error increase under both transfers, of the source that has
-    most: their ranks ``linear`` and ``full`` (1: fewest errors) among these, with ``name`` and ``hover``."""
+    """The networks at one sparsity (± ``measures.NEAR``) with a mean relative error increase under both transfers, of the source
+    that has most: their ranks ``linear`` and ``full`` (1: fewest errors) among these, with ``name`` and ``hover``."""
     key = ["source", "architecture", "upstream", *measures.NETWORK_KEY]
-    at = summary[(summary["sparsity"] - sparsity).abs() < NEAR].dropna(subset=["mean_relative_error_increase"])
+    at = summary[(summary["sparsity"] - sparsity).abs() < measures.NEAR].dropna(subset=["mean_relative_error_increase"])
     sides = {
         transfer: at[at["transfer"] == transfer].drop_duplicates(key)[
             [*key, "mean_relative_error_increase", "protocol"]

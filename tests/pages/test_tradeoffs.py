@@ -233,9 +233,10 @@ def test_hidden_lottery_tickets_can_be_shown() -> None:
 
 
 def test_unknown_names_in_a_link_are_reported() -> None:
-    app = open_app(methods=["AC/DD", "STR"], architecture="ResNet5O", points=["Full: STR 91 %"])
+    app = open_app(methods=["AC/DD", "STR"], architecture="ResNet5O", points=["Full: STR 91 %"], view="Averagse")
     said = [toast.value for toast in app.toast]
-    assert len(said) == 3
+    assert len(said) == 4
+    assert any("Unknown choice under the tabs 'Averagse'. Did you mean Averages" in message for message in said)
     assert any("Unknown choice under Methods 'AC/DD'. Did you mean AC/DC" in message for message in said)
     assert any("Unknown choice under Architecture 'ResNet5O'. Did you mean ResNet50" in message for message in said)
     assert any("Unknown choice under Selected points 'Full\\: STR 91 %'" in message for message in said)
