@@ -1,6 +1,7 @@
 """What once stood in a user's way, each in a real Chromium, on a home folder that has runs, a finished probe and measurements."""
 
 import dataclasses
+import re
 from urllib.parse import urlencode
 
 import pytest
@@ -118,3 +119,31 @@ def test_a_filter_holds_on_all_pages(page: Page, address: str):
     expect(page.get_by_text("Some results are hidden by the filters that hold on all pages.")).to_be_visible()
     expect(first_chart(page)).to_contain_text("AC/DC 80 %")
     expect(first_chart(page)).not_to_contain_text("WoodFisher")
+
+
+def test_points_on_top_of_each_other_are_all_named(page: Page, address: str):
+    open_page(page, f"{address}/?architecture=EfficientNet-Lite0&source=Your+runs")
+    marker = first_chart(page).locator(".scatterlayer .points path").first
+    marker.hover(force=True)  # the two rates have the same accuracies, so one point covers the other
+    named = page.locator(".hoverlayer")
+    for rate in RATES:
+        expect(named).to_contain_text(f"lr {rate:g}")
+
+
+def test_nominal_and_measured_sparsity_have_their_own_labels(page: Page, address: str):
+    open_page(page, f"{address}/structure?backbone=resnet20_acdc_90_s0")
+    expect(page.get_by_test_id("stMain")).to_contain_text("AC/DC 90 %")  # as asked for
+    measured = page.get_by_test_id("stMetric").filter(has_text="Backbone sparsity")
+    expect(measured.get_by_test_id("stMetricValue")).to_have_text(re.compile(r"(89\.\d|90(\.\d)?) %"))
+
+
+def test_wrong_input_leaves_the_running_job_its_progress_and_its_cancel(page: Page, address: str, job):
+    spec = ProbeSpec("efficientnet_lite0", "digits", settings=Hyperparameters(epochs=3))
+    waiting = queue.new_id()
+    queue.place(job[0], Job("probe", spec, (0,)), queue.SLURM, waiting)  # no worker of this machine takes it
+    open_page(page, f"{address}/probe?{urlencode({'sweep': 'fast slow'})}")
+    expect(page.get_by_text("Expected learning rates such as 0.001 0.01 0.1")).to_be_attached()
+    expect(page.get_by_role("heading", name="EfficientNet-Lite0, Dense on Digits")).to_be_visible()
+    page.get_by_role("button", name="Cancel", exact=True).first.click()
+    expect(page.get_by_text("Cancel", exact=True)).to_have_count(0)
+    assert queue.status(job[0], waiting).state == "cancelled"
