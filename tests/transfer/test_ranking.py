@@ -6,6 +6,8 @@ import torch
 from scipy import optimize, stats
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sparse_core.transfer import ranking
 from sparse_core.transfer.ranking import Sample
@@ -45,12 +47,25 @@ def test_the_ridge_path_is_that_of_scikit_learn():
 
 
 def test_logistic_regression_is_that_of_scikit_learn():
-    data = sample()
-    x = torch.from_numpy(data.train)
-    for strength in (0.01, 1.0):
-        weights = ranking.logistic_weights(x, torch.from_numpy(data.train_labels), 4, strength, iterations=300)
-        reference = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(data.train, data.train_labels)
-        assert pytest.approx(reference.coef_, abs=2e-3) == weights[:-1].numpy().T
+    """Of features of very different units, along a path of strengths: each start is the optimum before."""
+    data = sample(spread=3.0)
+    x = torch.from_numpy(data.train * np.geomspace(0.1, 10, data.train.shape[1]).astype(np.float32))
+    start = None
+    for strength in (0.001, 0.01, 1.0):
+        start = ranking.logistic_weights(x, torch.from_numpy(data.train_labels), 4, strength, start, iterations=300)
+        reference = LogisticRegression(C=strength, tol=1e-10, max_iter=20000).fit(x.double().numpy(), data.train_labels)
+        assert start[:-1].numpy().T == pytest.approx(reference.coef_, abs=5e-4)
+        offsets = start[-1] - start[-1].mean()
+        assert offsets.numpy() == pytest.approx(reference.intercept_ - reference.intercept_.mean(), abs=5e-4)
+
+
+def test_a_rotation_of_the_features_changes_no_prediction_of_logistic_regression():
+    """So the principal components, when all are kept, give scikit-learn's accuracy on standardised features."""
+    data = sample(spread=3.0)
+    found = ranking.logistic(data)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=float(found.chosen[4:]), tol=1e-8, max_iter=5000))
+    expected = pipeline.fit(data.train, data.train_labels).score(data.test, data.test_labels)
+    assert 0.4 < expected < 0.9 and found.value == pytest.approx(expected, abs=1 / 120 + 1e-9)
 
 
 def test_logistic_regression_uses_the_largest_components(monkeypatch):
