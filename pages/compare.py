@@ -27,7 +27,8 @@ INTERVAL_HELP = (
 
 @dataclass(frozen=True)
 class View:
-    """The runs of one series, its networks with their names (``comparisons.named``), and the comparison of the chosen ones."""
+    """The runs of one series, its chosen networks with their names (``comparisons.named``, and ``asked`` on the command line),
+    and their comparison."""
 
     rows: pd.DataFrame
     networks: pd.DataFrame
@@ -94,7 +95,7 @@ def _choose(store: Store) -> View | None:
             "Choose other results, or run the missing ones on Probe or Finetune."
         )
         return None
-    chosen = _networks_choice(named)
+    chosen = _networks_choice(named.assign(asked=side_by_side.asked_names(named)))
     if len(chosen) < 2:
         st.info("Choose two or more networks.")
         return None
@@ -262,7 +263,7 @@ def _mean_table(view: View) -> pd.DataFrame:
 
 def _command(view: View) -> str:
     first = view.networks.iloc[0]
-    names = [f"{row.method} {100 * row.sparsity:.4g}" for row in view.networks.itertuples()]
+    names = view.networks["asked"].tolist()
     options = {
         "--architecture": view.architecture,
         "--transfer": view.transfer,
@@ -270,6 +271,8 @@ def _command(view: View) -> str:
         "--interval": view.interval,
     }
     options |= {"--accuracy": view.accuracy} if view.accuracy != "best" else {}
+    if first["source"] != "published":  # whose results are one series
+        options |= {"--upstream": first["upstream"], "--protocol": first["protocol"]}
     asked = [*PROGRAM, "compare", *(text for pair in options.items() for text in pair), "--networks", *names, "--json"]
     return shlex.join(asked)
 

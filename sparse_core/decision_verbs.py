@@ -75,6 +75,10 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accuracy", choices=("best", "final"), default="best", help="over epochs, or final")
     how = "of a mean: Student's t, or a bootstrap over tasks (new) or seeds (these)"
     parser.add_argument("--interval", choices=side_by_side.INTERVALS, default="t", help=how)
+    parser.add_argument("--upstream", help="the upstream data, as results name them; by default those with most runs")
+    parser.add_argument(
+        "--protocol", help="the training settings, as results name them; by default those with most runs"
+    )
     named = "such as 'AC/DC 90' 'STR 90'; by default those at the sparsity that most methods have"
     parser.add_argument("--networks", nargs="+", default=[], metavar="METHOD SPARSITY", help=named)
 
@@ -83,6 +87,11 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
     rows = Store(Records(options.home)).results(
         source=options.source, architecture=options.architecture, transfer=options.transfer
     )
+    for name in ("upstream", "protocol"):
+        asked, known = getattr(options, name), sorted(rows[name].unique())
+        if asked is not None and asked not in known and known:
+            raise unknown_name(name, asked, known)
+        rows = rows if asked is None else rows[rows[name] == asked]
     there = side_by_side.series(rows)
     if not there:
         raise InputError(f"There are no results of {options.architecture} under {options.transfer} transfer.")
@@ -108,11 +117,11 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
 
 def _chosen(known: pd.DataFrame, asked: list[str]) -> pd.DataFrame:
     """The rows of those networks that are asked for by method and sparsity (percent)."""
-    short = [f"{row.method} {100 * row.sparsity:.4g}" for row in known.itertuples()]
+    names = side_by_side.asked_names(known)
     for name in asked:
-        if name not in short:
-            raise unknown_name("network", name, short)
-    return known[[name in asked for name in short]]
+        if name not in names:
+            raise unknown_name("network", name, names)
+    return known[[name in asked for name in names]]
 
 
 def _add_rank(parser: argparse.ArgumentParser) -> None:

@@ -66,6 +66,13 @@ def networks(table: pd.DataFrame) -> pd.DataFrame:
     return known.groupby([*SERIES_KEY, *NETWORK_KEY], as_index=False).agg(tasks=("dataset", "size"))
 
 
+def asked_names(found: pd.DataFrame) -> list[str]:
+    """Each row of ``networks`` as a user asks for it: method and sparsity in percent, or ``short_names`` where several share
+    these."""
+    names = pd.Series([f"{row.method} {100 * row.sparsity:.4g}" for row in found.itertuples()], dtype=object)
+    return names.where(~names.duplicated(keep=False), short_names(found)).tolist()
+
+
 def short_names(found: pd.DataFrame) -> list[str]:
     """Method and sparsity of each row of ``networks``, with network and hash where it has one: no two are equal."""
     return [

@@ -65,3 +65,16 @@ def test_fewer_than_two_networks_or_no_baseline_is_said(home):
     assert "fewer than two networks" in app.info[0].value
     app = open_app("compare", compare_networks=["STR 90 %"])
     assert "Choose two or more networks" in app.info[0].value
+
+
+def test_the_command_names_the_settings_and_networks_that_are_seen(home):
+    usual, other = "SGD lr 0.1 ×0.1 every 3 epochs, 9 epochs", "SGD lr 0.01 ×0.1 every 3 epochs, 9 epochs"
+    for protocol, accuracies in ((usual, [0.8, 0.8, 0.8]), (other, [0.7, 0.7])):
+        for method, sparsity, network in (("Dense", 0, "d"), ("A", 0.9, "one"), ("A", 0.9, "two"), ("B", 0.9, "b")):
+            write_runs(home, method, sparsity, accuracies, protocol=protocol, network=network)
+    view = {"compare_source": "Your runs", "architecture": "EfficientNet-Lite0", "compare_series": "your runs, lr 0.01"}
+    app = open_app("compare", **view)
+    printed = command_output(app)
+    assert len(printed["means"]) == 3 and all(
+        line["runs"] == 2 for line in printed["means"]
+    )  # not those with most runs
