@@ -34,7 +34,7 @@ from sparse_core.specs.identity import AnyRun, first_free_replicate
 from sparse_core.specs.options import PROGRAM, Parser, add_arguments, from_arguments
 from sparse_core.specs.options import names as option_names
 from sparse_core.specs.progress import Progress
-from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.specs.sparsify import DETECTOR_SETTINGS, SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
 from sparse_core.views import footnotes, report, speed_tables
@@ -174,10 +174,8 @@ def _transfer(options: argparse.Namespace) -> dict[str, Any]:
 
 def is_detector(home: Path, backbone: str) -> bool:
     """Whether a backbone, given by name or as ARCHITECTURE:FILE, finds objects."""
-    if ":" in backbone:
-        return backbone.partition(":")[0].partition("-")[0] in catalog.DETECTORS
-    card = library.find(home, backbone)
-    return card is not None and card.is_detector
+    card = None if ":" in backbone else library.find(home, backbone)
+    return card.is_detector if card else backbone.partition(":")[0].partition("-")[0] in catalog.DETECTORS
 
 
 def _refuse_other_options(options: argparse.Namespace, kind: str) -> None:
@@ -204,7 +202,9 @@ def _read_file(options: argparse.Namespace) -> dict[str, Any]:
 
 def _sparsify(options: argparse.Namespace) -> dict[str, Any]:
     """Make one sparse backbone, or find it in the library."""
-    spec = from_arguments(SparsifySpec, options)
+    usual = DETECTOR_SETTINGS if is_detector(options.home, options.backbone) else {}
+    usual = {name: value for name, value in usual.items() if getattr(options, name) is None}
+    spec = from_arguments(SparsifySpec, options, **usual)
     outcome = kinds.run(options.home, Job("sparsify", spec, (options.seed,)), _show_progress)
     if outcome["found"]:
         _note("The same network, seed included, was made before.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.networks.backbones import Backbone
 from sparse_core.sparsify import schedules, targets
-from sparse_core.sparsify.training import Pruner, SparseTraining, Sparsified, run
+from sparse_core.sparsify.training import PrunedTraining, Pruner, Sparsified, run
 from sparse_core.specs.progress import Report
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.transfer.training import no_report
@@ -18,12 +18,12 @@ from sparse_core.transfer.training import no_report
 class AlternatingPruner(Pruner):
     """Prunes to the target at the start of each compressed phase, and releases all weights at its end."""
 
-    def __init__(self, training: SparseTraining) -> None:
+    def __init__(self, training: PrunedTraining) -> None:
         super().__init__(training)
         self.phases = schedules.compressed_phases(training.steps)
 
     def before_step(self, step: int) -> None:
-        body = self.training.network.body
+        body = self.training.body
         if any(step == start for start, _ in self.phases):
             self.training.prune_to(self.training.spec.sparsity, targets.magnitudes(body))
         elif any(step == end for _, end in self.phases):

@@ -1,31 +1,47 @@
-"""Detectors: their bodies are pruned as other networks are; the prediction layers stay dense."""
+"""Detectors: their bodies are pruned as other networks are; the prediction layers stay dense.
+
+Magnitude, GMP and AC/DC are those of their own files, on the training of ``transfer.detection``.
+"""
 
 import copy
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+from torch import nn
 
 from sparse_core.datasets.box_loading import BoxLoader
 from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.errors import InputError
 from sparse_core.networks import masks, yolo_files
 from sparse_core.networks.backbones import Backbone, Classifier
-from sparse_core.networks.detector import DetectorNetwork
+from sparse_core.networks.detector import DetectorNetwork, new_layers
 from sparse_core.networks.masks import Mask
 from sparse_core.sparsify import batch_norm, targets
+from sparse_core.sparsify.acdc import AlternatingPruner
+from sparse_core.sparsify.gmp import GradualPruner
 from sparse_core.sparsify.start import require_dense
+from sparse_core.sparsify.training import PrunedTraining, Pruner, saved_state, train_to_end
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.specs.transfer import DetectionSettings, DetectionSpec
 from sparse_core.transfer import detection
+from sparse_core.transfer.finetune import draw_weights
 from sparse_core.transfer.network_training import MEMORY_SHARE
 from sparse_core.transfer.training import Result, no_report
 
-METHODS = ("Magnitude",)
+PRUNERS: dict[str, Callable[[PrunedTraining], Pruner]] = {
+    "Dense": Pruner,
+    "GMP": GradualPruner,
+    "AC/DC": AlternatingPruner,
+}
+METHODS = ("Magnitude", *PRUNERS)
+FIXED = ("rate_schedule", "nesterov", "label_smoothing")  # options that the training of detectors does not have
+NEW_LAYERS = "The backbone has no prediction layers for the classes of this upstream data: new ones were trained."
 
 
 @dataclass(frozen=True)
@@ -45,16 +61,94 @@ def sparsify(
     on_progress: Report = no_report,
     checkpoint: Path | None = None,
 ) -> SparsifiedDetector:
-    """Prune a detector, by Magnitude without a ``dataset``, too. Raises InputError for other methods and a sparse detector."""
+    """Prune a detector, by Magnitude without a ``dataset``, too. Raises InputError for a sparse one, and for methods that prune
+    none."""
     require_method(spec)
     require_dense(backbone, spec)
-    return _magnitude(backbone, dataset, spec, seed, on_progress)
+    if spec.method == "Magnitude":
+        return _magnitude(backbone, dataset, spec, seed, on_progress)
+    assert dataset is not None
+    training = DetectorPruning(backbone, dataset, spec, seed, PRUNERS[spec.method])
+    state = saved_state(backbone, dataset, spec, seed, checkpoint)
+    with state:
+        train_to_end(training, state, state.load(), on_progress)
+    return training.finish()
 
 
 def require_method(spec: SparsifySpec) -> None:
     """Raise InputError for a method that does not prune detectors."""
     if spec.method not in METHODS:
         raise InputError(f"{spec.method} does not prune detectors here; they take {', '.join(METHODS)}.")
+    for name in FIXED:
+        if getattr(spec, name) != SparsifySpec.__dataclass_fields__[name].default:
+            raise InputError(f"The training of a detector has no {name.replace('_', ' ')} to choose. Leave it out.")
+
+
+class DetectorPruning(PrunedTraining, detection.DetectionTraining):
+    """The training of one detector, as ``transfer.detection`` trains it, whose pruner sets the mask. The moving average of the
+    weights, which is tested and kept, is pruned with them.
+
+    Weights of the method's own start are drawn from the seed, with new prediction layers; else they are the backbone's, with its
+    own prediction layers where they are for as many classes as the dataset has.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        dataset: BoxDataset,
+        spec: SparsifySpec,
+        seed: int,
+        make: Callable[[PrunedTraining], Pruner],
+    ) -> None:
+        body = copy.deepcopy(backbone.module).requires_grad_(True)
+        own = not spec.has_new_weights and classes_of(backbone) == len(dataset.class_names)
+        if spec.has_new_weights:
+            draw_weights(body, seed)
+        layers = copied(backbone.predictions) if own else new_layers(seed, body, len(dataset.class_names))  # type: ignore[arg-type]
+        network = DetectorNetwork(body, layers)  # type: ignore[arg-type]
+        super().__init__(network, backbone.transform, dataset, _protocol(spec), seed, spec.method)
+        self.spec, self.backbone = spec, backbone
+        self.notes = () if own or spec.has_new_weights else (NEW_LAYERS,)
+        self.begin_dense()
+        self.pruner = make(self)
+
+    @property
+    def body(self) -> nn.Module:
+        return self.network.body
+
+    def set_mask(self, mask: Mask) -> None:
+        super().set_mask(mask)
+        masks.apply(self.average.body, mask)
+
+    def update_weights(self) -> None:
+        self.pruner.update(self.now)
+
+    def measure(self) -> dict[str, float]:
+        if masks.violations(self.average.body, self.mask):
+            raise RuntimeError(f"Averages of pruned weights are not 0 in epoch {self.epoch + 1}.")
+        return super().measure()
+
+    def finish(self) -> SparsifiedDetector:
+        """The result, once all epochs have ended."""
+        accuracy = {"upstream_accuracy": self.curves["map50"][-1], "upstream_map": self.curves["map"][-1]}
+        if self.spec.precision == "bf16":
+            accuracy = measured(self.average, self.backbone, self.dataset)
+        mask = Mask({name: kept.cpu() for name, kept in self.mask.tensors.items()})
+        details = self.sparse_details(accuracy["upstream_accuracy"], sum(self.seconds)) | accuracy
+        result = self.result(self.spec.peak_rate, details)
+        return SparsifiedDetector(**{each.name: getattr(result, each.name) for each in fields(Result)}, mask=mask)
+
+
+def _protocol(spec: SparsifySpec) -> DetectionSpec:
+    """The training settings as those of a detector's finetuning."""
+    settings = DetectionSettings(
+        epochs=spec.total_epochs,
+        learning_rate=spec.peak_rate,
+        momentum=spec.momentum,
+        weight_decay=spec.weight_decay,
+        batch_size=spec.batch_size,
+    )
+    return DetectionSpec(spec.backbone, spec.dataset, settings=settings, augment=spec.augment, precision=spec.precision)
 
 
 def _magnitude(

@@ -9,7 +9,7 @@ from pathlib import Path
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.networks.backbones import Backbone
 from sparse_core.sparsify import schedules, targets
-from sparse_core.sparsify.training import Pruner, SparseTraining, Sparsified, run
+from sparse_core.sparsify.training import PrunedTraining, Pruner, Sparsified, run
 from sparse_core.specs.progress import Report
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.transfer.training import no_report
@@ -18,12 +18,12 @@ from sparse_core.transfer.training import no_report
 class GradualPruner(Pruner):
     """Prunes by ``scores`` before the steps of the cubic schedule. What is pruned stays pruned."""
 
-    def __init__(self, training: SparseTraining) -> None:
+    def __init__(self, training: PrunedTraining) -> None:
         super().__init__(training)
         spec = training.spec
         self.sparsities = schedules.pruning_steps(training.steps, spec.pruning_steps, spec.sparsity)
         targets.highest(
-            targets.magnitudes(training.network.body), spec.sparsity, spec.layers, spec.prune_first
+            targets.magnitudes(training.body), spec.sparsity, spec.layers, spec.prune_first
         )  # can be reached
 
     def before_step(self, step: int) -> None:
@@ -32,7 +32,7 @@ class GradualPruner(Pruner):
 
     def prune(self, step: int, sparsity: float) -> None:
         """Prune to this sparsity by magnitude."""
-        body, mask = self.training.network.body, self.training.mask
+        body, mask = self.training.body, self.training.mask
         self.training.prune_to(sparsity, targets.magnitudes(body, mask))
 
 

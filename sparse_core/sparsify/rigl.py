@@ -23,6 +23,8 @@ from sparse_core.transfer.training import no_report
 class RiggingPruner(Pruner):
     """Starts with random masks of the target's layer densities, drawn from the seed, and rewires them in update steps."""
 
+    training: SparseTraining
+
     def __init__(self, training: SparseTraining) -> None:
         super().__init__(training)
         self.updates = schedules.rigl_updates(training.steps, training.spec.updates)

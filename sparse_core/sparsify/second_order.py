@@ -31,6 +31,8 @@ class InverseFisher(Protocol):
 class SecondOrderPruner(GradualPruner):
     """GMP's schedule, with the saliency ρ in place of magnitudes, and the update of the remaining weights."""
 
+    training: SparseTraining
+
     def __init__(self, training: SparseTraining, *, invert: Callable[[Tensor], InverseFisher]) -> None:
         super().__init__(training)
         self.invert = invert

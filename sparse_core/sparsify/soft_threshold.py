@@ -62,6 +62,8 @@ class Search:
 class ThresholdPruner(Pruner):
     """Puts a threshold on each convolution but the first, and folds them all away after 90 % of the training."""
 
+    training: SparseTraining
+
     def __init__(self, training: SparseTraining, *, search: Search) -> None:
         super().__init__(training)
         self.search = search

@@ -28,6 +28,8 @@ CANDIDATES = 1000  # shares of filters that are tried
 class FilterPruner(Pruner):
     """Zeroes filters before the first step: the filter itself, its BatchNorm, and the weights that read its channel."""
 
+    training: SparseTraining
+
     def __init__(self, training: SparseTraining) -> None:
         super().__init__(training)
         self.groups = channel_groups.find(training.network.body)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from sparse_core.datasets.dataset import Dataset
@@ -22,7 +23,7 @@ from sparse_core.sparsify.start import Start, start
 from sparse_core.specs.progress import Report
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.transfer.finetune import FixedMask
-from sparse_core.transfer.network_training import TEST_BATCH, NetworkTraining, Passes
+from sparse_core.transfer.network_training import TEST_BATCH, EpochTraining, NetworkTraining, Passes
 from sparse_core.transfer.training import Reporter, Result, TrainingState, no_report
 
 SMALL_TEST_BATCH = 256
@@ -41,7 +42,7 @@ class Sparsified(Result[ClassifierNetwork]):
 class Pruner:
     """What a method does in the course of a training. This one prunes nothing: dense training."""
 
-    def __init__(self, training: "SparseTraining") -> None:
+    def __init__(self, training: "PrunedTraining") -> None:
         self.training = training
 
     def before_step(self, step: int) -> None:
@@ -71,45 +72,29 @@ class Pruner:
 MakePruner = Callable[["SparseTraining"], Pruner]
 
 
-class SparseTraining(NetworkTraining):
-    """The training of one network; its pruner sets ``mask``, which is held after every step."""
+class PrunedTraining(EpochTraining):
+    """A training whose pruner sets ``mask``, which is held after every step; to be combined with a class that trains. ``body`` is
+    what is pruned."""
 
-    def __init__(
-        self,
-        begin: Start,
-        backbone: Backbone,
-        dataset: Dataset,
-        spec: SparsifySpec,
-        seed: int,
-        make: MakePruner,
-    ) -> None:
-        small = backbone.transform.crop <= SMALL_SIDE  # small images are shifted, larger ones cropped at random
-        augmentation = ("shifts" if small else "crops") if spec.augment else ""
-        test_batch = SMALL_TEST_BATCH if small else TEST_BATCH
-        passes = Passes(spec.batch_size, spec.precision, spec.label_smoothing, augmentation, spec.method, test_batch)
-        super().__init__(dataset, backbone.transform, passes, seed)
-        self.spec, self.network, self.notes = spec, begin.network, begin.notes
-        network = self.network
-        self.steps = spec.total_epochs * self.steps_per_epoch
+    spec: SparsifySpec
+    notes: tuple[str, ...]
+    pruner: Pruner  # set by the subclass after ``begin_dense``
+
+    def begin_dense(self) -> None:
+        """Begin with nothing pruned, once the network is there."""
+        self.steps = self.spec.total_epochs * self.steps_per_epoch
         self.now = 0
-        self.made_at = time.perf_counter()
-        network.requires_grad_(True).to(self.device).to(memory_format=torch.channels_last)
-        self.mask = targets.dense_mask(network.body)
+        self.mask = targets.dense_mask(self.body)
         self.fixed: FixedMask | None = None
-        self.optimizer: torch.optim.SGD = torch.optim.SGD(
-            network.parameters(),
-            lr=spec.peak_rate,
-            momentum=spec.momentum,
-            weight_decay=spec.weight_decay,
-            nesterov=spec.nesterov,
-            fused=True,
-        )
-        self.pruner = make(self)
+
+    @property
+    def body(self) -> nn.Module:
+        raise NotImplementedError
 
     def set_mask(self, mask: Mask) -> None:
         """Prune the weights that ``mask`` does not keep, and hold it from now on."""
         self.mask = mask
-        masks.apply(self.network.body, mask)
+        masks.apply(self.body, mask)
         self._hold_mask()
 
     def hold(self) -> None:
@@ -121,15 +106,9 @@ class SparseTraining(NetworkTraining):
         """Keep the weights with the highest scores, as the spec distributes the sparsity over the layers."""
         self.set_mask(targets.highest(scores, sparsity, self.spec.layers, self.spec.prune_first))
 
-    def learning_rate(self, step: int) -> float:
-        return schedules.learning_rate(self.spec.rate_schedule, self.spec.peak_rate, step, self.steps)
-
     def before_step(self, step: int) -> None:
         self.now = step
         self.pruner.before_step(step)
-
-    def update(self) -> None:
-        self.pruner.update(self.now)
 
     def measure(self) -> dict[str, float]:
         violations = self.fixed.violations() if self.fixed else 0
@@ -155,6 +134,64 @@ class SparseTraining(NetworkTraining):
             self.mask = Mask({name: kept.to(self.device) for name, kept in state["mask"].items()})
             self._hold_mask()
 
+    def sparse_details(self, accuracy: float, seconds: float) -> dict[str, Any]:
+        """What the result of every method records, and what this one does besides."""
+        return {
+            "backbone_sparsity": masks.sparsity(self.mask).total,
+            "upstream_accuracy": accuracy,
+            "epochs": self.epoch,
+            "seconds": seconds,
+            "notes": list(self.notes),
+            **self.pruner.details(),
+        }
+
+    def _hold_mask(self) -> None:
+        whole = all(bool(kept.all()) for kept in self.mask.tensors.values())
+        self.fixed = None if whole else FixedMask(self.body, self.mask)
+
+
+class SparseTraining(PrunedTraining, NetworkTraining):
+    """The training of one network that classifies images."""
+
+    def __init__(
+        self,
+        begin: Start,
+        backbone: Backbone,
+        dataset: Dataset,
+        spec: SparsifySpec,
+        seed: int,
+        make: MakePruner,
+    ) -> None:
+        small = backbone.transform.crop <= SMALL_SIDE  # small images are shifted, larger ones cropped at random
+        augmentation = ("shifts" if small else "crops") if spec.augment else ""
+        test_batch = SMALL_TEST_BATCH if small else TEST_BATCH
+        passes = Passes(spec.batch_size, spec.precision, spec.label_smoothing, augmentation, spec.method, test_batch)
+        super().__init__(dataset, backbone.transform, passes, seed)
+        self.spec, self.network, self.notes = spec, begin.network, begin.notes
+        network = self.network
+        self.made_at = time.perf_counter()
+        network.requires_grad_(True).to(self.device).to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            network.parameters(),
+            lr=spec.peak_rate,
+            momentum=spec.momentum,
+            weight_decay=spec.weight_decay,
+            nesterov=spec.nesterov,
+            fused=True,
+        )
+        self.begin_dense()
+        self.pruner = make(self)
+
+    @property
+    def body(self) -> nn.Module:
+        return self.network.body
+
+    def learning_rate(self, step: int) -> float:
+        return schedules.learning_rate(self.spec.rate_schedule, self.spec.peak_rate, step, self.steps)
+
+    def update(self) -> None:
+        self.pruner.update(self.now)
+
     def finish(self, seconds_before: float = 0.0) -> Sparsified:
         """The result once all epochs have ended; ``seconds_before`` the training count as its own."""
         labels = self.dataset.test.labels
@@ -162,14 +199,7 @@ class SparseTraining(NetworkTraining):
         if self.passes.precision == "bf16":
             accuracy = float((self.predict("fp32", range(len(labels))) == labels).mean())
         mask = Mask({name: kept.cpu() for name, kept in self.mask.tensors.items()})
-        details = {
-            "backbone_sparsity": masks.sparsity(mask).total,
-            "upstream_accuracy": accuracy,
-            "epochs": self.epoch,
-            "seconds": seconds_before + sum(self.seconds),
-            "notes": list(self.notes),
-            **self.pruner.details(),
-        }
+        details = self.sparse_details(accuracy, seconds_before + sum(self.seconds))
         self.network.eval().requires_grad_(False)
         return sparsified(self.result(self.spec.peak_rate, details), mask)
 
@@ -187,10 +217,6 @@ class SparseTraining(NetworkTraining):
             parts = self.test_images.centre_cropped_batches(range(len(labels)), self.passes.test_batch)
             logits = torch.cat([self.network(self.input(images)) for images in parts])
         return float(F.cross_entropy(logits, labels))
-
-    def _hold_mask(self) -> None:
-        whole = all(bool(kept.all()) for kept in self.mask.tensors.values())
-        self.fixed = None if whole else FixedMask(self.network.body, self.mask)
 
 
 def sparsified(result: Result[ClassifierNetwork], mask: Mask) -> Sparsified:
@@ -228,7 +254,7 @@ def run(
     return training.finish()
 
 
-def train_to_end(training: SparseTraining, state: TrainingState, saved: dict[str, Any], on_progress: Report) -> None:
+def train_to_end(training: PrunedTraining, state: TrainingState, saved: dict[str, Any], on_progress: Report) -> None:
     """Go on from a saved state, or start, and train all epochs."""
     training.resume(saved)
     epochs = training.spec.total_epochs

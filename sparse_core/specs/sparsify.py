@@ -9,12 +9,18 @@ from sparse_core.catalog import DISTRIBUTIONS, METHODS, PRECISIONS
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.specs.checks import require, require_known
 from sparse_core.specs.options import option
+from sparse_core.specs.transfer import DetectionSettings
 
 RATE_SCHEDULES = ("cosine", "one-cycle", "step")
 PROGRESSIVE = ("GMP", "WoodFisher", "M-FAC", "LTH-T")
 SECOND_ORDER = ("WoodFisher", "M-FAC")
 RIGL = ("RigL ERK 1x", "RigL ERK 5x")
 FROM_NEW_WEIGHTS = ("Dense", "STR", "AC/DC", *RIGL)
+
+# What detectors are trained with where nothing else is asked for, as ``DetectionSettings``.
+DETECTOR_SETTINGS = {
+    name: getattr(DetectionSettings(), name) for name in ("learning_rate", "momentum", "weight_decay", "batch_size")
+}
 
 # The options that only some methods have.
 _METHODS_OF_OPTION = {

@@ -52,7 +52,7 @@ def train(
     ``details`` hold sparsity before and after, ``seconds_training``, the average ``precision_by_class``, its curves, and
     ``detections``: what was found in each test image, as ``worst_and_sample`` chooses them.
     """
-    training = _Training(backbone, dataset, spec, seed)
+    training = _MaskedTraining(backbone, dataset, spec, seed)
     state = TrainingState(checkpoint, f"{spec} {seed} {dataset.hash} {len(dataset.class_names)}")
     with state:
         training.resume(state.load())
@@ -65,47 +65,52 @@ def train(
     return training.finish()
 
 
-class _Training(EpochTraining):
-    """The training of one detector under its fixed mask."""
+class DetectionTraining(EpochTraining):
+    """The training of one detector, and the moving average of its weights, ``average``, which is tested. Finetuning holds a fixed
+    mask, ``sparsify`` prunes: they subclass it."""
 
     network: DetectorNetwork
 
-    def __init__(self, backbone: Backbone, dataset: BoxDataset, spec: DetectionSpec, seed: int) -> None:
-        super().__init__(len(dataset.train.labels), spec.settings.batch_size, "Finetuning", seed)
-        self.dataset, self.spec, self.transform = dataset, spec, backbone.transform
+    def __init__(
+        self,
+        network: DetectorNetwork,
+        transform: Transform,
+        dataset: BoxDataset,
+        spec: DetectionSpec,
+        seed: int,
+        stage: str,
+    ) -> None:
+        super().__init__(len(dataset.train.labels), spec.settings.batch_size, stage, seed)
+        self.dataset, self.protocol, self.transform = dataset, spec, transform
         self.curves |= {"map50": [], "map": []}
-        body = copy.deepcopy(backbone.module).requires_grad_(True)
-        masks.apply(body, backbone.mask)
-        self.sparsity_before = masks.sparsity(body).total
-        self.network = DetectorNetwork(body, new_layers(seed, body, len(dataset.class_names)))  # type: ignore[arg-type]
+        self.network = network
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.fixed = FixedMask(self.network.body, backbone.mask)
         self.optimizer = _optimizer(self.network, spec)
         self.steps_done = 0
         budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
-        side = backbone.transform.crop
+        side = transform.crop
         self.test_images = BoxLoader(dataset.test, side, budget // 3)
         self.images = BoxLoader(dataset.train, side, budget - budget // 3)
         self.detections: list[Detections] = []
         self.precision: Precision | None = None
 
     def learning_rate(self, step: int) -> float:
-        settings, steps = self.spec.settings, self.steps_per_epoch * self.spec.settings.epochs
+        settings, steps = self.protocol.settings, self.steps_per_epoch * self.protocol.settings.epochs
         warm_up = min(WARM_UP_EPOCHS * self.steps_per_epoch, steps // 3)
         cosine = LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * step / steps)) / 2
         return settings.learning_rate * cosine * min(1.0, (step + 1) / (warm_up + 1))
 
     def learn(self, rows: np.ndarray) -> Iterator[tuple[float, int]]:
-        seed = self.seed if self.spec.augment else None
-        batches = self.images.batches(rows.tolist(), self.spec.settings.batch_size, seed, self.epoch)
+        seed = self.seed if self.protocol.augment else None
+        batches = self.images.batches(rows.tolist(), self.protocol.settings.batch_size, seed, self.epoch)
         for number, batch in enumerate(batches):
             self.begin_step(number)
             yield self.step(batch), len(batch)
 
     def step(self, batch: Sequence[Loaded]) -> float:
         """One step on a batch; returns the mean loss of an image."""
-        with self.autocast(self.spec.precision):
+        with self.autocast(self.protocol.precision):
             predictions = self.network(self.input(batch))
         value = loss(self.network.body, predictions, targets(batch, self.device), self.transform.crop)
         self.optimizer.zero_grad()
@@ -113,10 +118,13 @@ class _Training(EpochTraining):
         self.update()
         return float(value.detach())
 
+    def update_weights(self) -> None:
+        """Change the weights by their gradients."""
+        self.optimizer.step()
+
     def update(self) -> None:
         nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
-        self.optimizer.step()
-        self.fixed.hold()
+        self.update_weights()
         self.steps_done += 1
         decay = min(
             AVERAGE, (1 + self.steps_done) / (10 + self.steps_done)
@@ -129,16 +137,10 @@ class _Training(EpochTraining):
                 else:
                     tensor.copy_(current[name])
 
-    def measure(self) -> dict[str, float]:
-        violations = self.fixed.violations() + masks.violations(self.average.body, self.fixed.mask)
-        if violations:
-            raise RuntimeError(f"{violations} pruned weights of seed {self.seed} are not 0 in epoch {self.epoch + 1}.")
-        return {"mask_violations": violations}
-
     def test(self) -> dict[str, float]:
         try:
             self.detections, self.precision = evaluate(
-                self.average, self.test_images, self.transform, len(self.dataset.class_names), self.spec.precision
+                self.average, self.test_images, self.transform, len(self.dataset.class_names), self.protocol.precision
             )
         except FloatingPointError:
             raise self.diverged("the output for a test image") from None
@@ -157,6 +159,33 @@ class _Training(EpochTraining):
             self.average.load_state_dict(state["average"])
             self.steps_done = state["steps_done"]
 
+    def result(self, learning_rate: float, details: dict[str, Any]) -> Result[DetectorNetwork]:
+        """The averaged network as it is now, on the CPU, with its history."""
+        nothing = (np.zeros((0, 0), np.int64), np.empty(0, np.int64))
+        return Result(self.seed, learning_rate, self.curves, *nothing, self.average.cpu(), self.seconds, details)
+
+
+class _MaskedTraining(DetectionTraining):
+    """The training of one detector under its fixed mask."""
+
+    def __init__(self, backbone: Backbone, dataset: BoxDataset, spec: DetectionSpec, seed: int) -> None:
+        body = copy.deepcopy(backbone.module).requires_grad_(True)
+        masks.apply(body, backbone.mask)
+        self.sparsity_before = masks.sparsity(body).total
+        network = DetectorNetwork(body, new_layers(seed, body, len(dataset.class_names)))  # type: ignore[arg-type]
+        super().__init__(network, backbone.transform, dataset, spec, seed, "Finetuning")
+        self.fixed = FixedMask(self.network.body, backbone.mask)
+
+    def update_weights(self) -> None:
+        self.optimizer.step()
+        self.fixed.hold()
+
+    def measure(self) -> dict[str, float]:
+        violations = self.fixed.violations() + masks.violations(self.average.body, self.fixed.mask)
+        if violations:
+            raise RuntimeError(f"{violations} pruned weights of seed {self.seed} are not 0 in epoch {self.epoch + 1}.")
+        return {"mask_violations": violations}
+
     def finish(self) -> Result[DetectorNetwork]:
         """The result, once all epochs have ended."""
         assert self.precision is not None
@@ -169,14 +198,12 @@ class _Training(EpochTraining):
             "precision_curves": rounded,
             "detections": shown_images(self.dataset, self.detections),
         }
-        nothing = (np.zeros((0, 0), np.int64), np.empty(0, np.int64))
-        rate = self.spec.settings.learning_rate
-        return Result(self.seed, rate, self.curves, *nothing, self.average.cpu(), self.seconds, details)
+        return self.result(self.protocol.settings.learning_rate, details)
 
     def diverged(self, part: str) -> Diverged:
         return Diverged(
             f"Training diverged: {part} of seed {self.seed} is no longer finite in epoch {self.epoch + 1} at learning rate "
-            f"{self.spec.settings.learning_rate:g}. Lower the learning rate; if that does not help, the detector is damaged."
+            f"{self.protocol.settings.learning_rate:g}. Lower the learning rate; if that does not help, the detector is damaged."
         )
 
 

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from sparse_core import cli
+from sparse_core.datasets import catalogue
 from sparse_core.networks import backbones, importing, library, masks
+from sparse_core.sparsify import detectors
+from sparse_core.specs.sparsify import SparsifySpec
 from tests.support import boxes as drawn
 from tests.support.detectors import detector
 from tests.support.networks import pruned_file
@@ -84,6 +87,8 @@ def test_data_tune_batch_norm_and_give_a_map_where_the_classes_fit(home, command
             ["--method", "WoodFisher", "--sparsity", "0.5"],
             "WoodFisher does not prune detectors here; they take Magnitude",
         ),
+        (["--method", "GMP", "--sparsity", "0.5"], "GMP takes upstream data. Name it with --dataset."),
+        (["--method", "GMP", "--sparsity", "0.5", "--nesterov"], "has no nesterov to choose"),
         (["--method", "magnitude", "--sparsity", "0.5", "--dataset", "digits"], "images with boxes"),
         (["--method", "magnitude", "--sparsity", "0.9999"], "cannot be reached"),
     ],
@@ -101,3 +106,53 @@ def test_a_sparse_detector_and_a_classifier_without_data_are_refused(home, comma
     network = f"resnet20:{pruned_file(tmp_path / 'net.pth', 0.0)}"
     _, said = command("sparsify", "--method", "magnitude", "--sparsity", "0.8", backbone=network, code=2)
     assert "Magnitude takes upstream data. Name it with --dataset." in said
+
+
+@pytest.fixture
+def three_classes(tmp_path):
+    folder = drawn.yolo(tmp_path / "three", 8, 2)
+    (folder / "data.yaml").write_text("names: [circle, square, triangle]\n")
+    return folder
+
+
+@pytest.mark.parametrize("method", ["GMP", "AC/DC", "Dense"])
+def test_detectors_are_pruned_in_training_and_their_prediction_layers_stay_dense(home, command, three_classes, method):
+    training = ("--epochs", "4", "--batch-size", "1", "--dataset", str(three_classes), "--precision", "fp32")
+    asked = () if method == "Dense" else ("--sparsity", "0.6")
+    steps = ("--pruning-steps", "3") if method == "GMP" else ()
+    made, _ = command("sparsify", "--method", method, *asked, *steps, *training, "--name", "made")
+    card = library.find(home, "made")
+    options, curves = card.provenance.options, card.provenance.details["curves"]
+    assert (options["learning_rate"], options["momentum"], options["weight_decay"]) == (0.01, 0.937, 5e-4)
+    sparse, dense = backbones.load(home, "made"), backbones.load(home, "dense")
+    expected = 0.0 if method == "Dense" else 0.6
+    assert made["backbone_sparsity"] == sparse.sparsity == pytest.approx(expected, abs=1e-4)
+    assert masks.violations(sparse.module, sparse.mask) == 0
+    assert not any(bool((weight == 0).any()) for weight, _ in sparse.predictions)
+    assert [epoch["epoch"] for epoch in curves] == [1, 2, 3, 4] and curves[-1]["map50"] == made["upstream_accuracy"]
+    sparsities = [round(epoch["sparsity"], 2) for epoch in curves]
+    if method == "GMP":  # 5 % before the first of 24 steps, the target before the last of the first 40 %
+        assert sparsities[-1] == 0.6 and sparsities[0] < 0.6
+        assert card.provenance.parents == (dense.hash,)
+    if method == "AC/DC":  # of 24 steps, 2 to 3, 5, 7, 10, 12, 14 to 15, 17 and 20 to 23 are compressed; an epoch has 6
+        assert sparsities == [0.6, 0.0, 0.6, 0.6] and card.provenance.parents == ()
+
+
+def test_a_resumed_pruning_is_the_same(home, command, three_classes, tmp_path):
+    backbone = backbones.load(home, "dense")
+    data = catalogue.load_boxes(home, str(three_classes))
+    spec = SparsifySpec(
+        "AC/DC", "dense", "three", 0.6, epochs=4, batch_size=1, learning_rate=0.01, precision="fp32", augment=False
+    )
+    whole = detectors.sparsify(backbone, data, spec, 0)
+
+    def stop(progress):
+        if progress.saved and progress.done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detectors.sparsify(backbone, data, spec, 0, on_progress=stop, checkpoint=tmp_path / "state.pt")
+    again = detectors.sparsify(backbone, data, spec, 0, checkpoint=tmp_path / "state.pt")
+    assert again.curves == whole.curves and again.mask == whole.mask
+    state = whole.network.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.network.state_dict().items())
