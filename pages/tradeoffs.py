@@ -144,7 +144,12 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     """The view for these controls; cached so that a click below the chart computes nothing twice. Never change it."""
     methods, tasks, sparsity = controls.methods or None, controls.tasks or None, controls.sparsity
     rows = _store.results(
-        source=controls.source, architecture=controls.architecture, methods=methods, datasets=tasks, sparsity=sparsity
+        source=controls.source,
+        architecture=controls.architecture,
+        methods=methods,
+        datasets=tasks,
+        sparsity=sparsity,
+        coded=True,
     )
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())
@@ -155,7 +160,7 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
     if not controls.lottery:
         hidden = measures.is_hidden_lottery_ticket(means)
         notes += footnotes.lottery_note(means[hidden])
-        means, rows = means[~hidden], rows[~measures.is_hidden_lottery_ticket(rows)]
+        means, rows = means[~hidden], rows[~measures.is_hidden_lottery_ticket(rows)] if hidden.any() else rows
     notes += footnotes.single_task_notes(means)
     if rows["source"].nunique() > 1:
         notes.append("Results that are not the paper's are dashed, with open markers")

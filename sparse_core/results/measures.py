@@ -11,6 +11,7 @@ interval. Networks are joined where ``joined`` says so, and into the dense basel
 
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -105,9 +106,13 @@ def joined(results: pd.DataFrame) -> pd.DataFrame:
     joint = several[recipe_of]
     return results.assign(
         member=results["network"],
-        network=results["network"].where(~joint, hashes[recipe_of]),
-        network_name=results["network_name"].where(~joint, names[recipe_of]),
+        network=_replaced(results["network"], joint, hashes[recipe_of]),
+        network_name=_replaced(results["network_name"], joint, names[recipe_of]),
     )
+
+
+def _replaced(texts: pd.Series, where: np.ndarray, others: np.ndarray) -> pd.Series:
+    return texts.astype("str").where(~where, others) if where.any() else texts
 
 
 def grouped(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
@@ -246,8 +251,10 @@ def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
 
 def with_sizes(means: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The means, a row for each network, with columns ``SIZES``, averaged over ``runs``: NaN for published ones."""
-    numbers, _ = grouped(pd.concat([means[SUMMARY_KEY], runs[SUMMARY_KEY]]), SUMMARY_KEY)
-    sizes = runs[SIZES].groupby(numbers[len(means) :]).mean().reindex(numbers[: len(means)])
+    of_run, networks = grouped(runs, SUMMARY_KEY)
+    sizes = runs[SIZES].groupby(of_run).mean()
+    numbers, _ = grouped(pd.concat([means[SUMMARY_KEY], networks]), SUMMARY_KEY)
+    sizes = sizes.set_axis(numbers[len(means) :]).reindex(numbers[: len(means)])
     return means.assign(**{name: sizes[name].to_numpy() for name in SIZES})
 
 
@@ -314,8 +321,8 @@ def _query(results: pd.DataFrame, accuracy: str, query: str, key: list[str]) -> 
     with _memory().cursor() as cursor:
         cursor.register("runs", rows.set_axis([*needed[:-1], "accuracy"], axis=1))
         found = cursor.execute(f"{query} ORDER BY {', '.join(key)}").df()
-    # DuckDB returns empty text columns as objects, and counts with gaps as nullable integers.
-    kinds = {name: results[name].dtype for name in key if name in results and found[name].dtype != results[name].dtype}
+    # DuckDB returns empty text columns as objects, coded ones as categories, and counts with gaps as nullable integers.
+    kinds: dict[str, Any] = {name: "str" for name in key if found[name].dtype in ("object", "category")}
     kinds |= {name: float for name in found if found[name].dtype == "Int64"}
     return found.astype(kinds) if kinds else found
 

@@ -39,6 +39,12 @@ _SCHEMA = """
     spec VARCHAR"""
 SHIPPED_RESULTS = SHIPPED / "results.parquet"
 COLUMNS = tuple(column.split()[0] for column in _SCHEMA.split(","))
+_REPEATED = [column.split()[0] for column in _SCHEMA.split(",") if column.endswith("VARCHAR") and "spec" not in column]
+_ALL = """
+    SELECT * EXCLUDE (first_name) REPLACE (first_name AS network_name) FROM (
+        SELECT *, first(network_name) OVER (PARTITION BY network ORDER BY created_at, run_id) AS first_name
+        FROM results)
+    ORDER BY source DESC, architecture, transfer, method, sparsity, dataset, seed, run_id"""
 
 _PUBLISHED_VALUES: dict[str, Any] = {"source": "published", "upstream": "ImageNet", "protocol": "the paper's protocol"}
 _PUBLISHED_VALUES |= {"metric": "accuracy", "dataset_hash": "", "network": "", "network_name": "", "backbone": ""}
@@ -60,6 +66,7 @@ class Store:
         self.database = database
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] = ()
+        self._read: dict[bool, pd.DataFrame] = {}  # by whether texts are coded; shared with ``filtered`` ones
         self._inode = 0
         self._kept: RunFilter | None = None
         self._connection = self._open()
@@ -93,6 +100,7 @@ class Store:
                 self._connection = self._in_memory(error)
                 _synchronise(self._connection, self.records)
             self._seen = fingerprint
+            self._read.clear()
             return True
 
     @property
@@ -110,39 +118,40 @@ class Store:
         datasets: Sequence[str] | None = None,
         sparsity: tuple[float, float] = (0.0, 1.0),
         archived: bool = False,
+        coded: bool = False,
     ) -> pd.DataFrame:
         """One row per run, columns ``COLUMNS``, filtered. None means no filter; ``sparsity`` bounds are inclusive.
 
         Dense rows pass every method and sparsity filter: they are the baseline of the others. A network that was imported
-        under several names has that of its first run.
+        under several names has that of its first run. With ``coded``, texts that repeat are categories, in alphabetical order:
+        a million rows are then filtered and averaged in a fraction of the time.
         """
         known = ("all", *SOURCES, *imported.sources(self.records.folder))
         if source not in known:
             raise unknown_name("source", source, known)
-        query = """
-            SELECT * EXCLUDE (first_name) REPLACE (first_name AS network_name) FROM (
-                SELECT *, first(network_name) OVER (PARTITION BY network ORDER BY created_at, run_id) AS first_name
-                FROM results)
-            WHERE $source IN ('all', source) AND coalesce(architecture = $architecture, true)
-                AND coalesce(transfer = $transfer, true) AND coalesce(list_contains($datasets, dataset), true)
-                AND (method = 'Dense'
-                     OR sparsity BETWEEN $low AND $high AND coalesce(list_contains($methods, method), true))
-                AND run_id NOT IN (SELECT unnest($hidden::VARCHAR[]))
-            ORDER BY source DESC, architecture, transfer, method, sparsity, dataset, seed, run_id"""
-        values: dict[str, Any] = {"source": source, "architecture": architecture, "transfer": transfer}
-        values |= {"methods": methods and list(methods), "datasets": datasets and list(datasets)}
-        values |= {"low": sparsity[0], "high": sparsity[1]}
-        values |= {"hidden": [] if archived else self.records.annotations.archived()}
-        rows = self._frame(query, values)
+        rows = self._rows(coded)
+        keep = pd.Series(True, index=rows.index)
+        wanted = {"source": None if source == "all" else source, "architecture": architecture, "transfer": transfer}
+        for name, value in wanted.items():
+            if value is not None:
+                keep &= rows[name] == value
+        if datasets is not None:
+            keep &= rows["dataset"].isin(datasets)
+        if methods is not None or sparsity != (0.0, 1.0):
+            sparse = rows["sparsity"].between(*sparsity)
+            sparse = sparse if methods is None else sparse & rows["method"].isin(methods)
+            keep &= sparse | (rows["method"] == "Dense")
+        if not archived and (hidden := self.records.annotations.archived()):
+            keep &= ~rows["run_id"].isin(hidden)
+        rows = rows[keep].reset_index(drop=True)
         return self._kept.apply(rows, self.records.annotations.all()) if self._kept else rows
 
     def values(self, column: str) -> list[str]:
         """The different values of one column, sorted."""
         if column not in COLUMNS:
             raise unknown_name("column", column, COLUMNS)
-        if self._kept:
-            return sorted(self.results()[column].dropna().unique().tolist())
-        return self._frame(f"SELECT DISTINCT {column} AS value FROM results ORDER BY value")["value"].tolist()
+        rows = self.results() if self._kept else self._rows(coded=False)
+        return sorted(rows[column].dropna().unique().tolist())
 
     def read(self, run_ids: Sequence[str]) -> list[Record]:
         """The records of shipped or measured runs in this order; those that are unknown are left out. Each file is read once."""
@@ -170,9 +179,14 @@ class Store:
         """Release the cache file."""
         self._connection.close()
 
-    def _frame(self, query: str, values: dict[str, Any] | None = None) -> pd.DataFrame:
+    def _rows(self, coded: bool) -> pd.DataFrame:
+        """All rows in their order, read once for each state of the store. Never change them."""
         with self._lock:
-            return self._connection.execute(query, values or {}).df()
+            if False not in self._read:
+                self._read[False] = self._connection.execute(_ALL).df()
+            if coded and True not in self._read:
+                self._read[True] = coded_rows(self._read[False])
+            return self._read[coded]
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         if self.database is None:
@@ -190,6 +204,12 @@ class Store:
         log.warning("The cache %s is not used: %s", self.database, error)
         self.database = None
         return _fresh(":memory:")
+
+
+def coded_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with texts that repeat as categories, and counts as floats (NaN: unknown): quicker to filter and to average."""
+    counts = [name for name in rows if rows[name].dtype == "Int64"]
+    return rows.astype(dict.fromkeys(_REPEATED, "category") | dict.fromkeys(counts, "float64"))
 
 
 def rebuild(records: Records, database: Path | None = None) -> int:
