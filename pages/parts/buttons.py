@@ -26,8 +26,8 @@ _CHART_BUTTONS = """
 """
 
 _BUTTON_STYLE = """
-figure { margin: 0 0 .75rem; overflow: auto; max-height: 24rem; min-height: 8rem; border: 1px solid var(--st-border-color); }
-figure img { display: block; max-width: 100%; margin: 0 auto; }
+figure { flex: 1 0 100%; margin: 0 0 .75rem; min-height: 8rem; border: 1px solid var(--st-border-color); }
+figure img { display: block; max-width: 100%; max-height: 32rem; margin: 0 auto; }
 div { display: flex; gap: .5rem; align-items: center; flex-wrap: wrap; }
 button {
   font: inherit; font-size: .875rem; line-height: 1.4; padding: .25rem .75rem; min-height: 2.5rem; cursor: pointer;
