@@ -6,7 +6,7 @@ from datetime import date
 import pandas as pd
 
 from sparse_core.catalog import CITATION, task_label
-from sparse_core.results.measures import BASELINE_KEY, grouped, has_disputed_rows
+from sparse_core.results.measures import BASELINE_KEY, SERIES_KEY, grouped, has_disputed_rows
 from sparse_core.views.labels import (
     SIZES,
     SOURCES,
@@ -72,7 +72,8 @@ def size_notes(axis: str, left_out: int) -> list[str]:
 def row_notes(rows: pd.DataFrame) -> list[str]:
     """The notes that must accompany these rows wherever they are shown."""
     notes = result_notes(rows)
-    for (source, upstream, protocol), name in series_names(rows).items():
+    _, series = grouped(rows, SERIES_KEY)
+    for (source, upstream, protocol), name in series_names(series).items():
         if source != "published":
             baseline = "compared with the dense network of the same architecture, upstream data and protocol"
             notes.append(f"{name[:1].upper()}{name[1:]}: pretrained on {upstream}, {protocol}; {baseline}")

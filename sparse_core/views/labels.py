@@ -13,7 +13,6 @@ import pandas as pd
 
 from sparse_core.catalog import METHODS, METRICS, TASKS, UNKNOWN, architecture_label, task_label
 from sparse_core.networks.library import BackboneCard
-from sparse_core.results import measures
 from sparse_core.views.series import distinguished
 
 SERIES_KEY = ["source", "upstream", "protocol"]
@@ -150,7 +149,7 @@ def series_names(frame: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     """
     key = ["source", *(["transfer"] if "transfer" in frame else []), "upstream", "protocol"]
     groups: dict[tuple[str, ...], set[tuple[str, str]]] = {}
-    for *group, upstream, protocol in measures.grouped(frame, key)[1].itertuples(index=False, name=None):
+    for *group, upstream, protocol in set(zip(*(frame[name].tolist() for name in key), strict=True)):
         groups.setdefault(tuple(group), set()).add((upstream, protocol))
     names: dict[tuple[str, str, str], str] = {}
     for (source, *_), pairs in sorted(groups.items()):
