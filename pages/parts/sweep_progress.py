@@ -8,7 +8,7 @@ import streamlit as st
 
 from pages.parts import frame
 from pages.parts.frame import home
-from sparse_core.jobs import queue, sweep_files, sweeps
+from sparse_core.jobs import queue, slurm, sweep_files, sweep_packs, sweeps
 from sparse_core.jobs.sweeps import SweepStatus, TaskStatus
 from sparse_core.networks import library
 from sparse_core.specs.sweep import Task
@@ -137,10 +137,11 @@ def _buttons(status: SweepStatus) -> None:
     failed = status.count("failed")
     if status.sweep_id and status.state == "running" and st.button("Pause", icon=":material/pause:"):
         _act(sweeps.pause, status)
-    known = sweep_files.find(home(), status.sweep_id) if status.sweep_id else None
-    resume = "Resume on this machine" if known and known[1].executor == "slurm" else "Resume"
-    if status.state in ("paused", "cancelled") and st.button(resume, icon=":material/play_arrow:", type="primary"):
-        _act(sweeps.resume, status)
+    resume, where = _going_on(status.sweep_id)
+    if status.state in ("paused", "cancelled") and st.button(
+        f"Resume{where}", icon=":material/play_arrow:", type="primary"
+    ):
+        _act(resume, status)
     if status.state == "running" and running and len(left) > 1 and st.button("Skip this", icon=":material/skip_next:"):
         queue.cancel(home(), running[0].job_id)
         st.rerun()
@@ -148,7 +149,15 @@ def _buttons(status: SweepStatus) -> None:
     if status.state in ("running", "paused") and st.button(cancel, icon=":material/close:", key="cancel_all"):
         _cancel(status, left)
     if status.sweep_id and failed and st.button(f"Retry {failed} failed", icon=":material/replay:"):
-        _act(sweeps.retry, status)
+        _act(sweeps.retry if resume is sweeps.resume else resume, status)
+
+
+def _going_on(sweep_id: str) -> tuple[Callable[[Path, str], None], str]:
+    """How a sweep goes on, and where: on SLURM, if it was there and SLURM can be asked from here, else on this machine."""
+    known = sweep_files.find(home(), sweep_id) if sweep_id else None
+    if known is None or known[1].executor != "slurm":
+        return sweeps.resume, ""
+    return (sweeps.resume, " on this machine") if slurm.missing() else (sweep_packs.resume, " on SLURM")
 
 
 def _act(action: Callable[[Path, str], None], status: SweepStatus) -> None:

@@ -41,12 +41,13 @@ class TaskState:
 @dataclass(frozen=True)
 class State:
     """The ``state`` of a sweep, how many tasks run side by side, what is known of the tasks that were begun, and the
-    ``executor``: local or slurm."""
+    ``executor``: local or slurm, then with the options of its tasks (the fields of ``SlurmSpec``)."""
 
     state: str
     parallel: int
     tasks: dict[str, TaskState] = field(default_factory=dict)
     executor: str = "local"
+    slurm: dict[str, Any] = field(default_factory=dict)
 
 
 def create(home: Path, plan: Plan, state: State) -> None:

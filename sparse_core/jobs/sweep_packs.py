@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from sparse_core import stored
 from sparse_core.errors import Cancelled, InputError
 from sparse_core.jobs import queue, slurm, sweep_files, sweeps
 from sparse_core.jobs.kinds import Job
@@ -108,7 +109,7 @@ def submit(home: Path, plan: Plan, spec: SlurmSpec, parallel: int | None = None,
     tasks = _new_states(home, plan, retry)
     new = [task for task in plan.tasks if task.key in tasks and not tasks[task.key].state]
     estimates = Seconds(home, plan)
-    state = State("running", parallel or PARALLEL, tasks, "slurm")
+    state = State("running", parallel or PARALLEL, tasks, "slurm", dataclasses.asdict(spec))
     _require_time(new, estimates, spec, state.parallel)
     if not new:
         sweep_files.write_state(home, plan.id, dataclasses.replace(state, state="ended"))
@@ -124,6 +125,15 @@ def submit(home: Path, plan: Plan, spec: SlurmSpec, parallel: int | None = None,
         raise
     sweep_files.write_state(home, plan.id, dataclasses.replace(state, tasks=tasks))
     return plan.id
+
+
+def resume(home: Path, sweep_id: str) -> None:
+    """Submit what is missing of a sweep to SLURM again, what failed too, with the options of its last submission.
+
+    Raises InputError as ``submit`` does.
+    """
+    plan, state = sweep_files.read(home, sweep_id)
+    submit(home, plan, stored.made(SlurmSpec, state.slurm), state.parallel, retry=True)
 
 
 def _new_states(home: Path, plan: Plan, retry: bool) -> dict[str, TaskState]:

@@ -158,8 +158,10 @@ def test_a_cancelled_sweep_leaves_slurm_and_goes_on_anew(node, home, images, spa
     while slurm.present(ids):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    again = sweep_packs.submit(home, plan(text, "long"), SMALL)
-    assert again == sweep_id and sweeps.status(home, again).state == "running"
+    sweep_packs.resume(home, sweep_id)
+    assert sweeps.status(home, sweep_id).state == "running"
+    _, state = sweep_files.read(home, sweep_id)
+    assert state.executor == "slurm" and state.slurm == dataclasses.asdict(SMALL)
     sweeps.cancel(home, sweep_id)
 
 

@@ -103,7 +103,8 @@ def test_a_link_to_a_sweep_that_is_gone_says_so(home):
     assert "was started on another machine" in messages(open_page("sweeps", sweep_id="nothing-123"))
 
 
-def test_what_slurm_did_goes_on_here_only_where_that_is_said(home):
+def test_what_slurm_did_goes_on_here_only_where_that_is_said(home, monkeypatch):
+    monkeypatch.setattr(slurm, "missing", lambda: "SLURM's sbatch is not on this machine.")
     press(ticked(), "Start sweep")
     plan, state = only(home)
     sweep_files.write_state(home, plan.id, dataclasses.replace(state, state="cancelled", executor="slurm"))
@@ -111,3 +112,16 @@ def test_what_slurm_did_goes_on_here_only_where_that_is_said(home):
     assert "Resume on this machine" in buttons(app)
     press(app, "Resume on this machine")
     assert only(home)[1].executor == "local"
+
+
+def test_what_slurm_did_goes_on_there_with_the_options_it_had(home, monkeypatch):
+    monkeypatch.setattr(slurm, "missing", lambda: "")
+    press(ticked(), "Start sweep")
+    plan, state = only(home)
+    asked = dataclasses.asdict(SlurmSpec(partition="fast", cpus=3))
+    stopped = dataclasses.replace(state, state="cancelled", parallel=7, executor="slurm", slurm=asked)
+    sweep_files.write_state(home, plan.id, stopped)
+    given = []
+    monkeypatch.setattr(sweep_packs, "submit", lambda *args, **options: given.append((*args, options)) or plan.id)
+    press(open_page("sweeps", sweep_id=plan.id), "Resume on SLURM")
+    assert given == [(home, plan, SlurmSpec(partition="fast", cpus=3), 7, {"retry": True})]
