@@ -7,6 +7,7 @@ import pytest
 from sparse_core import paths
 from sparse_core.jobs import queue, slurm, sweep_files, sweep_packs, sweeps
 from sparse_core.paths import REPOSITORY
+from sparse_core.specs.slurm import SlurmSpec
 from tests.pages.support import buttons, choose, messages, open_page, press, run, shown
 
 ACDC, DENSE = "resnet20_acdc_90_s0", "resnet20_dense_s0"
