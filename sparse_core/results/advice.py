@@ -7,11 +7,12 @@ upstream, and networks that were pruned without any training after it (one-shot)
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from sparse_core.catalog import TASKS, TRANSFERS
 from sparse_core.errors import InputError
-from sparse_core.results.comparison import Interval, pairs, t_interval
+from sparse_core.results.comparison import Interval, pair_intervals, t_interval
 from sparse_core.results.evidence import Evidence
 from sparse_core.specs.checks import require_known
 
@@ -237,9 +238,9 @@ def _ties(cells: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
     if len(cells) < 2:
         return {}
     grid = pd.DataFrame({name: cell["relative_error_increase"] for name, cell in cells.items()})
-    found: dict[str, list[str]] = {}
-    for row in pairs(grid).itertuples():
-        if not (row.low > 0 or row.high < 0):
-            found.setdefault(row.first, []).append(row.second)
-            found.setdefault(row.second, []).append(row.first)
-    return found
+    _, low, high = pair_intervals(grid.to_numpy(float))
+    apart = (low > 0) | (high < 0) | np.eye(len(low), dtype=bool)
+    return {
+        name: [other for other, told in zip(grid, row, strict=True) if not told]
+        for name, row in zip(grid, apart, strict=True)
+    }

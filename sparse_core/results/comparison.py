@@ -13,7 +13,7 @@ import pandas as pd
 
 from sparse_core.errors import InputError
 from sparse_core.results.measures import CONTENT_KEY
-from sparse_core.results.statistics import welch_interval
+from sparse_core.results.statistics import paired_interval, welch_interval
 
 FEWEST_TASKS = 6  # Wilcoxon's exact two-sided p is at least 2 / 2^n: 0.0625 of five tasks, 0.03125 of six
 LEVEL = 0.05
@@ -95,6 +95,22 @@ def t_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
     return Interval(mean, mean - half, mean + half, len(known), "t, over tasks")
 
 
+def pair_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean of column i minus column j at (i, j), and the low and high end of its 95 % t interval over the rows that both have.
+
+    ``values`` (rows, columns) are NaN where unknown, such as of tasks and networks; so are ends of fewer than two rows, or where
+    the difference is always the same.
+    """
+    differences = values[:, :, None] - values[:, None, :]
+    count = (~np.isnan(differences)).sum(axis=0)
+    mean = np.divide(np.nansum(differences, axis=0), count, out=np.full(count.shape, np.nan), where=count > 0)
+    squares = np.nansum((differences - mean) ** 2, axis=0)
+    deviation = np.sqrt(np.divide(squares, count - 1, out=np.full(count.shape, np.nan), where=count > 1))
+    deviation[np.isclose(deviation, 0, atol=1e-12)] = 0
+    low, high = paired_interval(*(pd.Series(each.ravel()) for each in (mean, deviation, count)))
+    return mean, low.to_numpy().reshape(mean.shape), high.to_numpy().reshape(mean.shape)
+
+
 def pairs(values: pd.DataFrame) -> pd.DataFrame:
     """Each pair of networks of a grid, over the tasks that both have.
 
@@ -104,17 +120,18 @@ def pairs(values: pd.DataFrame) -> pd.DataFrame:
     The p values are NaN below ``FEWEST_TASKS`` tasks.
     """
     lines = []
-    for first, second in combinations(values.columns, 2):
+    means, lows, highs = pair_intervals(values.to_numpy(float))
+    for i, j in combinations(range(values.shape[1]), 2):
+        first, second = values.columns[i], values.columns[j]
         differences = (values[first] - values[second]).dropna().to_numpy()
-        mean = t_interval(differences)
         lines.append(
             {
                 "first": first,
                 "second": second,
                 "tasks": len(differences),
-                "difference": mean.mean,
-                "low": mean.low,
-                "high": mean.high,
+                "difference": means[i, j],
+                "low": lows[i, j],
+                "high": highs[i, j],
                 "first_lower": int((differences < 0).sum()),
                 "equal": int((differences == 0).sum()),
                 "first_higher": int((differences > 0).sum()),

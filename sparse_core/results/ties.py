@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from sparse_core.results.comparison import pair_intervals
 from sparse_core.results.measures import (
     ACCURACIES,
     BASELINE_KEY,
@@ -38,7 +39,7 @@ def over_tasks(means: pd.DataFrame, compared: pd.DataFrame, names: Sequence[str]
     tied = np.full(len(means), "", dtype=object)
     for group, values in _increases(means, compared):
         rows = [places[row] for row in group]
-        lows, highs = _over_pairs(values)
+        _, lows, highs = pair_intervals(values)
         low[rows], high[rows] = lows[:-1, -1], highs[:-1, -1]
         rank[rows] = 1.0 + (highs < 0)[:-1, :-1].sum(axis=0)
         tied[rows] = _tied(lows, highs, [*named[rows], DENSE])[:-1]
@@ -86,17 +87,6 @@ def _groups(rows: pd.DataFrame, key: Sequence[str]) -> list[pd.DataFrame]:
     level = rows["sparsity"].map(dict(zip(levels, starts, strict=True)))
     numbers, _ = grouped(rows.assign(level=level), [*key, "level"])
     return [group for _, group in rows.groupby(numbers) if len(group) <= MOST]
-
-
-def _over_pairs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of column i minus column j, at (i, j), for ``values`` (pairs, columns) with NaN where unknown."""
-    differences = values[:, :, None] - values[:, None, :]
-    count = (~np.isnan(differences)).sum(axis=0)
-    mean = np.divide(np.nansum(differences, axis=0), count, out=np.full(count.shape, np.nan), where=count > 0)
-    squares = np.nansum((differences - mean) ** 2, axis=0)
-    deviation = np.sqrt(np.divide(squares, count - 1, out=np.full(count.shape, np.nan), where=count > 1))
-    low, high = paired_interval(*(pd.Series(each.ravel()) for each in (mean, deviation, count)))
-    return low.to_numpy().reshape(mean.shape), high.to_numpy().reshape(mean.shape)
 
 
 def _samples(results: pd.DataFrame, accuracy: str) -> dict[tuple[object, ...], dict[int, float]]:
