@@ -240,7 +240,5 @@ def _ties(cells: Mapping[str, pd.DataFrame]) -> dict[str, list[str]]:
     grid = pd.DataFrame({name: cell["relative_error_increase"] for name, cell in cells.items()})
     _, low, high = pair_intervals(grid.to_numpy(float))
     apart = (low > 0) | (high < 0) | np.eye(len(low), dtype=bool)
-    return {
-        name: [other for other, told in zip(grid, row, strict=True) if not told]
-        for name, row in zip(grid, apart, strict=True)
-    }
+    names = np.array(list(grid), dtype=object)
+    return {name: names[~row].tolist() for name, row in zip(names, apart, strict=True)}

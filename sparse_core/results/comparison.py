@@ -96,7 +96,7 @@ def t_interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
 
 
 def pair_intervals(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean of column i minus column j at (i, j), and the low and high end of its 95 % t interval over the rows that both have.
+    """The mean of column i minus column j at (i, j), and the ends of its 95 % t interval over the rows that both have.
 
     ``values`` (rows, columns) are NaN where unknown, such as of tasks and networks; so are ends of fewer than two rows, or where
     the difference is always the same.
