@@ -15,6 +15,8 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.results import advice, findings, imported, measures, side_by_side
 from sparse_core.results.records import Records
 from sparse_core.results.store import COLUMNS, SOURCES, Store
+from sparse_core.specs.evaluation import EvaluateSpec
+from sparse_core.specs.options import add_arguments, from_arguments
 from sparse_core.specs.ranking import RANKINGS
 from sparse_core.speed import fastest
 from sparse_core.views import beside
@@ -144,17 +146,15 @@ def _rank(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backbone", required=True, help="a name that 'backbones' lists, with its classifier")
-    named = "imagenet, imagenet-real, imagenetv2, cifar10, or the path of images with the same classes"
-    parser.add_argument("--dataset", required=True, help=named)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="the images; default: the home folder's datasets/NAME")
+    add_arguments(parser, EvaluateSpec)
 
 
 def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
     from sparse_core.transfer import upstream_evaluation
 
-    found = upstream_evaluation.evaluate(options.home, options.backbone, options.dataset, options.data, lambda _: None)
-    return dataclasses.asdict(found)
+    spec = from_arguments(EvaluateSpec, options)
+    found = upstream_evaluation.run_evaluate(options.home, spec, (0,), lambda _: None)
+    return {name: found[name] for name in ("top1", "mean_per_class", "images", "parts")}
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:

@@ -101,6 +101,13 @@ PAGES = (
         "Which backbones are worth a probe on your task? They are ranked on their features in seconds, before any is trained.",
     ),
     ListedPage(
+        "evaluate",
+        "Evaluate",
+        ":material/checklist:",
+        "Experiments",
+        "How accurate is a network with its own classifier, on ImageNet, ReaL, ImageNetV2, CIFAR-10 or images of your own?",
+    ),
+    ListedPage(
         "finetune",
         "Finetune",
         ":material/tune:",

@@ -6,7 +6,7 @@ from datetime import date
 import pandas as pd
 import streamlit as st
 
-from pages.parts import choices
+from pages.parts import choices, upstream_table
 from pages.parts.frame import home
 from pages.parts.results import column_title, show_chart, show_table
 from pages.parts.tradeoff_controls import Controls
@@ -86,13 +86,19 @@ def why(controls: Controls, rows: pd.DataFrame, summary: pd.DataFrame) -> None:
 
 
 def upstream(controls: Controls, rows: pd.DataFrame) -> None:
-    """Upstream accuracy against transfer accuracy."""
+    """Upstream accuracy against transfer accuracy, and the upstream accuracies measured here."""
+    _upstream_chart(controls, rows)
+    upstream_table.show("Upstream accuracies measured here")
+    st.page_link("pages/evaluate.py", label="Evaluate a network", icon=":material/checklist:")
+
+
+def _upstream_chart(controls: Controls, rows: pd.DataFrame) -> None:
     own = relations.own_upstream(home())
     points = relations.with_upstream(rows, relations.published_upstream(), own, controls.accuracy)
     if points.empty:
         st.info(
             "No network of these results has a known upstream accuracy. It is known of ResNet50 and MobileNetV1 by STR and RigL "
-            "in the paper results, and of networks made on Sparsify; the command evaluate measures it for any with a classifier."
+            "in the paper results, and of networks made on Sparsify; Evaluate measures it for any with a classifier."
         )
         return
     found = relations.correlations(points, "upstream_accuracy", measures.present(TRANSFERS, points))

@@ -8,8 +8,10 @@ from typing import Any
 
 from sparse_core import stored
 from sparse_core.errors import InputError
+from sparse_core.results import evaluations
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, StructureSpec
 from sparse_core.specs.checks import require_known
+from sparse_core.specs.evaluation import EvaluateSpec
 from sparse_core.specs.identity import parse
 from sparse_core.specs.progress import Report
 from sparse_core.specs.ranking import RankSpec
@@ -108,6 +110,13 @@ KINDS = {
     ),
     "estimate_sparsify": Kind(SparsifySpec, "sparse_core.sparsify.runs:run_estimate", "long"),
     "rank": Kind(RankSpec, "sparse_core.transfer.ranked:run_rank", label="Ranking", problem=_ranking_problem),
+    "evaluate": Kind(
+        EvaluateSpec,
+        "sparse_core.transfer.upstream_evaluation:run_evaluate",
+        "long",
+        label="Evaluation",
+        problem=evaluations.problem,
+    ),
     "speedup": Kind(
         SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup", problem=measurements.problem
     ),

@@ -1,2 +1,3 @@
 """Transfer of a backbone to a task: features, linear probe, full finetuning, their runs and durations. May import
-engines, networks, datasets, results, specs and the modules below them; ``durations`` must load without torch."""
+engines, networks, datasets, results, specs and the modules below them; ``durations`` and ``evaluation_checks`` must
+load without torch."""

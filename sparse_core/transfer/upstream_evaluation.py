@@ -1,107 +1,93 @@
 """The accuracy of a backbone with the classifier it was trained with: on ImageNet, its ReaL labels, ImageNetV2, CIFAR-10, or a
-dataset of the user's with the same classes.
+dataset of the user's with the same classes. It fills the paper's table 3 for any network."""
 
-Sources: Beyer et al., "Are we done with ImageNet?", 2020 (ReaL); Recht et al., ICML 2019 (ImageNetV2, three samples).
-"""
-
-import json
-import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from sparse_core.datasets import catalogue, loading
+from sparse_core import __version__
+from sparse_core.catalog import listed_dataset, task_label
+from sparse_core.datasets import catalogue, imagenet, loading
 from sparse_core.datasets.dataset import Split
-from sparse_core.datasets.folders import SUFFIXES, open_split
 from sparse_core.datasets.transforms import prepare
 from sparse_core.errors import InputError
 from sparse_core.networks import backbones
 from sparse_core.networks.backbones import Backbone, Classifier
+from sparse_core.paths import finite, printable
+from sparse_core.results import evaluations
+from sparse_core.specs.evaluation import EVALUATIONS, IMAGENET, REAL, EvaluateSpec
 from sparse_core.specs.progress import Progress, Report
+from sparse_core.transfer import evaluation_checks
 from sparse_core.transfer.evaluation import Scores
 
-IMAGENET, REAL, V2, CIFAR10 = "imagenet", "imagenet-real", "imagenetv2", "cifar10"
-NAMED = (IMAGENET, REAL, V2, CIFAR10)
-CLASSES = 1000
-V2_PARTS = {"matched-frequency": "matched", "threshold-0.7": "threshold", "top-images": "top"}
-REAL_FILE = "real.json"
 BATCH = 64
-_VALIDATION_NUMBER = re.compile(r"val_0*(\d+)$")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """``top1`` and ``mean_per_class`` (None for ReaL) in 0..1, the number of ``images``, and of ImageNetV2 each part's top-1, of
-    which ``top1`` is the mean."""
+    which ``top1`` is the mean. ``dataset`` and ``dataset_hash`` are set for the user's own data: its name and content."""
 
     top1: float
     mean_per_class: float | None
     images: int
     parts: dict[str, float] = field(default_factory=dict)
+    dataset: str = ""
+    dataset_hash: str = ""
 
 
-def evaluate(home: Path, name: str, dataset: str, data: Path | None, report: Report) -> Evaluation:
-    """Evaluate a backbone by name on one of ``NAMED``, whose images lie in ``data``, or on a dataset by its path.
+def run_evaluate(home: Path, spec: EvaluateSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Evaluate a network and keep the result: the record that ``evaluations`` describes."""
+    started = time.perf_counter()
+    report(Progress(f"Opening {spec.backbone}"))
+    backbone = backbones.load_classifying(home, spec.backbone)
+    found = evaluate(home, backbone, spec, report)
+    dataset = found.dataset or spec.dataset
+    card = backbone.card
+    record = {
+        "id": evaluations.new_id(backbone.hash, dataset, found.dataset_hash),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "network": backbone.hash,
+        **{name: printable(str(getattr(card, name))) for name in ("architecture", "method", "upstream")},
+        "backbone": printable(spec.backbone),
+        "sparsity": card.sparsity,
+        "dataset": printable(dataset),
+        "dataset_hash": found.dataset_hash,
+        "data": printable(spec.data or ("" if spec.dataset in EVALUATIONS else spec.dataset)),
+        **{name: getattr(found, name) for name in ("top1", "mean_per_class", "images", "parts")},
+        "seconds": time.perf_counter() - started,
+        "product_version": __version__,
+    }
+    evaluations.write(home, record)
+    return finite(record)
 
-    ``data`` is by default the dataset's folder below ``home``/datasets. Raises InputError without a classifier, for another
-    number of classes, and where images or labels are missing.
-    """
-    backbone = backbones.load_classifying(home, name)
+
+def evaluate(home: Path, backbone: Backbone, spec: EvaluateSpec, report: Report) -> Evaluation:
+    """Evaluate a loaded backbone. Raises InputError without a classifier, for another number of classes, and where images or
+    labels are missing."""
     if backbone.classifier is None:
-        raise InputError(
-            f"{name} has no classifier, so its upstream accuracy cannot be measured. Import a file that has one."
-        )
-    folder = data or home / "datasets" / (IMAGENET if dataset == REAL else dataset)
-    if dataset in (IMAGENET, REAL, V2) and not folder.is_dir():
-        raise InputError(
-            f"Expected the images of {dataset} in {folder}. Put them there, or name their folder with --data."
-        )
-    if dataset == IMAGENET:
-        return _evaluate_split(backbone, imagenet_split(folder), CLASSES, report)
-    if dataset == REAL:
+        raise evaluation_checks.no_classifier(spec.backbone)
+    folder = evaluation_checks.images_folder(home, spec)
+    if folder is None:
+        return _evaluate_data(home, backbone, spec, report)
+    if spec.dataset == IMAGENET:
+        return _evaluate_split(backbone, imagenet.validation_split(folder), imagenet.CLASSES, report)
+    if spec.dataset == REAL:
         return _evaluate_real(backbone, folder, report)
-    if dataset == V2:
-        return _evaluate_v2(backbone, folder, report)
-    opened = catalogue.load(home, str(data) if data else dataset)
-    return _evaluate_split(backbone, opened.test, len(opened.class_names), report)
-
-
-def imagenet_split(folder: Path) -> Split:
-    """ImageNet's validation images: 1,000 folders, by WordNet id in alphabetical order or numbered 0 to 999, below ``folder``
-    or below a folder ``val`` in it."""
-    root = folder / "val" if (folder / "val").is_dir() else folder
-    names = [entry.name for entry in root.iterdir() if entry.is_dir()]
-    if len(names) != CLASSES:
-        raise InputError(
-            f"Expected {CLASSES:,} class folders in {root}, found {len(names)}. Give ImageNet's validation images."
-        )
-    numbered = all(name.isdigit() for name in names)
-    ordered = sorted(names, key=int) if numbered else sorted(names)
-    files = [(file, label) for label, name in enumerate(ordered) for file in _images(root / name)]
-    if not files:
-        raise InputError(f"The class folders in {root} hold no images.")
-    return open_split(root, files)
-
-
-def real_sets(file: Path) -> list[frozenset[int]]:
-    """The label set of each validation image, in the order of their numbers. Raises InputError for another file."""
-    try:
-        document = json.loads(file.read_bytes())
-        return [frozenset(int(label) for label in labels) for labels in document]
-    except FileNotFoundError:
-        raise InputError(f"Expected ReaL's labels in {file}. Download real.json there.") from None
-    except (ValueError, TypeError):
-        raise InputError(f"Expected a JSON list of label lists in {file}; got something else.") from None
+    return _evaluate_v2(backbone, folder, report)
 
 
 def predictions(backbone: Backbone, split: Split, classes: int, report: Report) -> np.ndarray:
     """The predicted class (N,) of each image of the split."""
     assert backbone.classifier is not None
-    weight, bias = _with_classes(backbone, backbone.classifier, classes)
+    weight, bias = with_classes(backbone.card.name, backbone.classifier, classes)
     found: list[torch.Tensor] = []
     decode: Callable[[int], np.ndarray] = lambda row: prepare(_opened(split, row), backbone.transform)  # noqa: E731
     total, done = len(split.labels), 0
@@ -114,6 +100,23 @@ def predictions(backbone: Backbone, split: Split, classes: int, report: Report) 
     return torch.cat(found).numpy()
 
 
+def with_classes(name: str, classifier: Classifier, classes: int) -> Classifier:
+    """The classifier of the backbone ``name``, without the background class that TensorFlow's ImageNet networks have first."""
+    weight, bias = classifier
+    evaluation_checks.require_classes(name, len(weight), classes)
+    return (weight[1:], bias[1:]) if evaluation_checks.has_background(len(weight), classes) else classifier
+
+
+def _evaluate_data(home: Path, backbone: Backbone, spec: EvaluateSpec, report: Report) -> Evaluation:
+    opened = catalogue.load(home, spec.data or spec.dataset)
+    found = _evaluate_split(backbone, opened.test, len(opened.class_names), report)
+    if spec.dataset in EVALUATIONS:
+        return found
+    name = task_label(listed_dataset(opened.id, opened.task))
+    name = f"{name} (own data)" if name in EVALUATIONS else name  # nothing known of those is true of it
+    return Evaluation(found.top1, found.mean_per_class, found.images, {}, name, opened.hash)
+
+
 def _evaluate_split(backbone: Backbone, split: Split, classes: int, report: Report) -> Evaluation:
     found = torch.from_numpy(predictions(backbone, split, classes, report))
     top1, mean_per_class = Scores(split.labels, classes).score(found)
@@ -122,48 +125,19 @@ def _evaluate_split(backbone: Backbone, split: Split, classes: int, report: Repo
 
 def _evaluate_real(backbone: Backbone, folder: Path, report: Report) -> Evaluation:
     """A prediction is right if it is in the image's label set; images with an empty set do not count."""
-    sets = real_sets(folder / REAL_FILE)
-    root = folder / "val" if (folder / "val").is_dir() else folder
-    files, labels = [], []
-    for file in [file for folder in (root, *_folders(root)) for file in _images(folder)]:
-        number = _VALIDATION_NUMBER.search(file.stem)
-        if not number or not 0 < int(number[1]) <= len(sets):
-            raise InputError(
-                f"{file.name} is not named as a validation image with labels, such as ILSVRC2012_val_00000001.JPEG."
-            )
-        if sets[int(number[1]) - 1]:
-            files.append((file, 0))
-            labels.append(sets[int(number[1]) - 1])
-    if not files:
-        raise InputError(f"There are no labelled images in {root}.")
-    found = predictions(backbone, open_split(root, files), CLASSES, report)
+    split, labels = imagenet.real_split(folder)
+    found = predictions(backbone, split, imagenet.CLASSES, report)
     right = [int(label) in allowed for label, allowed in zip(found, labels, strict=True)]
-    return Evaluation(float(np.mean(right)), None, len(files))
+    return Evaluation(float(np.mean(right)), None, len(labels))
 
 
 def _evaluate_v2(backbone: Backbone, folder: Path, report: Report) -> Evaluation:
-    found: dict[str, Evaluation] = {}
-    for name, mark in V2_PARTS.items():
-        places = [entry for entry in _folders(folder) if mark in entry.name.lower()]
-        if len(places) != 1:
-            raise InputError(f"Expected one folder of ImageNetV2's {name} images in {folder}, found {len(places)}.")
-        found[name] = _evaluate_split(backbone, imagenet_split(places[0]), CLASSES, report)
+    splits = {name: imagenet.validation_split(place) for name, place in imagenet.v2_folders(folder).items()}
+    found = {name: _evaluate_split(backbone, split, imagenet.CLASSES, report) for name, split in splits.items()}
     each = list(found.values())
     means = [float(np.mean([getattr(part, kind) for part in each])) for kind in ("top1", "mean_per_class")]
     parts = {name: part.top1 for name, part in found.items()}
     return Evaluation(means[0], means[1], sum(part.images for part in each), parts)
-
-
-def _with_classes(backbone: Backbone, classifier: Classifier, classes: int) -> Classifier:
-    """The classifier, without the background class that TensorFlow's ImageNet networks have first."""
-    weight, bias = classifier
-    if len(weight) == CLASSES + 1 and classes == CLASSES:
-        return weight[1:], bias[1:]
-    if len(weight) != classes:
-        raise InputError(
-            f"{backbone.card.name} was trained on {len(weight):,} classes; these images have {classes:,}. Choose its own dataset."
-        )
-    return classifier
 
 
 def _opened(split: Split, row: int) -> Image.Image:
@@ -172,11 +146,3 @@ def _opened(split: Split, row: int) -> Image.Image:
     except OSError as error:
         name = split.names[row] if split.names else f"image {row}"
         raise InputError(f"{name} cannot be read as an image. Replace it, then start again.") from error
-
-
-def _images(folder: Path) -> Sequence[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-
-
-def _folders(folder: Path) -> Sequence[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir())

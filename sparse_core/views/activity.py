@@ -8,9 +8,11 @@ from sparse_core.catalog import asked_dataset, task_label
 from sparse_core.jobs import queue, sweep_files, sweeps
 from sparse_core.jobs.kinds import Job
 from sparse_core.jobs.sweeps import SweepStatus
+from sparse_core.specs.evaluation import EvaluateSpec
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.ranking import RankSpec
 from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.views import evaluations
 from sparse_core.views.labels import counted, time_left
 from sparse_core.views.sparsified import run_label
 from sparse_core.views.speed_tables import spec_label
@@ -84,6 +86,8 @@ def job_label(job: Job) -> str:
     if isinstance(spec, RankSpec):
         named = counted(len(spec.backbones), "backbone") if spec.backbones else "all backbones"
         return f"{job.label} of {named} on {task_label(asked_dataset(spec.dataset))}"
+    if isinstance(spec, EvaluateSpec):
+        return f"{job.label} of {spec.backbone} on {evaluations.dataset_label(spec.dataset)}"
     return f"{job.label} of {spec.backbone} on {task_label(asked_dataset(spec.dataset))}, {seeds}"
 
 

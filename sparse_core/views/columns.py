@@ -36,6 +36,7 @@ TIMES = Unit("×", format="%.2f")
 SECONDS = Unit("s", format="%.2f")
 TIMESTAMP = Unit(format="YYYY-MM-DD HH:mm")
 IMAGE = Unit()
+OWN_DATA = "on "  # a column of accuracies on the user's own data begins with it, and its name follows
 LOCAL_TIME = "In this machine's local time; records and downloads have it in UTC."
 
 
@@ -196,6 +197,16 @@ COLUMNS = {
     "networks": Column(
         "Networks", COUNT, help="Above 1: the mean is that of the networks' means, and n is their number."
     ),
+    # Evaluations
+    "imagenet": Column("ImageNet", PERCENT, help="Top-1 on the validation images."),
+    "imagenet-real": Column("ReaL", PERCENT, help="In the label set of each ImageNet validation image that has one."),
+    "imagenetv2": Column("ImageNetV2", PERCENT, help="Top-1, mean of its three samples."),
+    "matched-frequency": Column("V2 matched frequency", PERCENT),
+    "threshold-0.7": Column("V2 threshold 0.7", PERCENT),
+    "top-images": Column("V2 top images", PERCENT),
+    "cifar10": Column("CIFAR-10", PERCENT, help="Top-1 on the test images."),
+    "images_of": Column("Images", help="Test images of each dataset."),
+    "evaluated_at": Column("Evaluated", TIMESTAMP, help=f"The latest. {LOCAL_TIME}"),
     # Rankings
     "score": Column("Score", DECIMAL, format="%.4f"),
     "chosen": Column("Chosen", help="Hyperparameter, on a split of the training images."),
@@ -301,6 +312,8 @@ COLUMNS = {
 def column(name: str) -> Column:
     """The definition of a column; one that has none is headed by its name."""
     words = name.replace("_", " ")
+    if name.startswith(OWN_DATA):
+        return Column(name.removeprefix(OWN_DATA), PERCENT, help="Top-1 on the test images of your own data.")
     return COLUMNS.get(name) or Column(words[:1].upper() + words[1:])
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from sparse_core.catalog import TASKS, UNKNOWN
 from sparse_core.networks import library, structure
 from sparse_core.paths import PUBLISHED
-from sparse_core.results import difficulty, measures
+from sparse_core.results import difficulty, evaluations, measures
 from sparse_core.results.difficulty import Regression
 from sparse_core.results.measures import BASELINE_KEY, SERIES_KEY, SUMMARY_KEY
 from sparse_core.views.labels import name_lines, name_tasks, percent, sparsity_label
@@ -176,9 +176,12 @@ def published_upstream() -> pd.DataFrame:
 
 
 def own_upstream(home: Path) -> pd.DataFrame:
-    """The upstream accuracy of each network that this product made, by ``network`` hash; ``upstream_origin`` is its name."""
+    """The upstream accuracy of each network that this product made, or else evaluated on its upstream data, by ``network`` hash;
+    ``upstream_origin`` is its name."""
     cards = [card for card in library.available(home) if card.provenance and card.method != UNKNOWN]
     rows = [(card.hash, card.provenance.upstream_accuracy, card.name) for card in cards if card.provenance]
+    kept = reversed(evaluations.read_all(home))  # of several, the latest
+    rows += [(each["network"], each["top1"], each["backbone"]) for each in kept if evaluations.is_upstream(each)]
     return (
         pd.DataFrame(rows, columns=["network", "upstream_accuracy", "upstream_origin"])
         .dropna()

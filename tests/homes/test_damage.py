@@ -23,7 +23,7 @@ from tests.support.homes import rich_home
 from tests.support.opening import open_everything
 
 JSON = (".json", ".jsonl")
-NAMED = {"runs": ("*",), "library": ("card.json",), "jobs": ("job.json",), "speeds": ("*",)}
+NAMED = {"runs": ("*",), "library": ("card.json",), "jobs": ("job.json",), "speeds": ("*",), "evaluations": ("*",)}
 NAMED |= {"sweeps": ("plan.json", "state.json"), "views": ("*",)}
 
 

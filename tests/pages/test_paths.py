@@ -9,6 +9,7 @@ from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.checkpoints import InspectSpec
+from sparse_core.specs.evaluation import EvaluateSpec
 from sparse_core.specs.options import command
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from tests.pages.support import open_page
@@ -22,6 +23,7 @@ def test_a_path_that_is_no_utf_8_breaks_no_page(home, no_worker, state):
     made = record(final=0.7)
     Records(home).write(Record(made.run_id, {**made.spec, "dataset": ODD, "backbone": ODD}, made.result, made.events))
     jobs = {"probe": ProbeSpec(ODD, ODD), "finetune": FinetuneSpec(ODD, ODD), "inspect": InspectSpec(f"{ODD}.pth")}
+    jobs |= {"evaluate": EvaluateSpec(ODD, ODD, ODD)}
     for kind, spec in jobs.items():
         job_id = queue.submit(home, Job(kind, spec))
         if state == "failed" or (state == "done" and kind == "inspect"):

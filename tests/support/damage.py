@@ -12,7 +12,7 @@ from typing import Any
 HASH = re.compile(r"[0-9a-f]{12,}")
 NUMBERED = re.compile(r"\d{8}-[0-9a-z-]+|-\d+-")
 # An entry of these stands alone, so copies of it can be damaged side by side.
-WHOLE = ("runs", "jobs", "library", "speeds", "sweeps", "views")
+WHOLE = ("runs", "jobs", "library", "speeds", "evaluations", "sweeps", "views")
 
 
 def kind(home: Path, file: Path) -> str:
@@ -28,6 +28,7 @@ def kind(home: Path, file: Path) -> str:
     if (parts[0] == "structure" and "cards" in parts) or parts[0] in (
         "annotations",
         "speeds",
+        "evaluations",
         "estimates",
         "backbones",
         "views",

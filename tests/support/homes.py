@@ -9,17 +9,19 @@ from sparse_core import file_locks
 from sparse_core.jobs import kinds, queue, sweeps, worker
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library, uploads
-from sparse_core.results import records, saved_views
+from sparse_core.results import evaluations, records, saved_views
 from sparse_core.results.records import Records
 from sparse_core.results.saved_views import SavedView
 from sparse_core.results.store import Store, default_database
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, StructureSpec
+from sparse_core.specs.evaluation import EvaluateSpec
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.sweep import plan
 from sparse_core.specs.training import Hyperparameters
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.speed import measurements
+from tests.support.evaluations import evaluation
 from tests.support.images import image_folder, parquet_file
 from tests.support.measurements import backbone_record, line, speed_record, training_record
 from tests.support.networks import pruned_file
@@ -65,6 +67,7 @@ def rich_home(home: Path, inputs: Path) -> Path:
     work(home, "inspect", InspectSpec(weights))
     work(home, "structure", StructureSpec("own"))
     work(home, "export", ExportSpec(backbone="own"))
+    _evaluations(home)
     _transfers(home, folder, table)
     _speeds(home)
     _sweep(home, folder)
@@ -78,6 +81,14 @@ def rich_home(home: Path, inputs: Path) -> Path:
         (home / "workers" / "long.starting").touch()
     Store(Records(home), default_database(Records(home))).close()
     return home
+
+
+def _evaluations(home: Path) -> None:
+    for number in range(3):
+        evaluations.write(home, evaluation(f"{number}" * 64))
+    evaluations.delete(home, evaluation("2" * 64)["id"])
+    job_id = queue.submit(home, Job("evaluate", EvaluateSpec("own", "imagenet")))
+    queue.end(home, job_id, "done", result=evaluation("1" * 64))
 
 
 def _sweep(home: Path, folder: str) -> None:

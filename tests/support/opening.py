@@ -34,6 +34,7 @@ SOURCES = (
     "library",
     "networks",
     "speeds",
+    "evaluations",
     "sweeps",
     "annotations",
     "trash",
@@ -59,7 +60,13 @@ def open_pages(home: Path, *, deep: bool = True) -> dict[str, str]:
 def _addresses(home: Path) -> list[tuple[str, dict[str, Any]]]:
     found: list[tuple[str, dict[str, Any]]] = [(page.name, {}) for page in PAGES]
     found += [(page, {"part": part}) for page, parts in PARTS.items() for part in parts]
-    for page, kind in (("probe", "probe"), ("finetune", "finetune"), ("library", "inspect"), ("speedup", "speedup")):
+    for page, kind in (
+        ("probe", "probe"),
+        ("finetune", "finetune"),
+        ("library", "inspect"),
+        ("speedup", "speedup"),
+        ("evaluate", "evaluate"),
+    ):
         jobs = [entry.name for entry in (home / "jobs").glob("[0-9]*")]
         statuses = [status for status in (queue.find(home, name) for name in sorted(jobs)) if status]
         ended = [status.job_id for status in statuses if status.job.kind == kind and status.state == "done"]
