@@ -2,11 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from sparse_core.results import evaluations
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.views import columns, relations
 from sparse_core.views.evaluations import dataset_label, name, shown_columns, table
+from tests.support import damage
 from tests.support.evaluations import evaluation
 from tests.support.made import add_made
 from tests.support.networks import pruned_file
@@ -71,3 +73,19 @@ def test_kept_upstream_accuracies_join_where_the_product_has_none(home, tmp_path
         evaluations.write(home, record)
     found = relations.own_upstream(home).set_index("network")["upstream_accuracy"]
     assert found.to_dict() == {known["network"]: 0.9, "3" * 64: 0.7}
+
+
+@pytest.mark.parametrize("way", damage.FIELDS)
+def test_a_changed_field_breaks_no_table(home, way):
+    """Whatever is read can be shown, and the healthy record beside it still is."""
+    evaluations.write(home, evaluation("1" * 64, "imagenetv2", parts=PARTS))
+    file = evaluations.folder(home) / f"{evaluation('2' * 64, 'imagenetv2')['id']}.json"
+    evaluations.write(home, evaluation("2" * 64, "imagenetv2", parts=PARTS))
+    texts = list(damage.variants(file, damage.FIELDS[way]))
+    assert len(texts) > 15
+    for text in texts:
+        file.write_text(text)
+        records = evaluations.read_all(home)
+        assert "1" * 64 in table(records)["network"].to_list()
+        assert all(name(record) for record in records)
+        relations.own_upstream(home)
