@@ -35,7 +35,7 @@ def main() -> None:
     queue.ensure_worker(home())  # loads torch before a file has been uploaded
     _choose_file()
     inspection = progress.linked_job("inspect", advice="Inspect the file again.")
-    imported = progress.linked_job("import", "import", advice="Inspect the file again.")
+    imported = progress.linked_job("import", parameter="import", advice="Inspect the file again.")
     if inspection and not (imported and imported.state == "done"):
         _inspection(inspection)
     if imported:

@@ -44,6 +44,7 @@ ARCHITECTURES |= {"mobilenet_v1": "MobileNetV1", "efficientnet_lite0": "Efficien
 # Detectors: their results are mAP, and they are transferred to boxes, never to classes of whole images.
 DETECTORS = {"yolov3": "YOLOv3", "yolov3_spp": "YOLOv3-SPP", "yolov3_tiny": "YOLOv3-tiny"}
 DETECTORS |= {f"yolov5{size}": f"YOLOv5{size}" for size in "nsmlx"}
+COARSEST = 32  # pixels: the stride of a detector's last level, of which the sides of its input are multiples
 
 PAPER_ARCHITECTURES = ("resnet50", "resnet34", "resnet18", "mobilenet_v1")
 
@@ -140,9 +141,11 @@ def architecture_label(architecture: str) -> str:
 
 
 DIGITS = "digits"
+VOC = "voc"
+BOX_TASKS = {VOC: "PASCAL VOC"}  # images with boxes, for detectors
 
 # The datasets with a loader of their own, id to name.
-BUILT_IN = {DIGITS: "Digits", **{task.id: task.name for task in TASKS.values()}}
+BUILT_IN = {DIGITS: "Digits", **{task.id: task.name for task in TASKS.values()}, **BOX_TASKS}
 
 
 def built_in_dataset(given: str) -> str:

@@ -101,7 +101,9 @@ def _backbones(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:
     from sparse_core.datasets import catalogue
 
-    return [dataclasses.asdict(card) for card in catalogue.available(options.home)]
+    return [
+        dataclasses.asdict(card) for card in (*catalogue.available(options.home), *catalogue.with_boxes(options.home))
+    ]
 
 
 def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:

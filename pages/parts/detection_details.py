@@ -1,25 +1,20 @@
 """What runs of detectors gave, on a page: precision–recall curves, average precision by class, predictions over images."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import streamlit as st
-from PIL import Image, ImageDraw
 
-from pages.parts import choices, frame, run_details
+from pages.parts import box_data, choices, frame, run_details
 from pages.parts.frame import home
 from pages.parts.results import show_chart
-from sparse_core.datasets import catalogue
-from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.errors import InputError
 from sparse_core.results.records import Record
 from sparse_core.results.store import Store
 from sparse_core.views import detections, labels, runs
 from sparse_core.views.charts import detection
 
-TRUE, PREDICTED = "#0072B2", "#D55E00"  # blue and orange of the Okabe–Ito set
-KINDS = {"worst": "Worst images", "sample": "Sample of the others"}
+KINDS = {"worst": "Worst images", "sample": "Sample"}
 
 
 def show(store: Store, records: Sequence[Record], where: str) -> None:
@@ -27,6 +22,10 @@ def show(store: Store, records: Sequence[Record], where: str) -> None:
     run; captions say ``where`` they were made."""
     dense = runs.dense_baselines(store, records)
     _precision(records, dense, *run_details.described(records, where))
+    if not dense and records[0].result["method"] != "Dense":
+        st.caption(
+            "Finetune the dense detector with the same images and settings to see its curves and boxes beside these."
+        )
     part = st.expander("Predictions on test images", key="drawn", on_change="rerun")
     if part.open:
         with part, frame.errors_as_messages():
@@ -37,7 +36,9 @@ def _precision(
     records: Sequence[Record], dense: Sequence[Record], backbone: str, network: str, caption: str, name: str
 ) -> None:
     seeds = labels.counted(len(records), "seed")
-    table = detections.precision_recall(records)
+    table = detections.precision_recall(records, backbone)
+    if dense:
+        table = pd.concat([table, detections.precision_recall(dense, "Dense")], ignore_index=True)
     show_chart(
         detection.precision_recall(table),
         "Precision–recall by class",
@@ -73,33 +74,24 @@ def _drawn(records: Sequence[Record], dense: Sequence[Record]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         record = by_seed[st.selectbox("Seed", list(by_seed), key="drawn_seed", width=100)]
         kind = choices.choice(
-            "Images", "drawn_kind", KINDS, "Worst: lowest F1 score at IoU 0.5 and confidence 0.25.", persist=None
+            "Images",
+            "drawn_kind",
+            KINDS,
+            "Worst: lowest F1 score at IoU 0.5 and confidence 0.25. Sample: at random, the same in all runs on this data.",
+            persist=None,
         )
     st.caption("Blue: true boxes. Orange: predictions with a confidence of at least 0.25.")
-    data = _dataset(str(home()), record.spec["dataset"], record.spec["dataset_hash"])
+    data = box_data.opened(home(), record.spec["dataset"])
+    if data.hash != record.spec["dataset_hash"]:
+        raise InputError(
+            "The images have changed since this run, so its predictions cannot be drawn over them. Run it again."
+        )
     other = next((each for each in dense if each.spec["seed"] == record.spec["seed"]), None)
     beside = {each["image"]: each for each in other.result["detections"]} if other else {}
     names = record.result["class_names"]
     for shown in detections.images(record, kind):
         pair = [("", shown)] + ([("Dense. ", beside[shown["image"]])] if shown["image"] in beside else [])
         for column, (whose, each) in zip(st.columns(2), pair, strict=False):
-            image = _with_boxes(data.test.load(data.test.names.index(each["image"])), each, names)
-            column.image(image, caption=f"{whose}{frame.plain(each['image'])}, F1 {100 * each['f1']:.0f} %")
-
-
-@st.cache_resource(show_spinner="Opening the images …", max_entries=2)
-def _dataset(folder: str, name: str, content: str) -> BoxDataset:
-    data = catalogue.load_boxes(home(), name)
-    if data.hash != content:
-        raise InputError(f"{name} has changed since the run, so its images cannot be shown.")
-    return data
-
-
-def _with_boxes(image: Image.Image, shown: dict[str, Any], names: Sequence[str]) -> Image.Image:
-    draw, width = ImageDraw.Draw(image), max(1, max(image.size) // 300)
-    for rows, colour in ((shown["truth"], TRUE), (shown["predicted"], PREDICTED)):
-        for left, top, right, bottom, label, *confidence in rows:
-            draw.rectangle((left, top, right, bottom), outline=colour, width=width)
-            text = f"{names[int(label)]} {confidence[0]:.2f}" if confidence else names[int(label)]
-            draw.text((left + width, top if not confidence else bottom - 12), text, fill=colour)
-    return image
+            image = data.test.load(data.test.names.index(each["image"]))
+            drawn = box_data.with_boxes(image, each["truth"], each["predicted"], names)
+            column.image(drawn, caption=f"{whose}{frame.plain(each['image'])}, F1 {100 * each['f1']:.0f} %")

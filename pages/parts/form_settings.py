@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import choices, sparsify_form
+from pages.parts import box_data, choices, sparsify_form
 from pages.parts.frame import home
 from sparse_core.datasets import catalogue
 from sparse_core.jobs import queue, sweep_files
@@ -16,7 +16,7 @@ from sparse_core.paths import printable
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.sweep import Task
-from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec, TransferSpec
+from sparse_core.specs.transfer import DetectionSpec, FinetuneSpec, ProbeSpec, TransferSpec
 
 NAMED_BY = ("job", "sweep_id")
 TAKEN = "form_of"  # in the session: what the form was taken from
@@ -56,7 +56,7 @@ def _of_sweep(name: str) -> Sequence[Task]:
 
 
 def _of_jobs(jobs: Sequence[Job]) -> Sequence[Task]:
-    known = (job for job in jobs if isinstance(job.spec, (ProbeSpec, FinetuneSpec, SparsifySpec)))
+    known = (job for job in jobs if isinstance(job.spec, (ProbeSpec, FinetuneSpec, DetectionSpec, SparsifySpec)))
     return [Task("", job.kind, job.spec, job.seeds) for job in known]
 
 
@@ -67,6 +67,8 @@ def _values(tasks: Sequence[Task], batch: bool) -> dict[str, Any]:
     if isinstance(spec, SparsifySpec):
         made = [task.spec for task in tasks if isinstance(task.spec, SparsifySpec)]
         return {**_sparsify(made), "seeds": seeds}
+    if isinstance(spec, DetectionSpec):
+        return {"seeds": seeds, **_of_detector(spec)}
     return {"seeds": seeds, **_backbones_and_datasets(tasks, batch), **_training(spec, tasks)}
 
 
@@ -86,6 +88,19 @@ def _dataset(name: str, key: str = "dataset", path_key: str = "path") -> dict[st
     if name in {card.id for card in catalogue.available(home())}:
         return {key: name}
     return {key: choices.OWN_DATASET, path_key: printable(name)}  # no browser can be sent bytes that are no UTF-8
+
+
+def _of_detector(spec: DetectionSpec) -> dict[str, Any]:
+    usual = spec.usual_settings(spec.dataset)
+    values: dict[str, Any] = {"several": False, "training_precision": spec.precision, "box_augment": spec.augment}
+    for field, key in SCHEDULE.items():
+        if hasattr(usual, field):
+            values[f"box_{key}"] = type(getattr(usual, field))(getattr(spec.settings, field))
+    same = spec.settings.learning_rate == usual.learning_rate
+    values |= {"box_lr": None if same else float(spec.settings.learning_rate), "box_size": spec.image_size or None}
+    if spec.backbone in {card.name for card in library.available(home())}:
+        values["backbone"] = spec.backbone
+    return values | box_data.of_dataset(printable(spec.dataset))
 
 
 def _training(spec: TransferSpec, tasks: Sequence[Task]) -> dict[str, Any]:

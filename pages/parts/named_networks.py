@@ -33,7 +33,7 @@ def show() -> None:
     st.caption(
         "Its ImageNet weights come from the library's own server. Nothing else is downloaded, and nothing is sent."
     )
-    status = progress.linked_job("structure", "fetch", advice="Download the network again.")
+    status = progress.linked_job("structure", parameter="fetch", advice="Download the network again.")
     if status is None:
         return
     fetched = plain(status.job.spec.backbone)

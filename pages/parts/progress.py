@@ -2,24 +2,24 @@
 
 from collections.abc import Hashable
 
-import pandas as pd
 import streamlit as st
 
 from pages.parts import choices, frame, links
 from pages.parts.frame import home
 from sparse_core.catalog import asked_dataset, task_label
+from sparse_core.datasets.boxes import METRIC
 from sparse_core.errors import as_input_error
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library
-from sparse_core.views import labels
+from sparse_core.views import labels, runs
 from sparse_core.views.charts import training
 
 NOT_READY = "Something has to be downloaded first, so the time cannot be estimated yet."
 
 
-def linked_job(kind: str, parameter: str = "job", advice: str = "") -> queue.Status | None:
-    """The job of this kind that the link names; None, with a message and ``advice``, if it is unknown here or of another kind."""
+def linked_job(*kinds: str, parameter: str = "job", advice: str = "") -> queue.Status | None:
+    """The job of these kinds that the link names; None, with a message and ``advice``, if it is unknown or of another kind."""
     job_id = st.query_params.get(parameter)
     if not job_id:
         return None
@@ -27,15 +27,15 @@ def linked_job(kind: str, parameter: str = "job", advice: str = "") -> queue.Sta
     if status is None:
         st.info(f"The job that this link names was started on another machine, or its state was deleted. {advice}")
         return None
-    if status.job.kind != kind:
+    if status.job.kind not in kinds:
         st.info("The link names a job of another page.")
         return None
     return status
 
 
-def unfinished_job(kind: str) -> queue.Status | None:
-    """The job of this kind that runs, or else waits, whoever started it; None if there is none."""
-    found = [status for status in queue.waiting(home()) if status.job.kind == kind]
+def unfinished_job(*kinds: str) -> queue.Status | None:
+    """The job of these kinds that runs, or else waits, whoever started it; None if there is none."""
+    found = [status for status in queue.waiting(home()) if status.job.kind in kinds]
     return min(found, key=lambda status: status.state != "running", default=None)
 
 
@@ -143,12 +143,10 @@ def _progress_and_cancel(job_id: str) -> None:
 @frame.errors_as_messages()
 def live_curves(job_id: str) -> None:
     """The curves of a transfer's trainings so far."""
-    curves = pd.DataFrame(queue.epochs(home(), job_id), columns=["seed", "epoch", "loss", "top1", "mean_per_class"])
+    curves = runs.epoch_table(queue.epochs(home(), job_id))
     if curves.empty:
         return
-    curves = curves.drop_duplicates(["seed", "epoch"], keep="last")  # a resumed training repeats an epoch
-    curves = curves.assign(run=[f"seed {seed}" for seed in curves["seed"]])
-    value = choices.curve_choice("live_curve", "top1")
+    value = choices.curve_choice("live_curve", METRIC if METRIC in curves else "top1")
     st.plotly_chart(training.learning_curves(curves, value), key="live", config={"displayModeBar": False})
 
 

@@ -9,10 +9,9 @@ import streamlit as st
 from pages.parts import deletion
 from pages.parts.frame import home
 from sparse_core.jobs import queue
-from sparse_core.jobs.kinds import Job
+from sparse_core.jobs.kinds import Job, transfer_kind
 from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import first_free_replicate, recorded
-from sparse_core.specs.transfer import DetectionSpec
 from sparse_core.views import columns, labels
 
 EDIT = "edit_annotations"
@@ -57,13 +56,9 @@ def rerun_button(record: Record, records: Records) -> None:
     if st.button("Rerun", icon=":material/replay:", help="Trains again as a new replicate. This run is kept."):
         spec, seed = recorded(record.spec), record.spec["seed"]
         again = first_free_replicate(spec, (seed,), records.ids())
-        if isinstance(again, DetectionSpec):
-            queue.submit(home(), Job("finetune_detector", again, (seed,)))
-            st.toast("Started. The list of runs shows it while it runs.")
-            return
-        kind = "probe" if spec.transfer == "linear" else "finetune"
-        job_id = queue.submit(home(), Job(kind, again, (seed,)))
-        st.switch_page(f"pages/{kind}.py", query_params={"job": job_id})
+        job_id = queue.submit(home(), Job(transfer_kind(again), again, (seed,)))
+        page = "probe" if spec.transfer == "linear" else "finetune"
+        st.switch_page(f"pages/{page}.py", query_params={"job": job_id})
 
 
 def annotation_form(run_ids: Sequence[str], records: Records) -> None:

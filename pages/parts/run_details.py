@@ -143,6 +143,14 @@ def accuracy_metrics(records: Sequence[Record]) -> None:
     st.metric(f"Best {metric}", _mean_and_std(best), help=help_text)
 
 
+def strict_map_metric(records: Sequence[Record]) -> None:
+    """Final mAP@[.5:.95] over the runs of a detector, as a metric."""
+    final = [record.result["map_final"] for record in records]
+    st.metric(
+        "Final mAP@[.5:.95]", _mean_and_std(final), help="After the last epoch: the mean over ten bounds of the IoU."
+    )
+
+
 def _mean_and_std(accuracies: Sequence[float]) -> str:
     percent = 100 * pd.Series(accuracies)
     deviation = "" if len(percent) == 1 else f" ± {percent.std():.1f}"

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from pages.parts import (
+    box_data,
     choices,
+    detection_details,
     form_settings,
     frame,
     images,
@@ -26,19 +28,23 @@ from pages.parts.transfer_choice import Chosen
 from sparse_core.datasets import catalogue
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
-from sparse_core.jobs.kinds import KINDS, Job
+from sparse_core.jobs.kinds import KINDS, Job, transfer_kind
 from sparse_core.jobs.sweeps import SweepStatus
 from sparse_core.networks import library
 from sparse_core.results.records import Record, Records
 from sparse_core.results.store import Store
-from sparse_core.specs.training import Hyperparameters
-from sparse_core.specs.transfer import TransferSpec
+from sparse_core.specs.identity import AnyRun
+from sparse_core.specs.training import Sgd
 from sparse_core.transfer import durations
-from sparse_core.views import labels
+from sparse_core.views import detections, labels
 from sparse_core.views import runs as run_views
 from sparse_core.views import sweeps as sweep_views
 
-MakeSpec = Callable[[str, str], TransferSpec]
+MakeSpec = Callable[[str, str], AnyRun]
+# The kinds of work of each page. Detectors are finetuned, and have no probe.
+WORK = {"probe": ("probe",), "finetune": ("finetune", "finetune_detector")}
+
+AnySettings = TypeVar("AnySettings", bound=Sgd)
 
 # In four columns. Field, key in the link, label, smallest and largest value, help.
 SCHEDULE = (
@@ -61,12 +67,12 @@ def transfer_page(
 ) -> None:
     """Controls, the button and a time estimate; then the progress of what the link names, then its result.
 
-    ``seeds`` are their number at first and the help of their field; ``settings`` are the controls of the training, which give
-    the spec for a backbone and a dataset.
+    ``kind`` is one of ``WORK``; ``seeds`` are their number at first and the help of their field; ``settings`` are the controls of
+    the training, which give the spec for a backbone and a dataset.
     """
     store = open_store()
     queue.ensure_worker(home(), KINDS[kind].lane)  # loads torch before the button is pressed
-    form_settings.take_from_link(kind)
+    form_settings.take_from_link(*WORK[kind])
     batch = False
     with frame.errors_as_messages():  # what is wrong in the form must not hide what runs
         batch = _form(store, kind, button, seeds, settings)
@@ -85,7 +91,7 @@ def _form(
     settings: Callable[[Chosen], MakeSpec | None],
 ) -> bool:
     """The controls and the button, which is disabled while something is missing or wrong; returns whether it starts a batch."""
-    chosen = transfer_choice.choose(*seeds)
+    chosen = transfer_choice.choose(*seeds, detectors="finetune_detector" in WORK[kind])
     make = settings(chosen) if chosen else None
     batch = chosen.batch if chosen else bool(st.session_state.get("several"))
     if chosen is None or make is None:
@@ -103,8 +109,11 @@ def _form(
         commands = "\n".join(run_views.command(spec, chosen.seeds) for spec in specs)
         sweep_start.start_row(store, "Start batch", chosen.plan(kind, make), commands)
     else:
-        _start_job(button, Job(kind, specs[0], tuple(range(chosen.seeds))))
-        images.sample(chosen.backbones[0], specs[0].dataset, specs[0].image_size)
+        _start_job(button, Job(transfer_kind(specs[0]), specs[0], tuple(range(chosen.seeds))))
+        if chosen.detects:
+            box_data.sample(specs[0].dataset)
+        else:
+            images.sample(chosen.backbones[0], specs[0].dataset, specs[0].image_size)
     return batch
 
 
@@ -139,7 +148,8 @@ def _show_sweep(store: Store, status: SweepStatus) -> None:
 
 def _show_job(store: Store, kind: str, button: str, show_result: Callable[[list[Record]], None]) -> None:
     """The progress of the job that the link names, or its result; else the newest result, or an example."""
-    status = progress.linked_job(kind) or progress.unfinished_job(kind) or _latest(kind)
+    kinds = WORK[kind]
+    status = progress.linked_job(*kinds) or progress.unfinished_job(*kinds) or _latest(kinds)
     if status is None:
         _shipped_example(store, "linear" if kind == "probe" else "full")
         return
@@ -152,13 +162,17 @@ def _show_job(store: Store, kind: str, button: str, show_result: Callable[[list[
         with st.container(key=f"result-{status.job_id}"):
             show_result(records)
             run_details.show_run_details(store, records)
-            images.misclassified(store, records)
+            if detections.is_detection(records[0]):
+                detection_details.show(store, records, "on this machine")
+            else:
+                images.misclassified(store, records)
             run_ranking.show(store, records[0])
 
 
-def _latest(kind: str) -> queue.Status | None:
-    """The newest job of this kind that gave a result."""
-    return next((status for status in queue.recent(home()) if status.job.kind == kind and status.state == "done"), None)
+def _latest(kinds: Sequence[str]) -> queue.Status | None:
+    """The newest job of these kinds that gave a result."""
+    ended = (status for status in queue.recent(home()) if status.job.kind in kinds)
+    return next((status for status in ended if status.state == "done"), None)
 
 
 def _shipped_example(store: Store, transfer: str) -> None:
@@ -181,13 +195,17 @@ def _shipped_example(store: Store, transfer: str) -> None:
     run_details.show_run_details(store, records, where="shipped")
 
 
-def schedule(usual: Callable[[str], Hyperparameters], datasets: Sequence[str]) -> Callable[[str], Hyperparameters]:
-    """The fields of the training settings, as a function of the dataset: an empty learning rate means that of ``usual``."""
+def schedule(
+    usual: Callable[[str], AnySettings], datasets: Sequence[str], of: str = ""
+) -> Callable[[str], AnySettings]:
+    """The fields of the training settings, as a function of the dataset: an empty learning rate means that of ``usual``. ``of``
+    goes before the keys of the controls, which keep their values apart from those with other defaults."""
     defaults = usual(datasets[0])
     rates = sorted({usual(dataset).learning_rate for dataset in datasets})
     columns = st.columns(4)
     chosen: dict[str, Any] = {}
-    for number, (field, key, label, smallest, largest, help_text) in enumerate(SCHEDULE):
+    fields = [each for each in SCHEDULE if hasattr(defaults, each[0])]
+    for number, (field, key, label, smallest, largest, help_text) in enumerate(fields):
         empty = field == "learning_rate"
         value = columns[number % len(columns)].number_input(
             label,
@@ -195,10 +213,12 @@ def schedule(usual: Callable[[str], Hyperparameters], datasets: Sequence[str]) -
             largest,
             None if empty else getattr(defaults, field),
             format="%d" if isinstance(smallest, int) else "%g",
-            key=key,
+            key=f"{of}{key}",
             bind="query-params",
-            placeholder=f"{' or '.join(f'{rate:g}' for rate in rates)} (paper default)" if empty else None,
-            help=help_text,
+            placeholder=f"{' or '.join(f'{rate:g}' for rate in rates)} ({'' if of else 'paper '}default)"
+            if empty
+            else None,
+            help="Left empty, it is that of YOLOv5." if of and empty else help_text,
         )
         chosen |= {} if value is None else {field: value}
     return lambda dataset: dataclasses.replace(usual(dataset), **chosen)
@@ -208,7 +228,7 @@ def schedule(usual: Callable[[str], Hyperparameters], datasets: Sequence[str]) -
 @frame.errors_as_messages()
 def _time_estimate(job: Job) -> None:
     """About how long the job will take. What decides it is measured once on this machine: see ``durations.key``."""
-    spec: TransferSpec = job.spec
+    spec: AnyRun = job.spec
     cards = library.available(home())
     architecture = next((card.architecture for card in cards if card.name == spec.backbone), "")
     text = _estimate_label(job, architecture)
@@ -216,12 +236,13 @@ def _time_estimate(job: Job) -> None:
         st.caption(text)
         return
     ready = {card.name: card.ready for card in cards}
-    ready |= {card.id: card.ready for card in catalogue.available(home())}
+    ready |= {card.id: card.ready for card in (*catalogue.available(home()), *catalogue.with_boxes(home()))}
     if not (ready.get(spec.backbone, True) and ready.get(spec.dataset, True)):
         st.caption(progress.NOT_READY)
         return
-    kind = "estimate" if spec.transfer == "linear" else "estimate_finetune"
-    progress.measure_estimate(durations.key(spec), Job(kind, dataclasses.replace(spec, replicate=0), (0,)))
+    kinds = {"probe": "estimate", "finetune": "estimate_finetune", "finetune_detector": "estimate_finetune_detector"}
+    asked = Job(kinds[job.kind], dataclasses.replace(spec, replicate=0), (0,))
+    progress.measure_estimate(durations.key(spec), asked)
 
 
 def _estimate_label(job: Job, architecture: str) -> str:

@@ -7,21 +7,26 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import choices, frame
+from pages.parts import box_data, choices, frame
 from pages.parts.frame import home
-from sparse_core.catalog import MAX_SIDE, MIN_SIDE, architecture_label
+from sparse_core.catalog import COARSEST, MAX_SIDE, MIN_SIDE, architecture_label
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.catalogue import Summary
 from sparse_core.errors import InputError
 from sparse_core.networks import library
 from sparse_core.networks.library import BackboneCard
 from sparse_core.specs import sweep
+from sparse_core.specs.identity import AnyRun
 from sparse_core.specs.sweep import Plan, Task
 from sparse_core.specs.training import VALIDATION_SHARE
-from sparse_core.specs.transfer import ProbeSpec, TransferSpec
+from sparse_core.specs.transfer import DetectionSpec, ProbeSpec
 from sparse_core.views import labels
 
-BATCH_HELP = "Several backbones, datasets and seeds in one press, with the dense networks that they are compared with."
+BATCH_HELP = (
+    "Several backbones, datasets and seeds in one press, with the dense networks that they are compared with. Networks that "
+    "classify images only; detectors are finetuned one at a time."
+)
+NO_DETECTORS = "Detectors have no features of a whole image to probe: finetune them."
 BASELINE_HELP = "Adds the dense network of each architecture and upstream data, so that every result has its baseline."
 
 
@@ -34,25 +39,36 @@ class Chosen:
     seeds: int
     batch: bool = False
 
-    def plan(self, kind: str, make: Callable[[str, str], TransferSpec]) -> Plan:
-        """The runs as a sweep, task by task, each with all backbones; ``make`` gives the spec for a backbone and a dataset."""
-        specs = (make(card.name, dataset) for dataset in self.datasets for card in self.backbones)
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector, with images that have boxes."""
+        return self.backbones[0].is_detector
+
+    def plan(self, kind: str, make: Callable[[str, str], AnyRun]) -> Plan:
+        """The runs as a sweep, task by task, each with all backbones; ``make`` gives the spec for a backbone and a dataset. No
+        detector is among them."""
+        made = (make(card.name, dataset) for dataset in self.datasets for card in self.backbones)
+        specs = (spec for spec in made if not isinstance(spec, DetectionSpec))
         found: list[Task] = list(sweep.transfers(kind, specs, tuple(range(self.seeds))))
         return Plan(kind, tuple(found))
 
 
-def choose(seeds: int, seeds_help: str) -> Chosen | None:
-    """The controls (``seeds`` at first); None while something is missing or wrong."""
+def choose(seeds: int, seeds_help: str, detectors: bool) -> Chosen | None:
+    """The controls (``seeds`` at first), with the ``detectors`` among the backbones or without; None while something is missing
+    or wrong."""
     row = st.container(horizontal=True, vertical_alignment="bottom")
     chosen = row.container(horizontal=True, vertical_alignment="bottom", width="content")
     with row:
         batch = st.toggle("Batch", key="several", bind="query-params", help=BATCH_HELP)
     with chosen:
-        cards, asked = _several() if batch else _one()
+        cards, asked = _several() if batch else _one(detectors)
         count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=seeds_help)
     for card in cards:
         if not card.ready:
             st.caption(f"{labels.backbone_label(card)}: {frame.plain(card.note)}.")
+    if len(cards) == 1 and cards[0].is_detector:
+        dataset = asked[0] if asked and box_data.look(asked[0]) else None
+        return Chosen(tuple(cards), (dataset,), int(count)) if dataset else None
     datasets = [choices.resolve_dataset(each) for each in asked]
     if batch:
         cards = _with_baselines(cards)
@@ -63,8 +79,10 @@ def choose(seeds: int, seeds_help: str) -> Chosen | None:
     return Chosen(tuple(cards), known, int(count), batch) if len(known) == len(datasets) else None
 
 
-def require_trainable(dataset: str, spec: TransferSpec) -> None:
+def require_trainable(dataset: str, spec: AnyRun) -> None:
     """Raise InputError for what can be known of a dataset before the work starts."""
+    if isinstance(spec, DetectionSpec):
+        return  # ``box_data.look`` has opened it
     card = next((card for card in catalogue.available(home()) if card.id == dataset), None)
     if card and not card.ready:
         if card.kind == "folder":  # the caption above says where it belongs
@@ -92,25 +110,30 @@ def summary(folder: str, dataset: str) -> Summary:
 def image_size(chosen: Chosen) -> int:
     """The field for the side of the network's input; 0 while it is empty, which means the backbone's own."""
     crops = {card.preprocessing.crop for card in chosen.backbones}
+    usual = f"a multiple of {COARSEST}" if chosen.detects else "224 in the paper, 32 for CIFAR networks"
+    smallest = COARSEST if chosen.detects else MIN_SIDE
     value = st.number_input(
         "Image size (px)",
-        MIN_SIDE,
+        smallest,
         MAX_SIDE,
         None,
-        key="size",
+        COARSEST if chosen.detects else 1,
+        key="box_size" if chosen.detects else "size",
         bind="query-params",
         placeholder=f"{crops.pop()} (the backbone's own)" if len(crops) == 1 else "each backbone's own",
-        help="Each side of the network's input: 224 in the paper, 32 for CIFAR networks. Another size is another run.",
+        help=f"Each side of the network's input: {usual}. Another size is another run.",
         width=330,
     )
     return int(value or 0)
 
 
-def _one() -> tuple[list[BackboneCard], list[str]]:
-    cards = library.classifying(home())
-    settings: dict[str, Any] = {"persist_state": "session", "width": 330, "help": choices.IMPORT_HELP}
+def _one(detectors: bool) -> tuple[list[BackboneCard], list[str]]:
+    cards = library.available(home()) if detectors else library.classifying(home())
+    about = choices.IMPORT_HELP if detectors else f"{choices.IMPORT_HELP} {NO_DETECTORS}"
+    settings: dict[str, Any] = {"persist_state": "session", "width": 330, "help": about}
     card = choices.backbone_choice(cards, index=choices.example(cards), **settings)
-    return [card], [choices.dataset_choice()]
+    dataset = box_data.dataset_choice() if card.is_detector else choices.dataset_choice()
+    return [card], [dataset] if dataset else []
 
 
 def _several() -> tuple[list[BackboneCard], list[str]]:

@@ -72,11 +72,17 @@ def _split(
 def _read_voc(path: Path) -> Annotations:
     files = sorted(file for file in (path / "Annotations").glob("*.xml") if not is_litter(file.name))
     lists, notes = _voc_lists(path, {file.stem: file for file in files})
-    roots = {file: _xml(file) for split in lists.values() for file in split}
+    return read_voc(lists, notes)
+
+
+def read_voc(lists: Mapping[str, Sequence[Path]], notes: Sequence[str] = ()) -> Annotations:
+    """The annotations in VOC's files, ``Annotations/*.xml`` below the folder of each, by split; the split "all" is divided."""
+    files = [file for split in lists.values() for file in split]
+    roots = {file: _xml(file) for file in files}
     trained = [roots[file] for file in lists.get(TRAIN, files)]
     class_names = sorted({_text(each, "name") for root in trained for each in root.iter("object")} - {""})
     numbers = {name: number for number, name in enumerate(class_names)}
-    splits = {role: [_voc_image(path, file, roots[file], numbers) for file in split] for role, split in lists.items()}
+    splits = {role: [_voc_image(file, roots[file], numbers) for file in split] for role, split in lists.items()}
     return _split(splits, class_names, "VOC", files, notes)
 
 
@@ -98,7 +104,7 @@ def _voc_list(path: Path, name: str) -> list[str]:
     return [line.split()[0] for line in _read_text(file).splitlines() if line.strip()] if file.is_file() else []
 
 
-def _voc_image(path: Path, file: Path, root: ElementTree.Element, numbers: Mapping[str, int]) -> Annotated:
+def _voc_image(file: Path, root: ElementTree.Element, numbers: Mapping[str, int]) -> Annotated:
     rows: list[Row] = []
     for entry in root.iter("object"):
         box = entry.find("bndbox")
@@ -108,7 +114,7 @@ def _voc_image(path: Path, file: Path, root: ElementTree.Element, numbers: Mappi
     size = root.find("size")
     width, height = (_number(None if size is None else size.findtext(side)) for side in ("width", "height"))
     stated = (int(width), int(height)) if width > 0 and height > 0 else None
-    return annotated(_voc_file(path, file, root), rows, stated)
+    return annotated(_voc_file(file, root), rows, stated)
 
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -119,8 +125,9 @@ def _has_images_of_voc(path: Path) -> bool:
     return (path / "JPEGImages").is_dir() or any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
 
 
-def _voc_file(path: Path, file: Path, root: ElementTree.Element) -> Path:
+def _voc_file(file: Path, root: ElementTree.Element) -> Path:
     """The image of an annotation file: the one of its name, else the one that it states."""
+    path = file.parent.parent
     folder = path / "JPEGImages" if (path / "JPEGImages").is_dir() else path
     own = next(
         (each for suffix in (".jpg", *sorted(SUFFIXES)) if (each := folder / f"{file.stem}{suffix}").is_file()), None

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sparse_core.catalog import TASKS
-from sparse_core.datasets import box_layouts
-from sparse_core.datasets.boxes import BoxDataset
+from sparse_core.catalog import BOX_TASKS, TASKS, VOC
+from sparse_core.datasets import box_layouts, voc
+from sparse_core.datasets.boxes import METRIC, BoxDataset
 from sparse_core.datasets.contents import LAYOUTS
 from sparse_core.datasets.dataset import Dataset, Split
 from sparse_core.datasets.local_files import look_into, open_boxes, open_path, without_unreadable
@@ -23,6 +23,7 @@ from sparse_core.paths import REPOSITORY
 
 DIGITS = "digits"
 DIGITS_LAYOUT = "stratified split by seed 0"
+WITH_BOXES = "images with boxes, which only detectors are finetuned on, such as yolov3_tiny"
 DIGITS_TEST_ROWS = REPOSITORY / "data" / "digits_test_rows.txt"
 
 
@@ -62,11 +63,18 @@ def available(home: Path) -> list[DatasetCard]:
     return cards
 
 
+def with_boxes(home: Path) -> list[DatasetCard]:
+    """The named datasets for detectors, as ``available`` has those of networks that classify images."""
+    ready = voc.folder(home).is_dir()
+    note = f"{'on this machine' if ready else f'{voc.SIZE}, downloaded on first use'}; {voc.SPLIT}"
+    return [DatasetCard(VOC, BOX_TASKS[VOC], METRIC, 20, "download", note, ready)]
+
+
 def describe(home: Path, name: str) -> Summary:
     """A first look at a dataset, a folder or a Parquet file, without decoding. Raises InputError if it cannot be used."""
     if name == DIGITS:
         return Summary(DIGITS_LAYOUT, [str(digit) for digit in range(10)], 1437, 360)  # without importing scikit-learn
-    path = None if name in TASKS else _existing(name)
+    path = None if name in TASKS or name in BOX_TASKS else _existing(name)
     if path:
         _refuse_boxes(path)
         found = look_into(path)
@@ -88,18 +96,20 @@ def load(home: Path, name: str) -> Dataset:
 
 
 def has_boxes(name: str) -> bool:
-    """Whether this is the path of images with boxes."""
-    path = None if name == DIGITS or name in TASKS else _existing(name)
-    return path is not None and bool(box_layouts.layout_of(path))
+    """Whether this names images with boxes."""
+    path = None if name == DIGITS or name in TASKS or name in BOX_TASKS else _existing(name)
+    return name in BOX_TASKS or (path is not None and bool(box_layouts.layout_of(path)))
 
 
-def load_boxes(home: Path, name: str) -> BoxDataset:
-    """Open images with boxes by their folder or COCO file. Raises InputError where there are none."""
+def load_boxes(home: Path, name: str, *, download: bool = True) -> BoxDataset:
+    """Open images with boxes, by name, folder or COCO file. Raises InputError where there are none, and unless ``download``
+    where they would have to be downloaded."""
+    if name == VOC:
+        return voc.open_voc(home, download=download)
     path = None if name == DIGITS or name in TASKS else _existing(name)
     if path is None:
-        raise InputError(
-            f"A detector is trained on images with boxes, by their path: {box_layouts.LAYOUTS}. Got '{name}'."
-        )
+        there = f"There is no folder or file at {name}." if os.sep in name else f"'{name}' has no boxes."
+        raise InputError(f"{there} A detector needs {VOC}, or the path of images with boxes: {box_layouts.LAYOUTS}.")
     return open_boxes(home, path)
 
 
@@ -142,6 +152,8 @@ def _open(home: Path, name: str, *, download: bool) -> Dataset:
         return _digits()
     if name in TASKS:
         return open_task(home, name, download=download)
+    if name in BOX_TASKS:
+        raise InputError(f"{BOX_TASKS[name]} has {WITH_BOXES}.")
     path = _existing(name)
     if path:
         _refuse_boxes(path)
@@ -153,10 +165,7 @@ def _open(home: Path, name: str, *, download: bool) -> Dataset:
 
 def _refuse_boxes(path: Path) -> None:
     if box_layouts.layout_of(path):
-        raise InputError(
-            f"{path} holds images with boxes, which only detectors are trained on, such as yolov3_tiny: use "
-            "'finetune' on the command line."
-        )
+        raise InputError(f"{path} holds {WITH_BOXES}.")
 
 
 def _existing(name: str) -> Path | None:

@@ -12,7 +12,7 @@ from sparse_core.results import evaluations
 from sparse_core.specs.checkpoints import ExportSpec, ImportSpec, InspectSpec, StructureSpec
 from sparse_core.specs.checks import require_known
 from sparse_core.specs.evaluation import EvaluateSpec
-from sparse_core.specs.identity import parse
+from sparse_core.specs.identity import AnyRun, parse
 from sparse_core.specs.progress import Report
 from sparse_core.specs.ranking import RankSpec
 from sparse_core.specs.sparsify import SparsifySpec
@@ -97,6 +97,7 @@ KINDS = {
         problem=_runs_problem,
     ),
     "estimate_finetune": Kind(FinetuneSpec, "sparse_core.transfer.runs:run_estimate", "long"),
+    "estimate_finetune_detector": Kind(DetectionSpec, "sparse_core.transfer.detection_runs:run_estimate", "long"),
     "inspect": Kind(InspectSpec, "sparse_core.networks.inspection:run_inspect", problem=_inspection_problem),
     "import": Kind(ImportSpec, "sparse_core.networks.importing:run_import", problem=_import_problem),
     "structure": Kind(StructureSpec, "sparse_core.networks.structure_analysis:run_structure"),
@@ -121,6 +122,11 @@ KINDS = {
         SpeedupSpec, "sparse_core.speed.speedup:run_speedup", "long", label="Speedup", problem=measurements.problem
     ),
 }
+
+
+def transfer_kind(spec: AnyRun) -> str:
+    """The kind of work that a transfer's spec asks for."""
+    return next(name for name, kind in KINDS.items() if kind.label and kind.spec is type(spec))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_core import paths, stored
-from sparse_core.catalog import UNKNOWN, architecture_label
+from sparse_core.catalog import COARSEST, UNKNOWN, architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import (
@@ -28,7 +28,6 @@ from sparse_core.networks import (
     public_networks,
     pypi_weights,
     weight_files,
-    yolo,
 )
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard, file_stamp, local_file
 from sparse_core.networks.masks import Mask
@@ -123,8 +122,8 @@ def for_images(backbone: Backbone, side: int) -> Backbone:
     """The backbone for images of another size than its own; its weights and its hash are the same. Raises InputError where the
     network does not take them."""
     if backbone.card.is_detector:
-        if side % yolo.COARSEST:
-            raise InputError(f"Detectors take images of a multiple of {yolo.COARSEST} pixels, such as 416; got {side}.")
+        if side % COARSEST:
+            raise InputError(f"Detectors take images of a multiple of {COARSEST} pixels, such as 416; got {side}.")
         return dataclasses.replace(backbone, transform=backbone.transform.at(side))
     try:
         found = architectures.features_of(backbone.card.architecture, backbone.variant, side)

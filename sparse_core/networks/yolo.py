@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparse_core.catalog import COARSEST
+
 ANCHORS_PER_CELL = 3
-COARSEST = 32  # the stride of the last level
 MOMENTUM = 0.03  # of BatchNorm's running statistics
 LEAK = 0.1
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

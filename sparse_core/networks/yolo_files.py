@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparse_core.catalog import architecture_label
+from sparse_core.catalog import COARSEST, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, yolo
 from sparse_core.networks.architectures import shapes_of
@@ -306,4 +306,4 @@ def _anchors(weights: Mapping[str, Tensor], name: str, variant: str, path: Path)
 
 def _strides(name: str) -> Tensor:
     levels = len(yolo.WIDTHS[name])
-    return torch.tensor([yolo.COARSEST >> (levels - 1 - level) for level in range(levels)]).view(-1, 1, 1)
+    return torch.tensor([COARSEST >> (levels - 1 - level) for level in range(levels)]).view(-1, 1, 1)

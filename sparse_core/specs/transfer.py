@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeVar
 
-from sparse_core.catalog import ENGINES, MAX_SIDE, MIN_SIDE, PRECISIONS
+from sparse_core.catalog import COARSEST, ENGINES, MAX_SIDE, MIN_SIDE, PRECISIONS
 from sparse_core.specs.checks import require, require_known
 from sparse_core.specs.locations import absolute_backbone, absolute_dataset
 from sparse_core.specs.options import option
@@ -128,6 +128,8 @@ class DetectionSpec(_Transfer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        within = self.image_size % COARSEST == 0
+        require(within, "image_size of a detector", f"a multiple of {COARSEST} pixels, such as 416", self.image_size)
         require_known("precision", self.precision, ("auto", *PRECISIONS))
 
     @staticmethod

@@ -56,7 +56,6 @@ def precision(found: Sequence[Detections], truth: Sequence[Loaded], classes: int
     """The precision of ``found`` on images whose true boxes are those of ``truth``; ignored ones count neither way."""
     metric = MeanAveragePrecision(
         box_format="xyxy",
-        class_metrics=True,
         extended_summary=True,
         max_detection_thresholds=[1, 10, MOST],
         backend="pycocotools",

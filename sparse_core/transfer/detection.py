@@ -5,7 +5,9 @@ YOLOv5's release 6: SGD with warm-up and a cosine schedule, and a moving average
 """
 
 import copy
+import dataclasses
 import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from sparse_core.transfer.training import Diverged, Reporter, Result, TrainingSt
 LAST_RATE = 0.01  # share of the learning rate at the end
 LARGEST_GRADIENT = 10.0  # norm of all gradients together
 TEST_BATCH = 16
+TIMED_IMAGES = 8
 
 
 def train(
@@ -63,6 +66,24 @@ def train(
                 state.save(training.state())
                 reporter.saved()
     return training.finish()
+
+
+def time_epoch(backbone: Backbone, dataset: BoxDataset, spec: DetectionSpec) -> float:
+    """Estimated seconds per epoch, test included, from one step on a few images after one to warm up."""
+    whole = (dataset.train, dataset.test)
+    rows = [np.arange(min(TIMED_IMAGES, len(split.labels))) for split in whole]
+    few = dataclasses.replace(dataset, train=dataset.train.only(rows[0]), test=dataset.test.only(rows[1]))
+    steps = dataclasses.replace(spec.settings, batch_size=len(rows[0]))
+    training = _MaskedTraining(backbone, few, dataclasses.replace(spec, settings=steps), 0)
+    training.set_training_mode()
+    list(training.learn(rows[0]))
+    started = time.perf_counter()
+    list(training.learn(rows[0]))
+    trained = time.perf_counter()
+    training.test()
+    seconds = (trained - started, time.perf_counter() - trained)
+    timed = zip(seconds, rows, whole, strict=True)
+    return sum(each / len(sample) * len(split.labels) for each, sample, split in timed)
 
 
 class DetectionTraining(EpochTraining):
@@ -254,22 +275,25 @@ def _optimizer(network: nn.Module, spec: DetectionSpec) -> torch.optim.Optimizer
     return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum, fused=True)
 
 
-SHOWN = 6  # images of each kind in a run's record
+SHOWN = 6  # worst images, and images of the sample, in a run's record
+KEPT = 100  # images in a run's record besides the worst ones, the same ones in all runs on a dataset
 CONFIDENT = 0.25  # the probability from which on a prediction is drawn
 DRAWN = 100  # predictions of an image
 
 
 def shown_images(dataset: BoxDataset, found: Sequence[Detections]) -> list[dict[str, Any]]:
-    """The worst test images and a sample of the others, with their true and predicted boxes: name, ``kind`` (worst or sample),
-    ``f1``, ``truth`` and ``predicted`` as rows of left, top, right, bottom, label and, of predictions, probability."""
+    """A sample of the test images, the worst of the others, and more of them for the runs that are compared with this one, with
+    their true and predicted boxes: name, ``kind`` (sample, worst or other), ``f1``, ``truth`` and ``predicted`` as rows of left,
+    top, right, bottom, label and, of predictions, probability."""
     counted = [(boxes.corners[~boxes.ignored], boxes.labels[~boxes.ignored]) for boxes in dataset.test.boxes]
     scores = [f1(each, *boxes) for each, boxes in zip(found, counted, strict=True)]
-    worst = np.argsort(scores, kind="stable")[:SHOWN].tolist()
-    others = [row for row in range(len(found)) if row not in worst]
-    sample = sorted(np.random.default_rng(0).permutation(others)[:SHOWN].tolist())
-    kinds = [(row, "worst") for row in worst] + [(row, "sample") for row in sample]
+    order = np.random.default_rng(0).permutation(len(found)).tolist()
+    sample = order[: min(SHOWN, len(found) // 2)]
+    worst = [row for row in np.argsort(scores, kind="stable").tolist() if row not in sample][:SHOWN]
+    kinds = dict.fromkeys(order[:KEPT], "other") | dict.fromkeys(sample, "sample") | dict.fromkeys(worst, "worst")
     shown = []
-    for row, kind in kinds:
+    for row in [*worst, *sorted(set(kinds) - set(worst))]:
+        kind = kinds[row]
         boxes, each = dataset.test.boxes[row], found[row]
         sure = np.flatnonzero(each.scores >= CONFIDENT)[:DRAWN]
         truth = [[*map(float, corners), int(label)] for corners, label in zip(boxes.corners, boxes.labels, strict=True)]

@@ -2,6 +2,8 @@
 ``run_finetune``; its ``report`` may raise Cancelled."""
 
 import dataclasses
+import statistics
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,17 @@ from sparse_core.results.records import Record, Records
 from sparse_core.specs.identity import record_document
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.transfer import DetectionSpec, detection_protocol
-from sparse_core.transfer import detection
-from sparse_core.transfer.runs import job_result, keep, report_seed, run_names, shared_fields, sized, state_file
+from sparse_core.transfer import detection, durations
+from sparse_core.transfer.runs import (
+    job_result,
+    keep,
+    remember_duration,
+    report_seed,
+    run_names,
+    shared_fields,
+    sized,
+    state_file,
+)
 from sparse_core.transfer.training import Result, epoch_values
 
 METRICS = ("map50", "map")
@@ -30,7 +41,7 @@ def run_finetune(home: Path, spec: DetectionSpec, seeds: tuple[int, ...], report
     backbone, dataset, spec = resolve(home, spec, report)
     names, missing = run_names(home, spec, seeds)
     for number, seed in enumerate(missing):
-        name = names[seed]
+        started, name = time.perf_counter(), names[seed]
         on_progress = report_seed(report, seed, number, len(missing))
         state = state_file(home, name)
         result = detection.train(backbone, dataset, spec, seed, on_progress=on_progress, checkpoint=state)
@@ -39,8 +50,25 @@ def run_finetune(home: Path, spec: DetectionSpec, seeds: tuple[int, ...], report
         violations = max(*result.curves["mask_violations"], classifier.violations(saved, backbone.mask))
         shared = shared_fields(home, backbone, dataset, detection_protocol(spec))
         keep(home, _record(name, spec, result, {**shared, "mask_violations": violations}), on_progress)
+        images, seconds = shared["train_images"] + shared["test_images"], time.perf_counter() - started
+        timed = durations.Timed(seconds, 1, images, statistics.fmean(result.seconds), stored=saved.stat().st_size)
+        remember_duration(home, backbone, spec, timed)
     Records(home).compact()
     return job_result(names, missing)
+
+
+def run_estimate(home: Path, spec: DetectionSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
+    """Time a few steps and tests, and keep and return the estimate; a known one is returned as it is: ``runs.run_estimate``."""
+    known = durations.recall(home, spec)
+    if known:  # the finetuning itself was done meanwhile
+        return dataclasses.asdict(known)
+    backbone, dataset, spec = resolve(home, spec, report)
+    images = len(dataset.train.labels) + len(dataset.test.labels)
+    stored = 4 * sum(each.numel() for each in backbone.module.parameters())
+    seconds = detection.time_epoch(backbone, dataset, spec)
+    estimate = durations.Estimate(images, 0.0, seconds, sampled=True, stored=stored)
+    durations.keep(home, spec, estimate)
+    return dataclasses.asdict(estimate)
 
 
 def resolve(home: Path, spec: DetectionSpec, report: Report) -> tuple[Backbone, BoxDataset, DetectionSpec]:

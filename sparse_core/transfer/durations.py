@@ -12,8 +12,9 @@ from pathlib import Path
 from sparse_core import stored
 from sparse_core.catalog import PRECISIONS
 from sparse_core.paths import write_text
+from sparse_core.specs.identity import AnyRun
 from sparse_core.specs.training import VALIDATION_SHARE
-from sparse_core.specs.transfer import ProbeSpec, TransferSpec
+from sparse_core.specs.transfer import TASK, DetectionSpec, ProbeSpec
 
 RECENT = 5  # runs of one kind whose median counts, so that one beside other work does not decide
 CORRECTIONS = 10  # jobs by which samples are corrected
@@ -37,7 +38,7 @@ class Estimate:
     recent: tuple[Times, ...] = ()
     stored: int = 0
 
-    def seconds(self, spec: TransferSpec, seeds: int, features_cached: bool) -> float:
+    def seconds(self, spec: AnyRun, seeds: int, features_cached: bool) -> float:
         """The whole transfer: features unless they are cached, the learning-rate sweep if there is one, then training."""
         extraction = 0.0 if features_cached else self.images * self.seconds_per_image
         rates = len(spec.sweep_lr) if isinstance(spec, ProbeSpec) else 0
@@ -61,7 +62,7 @@ class Timed:
     stored: int = 0
 
 
-def estimate(home: Path, spec: TransferSpec, seeds: int, features_cached: bool, architecture: str = "") -> float | None:
+def estimate(home: Path, spec: AnyRun, seeds: int, features_cached: bool, architecture: str = "") -> float | None:
     """Seconds of the whole transfer, by what this machine did before; None where nothing was measured yet.
 
     Real runs of another network of the ``architecture`` go before a sample of this one. Samples are corrected by how long jobs
@@ -73,16 +74,16 @@ def estimate(home: Path, spec: TransferSpec, seeds: int, features_cached: bool, 
         own = other if other and (own is None or not other.sampled) else own
     if own is None:
         return None
-    return own.seconds(spec, seeds, features_cached) * (correction(home, spec.transfer) if own.sampled else 1.0)
+    return own.seconds(spec, seeds, features_cached) * (correction(home, _work(spec)) if own.sampled else 1.0)
 
 
-def key(spec: TransferSpec) -> tuple[str | int, ...]:
+def key(spec: AnyRun) -> tuple[str | int, ...]:
     """What decides the time per image and per epoch: specs with the same key share an estimate."""
     size = [spec.image_size] if spec.image_size else []
     return spec.transfer, spec.backbone, spec.dataset, spec.settings.batch_size, spec.precision, *size
 
 
-def recall(home: Path, spec: TransferSpec) -> Estimate | None:
+def recall(home: Path, spec: AnyRun) -> Estimate | None:
     """The estimate for this transfer; None where nothing was measured yet. The precision "auto" means bf16 where that
     was measured (it is chosen only where it is faster), else fp32."""
     precisions = reversed(PRECISIONS) if spec.precision == "auto" else [spec.precision]
@@ -90,11 +91,11 @@ def recall(home: Path, spec: TransferSpec) -> Estimate | None:
     return next(filter(None, map(_read, files)), None)
 
 
-def remember(home: Path, spec: TransferSpec, run: Timed) -> None:
+def remember(home: Path, spec: AnyRun, run: Timed) -> None:
     """Learn from a real run. Nothing is kept of one with cached features whose pace nothing is known of."""
     known = recall(home, spec)
     if known and known.sampled:
-        learn_correction(home, spec.transfer, known.seconds(spec, run.seeds, run.features_cached), run.seconds)
+        learn_correction(home, _work(spec), known.seconds(spec, run.seeds, run.features_cached), run.seconds)
     pace = 1 / run.images_per_second if run.images_per_second else 0.0
     if run.images_per_second == 0:
         if known is None:
@@ -121,7 +122,7 @@ def learn_correction(home: Path, work: str, estimated: float, seconds: float) ->
         write_text(_corrections(home, work), json.dumps({"ratios": [*_ratios(home, work), ratio][-CORRECTIONS:]}))
 
 
-def keep(home: Path, spec: TransferSpec, estimate: Estimate) -> None:
+def keep(home: Path, spec: AnyRun, estimate: Estimate) -> None:
     """Keep an estimate for all specs with the same ``key``."""
     write_text(_file(home, spec), json.dumps(asdict(estimate)))
 
@@ -130,6 +131,11 @@ def _read(file: Path) -> Estimate | None:
     with stored.reading(file):
         return stored.made(Estimate, json.loads(file.read_bytes()))
     return None
+
+
+def _work(spec: AnyRun) -> str:
+    """The kind of work whose samples are corrected alike."""
+    return TASK if isinstance(spec, DetectionSpec) else spec.transfer
 
 
 def _ratios(home: Path, work: str) -> list[float]:
@@ -142,6 +148,6 @@ def _corrections(home: Path, work: str) -> Path:
     return home / "estimates" / f"corrections-{work}.json"
 
 
-def _file(home: Path, spec: TransferSpec) -> Path:
+def _file(home: Path, spec: AnyRun) -> Path:
     name = hashlib.sha256("\n".join(map(str, key(spec))).encode(errors="surrogatepass")).hexdigest()[:24]
     return home / "estimates" / f"{name}.json"

@@ -64,7 +64,7 @@ def run_probe(home: Path, spec: ProbeSpec, seeds: tuple[int, ...], report: Repor
             details["features_cached"],
             features.stored_bytes(backbone, dataset),
         )
-        _remember_duration(home, backbone, spec, timed)
+        remember_duration(home, backbone, spec, timed)
     discard(sweep)
     return job_result(names, missing)
 
@@ -100,7 +100,7 @@ def run_finetune(home: Path, spec: FinetuneSpec, seeds: tuple[int, ...], report:
         images = shared["train_images"] + shared["test_images"]
         seconds = time.perf_counter() - started
         timed = durations.Timed(seconds, 1, images, statistics.fmean(result.seconds), stored=saved.stat().st_size)
-        _remember_duration(home, backbone, spec, timed)
+        remember_duration(home, backbone, spec, timed)
     records.compact()
     return job_result(names, missing)
 
@@ -160,7 +160,7 @@ def _load_to_time(home: Path, name: str) -> Backbone:
     return backbones.untrained(name) if without else backbones.load_classifying(home, name)
 
 
-def _remember_duration(home: Path, backbone: Backbone, spec: TransferSpec, run: durations.Timed) -> None:
+def remember_duration(home: Path, backbone: Backbone, spec: AnyRun, run: durations.Timed) -> None:
     """Keep the times of a run, also for networks of this architecture that are not there yet, and for its own size by number."""
     for name, size in itertools.product(
         (spec.backbone, backbone.card.architecture), {spec.image_size, backbone.transform.crop}

@@ -23,8 +23,8 @@ def by_class(records: Sequence[Record], network: str) -> pd.DataFrame:
     return table.dropna(subset=["average_precision"]).assign(network=network, n=table["n"].astype(int))
 
 
-def precision_recall(records: Sequence[Record]) -> pd.DataFrame:
-    """Precision at each recall (both 0..1) of each ``class`` with test boxes, the mean over seeds."""
+def precision_recall(records: Sequence[Record], network: str) -> pd.DataFrame:
+    """Precision at each recall (both 0..1) of each ``class`` with test boxes, the mean over seeds, of a ``network``."""
     present = np.array(
         [[value is not None for value in record.result["precision_by_class"]] for record in records]
     ).any(axis=0)
@@ -33,7 +33,7 @@ def precision_recall(records: Sequence[Record]) -> pd.DataFrame:
     names = records[0].result["class_names"]
     return pd.concat(
         [
-            pd.DataFrame({"class": names[label], "recall": recalls, "precision": curves[label]})
+            pd.DataFrame({"network": network, "class": names[label], "recall": recalls, "precision": curves[label]})
             for label in np.flatnonzero(present)
         ],
         ignore_index=True,
@@ -41,5 +41,5 @@ def precision_recall(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def images(record: Record, kind: str) -> list[dict[str, Any]]:
-    """The test images kept with a run, of a kind: ``worst`` or ``sample``."""
+    """The test images kept with a run, of a kind: ``worst``, ``sample`` or ``other``."""
     return [each for each in record.result["detections"] if each["kind"] == kind]

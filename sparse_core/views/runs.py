@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sparse_core.specs.transfer import ProbeSpec
 from sparse_core.views.labels import method_label, percent
 
 STATES = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed", "cancelled": "cancelled"}
+_CURVES = {"map50": "mAP@0.5", "map": "mAP@[.5:.95]"}
 TRANSFER_KINDS = ("probe", "finetune", "finetune_detector")
 
 
@@ -201,7 +202,15 @@ def curves(records: Sequence[Record], *, by_seed: bool = True) -> pd.DataFrame:
     table = pd.DataFrame(
         [{"run": name, "group": group, **event} for name, group, record in named for event in record.events]
     )
-    return table.rename(columns={"map50": "mAP@0.5", "map": "mAP@[.5:.95]"})
+    return table.rename(columns=_CURVES)
+
+
+def epoch_table(epochs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The epochs of a job's trainings so far (``queue.epochs``), as ``curves`` has those of finished runs."""
+    measured = list(_CURVES) if any("map50" in epoch for epoch in epochs) else ["top1", "mean_per_class"]
+    table = pd.DataFrame(epochs, columns=["seed", "epoch", "loss", *measured])
+    table = table.drop_duplicates(["seed", "epoch"], keep="last")  # a resumed training repeats an epoch
+    return table.assign(run=[f"seed {seed}" for seed in table["seed"]]).rename(columns=_CURVES)
 
 
 def confusion(records: Sequence[Record]) -> np.ndarray:

@@ -1,10 +1,13 @@
 """Images with boxes: the three layouts give the same dataset, and what is wrong in annotations is told and handled."""
 
+import hashlib
 import json
+import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import voc
 
 from sparse_core.datasets import catalogue
 from tests.support import boxes as drawn
@@ -148,8 +151,60 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
 def test_folders_without_boxes_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     refused(loaded, tmp_path, tmp_path / "empty", match="Expected images with boxes")
-    refused(loaded, tmp_path, "digits", match="Got 'digits'")
+    refused(loaded, tmp_path, "digits", match="'digits' has no boxes")
     folder = drawn.voc(tmp_path / "data")
     for file in (folder / "JPEGImages").iterdir():
         file.unlink()
     refused(loaded, tmp_path, folder, match="no box to use in its training images")
+
+
+@pytest.fixture
+def voc_archives(tmp_path, server, monkeypatch):
+    """The archives of PASCAL VOC with drawn images 0 to 5, where torchvision downloads them from."""
+    lists = {
+        "2007": ("VOC2007", "trainval", (0, 1)),
+        "2012": ("VOC2012", "trainval", (2, 3)),
+        "2007-test": ("VOC2007", "test", (4, 5)),
+    }
+    for key, (year, name, numbers) in lists.items():
+        root = drawn.voc(tmp_path / key / "VOCdevkit" / year, 6, 0)
+        (root / f"ImageSets/Main/{name}.txt").write_text("".join(f"{number:03}\n" for number in numbers))
+        for number in set(range(6)) - set(numbers):
+            (root / f"JPEGImages/{number:03}.jpg").unlink()
+            (root / f"Annotations/{number:03}.xml").unlink()
+        archive = tmp_path / voc.DATASET_YEAR_DICT[key]["filename"]
+        with tarfile.open(archive, "w") as packed:
+            packed.add(tmp_path / key / "VOCdevkit", "VOCdevkit")
+        told = {"url": f"{server}/{archive.name}", "md5": hashlib.md5(archive.read_bytes()).hexdigest()}
+        monkeypatch.setitem(voc.DATASET_YEAR_DICT, key, voc.DATASET_YEAR_DICT[key] | told)
+
+
+def test_voc_is_downloaded_with_the_splits_of_the_paper(home, voc_archives):
+    (card,) = catalogue.with_boxes(home)
+    assert (card.id, card.ready, catalogue.has_boxes("voc")) == ("voc", False, True)
+    refused(catalogue.load_boxes, home, "voc", download=False, match="not downloaded yet")
+    data = catalogue.load_boxes(home, "voc")
+    assert (data.id, data.task, data.class_names, "paper's split" in data.layout) == ("voc", "voc", drawn.NAMES, True)
+    assert [name[-7:-4] for name in data.train.names] == ["000", "001", "002", "003"]
+    for row, (split, number) in enumerate([(data.train, 2), (data.test, 4)]):
+        place = split.names.index(next(name for name in split.names if f"{number:03}" in name))
+        assert np.allclose(split.boxes[place].corners, np.array(drawn.drawn(number)[1])[:, :4], atol=1e-3), row
+    assert not list((home / "datasets/voc").glob("*.tar"))
+    assert catalogue.with_boxes(home)[0].ready and catalogue.load_boxes(home, "voc", download=False).hash == data.hash
+    refused(catalogue.load, home, "voc", match="PASCAL VOC has images with boxes, which only detectors")
+    (home / "datasets/voc/VOCdevkit/VOC2012/ImageSets/Main/trainval.txt").unlink()
+    refused(catalogue.load_boxes, home, "voc", match="not as torchvision lays them out")
+
+
+def test_a_failed_download_of_voc_leaves_nothing(home, monkeypatch):
+    for key in ("2007", "2012", "2007-test"):
+        monkeypatch.setitem(voc.DATASET_YEAR_DICT[key], "url", "http://127.0.0.1:9/none.tar")
+    refused(catalogue.load_boxes, home, "voc", match="Could not download PASCAL VOC .*VOCdevkit")
+    assert not (home / "datasets/voc").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("digits", "'digits' has no boxes"), ("/nowhere/data", "no folder or file at /nowhere")]
+)
+def test_what_has_no_boxes_is_refused_in_one_line(home, name, words):
+    refused(catalogue.load_boxes, home, name, match=words)

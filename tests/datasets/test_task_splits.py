@@ -1,9 +1,6 @@
 """The paper's own splits, on a few images laid out as torchvision's downloads are."""
 
-import functools
 import hashlib
-import http.server
-import threading
 import zipfile
 from pathlib import Path
 
@@ -144,16 +141,6 @@ def test_a_partition_that_names_other_images_is_refused(home, sun397):
         (sun397 / file).write_text("/a/abbey/sun_1.jpg\n/a/abbey/sun_99.jpg\n")
     with pytest.raises(InputError, match=r"1 of 2 images of .*Training_01.txt .* a/abbey/sun_99.jpg"):
         catalogue.load(home, "sun397")
-
-
-@pytest.fixture
-def server(tmp_path):
-    """The address at which the test's folder is served."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
-        threading.Thread(target=served.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{served.server_port}"
-        served.shutdown()
 
 
 def test_partitions_are_downloaded_with_the_images_where_possible(tmp_path, server, monkeypatch):

@@ -17,7 +17,7 @@ from sparse_core.networks import architectures, backbones, checkpoints, importin
 from sparse_core.networks.detector import DetectorNetwork, new_layers
 from sparse_core.results.records import Records
 from sparse_core.specs.transfer import DetectionSettings, DetectionSpec
-from sparse_core.transfer import average_precision, detection, detection_loss
+from sparse_core.transfer import average_precision, detection, detection_loss, detection_runs, durations
 from sparse_core.transfer.average_precision import Detections
 from sparse_core.transfer.detection_loss import Targets
 from tests.support import boxes as drawn
@@ -195,6 +195,35 @@ def test_the_mask_is_exact_and_a_resumed_training_is_the_same(data, tmp_path):
     assert again.curves == whole.curves
     state = whole.network.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.network.state_dict().items())
+
+
+def test_the_duration_is_estimated_from_a_few_steps(tmp_path):
+    backbone, folder = pruned(tmp_path), drawn.voc(tmp_path / "voc", 6, 2)
+    spec = dataclasses.replace(SPEC, dataset=str(folder), image_size=64)
+    home = tmp_path / "home"
+    found = detection_runs.run_estimate(home, spec, (0,), lambda progress: None)
+    known = durations.recall(home, spec)
+    assert known is not None and known.sampled and known.seconds_per_epoch == found["seconds_per_epoch"] > 0
+    assert known.stored == 4 * sum(each.numel() for each in backbone.module.parameters())
+    assert durations.estimate(home, spec, 2, features_cached=False) == pytest.approx(2 * 2 * known.seconds_per_epoch)
+    assert durations.recall(home, dataclasses.replace(spec, image_size=96)) is None
+
+
+def test_the_sample_is_the_same_for_all_runs_and_the_worst_are_this_run_s(tmp_path):
+    data = catalogue.load_boxes(tmp_path / "home", str(drawn.voc(tmp_path / "voc", 24, 20)))
+    perfect = [Detections(each.corners, np.ones(len(each.labels)), each.labels) for each in data.test.boxes]
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0), np.zeros(0, np.int64))
+
+    def names(found, kind):
+        return [each["image"] for each in detection.shown_images(data, found) if each["kind"] == kind]
+
+    sample = names(perfect, "sample")
+    missed = [row for row, name in enumerate(data.test.names) if name not in sample][3:9]
+    found = [nothing if row in missed else each for row, each in enumerate(perfect)]
+    assert names(found, "sample") == sample and len(sample) == 6
+    assert set(names(found, "worst")) == {data.test.names[row] for row in missed}
+    assert len(names(found, "other")) == 20 - 12  # the dense detector's, for the worst of others
+    assert {each["f1"] for each in detection.shown_images(data, found) if each["kind"] == "worst"} == {0.0}
 
 
 def test_eight_drawn_images_are_learnt(tmp_path):

@@ -10,8 +10,18 @@ from sparse_core.views.charts.style import HUES, OWN_DASHES
 
 
 def precision_recall(table: pd.DataFrame) -> go.Figure:
-    """``precision`` against ``recall`` (both 0..1), a line for each ``class``."""
-    panels = Panels([""], "Recall (%)", "Precision (%)")
+    """``precision`` against ``recall`` (both 0..1), a line for each ``class``, a panel for each ``network``."""
+    networks = list(dict.fromkeys(table["network"]))
+    titles = [f"<b>{html.escape(name)}</b>" for name in networks] if len(networks) > 1 else [""]
+    panels = Panels(titles, "Recall (%)", "Precision (%)")
+    for number, name in enumerate(networks):
+        _add_classes(panels, number, table[table["network"] == name])
+        panels.x(number).update(range=[0, 101])
+        panels.y(number).update(range=[0, 101])
+    return panels.figure()
+
+
+def _add_classes(panels: Panels, panel: int, table: pd.DataFrame) -> None:
     dashes = ("solid", *OWN_DASHES)
     for number, (name, rows) in enumerate(table.groupby("class", sort=False)):
         line = {"color": HUES[number % len(HUES)], "width": 1.8, "dash": dashes[number // len(HUES) % len(dashes)]}
@@ -20,5 +30,4 @@ def precision_recall(table: pd.DataFrame) -> go.Figure:
             for row in rows.itertuples()
         ]
         values = {"x": (100 * rows["recall"]).tolist(), "y": (100 * rows["precision"]).tolist()}
-        panels.add(0, str(name), {**values, "mode": "lines", "line": line, "hovertext": texts})
-    return panels.figure()
+        panels.add(panel, str(name), {**values, "mode": "lines", "line": line, "hovertext": texts})

@@ -1,0 +1,119 @@
+"""Finetune with a detector, in Streamlit's test harness: what it is offered, what is refused, its progress and its result."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from sparse_core.datasets import catalogue
+from sparse_core.jobs import queue
+from sparse_core.jobs.kinds import Job
+from sparse_core.specs.identity import recorded
+from sparse_core.specs.progress import Progress
+from sparse_core.specs.transfer import DetectionSettings, DetectionSpec
+from tests.pages.support import chart_text, choose, figure, messages, metrics, open_page, press, run, submitted
+from tests.support import boxes
+from tests.support.records import detection_record, write
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return boxes.voc(tmp_path / "voc", 6, 2)
+
+
+def with_data(path) -> AppTest:
+    """The form with a detector and the data at a path."""
+    return choose(choose(open_page("finetune"), backbone="yolov3_tiny"), boxes_path=str(path))
+
+
+def test_what_was_chosen_is_submitted(home, folder):
+    app = with_data(folder)
+    assert "2 classes (circle, square); training images: 4 with " in messages(app)
+    assert not {"optimizer", "smoothing", "scratch", "frozen", "step"} & {
+        each.key for each in (*app.selectbox, *app.number_input, *app.toggle)
+    }
+    press(choose(app, seeds=2, box_epochs=3, box_size=192, box_lr=0.02, box_augment=False), "Start finetuning")
+    (job,) = submitted(home, "finetune_detector")
+    assert (job.spec.backbone, job.spec.dataset, job.seeds) == ("yolov3_tiny", str(folder), (0, 1))
+    settings = DetectionSettings(epochs=3, learning_rate=0.02)
+    assert (job.spec.settings, job.spec.image_size, job.spec.augment) == (settings, 192, False)
+
+
+def test_the_link_of_a_job_opens_the_form_with_its_settings(home, folder):
+    spec = DetectionSpec("yolov3_tiny", str(folder), settings=DetectionSettings(epochs=7), image_size=224)
+    app = open_page("finetune", job=queue.submit(home, Job("finetune_detector", spec)))
+    fields = {each.key: each.value for each in app.number_input}
+    assert (fields["box_epochs"], fields["box_size"], fields["box_lr"]) == (7, 224, None)
+    assert app.text_input(key="boxes_path").value == str(folder)
+    (command,) = [code.value for code in app.code]
+    assert "--epochs 7 --image-size 224" in command and "--seeds" not in command
+
+
+@pytest.mark.parametrize(
+    ("made", "words"), [("classes", "Expected images with boxes in"), ("", "There is no folder or file at")]
+)
+def test_a_detector_takes_only_images_with_boxes(made, words, images, tmp_path):
+    (error,) = with_data(images if made else tmp_path / "none").error
+    assert words in error.value and "\n" not in error.value
+
+
+def test_a_classifier_takes_no_boxes(folder):
+    app = choose(choose(open_page("finetune"), dataset="My own folder or Parquet file"), path=str(folder))
+    assert "which only detectors are finetuned on" in app.error[0].value
+
+
+def test_an_image_size_that_no_detector_takes_is_refused(folder):
+    app = choose(with_data(folder), box_size=200)
+    assert "a multiple of 32 pixels" in app.error[0].value
+    assert next(button for button in app.button if button.label == "Start finetuning").disabled
+
+
+def test_what_is_wrong_with_labels_is_said_before_the_start(folder):
+    (folder / "Annotations/000.xml").write_text(
+        boxes.voc_xml("000.jpg", (96, 96), [(5, 5, 120, 60, 0), (9, 9, 9, 50, 1)])
+    )
+    app = with_data(folder)
+    assert "1 boxes reach beyond their image" in app.warning[0].value and "have no area" in app.warning[0].value
+    app.session_state["boxes_before"] = True
+    assert not run(app).error and len(app.get("image")) == 4
+
+
+def test_probe_offers_no_detector():
+    backbone = open_page("probe").selectbox(key="backbone")
+    assert not any("YOLO" in option for option in backbone.options) and "Detectors" in backbone.help
+
+
+def test_voc_needs_no_path_and_is_downloaded_by_the_job(home):
+    app = choose(choose(open_page("finetune"), backbone="yolov3_tiny"), boxes="voc")
+    assert "2.8 GB, downloaded on first use" in messages(app)
+    press(app, "Start finetuning")
+    (job,) = submitted(home, "finetune_detector")
+    assert job.spec.dataset == "voc"
+
+
+def test_progress_shows_map_over_epochs(home):
+    job_id = queue.submit(home, Job("finetune_detector", DetectionSpec("yolov3_tiny", "voc")))
+    epochs = [{"seed": 0, "epoch": each, "loss": 1.0, "map50": 0.1 * each, "map": 0.05 * each} for each in (1, 2)]
+    queue.open_reports(home, job_id).report(Progress("Training", 2, 9, epochs=tuple(epochs)))
+    app = open_page("finetune", job=job_id)
+    assert figure(app)["data"][0]["y"] == pytest.approx([10, 20]) and "mAP@0.5 (%)" in str(figure(app)["layout"])
+    assert figure(choose(app, live_curve="mAP@[.5:.95]"))["data"][0]["y"] == pytest.approx([5, 10])
+    press(app, "Cancel")
+    assert queue.status(home, job_id).state == "cancelled"
+
+
+def test_a_result_shows_map_with_seeds_beside_the_dense_detector(home, folder):
+    data = catalogue.load_boxes(home, str(folder))
+    of = {"dataset": str(folder), "content": data.hash, "image": data.test.names[0]}
+    made = [detection_record(sparsity=0.5, seed=seed, map50=value, **of) for seed, value in ((0, 0.6), (1, 0.7))]
+    write(home, *made, detection_record(**of))
+    job_id = queue.submit(home, Job("finetune_detector", recorded(made[0].spec), (0, 1)))
+    queue.end(home, job_id, "done", result={"runs": [each.run_id for each in made], "found": []})
+    app = open_page("finetune", job=job_id)
+    shown = metrics(app)
+    assert shown["Final mAP@0.5"] == "65.0 ± 7.1 % (n = 2)" and shown["Mask violations"] == "0"
+    assert shown["Final mAP@[.5:.95]"] == "32.5 ± 3.5 % (n = 2)"
+    assert "Test mAP@0.5 per epoch" in chart_text(app)
+    assert all(
+        words in chart_text(app, 1) for words in ("Precision–recall by class", "<b>Magnitude 50 %</b>", "<b>Dense</b>")
+    )
+    app.session_state["drawn"] = True
+    assert not run(app).error and len(app.get("image")) == 2  # the network's and the dense one's
