@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import choices, frame, links
-from pages.parts.results import open_store, show_chart, show_table
+from pages.parts.results import open_store, show_chart, show_table, titles
 from pages.parts.run_details import run_table
 from pages.parts.tradeoff_controls import available
 from sparse_core.catalog import TRANSFERS, architecture_label
@@ -50,15 +50,15 @@ class Controls:
     level: float | None
     order: str
     join: bool
+    metric: str = "accuracy"
 
 
 def main() -> None:
     """Controls, the heat map, the runs behind its cells, and the full table."""
     store = open_store("tasks")
     controls = _controls(store)
-    rows = store.results(source=controls.source, architecture=controls.architecture, transfer=controls.transfer).dropna(
-        subset=[measures.ACCURACIES[controls.accuracy]]
-    )
+    rows = store.results(source=controls.source, architecture=controls.architecture, transfer=controls.transfer)
+    rows = measures.measured_in(rows, controls.metric).dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     if controls.level is not None:
         rows = rows[(rows["sparsity"] == controls.level) | (rows["method"] == "Dense")]
     if rows.empty:
@@ -75,12 +75,13 @@ def main() -> None:
 def _controls(store: Store) -> Controls:
     """The controls; each offers what has results with the others as they are, and its help says what it leaves out."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        architecture = choices.architecture_choice(store)
-        known = available(store, store.version, architecture)
+        metric = choices.metric_choice()
+        architecture = choices.architecture_choice(store, metric)
+        known = available(store, store.version, architecture, metric)
         transfer = _transfer_choice(known)
         known = known[known["transfer"] == transfer]
-        help_text = "The difference to the dense network in percentage points, or accuracy in percent."
-        value = choices.choice("Value", "value", VALUES, help_text)
+        help_text = f"The difference to the dense network in percentage points, or {metric} in percent."
+        value = choices.choice("Value", "value", {**VALUES, "accuracy_mean": labels.metric_title(metric)}, help_text)
         source = choices.source_choice(known)
         known = known if source == "all" else known[known["source"] == source]
         with choices.more_filters(UNFILTERED, MORE):
@@ -95,7 +96,7 @@ def _controls(store: Store) -> Controls:
             )
             order = choices.task_order()
             join = choices.join_choice(store, architecture)
-    return Controls(architecture, transfer, source, accuracy, value, level, order, join)
+    return Controls(architecture, transfer, source, accuracy, value, level, order, join, metric)
 
 
 def _transfer_choice(known: pd.DataFrame) -> str:
@@ -120,11 +121,11 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         )
         return
     name = architecture_label(controls.architecture)
-    accuracy = controls.value == "accuracy_mean"
+    accuracy, metric = controls.value == "accuracy_mean", labels.metric_title(controls.metric)
     better = "in percent · higher is better" if accuracy else "in points · above 0 beats the dense network (blue)"
     show_chart(
         task_charts.heat_map(shown, controls.value, labels.distinct(shown["row"]), labels.distinct(shown["task"])),
-        "Accuracy of each network on each task" if accuracy else "Difference to the dense network on each task",
+        f"{metric} of each network on each task" if accuracy else "Difference to the dense network on each task",
         f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, {better}"
         + (" · tasks from easy to difficult" if controls.order == "difficulty" else ""),
         footnotes.caption(
@@ -136,10 +137,11 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         ),
         key="heat_map",
         name=f"tasks-{controls.architecture}-{controls.transfer}",
-        alt=f"{VALUES[controls.value]} of each network on each task, {name}",
+        alt=f"{metric if accuracy else VALUES['difference']} of each network on each task, {name}",
         select_into="cells",
         table=shown[CELL_COLUMNS],
         beside=lambda: links.share(_command(controls)),
+        title=titles(controls.metric),
     )
 
 
@@ -163,32 +165,43 @@ def _full_table(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> 
 
     def by_network() -> None:
         st.caption(
-            "Accuracy in percent: mean ± standard deviation over seeds (number of seeds); of joined networks, over networks "
-            "(number of networks). No ± where n = 1."
+            f"{labels.metric_title(controls.metric)} in percent: mean ± standard deviation over seeds (number of seeds); of "
+            "joined networks, over networks (number of networks). No ± where n = 1."
         )
         show_table(tables.paper_layout(table), key="wide", name=name, title=str)
 
     def by_task() -> None:
         columns = ["source", "method", "sparsity", *tables.network_columns(table), *LONG_COLUMNS]
         ranked = rankings.on_task(table, rows, controls.accuracy)
-        show_table(ranked.drop(columns=tables.LABELS), key="long", name=name, shown_columns=columns)
+        show_table(
+            ranked.drop(columns=tables.LABELS),
+            key="long",
+            name=name,
+            shown_columns=columns,
+            title=titles(controls.metric),
+        )
 
     choices.tabs("layout", {"By network": by_network, "By task": by_task})
 
 
 def _command(controls: Controls) -> str:
+    metric = f" --metric '{controls.metric}'" if controls.metric != "accuracy" else ""
     accuracy = f" --accuracy {controls.accuracy}" if controls.accuracy != "best" else ""
     separate = "" if controls.join else " --separate"
     level = "" if controls.level is None else f" --sparsity {controls.level} {controls.level}"
     return (
         f"sparse-transfer summary --per-task --architecture {controls.architecture} "
-        f"--transfer {controls.transfer} --source {controls.source}{accuracy}{level}{separate} --json"
+        f"--transfer {controls.transfer} --source {controls.source}{metric}{accuracy}{level}{separate} --json"
     )
 
 
 def _say_empty(store: Store, controls: Controls) -> None:
     name = frame.plain(architecture_label(controls.architecture))
-    if controls.accuracy == "final" and controls.source in ("all", "published"):
+    if controls.metric != "accuracy":
+        st.info(
+            f"None of your runs of {name} matches these choices. Finetune it on images with boxes on the Finetune page."
+        )
+    elif controls.accuracy == "final" and controls.source in ("all", "published"):
         st.info("The paper's results have no last-epoch accuracy, and none of your runs matches. Choose Best epoch.")
     elif controls.source == "measured":
         st.info(

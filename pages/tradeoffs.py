@@ -11,10 +11,10 @@ import streamlit as st
 
 from pages.parts import choices, frame, links, prune_downstream, tradeoff_questions, tradeoff_relations
 from pages.parts.frame import home
-from pages.parts.results import open_store, show_chart, show_table
+from pages.parts.results import open_store, show_chart, show_table, titles
 from pages.parts.run_details import run_table
 from pages.parts.tradeoff_controls import AXES, UNFILTERED, Controls, available, choose_controls
-from sparse_core.catalog import METHODS, TRANSFERS, architecture_label, task_label
+from sparse_core.catalog import MAP, METHODS, TRANSFERS, architecture_label, task_label
 from sparse_core.networks import library
 from sparse_core.results import measures, questions
 from sparse_core.results.questions import Question
@@ -71,6 +71,8 @@ def main() -> None:
     view = _view(store, store.version, controls)
     if view.summary.empty:
         _explain_empty(store, controls)
+        if controls.metric != "accuracy":
+            tradeoff_relations.upstream_map(controls)
         return
     finding = st.empty()  # filled after the chart: its intervals take longer
     above = st.container()  # the control for points is below the chart that they select from
@@ -93,11 +95,9 @@ def main() -> None:
     columns = _shown(SUMMARY_COLUMNS, controls, averages)
     tabs: dict[str, Callable[[], None]] = {
         "Averages": lambda: show_table(averages, key="averages", name="tradeoffs", shown_columns=columns),
-        "Accuracy per task": lambda: _per_task(store, controls, only),
+        f"{labels.metric_title(controls.metric)} per task": lambda: _per_task(store, controls, only),
         "Pareto front": lambda: _pareto(controls, only, points),
-        "Difficulty": lambda: tradeoff_relations.difficulty(store, controls, only.rows),
-        "Why": lambda: tradeoff_relations.why(controls, only.rows, only.summary),
-        "Upstream and downstream": lambda: tradeoff_relations.upstream(controls, only.rows),
+        **_relations(store, controls, only),
         **{
             question.title: partial(tradeoff_questions.show, question, controls, only.rows)
             for question in _questions(store, store.version, controls.architecture)
@@ -108,6 +108,18 @@ def main() -> None:
     choices.tabs("view", tabs)
 
 
+def _relations(store: Store, controls: Controls, view: View) -> dict[str, Callable[[], None]]:
+    """The tabs on why methods differ; detectors have no linear transfer, and so no difficulty."""
+    tabs: dict[str, Callable[[], None]] = {
+        "Difficulty": lambda: tradeoff_relations.difficulty(store, controls, view.rows),
+        "Why": lambda: tradeoff_relations.why(controls, view.rows, view.summary),
+        "Upstream and downstream": lambda: tradeoff_relations.upstream(controls, view.rows),
+    }
+    if controls.metric == "accuracy":
+        return tabs
+    return {"Upstream and downstream": lambda: tradeoff_relations.upstream_map(controls)}
+
+
 @st.cache_resource(show_spinner=False, max_entries=50)
 def _questions(_store: Store, version: tuple[int, ...], architecture: str) -> list[Question]:
     """Those that the architecture's rows can answer, whatever the controls leave of them: the tabs stay where they are."""
@@ -116,6 +128,8 @@ def _questions(_store: Store, version: tuple[int, ...], architecture: str) -> li
 
 def _prune_downstream(store: Store, controls: Controls) -> dict[str, Callable[[], None]]:
     """The tab on pruning on the task itself, where a network of the architecture was."""
+    if controls.metric != "accuracy":
+        return {}
     full = store.results(source="measured", architecture=controls.architecture, transfer="full")
     made = sparsified.made_here(library.cards(home())) if len(full) else []
     if not downstream.has_both_routes(full, made):
@@ -151,6 +165,7 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
         sparsity=sparsity,
         coded=True,
     )
+    rows = measures.measured_in(rows, controls.metric)
     rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())
     rows = measures.joined(rows) if controls.join else rows
@@ -191,7 +206,7 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     view = _view(_store, version, controls)
     placed = view.summary.dropna(subset=["mean_relative_error_increase"])
     transfers = measures.present(controls.transfers, placed)
-    known = available(_store, version, controls.architecture)
+    known = available(_store, version, controls.architecture, controls.metric)
     published = known.loc[known["source"] == "published", "method"]
     methods = controls.methods or [method for method in METHODS if method != "Dense"]
     shows_paper = len(published) and controls.source in ("all", "published") and controls.axis == "sparsity"
@@ -202,11 +217,14 @@ def _tradeoff(_store: Store, version: tuple[int, ...], controls: Controls, point
     ]
     if absent:
         notes.append(f"Not in the paper's public rows: {', '.join(absent)}")
-    if published.empty:
+    if controls.metric != "accuracy":
+        notes.append("The paper's table 6, mAP of YOLOv3 and YOLOv5, is not in its public rows")
+    elif published.empty:
         notes.append(f"{name} is not in the paper's published results")
+    error = "" if controls.metric == "accuracy" else f" · error is 1 − {controls.metric}"
     texts = (
         "Relative error increase over dense",
-        f"{name} · {footnotes.spread_note(placed)} · lower is better, {_beats(controls, transfers)}",
+        f"{name}{error} · {footnotes.spread_note(placed)} · lower is better, {_beats(controls, transfers)}",
         footnotes.caption(view.rows, view.filters, [*view.notes, *notes], controls.accuracy, today),
     )
     return tradeoffs.tradeoff(placed, transfers, points, controls.axis, controls.scale, texts)
@@ -239,28 +257,30 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
         frame[((frame["sparsity"] - level).abs() < measures.NEAR) | (frame["method"] == "Dense")]
         for frame in (table, rows)
     )
-    name = f"tasks-{controls.architecture}"
+    name, metric = f"tasks-{controls.architecture}", labels.metric_title(controls.metric)
     show_chart(
         task_charts.accuracy_per_task(
             at_level, measures.present(controls.transfers, at_level), labels.distinct(at_level["task"])
         ),
-        "Accuracy of each network on each task",
+        f"{metric} of each network on each task",
         f"{architecture_label(controls.architecture)} at {labels.sparsity_label(level)} sparsity (± 1) · mean ± "
         "standard deviation over seeds (none for a single seed) · higher is better, the vertical line is dense",
         footnotes.caption(shown, view.filters, view.notes, controls.accuracy, date.today()),
         key="per_task_chart",
         name=name,
-        alt="Accuracy of each method on each task",
+        alt=f"{metric} of each method on each task",
     )
     columns = [*TASK_COLUMNS[:5], *tables.network_columns(table), *TASK_COLUMNS[5:]]
-    show_table(table.drop(columns=tables.LABELS), key="per_task", name=name, shown_columns=columns)
+    title = titles(controls.metric)
+    show_table(table.drop(columns=tables.LABELS), key="per_task", name=name, shown_columns=columns, title=title)
 
 
 def _pareto(controls: Controls, view: View, points: list[str]) -> None:
     rows = view.rows
     tasks = labels.task_choices(rows["dataset"].unique())
+    metric = labels.metric_title(controls.metric)
     task = choices.selectbox(
-        "Accuracy on",
+        f"{metric} on",
         [None, *tasks],
         format_func=lambda name: "All tasks, averaged" if name is None else task_label(name),
         key="pareto_task",
@@ -274,21 +294,23 @@ def _pareto(controls: Controls, view: View, points: list[str]) -> None:
         st.info("No task has results of all these networks, so their averages are not comparable. Choose one task.")
         return
     table = labels.name_points(measures.with_front(measures.with_sizes(table, chosen), controls.axis))
+    table = table.assign(metric=controls.metric)
     saving, side = ("sparsity", "right") if controls.axis == "sparsity" else ("size", "left")
     name = f"pareto-{controls.architecture}"
     show_chart(
-        tradeoffs.pareto(table, measures.present(controls.transfers, table), points, controls.axis),
-        f"Accuracy against {saving}",
+        tradeoffs.pareto(table, measures.present(controls.transfers, table), points, controls.axis, controls.metric),
+        f"{metric} against {saving}",
         f"{architecture_label(controls.architecture)} · "
         f"{f'mean over {footnotes.task_count(table)}' if task is None else task_label(task)} ± standard error over seeds · "
         f"up and to the {side} is better, networks on the grey line are Pareto-optimal",
         footnotes.caption(chosen, view.filters, view.notes, controls.accuracy, date.today()),
         key="pareto_chart",
         name=name,
-        alt=f"Accuracy against {AXES[controls.axis].lower()} with the Pareto front",
+        alt=f"{metric} against {AXES[controls.axis].lower()} with the Pareto front",
     )
     columns = _shown(PARETO_COLUMNS, controls, table)
-    show_table(table.drop(columns=["point", "shown"]), key="pareto", name=name, shown_columns=columns)
+    shown = table.drop(columns=["point", "shown", "metric"])
+    show_table(shown, key="pareto", name=name, shown_columns=columns, title=titles(controls.metric))
 
 
 def _shown(columns: list[str], controls: Controls, table: pd.DataFrame) -> list[str]:
@@ -302,6 +324,12 @@ def _shown(columns: list[str], controls: Controls, table: pd.DataFrame) -> list[
 
 
 def _explain_empty(store: Store, controls: Controls) -> None:
+    if controls.metric != "accuracy" and not (store.results()["metric"] == MAP).any():
+        st.info(
+            "You have no runs of detectors yet, and the paper's table 6 is not in its public rows. Finetune a detector on images "
+            "with boxes on the Finetune page: its mAP is then shown here."
+        )
+        return None
     if controls.axis != "sparsity":
         return _explain_missing_sizes(store, controls)
     if controls.methods == ["LTH-T"] and controls.transfers == ["linear"] and not controls.lottery:

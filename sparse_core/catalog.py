@@ -80,7 +80,10 @@ NORMALISATIONS = {
 }
 
 METRICS = {"top1": "top-1 accuracy", "mean_per_class": "mean per-class accuracy", "accuracy": "accuracy"}
-METRICS |= {"mAP@0.5": "mAP@0.5"}
+MAP, STRICT_MAP = "mAP@0.5", "mAP@[.5:.95]"  # of detectors
+METRICS |= {MAP: MAP, STRICT_MAP: STRICT_MAP}
+# What views of results are of. Accuracies (top-1 and mean per-class, as is usual on a task) and mAP are never mixed.
+RESULT_METRICS = {"accuracy": "Accuracy", MAP: MAP, STRICT_MAP: STRICT_MAP}
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,8 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
     filters: dict[str, Any] = {name: getattr(options, name) for name in ("source", "architecture", "transfer")}
     filters |= {"methods": options.methods or None, "datasets": options.tasks or None}
     rows = store.results(**filters, sparsity=tuple(options.sparsity))
+    metric = options.metric or ("accuracy" if options.architecture not in catalog.DETECTORS else catalog.MAP)
+    rows = measures.measured_in(rows, metric)
     if options.without_lottery:
         rows = rows[~measures.is_hidden_lottery_ticket(rows)]
     if rows.empty and options.source in ("published", "all"):
@@ -304,6 +306,11 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--architecture", help="such as resnet50; all by default")
     summary.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
     summary.add_argument("--source", default="all", help=f"{sources}, or an imported one (default all)")
+    summary.add_argument(
+        "--metric",
+        choices=list(catalog.RESULT_METRICS),
+        help=f"default accuracy, of a detector {catalog.MAP}; they are never mixed, and error is 1 − metric",
+    )
     summary.add_argument("--accuracy", choices=list(measures.ACCURACIES), default="best", help="over epochs, or final")
     summary.add_argument("--methods", nargs="+", default=[], help="such as AC/DC WoodFisher; all by default")
     summary.add_argument("--tasks", nargs="+", default=[], help="such as cifar10 pets; all by default")

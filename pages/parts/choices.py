@@ -9,7 +9,15 @@ import streamlit as st
 
 from pages.parts import frame
 from pages.parts.frame import home
-from sparse_core.catalog import METRICS, PAPER_ARCHITECTURES, TRANSFERS, architecture_label, task_label
+from sparse_core.catalog import (
+    DETECTORS,
+    METRICS,
+    PAPER_ARCHITECTURES,
+    RESULT_METRICS,
+    TRANSFERS,
+    architecture_label,
+    task_label,
+)
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.boxes import METRIC
 from sparse_core.errors import InputError, unknown_name
@@ -175,9 +183,33 @@ def _own_dataset(key: str) -> str | None:
     return absolute_dataset(dataset)
 
 
-def architecture_choice(store: Store) -> str:
-    """The control that chooses among the architectures of the paper and those measured here, ResNet50 first."""
+def metric_choice() -> str:
+    """The control for what results are of: accuracies, or one of the two mAP of detectors. A link that names a detector is one to
+    its mAP."""
+    names = {architecture_label(name) for name in DETECTORS}
+    if not is_set("metric") and set(st.query_params.get_all("architecture")) & names:
+        st.session_state["metric"] = METRIC
+    help_text = (
+        "Accuracies of networks that classify images, or mean average precision of detectors. They are never mixed."
+    )
+    return selectbox(
+        "Metric",
+        list(RESULT_METRICS),
+        format_func=RESULT_METRICS.__getitem__,
+        key="metric",
+        persist_state="session",
+        width=150,
+        help=help_text,
+    )
+
+
+def architecture_choice(store: Store, metric: str = "") -> str:
+    """The control that chooses among the architectures of the paper and those measured here, ResNet50 first; with a ``metric``
+    among those that have or can have results in it."""
     names = {*PAPER_ARCHITECTURES, *store.values("architecture")}
+    if metric:
+        detectors = {name for name in names if name.partition("-")[0] in DETECTORS}
+        names = names - detectors if metric == "accuracy" else detectors or set(DETECTORS)
     return selectbox(
         "Architecture",
         sorted(names, key=lambda name: (name != "resnet50", architecture_label(name))),

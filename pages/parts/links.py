@@ -10,7 +10,7 @@ from streamlit.errors import StreamlitAPIException
 
 from pages.parts import buttons, frame
 from pages.parts.frame import home
-from sparse_core.catalog import architecture_label
+from sparse_core.catalog import DETECTORS, MAP, architecture_label
 from sparse_core.networks import library
 from sparse_core.views import columns, labels, report
 
@@ -129,10 +129,11 @@ def backbone_links(name: str) -> None:
     queries = {page: {"backbone": label} for page in USES}
     queries["speedup"] |= {"measure": "true"}
     queries["sparsify"] = {"parent": label, "method": "GMP"}
-    unfit = "sparsify" if card.sparsity else "speedup"  # dense networks are the baseline of the speedup
+    unfit = {"sparsify" if card.sparsity else "speedup"}  # dense networks are the baseline of the speedup
+    unfit |= {"probe"} if card.is_detector else set()
     with st.container(horizontal=True):
         for page in frame.PAGES:
-            if page.name in USES and page.name != unfit:
+            if page.name in USES and page.name not in unfit:
                 label = USES[page.name]
                 st.page_link(f"pages/{page.name}.py", label=label, icon=page.icon, query_params=queries[page.name])
 
@@ -151,6 +152,7 @@ def batch_links(names: Sequence[str]) -> None:
 def result_links(result: dict[str, Any]) -> None:
     """Links to the pages that show a run's result beside others."""
     query = {"architecture": architecture_label(result["architecture"]), "source": labels.SOURCES["measured"]}
+    query |= {"metric": MAP} if result["architecture"] in DETECTORS else {}
     with st.container(horizontal=True):
         st.page_link("pages/tradeoffs.py", label="Show on Tradeoffs", icon=":material/show_chart:", query_params=query)
         st.page_link("pages/tasks.py", label="Show on Tasks", icon=":material/grid_on:", query_params=query)

@@ -64,13 +64,14 @@ def show_chart(
     opens: str = "",
     table: pd.DataFrame | None = None,
     beside: Callable[[], None] | None = None,
+    title: Callable[[str], str] | None = None,
 ) -> None:
     """Draw a chart with its export beneath it, and the table behind it for keyboard and screen reader.
 
     ``texts`` are title, subtitle and caption; none if the figure has them already. ``name`` is the file name of the downloads
     without ending, ``alt`` what a screen reader reads. With ``select_into`` points can be selected: the control
     of that key, which is part of the link, takes their names, and the expander of the key ``opens`` is opened. ``beside`` draws
-    more into the row below.
+    more into the row below. ``title`` gives the headings of the table.
     """
     figure = captions.with_caption(figure, *texts) if texts else figure
     on_select: Any = partial(_take_selection, key, select_into, opens) if select_into else "ignore"
@@ -82,7 +83,11 @@ def show_chart(
             shown = st.popover("Table", key=f"{key}_table", on_change="rerun", help="The numbers behind this chart")
             if shown.open:
                 with shown:
-                    st.dataframe(columns.for_display(table), hide_index=True, column_config=_column_config(table))
+                    st.dataframe(
+                        columns.for_display(table),
+                        hide_index=True,
+                        column_config=_column_config(table, title or column_title),
+                    )
                     with st.container(horizontal=True):
                         _table_downloads(table, key=key, name=name)
         if beside is not None:
@@ -99,6 +104,11 @@ def _take_selection(chart: str, control: str, opens: str) -> None:
 def column_title(column: str) -> str:
     """The heading of a column with its unit."""
     return columns.column(column).title
+
+
+def titles(metric: str) -> Callable[[str], str]:
+    """The headings of columns where accuracies are of ``metric``."""
+    return partial(columns.title_for, metric=metric)
 
 
 def show_table(

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from pages.parts import choices
-from sparse_core.catalog import METHODS, TASKS, TRANSFERS, task_label
+from sparse_core.catalog import BUILT_IN, METHODS, TRANSFERS, task_label
+from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.specs.options import PROGRAM
 from sparse_core.views import labels
@@ -36,6 +37,7 @@ class Controls:
     axis: str
     join: bool
     scale: tradeoffs.Scale
+    metric: str = "accuracy"
 
     @property
     def command(self) -> str:
@@ -43,6 +45,7 @@ class Controls:
         arguments = [*PROGRAM, "summary", "--architecture", self.architecture]
         arguments += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
         arguments += ["--source", self.source]
+        arguments += ["--metric", self.metric] if self.metric != "accuracy" else []
         arguments += ["--accuracy", self.accuracy] if self.accuracy != "best" else []
         arguments += ["--methods", *self.methods] if self.methods else []
         arguments += ["--tasks", *self.tasks] if self.tasks else []
@@ -55,13 +58,16 @@ class Controls:
 def choose_controls(store: Store) -> Controls:
     """The controls, and what the user chose."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        architecture = choices.architecture_choice(store)
-        known = available(store, store.version, architecture)
-        transfer = choices.choice("Transfer", "transfer", TRANSFER_CHOICES, choices.TRANSFER_HELP)
+        metric = choices.metric_choice()
+        architecture = choices.architecture_choice(store, metric)
+        known = available(store, store.version, architecture, metric)
+        transfer = "full"  # of detectors there is no other
+        if metric == "accuracy":
+            transfer = choices.choice("Transfer", "transfer", TRANSFER_CHOICES, choices.TRANSFER_HELP)
         source = choices.source_choice(known)
         tasks = choices.multiselect(
             "Tasks",
-            choices.offered("tasks", labels.task_choices({*TASKS, *known["dataset"]}), known["dataset"], task_label),
+            choices.offered("tasks", labels.task_choices({*BUILT_IN, *known["dataset"]}), known["dataset"], task_label),
             placeholder="All tasks",
             format_func=task_label,
             key="tasks",
@@ -72,7 +78,7 @@ def choose_controls(store: Store) -> Controls:
             more = _more_filters(store, architecture, known, transfer)
         scale = _vertical_scale(several=transfer == BOTH)
     transfers = list(TRANSFERS) if transfer == BOTH else [transfer]
-    return Controls(architecture, source, transfers, tasks=tasks, scale=scale, **more)
+    return Controls(architecture, source, transfers, tasks=tasks, scale=scale, metric=metric, **more)
 
 
 def _more_filters(store: Store, architecture: str, known: pd.DataFrame, transfer: str) -> dict[str, Any]:
@@ -126,9 +132,9 @@ def _axis_choice(known: pd.DataFrame) -> str:
 
 
 @st.cache_data(show_spinner=False, max_entries=20)
-def available(_store: Store, version: tuple[int, ...], architecture: str) -> pd.DataFrame:
-    """Which results exist for this architecture; ``version`` includes new runs at once."""
-    rows = _store.results(architecture=architecture)
+def available(_store: Store, version: tuple[int, ...], architecture: str, metric: str) -> pd.DataFrame:
+    """Which results exist for this architecture in this metric; ``version`` includes new runs at once."""
+    rows = measures.measured_in(_store.results(architecture=architecture), metric)
     known = {f"has_{name}": rows[name].notna() for name in (*labels.SIZES, "accuracy_final")}
     return rows[["source", "method", "sparsity", "transfer", "dataset"]].assign(**known).drop_duplicates()
 

@@ -14,6 +14,7 @@ from sparse_core.catalog import TRANSFERS, architecture_label
 from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, relations
+from sparse_core.views.charts import detection
 from sparse_core.views.charts import relations as charts
 
 MOST_PANELS = 4
@@ -32,6 +33,11 @@ UPSTREAM_COLUMNS = [
 UPSTREAM_NOTE = (
     "Upstream accuracy of paper results: ImageNet top-1 of the method authors' own networks, matched on nominal sparsity; the "
     "networks behind the paper's transfer rows are others"
+)
+SPARSEML_NOTE = (
+    "Source: READMEs and tutorials of neuralmagic/sparseml on YOLOv3-SPP and YOLOv5, tables or readings off a chart. The paper's "
+    "table 6 is not in its public rows; it says that upstream and downstream mAP go together (section 4). One figure a network, "
+    "no spread; never averaged with other sources."
 )
 REVERSAL_HELP = "The paper (section 3.3): methods that do well under linear transfer fall behind under full transfer."
 
@@ -121,6 +127,23 @@ def _upstream_chart(controls: Controls, rows: pd.DataFrame) -> None:
     table = points.rename(columns={"y": "transfer_accuracy"})
     columns = [name if name != "y" else "transfer_accuracy" for name in UPSTREAM_COLUMNS]
     show_table(table[columns], key="upstream", name=f"upstream-{controls.architecture}")
+
+
+def upstream_map(controls: Controls) -> None:
+    """Upstream against downstream mAP of detectors (the paper's table 6), with the figures that SparseML publishes."""
+    points = relations.detector_map()
+    found = relations.correlations(points.assign(transfer="full", y=points["transfer_map"]), "upstream_map", ["full"])
+    show_chart(
+        detection.upstream_map(points),
+        "Upstream against downstream mAP of sparse detectors",
+        f"SparseML, not the paper's table · a point for each network, one run each, full transfer · up is better · "
+        f"{relations.correlation_text(found).removeprefix('full: ')}",
+        f"{SPARSEML_NOTE} Sparse Transfer Lab, {date.today():%Y-%m-%d}.",
+        key="upstream_map_chart",
+        name="upstream-map",
+        alt="mAP@0.5 on VOC after transfer against mAP@0.5 on COCO of SparseML's detectors",
+    )
+    show_table(points.drop(columns="hover"), key="upstream_map", name="upstream-map")
 
 
 def _structure(controls: Controls, rows: pd.DataFrame) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sparse_core.catalog import MAP
 from sparse_core.datasets.contents import listed
 from sparse_core.datasets.dataset import Dataset, Split, upright_size
 from sparse_core.errors import InputError
 
-METRIC = "mAP@0.5"
+METRIC = MAP
 UNKNOWN_CLASS = -1
 BEYOND = 1.0  # pixels that a box may reach beyond its image without a note: annotations count from 0 or 1
 SMALLEST = 1.0  # pixels of each side of a box

@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import task_label
+from sparse_core.catalog import MAP, RESULT_METRICS, STRICT_MAP, task_label
 from sparse_core.errors import unknown_name
 from sparse_core.results.statistics import paired_interval, pareto_optimal, ratio_error, welch_interval
 
@@ -86,6 +86,23 @@ _DIFFICULTY = f"""{_PARTS}
            ("full".baseline_seeds + linear.baseline_seeds)::BIGINT AS seeds
     FROM (SELECT * FROM dense WHERE transfer = 'full') AS "full"
     JOIN (SELECT * FROM dense WHERE transfer = 'linear') AS linear USING ({", ".join(TASK_KEY)})"""
+
+
+def measured_in(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of one of ``RESULT_METRICS``: "accuracy" for networks that classify images, mAP for detectors. The runs of a
+    detector have mAP@0.5 as their accuracies, and here mAP@[.5:.95] in its place where that is asked for."""
+    if metric not in RESULT_METRICS:
+        raise unknown_name("metric", metric, RESULT_METRICS)
+    if metric == "accuracy":
+        return results[~results["metric"].isin([MAP, STRICT_MAP])]
+    found = results[results["metric"] == metric]
+    if metric == MAP:
+        return found
+    both = results[(results["metric"] == MAP) & results["map_best"].notna()]
+    if both.empty:
+        return found
+    strict = {"accuracy_best": both["map_best"], "accuracy_final": both["map_final"], "metric": STRICT_MAP}
+    return pd.concat([part for part in (found, both.assign(**strict)) if len(part)])
 
 
 def joined(results: pd.DataFrame) -> pd.DataFrame:

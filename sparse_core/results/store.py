@@ -33,7 +33,8 @@ SHIPPED_ID = "shipped-"  # before the run ids of shipped results: the same run m
 _SCHEMA = """
     source VARCHAR, architecture VARCHAR, upstream VARCHAR, method VARCHAR, sparsity DOUBLE, recipe VARCHAR,
     network VARCHAR, network_name VARCHAR, transfer VARCHAR, dataset VARCHAR, dataset_hash VARCHAR, protocol VARCHAR,
-    seed INTEGER, replicate INTEGER, metric VARCHAR, accuracy_best DOUBLE, accuracy_final DOUBLE, backbone VARCHAR,
+    seed INTEGER, replicate INTEGER, metric VARCHAR, accuracy_best DOUBLE, accuracy_final DOUBLE,
+    map_best DOUBLE, map_final DOUBLE, backbone VARCHAR,
     nonzero_parameters BIGINT, multiply_adds BIGINT, file_size BIGINT, seconds_training DOUBLE,
     run_id VARCHAR PRIMARY KEY, created_at TIMESTAMP,
     spec VARCHAR"""
@@ -50,7 +51,16 @@ _PUBLISHED_VALUES: dict[str, Any] = {"source": "published", "upstream": "ImageNe
 _PUBLISHED_VALUES |= {"metric": "accuracy", "dataset_hash": "", "network": "", "network_name": "", "backbone": ""}
 _PUBLISHED_VALUES |= {"spec": "{}", "recipe": ""}
 _PUBLISHED_VALUES |= dict.fromkeys(
-    ("accuracy_final", "nonzero_parameters", "multiply_adds", "file_size", "seconds_training", "created_at")
+    (
+        "accuracy_final",
+        "map_best",
+        "map_final",
+        "nonzero_parameters",
+        "multiply_adds",
+        "file_size",
+        "seconds_training",
+        "created_at",
+    )
 )
 
 
@@ -242,6 +252,7 @@ def result_row(record: Record) -> dict[str, Any]:
         "recipe": result.get("recipe", ""),
         **{name: result[name] for name in ("architecture", "upstream", "method", "sparsity", "protocol", "metric")},
         **{name: result[name] for name in ("accuracy_best", "accuracy_final")},
+        **{name: result.get(name) for name in ("map_best", "map_final")},  # mAP@[.5:.95]: detectors only
         **{name: spec[name] for name in ("transfer", "dataset_hash", "seed", "replicate")},
         "backbone": spec["backbone"],
         "network": spec.get("backbone_hash") or spec["backbone"],

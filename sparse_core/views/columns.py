@@ -128,6 +128,10 @@ COLUMNS = {
     "accuracy": Column("Accuracy", PERCENT),
     "accuracy_best": Column("Best accuracy", PERCENT, help="Best epoch (selected on test data: optimistic)."),
     "accuracy_final": Column("Final accuracy", PERCENT, help="After the last epoch."),
+    "map_best": Column(
+        "Best mAP@[.5:.95]", PERCENT, help="Of detectors. Best epoch, selected on test data: optimistic."
+    ),
+    "map_final": Column("Final mAP@[.5:.95]", PERCENT, help="Of detectors, after the last epoch."),
     "accuracy_mean": Column("Mean accuracy", PERCENT),
     "accuracy_std": Column(
         "Standard deviation", POINTS, format="%.2f", help="Over seeds (n − 1); empty for a single seed."
@@ -219,6 +223,9 @@ COLUMNS = {
     "rho_high": Column("ρ, 95 % interval, high", SIGNIFICANT, help="Bonett and Wright; empty below ten tasks."),
     "rho_p": Column("p of ρ", SIGNIFICANT),
     "transfer_accuracy": Column("Mean transfer accuracy", PERCENT),
+    "upstream_map": Column("Upstream mAP@0.5, COCO", PERCENT),
+    "transfer_map": Column("Downstream mAP@0.5, VOC", PERCENT),
+    "reading": Column("Reading", help="How the downstream figure was read off its source."),
     "upstream_origin": Column("Upstream accuracy from"),
     # Comparisons
     "first": Column("First"),
@@ -315,6 +322,14 @@ def column(name: str) -> Column:
     if name.startswith(OWN_DATA):
         return Column(name.removeprefix(OWN_DATA), PERCENT, help="Top-1 on the test images of your own data.")
     return COLUMNS.get(name) or Column(words[:1].upper() + words[1:])
+
+
+def title_for(name: str, metric: str) -> str:
+    """The heading of a column where accuracies are of ``metric``: "Mean mAP@0.5 (%)" for "Mean accuracy (%)"."""
+    title = column(name).title
+    if metric == "accuracy" or name.startswith("upstream"):
+        return title
+    return title.replace("Accuracy", metric).replace("accuracy", metric)
 
 
 def for_display(frame: pd.DataFrame) -> pd.DataFrame:

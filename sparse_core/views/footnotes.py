@@ -13,6 +13,7 @@ from sparse_core.views.labels import (
     counted,
     method_label,
     method_order,
+    metric_name,
     network_names,
     series_names,
     sparsity_label,
@@ -32,9 +33,12 @@ ORIGINS = {
 def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], accuracy: str, today: date) -> str:
     """The caption that explains a figure on its own: sources, filters, number of runs, notes, date."""
     which = "of the best epoch (selected on test data: optimistic)" if accuracy == "best" else "of the last epoch"
+    metric = metric_name(rows["metric"].unique())
+    errors = [] if metric == "accuracy" else [f"Error is 1 − {metric}"]
     parts = [
         *_origins(rows),
-        f"{counted(len(rows), 'run')}; accuracy {which}",
+        f"{counted(len(rows), 'run')}; {metric} {which}",
+        *errors,
         *filters,
         *(note.rstrip(".") for note in notes),
         f"Sparse Transfer Lab, {today:%Y-%m-%d}",

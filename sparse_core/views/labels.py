@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from sparse_core.catalog import METHODS, METRICS, TASKS, UNKNOWN, architecture_label, task_label
+from sparse_core.catalog import MAP, METHODS, METRICS, STRICT_MAP, TASKS, UNKNOWN, architecture_label, task_label
 from sparse_core.networks.library import BackboneCard
 from sparse_core.views.series import distinguished
 
@@ -64,6 +64,17 @@ def percent(fraction: float, *, signed: bool = False) -> str:
     digits = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
     sign = "−" if fraction < 0 else "+" if signed else ""
     return f"{sign}{size:.{digits}f}"
+
+
+def metric_name(metrics: Iterable[str]) -> str:
+    """What accuracies of these metrics are called: "accuracy", or of detectors their mAP."""
+    found = set(metrics)
+    return found.pop() if len(found) == 1 and found <= {MAP, STRICT_MAP} else "accuracy"
+
+
+def metric_title(metric: str) -> str:
+    """A ``metric_name`` where a title begins with it."""
+    return metric[:1].upper() + metric[1:] if metric == "accuracy" else metric
 
 
 def sparsity_label(sparsity: float) -> str:

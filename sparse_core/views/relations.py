@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import TASKS, UNKNOWN
+from sparse_core.catalog import TASKS, UNKNOWN, architecture_label
 from sparse_core.networks import library, structure
 from sparse_core.paths import PUBLISHED
 from sparse_core.results import difficulty, evaluations, measures
@@ -173,6 +173,26 @@ def published_upstream() -> pd.DataFrame:
     rows = rows.rename(columns={"imagenet_top1": "upstream_accuracy", "source": "upstream_origin"})
     rows = rows.assign(sparsity=rows["nominal_sparsity"])
     return rows[["architecture", "method", "sparsity", "upstream_accuracy", "upstream_origin"]]
+
+
+def detector_map() -> pd.DataFrame:
+    """mAP@0.5 (0..1) on COCO (``upstream_map``) and on VOC (``transfer_map``) of the detectors that SparseML publishes, not those
+    of the paper's table 6: ``architecture``, ``method``, ``sparsity`` (NaN where it is not said), ``reading`` of the VOC figure,
+    ``upstream_origin`` (the page) and ``hover``."""
+    rows = pd.read_csv(PUBLISHED / "detection.csv")
+    key = ["architecture", "method", "sparsity"]
+    sides = {data: rows[rows["dataset"] == data].rename(columns={"value": data}) for data in ("COCO", "VOC")}
+    found = sides["COCO"][[*key, "COCO"]].merge(sides["VOC"][[*key, "VOC", "reading", "source"]], on=key)
+    found = found.rename(columns={"COCO": "upstream_map", "VOC": "transfer_map", "source": "upstream_origin"})
+    return found.assign(
+        hover=[
+            f"<b>{architecture_label(row.architecture)}</b>, {html.escape(row.method)}"
+            f"{'' if np.isnan(row.sparsity) or not row.sparsity else f' at {sparsity_label(row.sparsity)}'}<br>mAP@0.5: COCO "
+            f"{percent(row.upstream_map)} %, VOC {percent(row.transfer_map)} % ({html.escape(row.reading)})<br>SparseML, not the "
+            "paper's table"
+            for row in found.itertuples()
+        ]
+    )
 
 
 def own_upstream(home: Path) -> pd.DataFrame:

@@ -182,10 +182,11 @@ def accuracy_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _hover(cell: Any) -> str:
+    metric = "" if labels.metric_name([cell.metric]) == "accuracy" else f"{cell.metric} "
     lines = [
         f"<b>{html.escape(cell.row)}</b> on {html.escape(cell.task)}",
         html.escape(labels.network_label(cell)),
-        f"{_mean_and_deviation(cell.accuracy_mean, cell.accuracy_std)} ({labels.samples(cell)})",
+        f"{metric}{_mean_and_deviation(cell.accuracy_mean, cell.accuracy_std)} ({labels.samples(cell)})",
     ]
     if cell.method != "Dense" and not np.isnan(cell.difference):
         dense = _mean_and_deviation(cell.baseline_accuracy, cell.baseline_std)

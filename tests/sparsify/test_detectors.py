@@ -69,7 +69,7 @@ def test_data_tune_batch_norm_and_give_a_map_where_the_classes_fit(home, command
     made, said = command("sparsify", "--method", "magnitude", "--sparsity", "0.5", "--name", "two", "--dataset", data)
     assert made["upstream_accuracy"] is None and "are for 3 classes, and 'voc' has 2" in said
     card = library.find(home, "two")
-    assert card.upstream == "COCO → voc" and card.provenance.details["tuning_images"] == 22
+    assert card.upstream == "COCO → voc (own data)" and card.provenance.details["tuning_images"] == 22
     dense, tuned = (backbones.load(home, name).module.state_dict() for name in ("dense", "two"))
     norms = [name for name in dense if "running_mean" in name]
     assert not any(torch.equal(dense[name], tuned[name]) for name in norms)

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from sparse_core.catalog import task_label
 from sparse_core.views.charts.fitting import PAGE, Canvas, fit
-from sparse_core.views.labels import SIZES, counted, network_label, percent, samples, sparsity_label
+from sparse_core.views.labels import SIZES, counted, metric_name, network_label, percent, samples, sparsity_label
 
 # What is given in pixels, and what holds no such values or those of the data.
 PIXELS = {
@@ -129,7 +129,8 @@ def accuracy_hover(name: str, row: Any, *details: str) -> str:
     at = "" if row.sparsity == 0 else f" at {sparsity_label(row.sparsity)}"
     on = f" on {html.escape(task_label(row.dataset))}" if hasattr(row, "dataset") else ""
     size = f"{counted(row.tasks, 'task')}, {counted(row.runs, 'run')}" if hasattr(row, "tasks") else samples(row)
-    accuracy = f"{percent(row.accuracy_mean)}{around} % ({size})"
+    metric = "" if metric_name([getattr(row, "metric", "")]) == "accuracy" else f"{row.metric} "
+    accuracy = f"{metric}{percent(row.accuracy_mean)}{around} % ({size})"
     lines = [f"<b>{html.escape(name)}</b>{at}{on}", html.escape(network_label(row)), accuracy, *details]
     return "<br>".join(filter(None, lines))
 

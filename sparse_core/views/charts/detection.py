@@ -5,8 +5,9 @@ import html
 import pandas as pd
 import plotly.graph_objects as go
 
-from sparse_core.views.charts.panels import Panels
-from sparse_core.views.charts.style import HUES, OWN_DASHES
+from sparse_core.catalog import architecture_label
+from sparse_core.views.charts.panels import Panels, percents
+from sparse_core.views.charts.style import HUES, OWN_DASHES, point_labels
 
 
 def precision_recall(table: pd.DataFrame) -> go.Figure:
@@ -18,6 +19,24 @@ def precision_recall(table: pd.DataFrame) -> go.Figure:
         _add_classes(panels, number, table[table["network"] == name])
         panels.x(number).update(range=[0, 101])
         panels.y(number).update(range=[0, 101])
+    return panels.figure()
+
+
+def upstream_map(points: pd.DataFrame) -> go.Figure:
+    """mAP@0.5 after transfer against that before, of ``relations.detector_map``: a line for each architecture, a marker for each
+    method."""
+    panels = Panels([""], "Upstream mAP@0.5 on COCO (%)", "Downstream mAP@0.5 on VOC (%)")
+    symbols = dict(zip(dict.fromkeys(points["method"]), ("circle", "square", "diamond"), strict=False))
+    for number, (name, rows) in enumerate(points.groupby("architecture", sort=False)):
+        rows = rows.sort_values("upstream_map")
+        colour = HUES[number % len(HUES)]
+        shapes = [symbols.get(method, "star") for method in rows["method"]]
+        trace = {
+            **{"x": percents(rows["upstream_map"]), "y": percents(rows["transfer_map"]), "mode": "lines+markers+text"},
+            **{"line": {"color": colour, "width": 1.5}, "marker": {"symbol": shapes, "size": 10, "color": colour}},
+            **{"hovertext": rows["hover"].tolist(), **point_labels(rows["method"].tolist(), "top left")},
+        }
+        panels.add(0, architecture_label(str(name)), trace)
     return panels.figure()
 
 

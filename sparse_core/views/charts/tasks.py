@@ -17,8 +17,9 @@ from sparse_core.views.charts.style import (
     method_style,
     readable_on,
 )
+from sparse_core.views.labels import metric_name, metric_title
 
-COLOUR_TITLES = {"accuracy_mean": "Accuracy (%)", "difference": "Difference to dense (points)"}
+DIFFERENCE = "Difference to dense (points)"
 
 
 def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequence[str]) -> go.Figure:
@@ -26,7 +27,7 @@ def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequ
 
     ``table`` is from ``tables.task_table`` at one sparsity, with the dense rows; ``tasks`` from top to bottom.
     """
-    panels = Panels(transfers, "Accuracy (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04)
+    panels = Panels(transfers, f"{_title(table)} (%)", "", plot_height=max(200, 34 * len(tasks)), spacing=0.04)
     lines = list(dict.fromkeys(key for key, _ in by_line(table) if key[0] != "Dense"))
     offsets = dict(zip(lines, np.linspace(0.3, -0.3, max(len(lines), 2)), strict=False))
     found = looks(table)
@@ -82,7 +83,10 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
     heat = {
         **{"type": "heatmap", "z": numbers, "zmin": low, "zmax": high, "colorscale": scale, "xgap": 1, "ygap": 1},
         "hoverinfo": "skip",
-        "colorbar": {"title": {"text": COLOUR_TITLES[value], "side": "right"}, **style.COLOUR_BAR},
+        "colorbar": {
+            "title": {"text": DIFFERENCE if diverging else f"{_title(table)} (%)", "side": "right"},
+            **style.COLOUR_BAR,
+        },
     }
     panels.add(0, "cells", heat, legend=False)
     for colour, group in cells.groupby("colour"):
@@ -104,6 +108,10 @@ def _numbers(cells: pd.DataFrame, value: str, colour: str) -> dict[str, Any]:
         "marker": {"symbol": "square", "size": 24, "opacity": 0},
         **{"customdata": cells["point"].tolist(), "hovertext": cells["hover"].tolist()},
     }
+
+
+def _title(table: pd.DataFrame) -> str:
+    return metric_title(metric_name(table["metric"].unique()))
 
 
 def _cell(fraction: float, signed: bool) -> str:

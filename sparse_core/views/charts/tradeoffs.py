@@ -29,6 +29,7 @@ from sparse_core.views.labels import (
     SIZES,
     counted,
     level_labels,
+    metric_title,
     name_lines,
     network_label,
     percent,
@@ -128,9 +129,13 @@ def tradeoff(
 
 
 def pareto(
-    table: pd.DataFrame, transfers: Sequence[str], selected: Iterable[str] = (), axis: str = "sparsity"
+    table: pd.DataFrame,
+    transfers: Sequence[str],
+    selected: Iterable[str] = (),
+    axis: str = "sparsity",
+    metric: str = "accuracy",
 ) -> go.Figure:
-    """Accuracy against sparsity, a point for each backbone, with the Pareto front of each series; a panel for each transfer.
+    """``metric`` against sparsity, a point for each backbone, with the Pareto front of each series; a panel for each transfer.
 
     Sparsity is on a log scale of the remaining weights, because 90 and 95 % differ by half the weights; so are sizes.
 
@@ -143,7 +148,9 @@ def pareto(
         place=layout.reductions(percents(table[axis])) if by_sparsity else magnitudes(table[axis], axis),
         line=name_lines(table),
     )
-    panels = Panels(transfers, "Sparsity (%), log scale" if by_sparsity else SIZES[axis].title, "Accuracy (%)")
+    panels = Panels(
+        transfers, "Sparsity (%), log scale" if by_sparsity else SIZES[axis].title, f"{metric_title(metric)} (%)"
+    )
     names, chosen, found = series_names(table), set(selected), looks(table)
     for number, transfer in enumerate(transfers):
         panel = table[table["transfer"] == transfer]
