@@ -94,7 +94,8 @@ def measured_in(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     if metric not in RESULT_METRICS:
         raise unknown_name("metric", metric, RESULT_METRICS)
     if metric == "accuracy":
-        return results[~results["metric"].isin([MAP, STRICT_MAP])]
+        others = results["metric"].isin([MAP, STRICT_MAP])
+        return results[~others] if others.any() else results
     found = results[results["metric"] == metric]
     if metric == MAP:
         return found
