@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages.parts import choices, frame, links, progress
 from pages.parts.frame import home
-from pages.parts.results import open_store, show_chart, show_table
+from pages.parts.results import open_store, show_chart, show_table, titles
 from sparse_core.catalog import METRICS, architecture_label
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -360,7 +360,7 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
     show_chart(
         structure_charts.accuracy(table, size),
-        "Accuracy against size",
+        f"{labels.metric_title(labels.metric_name(picked['metric']))} against size",
         f"{architecture_label(card.architecture)} on {chosen} · {metric}, mean ± standard deviation over "
         f"{labels.counted(int(table['runs'].sum()), 'run')} · up and to the left is better",
         f"Your runs on this machine. Best epoch (selected on test data: optimistic). {protocol}.{single}",
@@ -368,7 +368,8 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
         name=f"accuracy-{card.architecture}",
         alt="Accuracy of each measured network against its size",
     )
-    show_table(table, key="accuracy_table", name="structure-accuracy", shown_columns=ACCURACY_COLUMNS)
+    title = titles(labels.metric_name(picked["metric"]))
+    show_table(table, key="accuracy_table", name="structure-accuracy", shown_columns=ACCURACY_COLUMNS, title=title)
 
 
 main()

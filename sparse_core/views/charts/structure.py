@@ -19,7 +19,16 @@ from sparse_core.views.charts.style import (
     point_labels,
 )
 from sparse_core.views.columns import COLUMNS
-from sparse_core.views.labels import SIZES, counted, level_labels, name_lines, percent, sparsity_label
+from sparse_core.views.labels import (
+    SIZES,
+    counted,
+    level_labels,
+    metric_name,
+    metric_title,
+    name_lines,
+    percent,
+    sparsity_label,
+)
 from sparse_core.views.tables import SHARES
 
 SHARE_STYLES = {
@@ -183,7 +192,8 @@ def accuracy(table: pd.DataFrame, size: str) -> go.Figure:
 
     ``table`` is from ``tables.accuracy_table``; ``size`` is one of ``labels.SIZES``.
     """
-    panels = Panels([""], SIZES[size].title, "Accuracy (%)")
+    metric = metric_title(metric_name(table["metric"].unique()))
+    panels = Panels([""], SIZES[size].title, f"{metric} (%)")
     table = table.assign(line=name_lines(table))
     sizes, found = table[size] / SIZES[size].scale, looks(table)
     for (method, *_, name), rows in by_line(table):
