@@ -3,11 +3,11 @@
 import streamlit as st
 
 from pages.parts import frame
-from pages.parts.results import show_table
+from pages.parts.results import show_table, titles
 from sparse_core.catalog import task_label
 from sparse_core.results.records import Record
 from sparse_core.results.store import SHIPPED_ID, Store
-from sparse_core.views import rankings, runs, tables
+from sparse_core.views import labels, rankings, runs, tables
 
 COLUMNS = ["method", "sparsity", "network_name", "accuracy_mean", "accuracy_std", "seeds", "difference"]
 COLUMNS += ["difference_low", "difference_high", "interval", "rank", "tied"]
@@ -28,7 +28,8 @@ def show(store: Store, record: Record) -> None:
     mine = ranked[ranked["network"] == network]
     if len(mine):
         st.markdown(frame.plain(runs.standing(mine.iloc[0])))
-    show_table(ranked.drop(columns=tables.LABELS), key="ranking", name="ranking", shown_columns=COLUMNS)
+    title = titles(labels.metric_name([result["metric"]]))
+    show_table(ranked.drop(columns=tables.LABELS), key="ranking", name="ranking", shown_columns=COLUMNS, title=title)
     st.caption(
         "Networks with the same settings. Rank: 1 + the number of networks at the same sparsity that are better beyond the 95 % "
         "interval of the difference. Best epoch (selected on test data: optimistic)."
