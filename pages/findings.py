@@ -10,8 +10,8 @@ from sparse_core.results import findings
 from sparse_core.results.findings import Finding
 from sparse_core.results.store import Store
 from sparse_core.specs.options import PROGRAM
-from sparse_core.speed import measurements
-from sparse_core.views import beside, decisions, labels
+from sparse_core.speed import beside, measurements
+from sparse_core.views import decisions, labels
 
 RULE = (
     "A statement holds where the whole 95 % interval lies on its side, does not hold where it lies on the other, and cannot be "

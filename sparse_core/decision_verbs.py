@@ -18,8 +18,7 @@ from sparse_core.results.store import COLUMNS, SOURCES, Store
 from sparse_core.specs.evaluation import EvaluateSpec
 from sparse_core.specs.options import add_arguments, from_arguments
 from sparse_core.specs.ranking import RANKINGS
-from sparse_core.speed import fastest
-from sparse_core.views import beside
+from sparse_core.speed import beside, fastest
 
 PROMISED = ("id", "statement", "source", "verdict", "value", "low", "high", "rows")
 MORE = ("n", "interval", "architecture", "note")

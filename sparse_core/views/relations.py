@@ -2,15 +2,13 @@
 
 import html
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import TASKS, UNKNOWN, architecture_label
-from sparse_core.networks import library, structure
+from sparse_core.catalog import TASKS, architecture_label
 from sparse_core.paths import PUBLISHED
-from sparse_core.results import difficulty, evaluations, measures
+from sparse_core.results import difficulty, measures
 from sparse_core.results.difficulty import Regression
 from sparse_core.results.measures import BASELINE_KEY, SERIES_KEY, SUMMARY_KEY
 from sparse_core.views.labels import name_lines, name_tasks, percent, sparsity_label
@@ -76,29 +74,6 @@ def regression_table(lines: dict[tuple[float, str], Regression]) -> pd.DataFrame
         rho = {"rho": line.rho, "rho_low": low, "rho_high": high, "rho_p": line.p}
         rows.append({"sparsity": level, "row": name, "tasks": line.n, **slope, **rho})
     return pd.DataFrame(rows)
-
-
-def structures(home: Path) -> pd.DataFrame:
-    """What pruning left of each network of the library and the zoo that was analysed: its ``network`` hash and ``TRAITS``."""
-    rows = []
-    for card in library.available(home):
-        found = structure.recall_card(home, card)
-        if found is None:
-            continue
-        layers = found.layers
-        sparsities = np.array([layer.sparsity for layer in layers])
-        rows.append(
-            {
-                "network": found.hash,
-                "name": card.name,
-                "filters_pruned": found.mean_layer_filters_pruned_share,
-                "filters_removable": float(np.mean([layer.filters_dead / layer.filters for layer in layers])),
-                "channels_removable": float(np.mean([layer.channels_dead / layer.channels for layer in layers])),
-                "sparsity_spread": float(sparsities.std(ddof=1)) if len(layers) > 1 else np.nan,
-                "sparsity_first": float(sparsities[0]),
-            }
-        )
-    return pd.DataFrame(rows, columns=["network", "name", *TRAITS]).drop_duplicates("network")
 
 
 def with_structure(rows: pd.DataFrame, known: pd.DataFrame, accuracy: str) -> pd.DataFrame:
@@ -192,20 +167,6 @@ def detector_map() -> pd.DataFrame:
             "paper's table"
             for row in found.itertuples()
         ]
-    )
-
-
-def own_upstream(home: Path) -> pd.DataFrame:
-    """The upstream accuracy of each network that this product made, or else evaluated on its upstream data, by ``network`` hash;
-    ``upstream_origin`` is its name."""
-    cards = [card for card in library.available(home) if card.provenance and card.method != UNKNOWN]
-    rows = [(card.hash, card.provenance.upstream_accuracy, card.name) for card in cards if card.provenance]
-    kept = reversed(evaluations.read_all(home))  # of several, the latest
-    rows += [(each["network"], each["top1"], each["backbone"]) for each in kept if evaluations.is_upstream(each)]
-    return (
-        pd.DataFrame(rows, columns=["network", "upstream_accuracy", "upstream_origin"])
-        .dropna()
-        .drop_duplicates("network")
     )
 
 

@@ -1,0 +1,63 @@
+"""What is known of networks beside their transfers: structures, upstream accuracies and measured speeds. Needs no torch."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sparse_core.catalog import UNKNOWN
+from sparse_core.networks import library, structure
+from sparse_core.results import evaluations
+from sparse_core.results.beside import SPEEDS, Beside
+from sparse_core.speed import measurements
+
+TRAITS = ("filters_pruned", "filters_removable", "channels_removable", "sparsity_spread", "sparsity_first")
+
+
+def known(home: Path, source: str) -> Beside:
+    """What a source's findings rest on: of the shipped networks or of those of this home folder; nothing of the paper's, which
+    are not published."""
+    if source == "published":
+        return Beside()
+    records = measurements.shipped() if source == "shipped" else measurements.read_all(home)
+    speeds = measurements.frame(home, records)
+    reliable = speeds[speeds["reliable"].astype(bool)]
+    traits = structures(home)[["network", "filters_pruned"]]
+    return Beside(reliable[SPEEDS], traits, own_upstream(home)[["network", "upstream_accuracy"]])
+
+
+def structures(home: Path) -> pd.DataFrame:
+    """What pruning left of each network of the library and the zoo that was analysed: its ``network`` hash and ``TRAITS``."""
+    rows = []
+    for card in library.available(home):
+        found = structure.recall_card(home, card)
+        if found is None:
+            continue
+        layers = found.layers
+        sparsities = np.array([layer.sparsity for layer in layers])
+        rows.append(
+            {
+                "network": found.hash,
+                "name": card.name,
+                "filters_pruned": found.mean_layer_filters_pruned_share,
+                "filters_removable": float(np.mean([layer.filters_dead / layer.filters for layer in layers])),
+                "channels_removable": float(np.mean([layer.channels_dead / layer.channels for layer in layers])),
+                "sparsity_spread": float(sparsities.std(ddof=1)) if len(layers) > 1 else np.nan,
+                "sparsity_first": float(sparsities[0]),
+            }
+        )
+    return pd.DataFrame(rows, columns=["network", "name", *TRAITS]).drop_duplicates("network")
+
+
+def own_upstream(home: Path) -> pd.DataFrame:
+    """The upstream accuracy of each network that this product made, or else evaluated on its upstream data, by ``network`` hash;
+    ``upstream_origin`` is its name."""
+    cards = [card for card in library.available(home) if card.provenance and card.method != UNKNOWN]
+    rows = [(card.hash, card.provenance.upstream_accuracy, card.name) for card in cards if card.provenance]
+    kept = reversed(evaluations.read_all(home))  # of several, the latest
+    rows += [(each["network"], each["top1"], each["backbone"]) for each in kept if evaluations.is_upstream(each)]
+    return (
+        pd.DataFrame(rows, columns=["network", "upstream_accuracy", "upstream_origin"])
+        .dropna()
+        .drop_duplicates("network")
+    )
