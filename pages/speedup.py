@@ -29,6 +29,8 @@ COLUMNS += [
     "timing_only",
 ]
 
+DETECTION = ["images_per_second", "decoding_milliseconds", "nms_milliseconds"]
+
 
 def main() -> None:
     """The form that measures, the speedup by sparsity, and the tabs with more."""
@@ -113,7 +115,9 @@ def _names(newest: pd.DataFrame, made: Callable[[Any], pd.Timestamp]) -> dict[st
 
 
 def _all_measurements(records: list[dict[str, Any]], rows: pd.DataFrame) -> None:
-    columns = [*COLUMNS, *(["machine"] if rows["machine"].nunique() > 1 else [])]
+    columns = [*COLUMNS, *(DETECTION if rows["nms_milliseconds"].notna().any() else [])]
+    columns += ["image_size"] if rows["image_size"].any() else []
+    columns = [*columns, *(["machine"] if rows["machine"].nunique() > 1 else [])]
     newest = rows.iloc[::-1].reset_index(drop=True)
     show_table(newest, key="measurements", name="speeds", shown_columns=columns)
     measured = newest.drop_duplicates("measurement")
@@ -158,6 +162,8 @@ def _show_lines(record: dict[str, Any], rows: pd.DataFrame) -> None:
     )
     for row in rows.dropna(subset=["accuracy"]).itertuples():
         st.caption(f"Top-1 accuracy on the test images after this training: {labels.percent(row.accuracy)} %.")
+    for sentence in speed_tables.after_network(rows):
+        st.caption(sentence)
     for problem in record.get("problems") or ():
         st.warning(frame.plain(problem))
     reasons = speed_tables.reliability_warnings(rows)

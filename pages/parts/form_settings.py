@@ -150,6 +150,7 @@ def _speedup(spec: SpeedupSpec) -> dict[str, Any]:
         values |= {} if spec.densities_of else {"to_sparsity": round(100 * spec.sparsity, 3)}
     if spec.engines:
         values |= {"engine": spec.engines[0]} if spec.mode == "training" else {"engines": list(spec.engines)}
-    values |= {"sizes": list(spec.batch_sizes)} if spec.mode == "inference" else {}
+    if spec.mode == "inference":
+        values |= {"sizes": list(spec.batch_sizes), "timed_size": spec.image_size or None}
     values |= {"use_threads": spec.threads} if spec.threads else {}
     return values | (_dataset(spec.dataset) if spec.dataset else {})

@@ -1,5 +1,6 @@
 """The filters of Speedup: which measurements its charts show, and the caption that says so."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -8,13 +9,14 @@ import streamlit as st
 
 from pages.parts import choices
 from pages.parts.speedup_form import this_machine
-from sparse_core.catalog import ENGINES, architecture_label
+from sparse_core.catalog import DETECTORS, ENGINES, architecture_label
 from sparse_core.views import labels, speed_tables, times
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which measurements are shown: those of one machine, one architecture and one number of threads."""
+    """Which measurements are shown: those of one machine, one architecture, one number of threads and one size of images (0: the
+    architecture's own)."""
 
     machine: str
     architecture: str
@@ -22,11 +24,13 @@ class Filters:
     engines: list[str]
     batch_size: int | None
     threads: int
+    image_size: int = 0
 
     def select(self, rows: pd.DataFrame, *, any_batch_size: bool = False) -> pd.DataFrame:
         """The newest rows that match."""
         keep = (rows["machine"] == self.machine) & (rows["threads"] == self.threads)
         keep &= (rows["architecture"] == self.architecture) & (rows["mode"] == self.mode)
+        keep &= rows["image_size"] == self.image_size
         if self.engines:
             keep &= rows["engine"].isin(self.engines)
         if self.batch_size and not any_batch_size:
@@ -37,6 +41,10 @@ class Filters:
         """Machine and dates of these rows, and which of them are timing only or unreliable."""
         days = sorted({times.day(made) for made in shown["created_at"]})
         parts = [f"Measured on {self.machine}, {' to '.join(dict.fromkeys((days[0], days[-1])))}"]
+        if self.image_size:
+            parts.append(f"Images of {self.image_size} px")
+        if self.architecture in DETECTORS:
+            parts.append("The network alone, without decoding of boxes and non-maximum suppression")
         if shown["timing_only"].any():
             parts.append("Timing only (dotted): a mask on random weights, which has no accuracy")
         if not shown["reliable"].all():
@@ -74,22 +82,33 @@ def choose_filters(rows: pd.DataFrame) -> Filters:
         measured = measured[measured["engine"].isin(engines)] if engines else measured
         threads = most_measured("Threads", measured, "threads", "threads")
         measured = measured[measured["threads"] == threads]
+        image_size = most_measured("Image size (px)", measured, "image_size", "of_size", {0: "the network's own"})
+        measured = measured[measured["image_size"] == image_size]
         batch_size = most_measured("Batch size", measured, "batch_size", "batch_size") if mode == "inference" else None
     others = rows["machine"].nunique() - 1
     if others:
         were = "was" if others == 1 else "were"
         st.caption(f"Measurements of {labels.counted(others, 'other machine')} {were} left out of the charts.")
-    return Filters(machine, architecture, mode, engines, batch_size, threads)
+    return Filters(machine, architecture, mode, engines, batch_size, threads, image_size)
 
 
-def most_measured(label: str, rows: pd.DataFrame, column: str, key: str) -> int:
+def most_measured(label: str, rows: pd.DataFrame, column: str, key: str, names: Mapping[int, str] | None = None) -> int:
     """The control for one value of a column, at first the one with the most sparsities; no control for a single value."""
     sparsities = rows.groupby(column)["sparsity"].nunique()
     options = [int(value) for value in sparsities.index]
     if len(options) == 1:
         return options[0]
     most = max(range(len(options)), key=lambda at: (sparsities.iloc[at], options[at]))
-    return st.selectbox(label, options, index=most, format_func=str, key=key, bind="query-params", width=110)
+    shown = {option: (names or {}).get(option, str(option)) for option in options}
+    return st.selectbox(
+        label,
+        options,
+        index=most,
+        format_func=shown.__getitem__,
+        key=key,
+        bind="query-params",
+        width=130 if names else 110,
+    )
 
 
 def _machine(rows: pd.DataFrame) -> str:

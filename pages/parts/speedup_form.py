@@ -7,7 +7,7 @@ import streamlit as st
 
 from pages.parts import choices, form_settings, frame, links
 from pages.parts.frame import home
-from sparse_core.catalog import ARCHITECTURES, ENGINES, architecture_label
+from sparse_core.catalog import ARCHITECTURES, DETECTORS, ENGINES, MAX_SIDE, MIN_SIDE, architecture_label
 from sparse_core.engines import availability, machine
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
@@ -86,14 +86,14 @@ def _spec() -> SpeedupSpec | None:
 
 
 def _backbone() -> dict[str, Any]:
-    cards = [card for card in library.classifying(home()) if card.sparsity and card.ready]
+    cards = [card for card in library.available(home()) if card.sparsity and card.ready]
     sparsest = cards.index(max(cards, key=lambda card: card.sparsity))
     help_text = f"The sparse backbones on this machine. {choices.IMPORT_HELP}"
     return {"backbone": choices.backbone_choice(cards, index=sparsest, width=400, help=help_text).name}
 
 
 def _random_weights() -> dict[str, Any]:
-    names = list(ARCHITECTURES)
+    names = [*ARCHITECTURES, *DETECTORS]
     architecture = st.selectbox(
         "Architecture", names, 0, architecture_label, key="of_architecture", bind="query-params", width=200
     )
@@ -149,10 +149,22 @@ def _inference_settings() -> dict[str, Any] | None:
     )
     help_text = "In each round, the dense and the sparse network are timed one after the other."
     rounds = st.number_input("Rounds", 3, 200, 10, key="rounds", bind="query-params", width=110, help=help_text)
+    help_text = "Each side of the network's input; of detectors multiples of 32, such as 416 and 640."
+    side = st.number_input(
+        "Image size (px)",
+        MIN_SIDE,
+        MAX_SIDE,
+        None,
+        key="timed_size",
+        bind="query-params",
+        placeholder="the network's own",
+        width=170,
+        help=help_text,
+    )
     if not sizes:
         st.info("Choose a batch size.")
         return None
-    return {"batch_sizes": tuple(sorted(sizes)), "rounds": int(rounds)}
+    return {"batch_sizes": tuple(sorted(sizes)), "rounds": int(rounds), "image_size": int(side or 0)}
 
 
 def _training_settings() -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sys
 import tempfile
@@ -40,7 +41,8 @@ def finetuned_network(home: Path, run_id: str) -> Path:
 
 
 def backbone(module: nn.Module, input_size: int, path: Path, batch_size: int | None = None) -> None:
-    """Write a backbone as ONNX: prepared ``images`` (N, 3, S, S) float32 to ``features`` (N, D); S is ``input_size``.
+    """Write a backbone, or another network with one output, as ONNX: prepared ``images`` (N, 3, S, S) float32 to ``features``
+    (N, D); S is ``input_size``.
 
     N is ``batch_size``, or variable if None. The file is written atomically. Raises InputError if the network
     cannot be exported.
@@ -257,8 +259,10 @@ def _simplify(model: onnx.ModelProto) -> None:
         producer = producers.get(node.input[0])
         if node.op_type == "ReduceMean" and _attributes(node) == {"axes": [2, 3], "keepdims": 0}:
             _pool_globally(graph, node)
-        elif producer is not None and producer.op_type == "Pad" and _can_pad(node, producers.get(producer.input[0])):
-            _merge_padding(node, producer, constants)
+        elif producer is not None and producer.op_type == "Pad":
+            beyond = 0.0 if _pads_with_zeros(node, producers.get(producer.input[0])) else _beyond(node)
+            if beyond is not None:
+                _merge_padding(node, producer, constants, beyond)
     used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
     for node in [node for node in graph.node if node.op_type == "Pad" and node.output[0] not in used]:
         graph.node.remove(node)
@@ -268,16 +272,26 @@ def _simplify(model: onnx.ModelProto) -> None:
             del graph.initializer[number]  # ONNX Runtime would warn of it
 
 
-def _can_pad(node: onnx.NodeProto, source: onnx.NodeProto | None) -> bool:
+def _beyond(node: onnx.NodeProto) -> float | None:
+    """What max pooling pads with; None for another operator."""
+    return -math.inf if node.op_type == "MaxPool" else None
+
+
+def _pads_with_zeros(node: onnx.NodeProto, source: onnx.NodeProto | None) -> bool:
     """Convolutions pad with zeros; max pooling pads with −∞, which is equivalent where no input is negative."""
     return node.op_type == "Conv" or (node.op_type == "MaxPool" and source is not None and source.op_type == "Relu")
 
 
-def _merge_padding(node: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[str, np.ndarray]) -> None:
-    """Move zero padding of height and width into the convolution or pooling that follows."""
+def _merge_padding(node: onnx.NodeProto, pad: onnx.NodeProto, constants: dict[str, np.ndarray], beyond: float) -> None:
+    """Move padding of height and width with the value ``beyond`` into the convolution or pooling that follows."""
     widths = constants.get(pad.input[1])
     value = constants.get(pad.input[2], np.zeros(())) if len(pad.input) > 2 else np.zeros(())
-    if _attributes(pad).get("mode", b"constant") != b"constant" or widths is None or len(widths) != 8 or value.any():
+    if (
+        _attributes(pad).get("mode", b"constant") != b"constant"
+        or widths is None
+        or len(widths) != 8
+        or value != beyond
+    ):
         return
     before, after = widths[:4], widths[4:]
     if before[:2].any() or after[:2].any():

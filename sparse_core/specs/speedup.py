@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sparse_core.catalog import MAX_SIDE, MIN_SIDE
 from sparse_core.errors import InputError
 from sparse_core.specs.checks import require, require_known
 from sparse_core.specs.locations import absolute_backbone, absolute_dataset
@@ -17,7 +18,7 @@ class SpeedupSpec:
 
     Either ``backbone`` names one, or ``architecture`` asks for random weights (timing only) under a mask with ``sparsity``
     and ``distribution``, or with the layer densities of the backbone that ``densities_of`` names. No engines means every
-    one available; ``threads`` 0 means all cores. ``mode`` training needs a ``dataset``.
+    one available; ``threads`` 0 means all cores; ``image_size`` 0 means the network's own. ``mode`` training needs a ``dataset``.
     """
 
     backbone: str = option("", "a sparse backbone; or give an architecture and a sparsity", convert=absolute_backbone)
@@ -30,6 +31,7 @@ class SpeedupSpec:
     )
     batch_sizes: tuple[int, ...] = option((1, 64), "such as 1,64", metavar="SIZE")
     threads: int = option(0, "0: all cores")
+    image_size: int = option(0, "pixels of each side of the input, such as 416 or 640; default: the network's own")
     mode: str = option("inference", "training is online linear training", choices=SPEEDUP_MODES)
     dataset: str = option("", "for the mode training", convert=absolute_dataset)
     rounds: int = option(10, "paired measurements of dense and sparse, at least 3")
@@ -46,8 +48,12 @@ class SpeedupSpec:
             require(0 < self.sparsity < 1, "sparsity", "in (0, 1)", self.sparsity)
         for size in self.batch_sizes:
             require(size >= 1, "batch size", "at least 1", size)
+        within = self.image_size == 0 or MIN_SIDE <= self.image_size <= MAX_SIDE
+        require(within, "image_size", f"from {MIN_SIDE} to {MAX_SIDE} pixels, or 0", self.image_size)
         require(bool(self.batch_sizes), "batch sizes", "one or more", "none")
         require(self.rounds >= 3, "rounds", "at least 3", self.rounds)
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        if self.mode == "training" and self.image_size:
+            raise InputError("Online training takes images of the network's own size. Leave the image size out.")
         if self.mode == "training" and not self.dataset:
             raise InputError("Online training needs a dataset; got none. Name one, or choose the mode inference.")

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from sparse_core.catalog import DETECTORS
 from sparse_core.engines import machine
+from sparse_core.networks.preprocessing import default
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.transfer import durations
 
@@ -34,6 +36,7 @@ def by_parts(spec: SpeedupSpec, architecture: str, rows: pd.DataFrame) -> float 
     this = machine.machine()
     here = (rows["processor"] == this["processor"]) & (rows["cores"] == this["cores"])
     known = rows[here & (rows["architecture"] == architecture) & (rows["mode"] == spec.mode)]
+    known = known[known["image_size"] == _image_size(spec, architecture)]
     if spec.mode == "training":
         same = known[(known["dataset"] == spec.dataset) & known["engine"].isin(spec.engines[:1])]
         if same.empty:
@@ -50,6 +53,11 @@ def by_parts(spec: SpeedupSpec, architecture: str, rows: pd.DataFrame) -> float 
         pair = last["milliseconds_per_image"] + last["dense_milliseconds_per_image"]
         total += (spec.rounds + WARM_UP) * sum(max(SHORTEST, size * pair / 1000) for size in spec.batch_sizes)
     return total
+
+
+def _image_size(spec: SpeedupSpec, architecture: str) -> int:
+    """As records have it."""
+    return spec.image_size or (default(architecture).crop if architecture in DETECTORS else 0)
 
 
 def _work(spec: SpeedupSpec) -> str:

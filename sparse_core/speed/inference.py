@@ -13,6 +13,7 @@ from sparse_core.engines.machine import BackgroundLoad
 from sparse_core.errors import InputError
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.speed.detectors import RawPredictions, after_network
 from sparse_core.speed.paired_timing import Pair, compile_pair, repeat_if_restarted
 
 ROUND_SECONDS = 0.05  # a shorter round is repeated until it takes this long
@@ -41,7 +42,15 @@ def measure(pair: Pair, spec: SpeedupSpec, engine: str, batch_size: int, report:
                 samples[name].append(1000 * seconds[name] / batch_size)
         line = compiled.line(samples, background.share())
         shares, problem = _layer_shares(compiled.sparse)
-    return {**line, "layers": list(shares.items()) if shares else None, **problem}
+        after = _after_network(pair, compiled.sparse, images)
+    return {**line, "layers": list(shares.items()) if shares else None, **after, **problem}
+
+
+def _after_network(pair: Pair, compiled: Compiled, images: np.ndarray) -> dict[str, float]:
+    """Of a detector, what follows the network: see ``detectors.after_network``."""
+    if not isinstance(pair.sparse, RawPredictions):
+        return {}
+    return after_network(pair.sparse, compiled.run(images), pair.transform.crop, compiled.threads)
 
 
 def _layer_shares(compiled: Compiled) -> tuple[dict[str, float] | None, dict[str, str]]:

@@ -6,7 +6,9 @@ engine and batch size. Deleted measurements wait in ``speeds/.trash``.
 Background load: ``busy_before`` is the share (0..1) of the cores' time in use just before the start; ``busy_during``, of a line,
 the share that other processes used while it was timed; ``load_before`` and ``load_after`` are load averages per core. Of a
 line, ``peak_memory_bytes`` comes from ``Compiled.measure_memory`` and ``restarts`` counts how often an engine died and was
-started again. Values that could not be determined, or that an older version did not record, are null or absent.
+started again. Of a detector's line, ``decoding_milliseconds`` and ``nms_milliseconds`` per image come after the network, which
+the other times are of. ``image_size`` is in pixels, 0 where a network that classifies images had its own. Values that could not
+be determined, or that an older version did not record, are null or absent.
 """
 
 import json
@@ -41,7 +43,7 @@ _REQUIRED: stored.Kinds = {
 _TEXTS = ("backbone", "backbone_hash", "method", "distribution", "form", "product_version", "commit")
 _OPTIONAL: stored.Kinds = {
     **dict.fromkeys(_TEXTS, str),
-    **{"machine": dict, "spec": dict, "problems": list, "measured_sparsity": NUMBER},
+    **{"machine": dict, "spec": dict, "problems": list, "measured_sparsity": NUMBER, "image_size": int},
 }
 _REQUIRED_IN_LINE: stored.Kinds = {
     **{"engine": str, "batch_size": int, "ratio": NUMBER, "ratio_low": NUMBER, "ratio_high": NUMBER},
@@ -52,6 +54,7 @@ _OPTIONAL_IN_LINE: stored.Kinds = {
     **{"samples": dict, "quartiles": list, "split": dict, "dense_split": dict, "layers": list, "dataset": str},
     **{"engine_version": str, "precision": str, "interval_method": str, "accuracy": NUMBER},
     **dict.fromkeys(("seconds_per_epoch", "dense_seconds_per_epoch", "spread", "busy_during"), NUMBER),
+    **dict.fromkeys(("decoding_milliseconds", "nms_milliseconds"), NUMBER),
 }
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 
@@ -61,6 +64,7 @@ _NUMBERS = (
     *("batch_size", "threads", "milliseconds_per_image", "dense_milliseconds_per_image", "images_per_second"),
     *("ratio", "ratio_low", "ratio_high", "spread", *_QUARTILES, "rounds", "seconds_to_compile", "peak_memory_bytes"),
     *("seconds_per_epoch", "dense_seconds_per_epoch", "accuracy", "output_difference"),
+    *("image_size", "decoding_milliseconds", "nms_milliseconds"),
 )
 COLUMNS = (
     *("measurement", "created_at", "mode", "timing_only", "backbone", "backbone_hash", "architecture", "method"),
@@ -134,7 +138,8 @@ def frame(home: Path, records: Sequence[dict[str, Any]] | None = None) -> pd.Dat
     rows = [_row(record, line) for record in records for line in record["lines"]]
     table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
     table = table.fillna(dict.fromkeys((*_TEXTS, "dataset", "processor", "engine_version"), ""))
-    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS})
+    table = table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS})
+    return table.assign(image_size=table["image_size"].fillna(0).astype(int))
 
 
 def fingerprint(home: Path) -> tuple[int, int]:

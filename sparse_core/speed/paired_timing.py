@@ -12,13 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
+from sparse_core.catalog import DETECTORS, architecture_label
 from sparse_core.datasets.transforms import Transform
 from sparse_core.engines import compiling
 from sparse_core.engines.compiled import Compiled
 from sparse_core.errors import InputError
 from sparse_core.networks import architectures, backbones, channel_groups, masks
 from sparse_core.networks.backbones import Backbone
+from sparse_core.networks.detector import new_layers
 from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.speed.detectors import USUAL_CLASSES, RawPredictions
 from sparse_core.speed.ratios import paired_ratio
 
 MIN_SPARSITY = 0.005  # dense networks have a few zeros, too
@@ -81,7 +84,7 @@ class CompiledPair:
 def prepare(home: Path, spec: SpeedupSpec) -> Pair:
     """The networks that a spec asks for: a backbone and its dense counterpart, or random weights with and without a
     mask. Raises InputError for unknown names and for a backbone that is dense."""
-    return _from_backbone(home, spec.backbone) if spec.backbone else _random_weights(home, spec)
+    return _from_backbone(home, spec) if spec.backbone else _random_weights(home, spec)
 
 
 @contextmanager
@@ -119,40 +122,70 @@ def _bf16_is_exact(pair: Pair) -> bool:
     return True
 
 
-def _from_backbone(home: Path, name: str) -> Pair:
+def _from_backbone(home: Path, spec: SpeedupSpec) -> Pair:
+    name = spec.backbone
     backbone = _sparse_backbone(home, name)
-    torch.manual_seed(0)
     card = backbone.card
+    _require_inference(spec, card.architecture)
+    backbone = backbones.for_images(backbone, spec.image_size or backbone.transform.crop)
+    torch.manual_seed(0)
+    if card.is_detector:
+        return _detectors(backbone, architectures.build(card.architecture, backbone.variant).eval(), spec)
     smaller = channel_groups.compact_form(backbone.module) if card.method == "Structured" else None
     return Pair(
         architectures.build(card.architecture, backbone.variant).eval(),
         smaller or backbone.module,
         backbone.transform,
-        {
-            "timing_only": False,
-            "backbone": name,
-            "backbone_hash": backbone.hash,
-            "architecture": card.architecture,
-            "method": card.method,
-            "sparsity": card.sparsity,
-            "distribution": "",
-            "measured_sparsity": backbone.sparsity,
-            "form": "compact" if smaller else "",
-        },
+        _described(backbone, spec) | {"form": "compact" if smaller else "", "image_size": spec.image_size},
     )
+
+
+def _detectors(backbone: Backbone, dense: nn.Module, spec: SpeedupSpec) -> Pair:
+    """A detector with its prediction layers, and the dense one with as many classes."""
+    sparse = RawPredictions(backbone.module, backbone.predictions)  # type: ignore[arg-type]
+    layers = new_layers(0, dense, sparse.network.classes or USUAL_CLASSES)  # type: ignore[arg-type]
+    side = backbone.transform.crop
+    described = _described(backbone, spec) | {"form": "", "image_size": side}
+    return Pair(RawPredictions(dense, layers), sparse, backbone.transform, described)  # type: ignore[arg-type]
+
+
+def _described(backbone: Backbone, spec: SpeedupSpec) -> dict[str, Any]:
+    card = backbone.card
+    return {
+        "timing_only": False,
+        "backbone": spec.backbone,
+        "backbone_hash": backbone.hash,
+        "architecture": card.architecture,
+        "method": card.method,
+        "sparsity": card.sparsity,
+        "distribution": "",
+        "measured_sparsity": backbone.sparsity,
+    }
+
+
+def _require_inference(spec: SpeedupSpec, architecture: str) -> None:
+    if spec.mode == "training" and architecture in DETECTORS:
+        raise InputError(
+            f"Online training is of networks that classify images; {architecture_label(architecture)} is a detector. Choose the "
+            "mode inference."
+        )
 
 
 def _random_weights(home: Path, spec: SpeedupSpec) -> Pair:
     architecture, variant = architectures.split_name(spec.architecture)
+    _require_inference(spec, architecture)
+    plain = backbones.untrained(spec.architecture)
+    transform = backbones.for_images(plain, spec.image_size or plain.transform.crop).transform
     torch.manual_seed(0)
     dense = architectures.build(architecture, variant).eval()
     sparse = copy.deepcopy(dense)
     masks.apply(sparse, _timing_mask(home, sparse, spec))
     measured = masks.sparsity(sparse).total
+    detector = architecture in DETECTORS
     return Pair(
-        dense,
-        sparse,
-        architectures.transform(architecture, variant),
+        RawPredictions(dense) if detector else dense,  # type: ignore[arg-type]
+        RawPredictions(sparse) if detector else sparse,  # type: ignore[arg-type]
+        transform,
         {
             "timing_only": True,
             "backbone": "",
@@ -162,6 +195,7 @@ def _random_weights(home: Path, spec: SpeedupSpec) -> Pair:
             "sparsity": spec.sparsity or round(measured, 4),
             "distribution": f"as in {spec.densities_of}" if spec.densities_of else spec.distribution,
             "measured_sparsity": measured,
+            "image_size": transform.crop if detector else spec.image_size,
         },
     )
 
@@ -174,7 +208,7 @@ def _timing_mask(home: Path, module: nn.Module, spec: SpeedupSpec) -> masks.Mask
 
 
 def _sparse_backbone(home: Path, name: str) -> Backbone:
-    backbone = backbones.load_classifying(home, name)
+    backbone = backbones.load_cached(home, name)
     if backbone.sparsity < MIN_SPARSITY:
         raise InputError(
             f"{name} is dense, with {backbone.sparsity:.1%} of its weights 0, so there is nothing to gain. Name a sparse one."

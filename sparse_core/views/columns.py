@@ -299,6 +299,11 @@ COLUMNS = {
         "Dense ms/image, upper quartile", DECIMAL, "Milliseconds an image, dense, upper quartile"
     ),
     "images_per_second": Column("images/s", DECIMAL, "Images a second"),
+    "image_size": Column("Image size (px)", help="Each side of the network's input; 0: the network's own."),
+    "decoding_milliseconds": Column("Box decoding, ms/image", DECIMAL, help="Of a detector, after the network."),
+    "nms_milliseconds": Column(
+        "Non-maximum suppression, ms/image", DECIMAL, help="Of a detector, for its 3,000 most probable boxes."
+    ),
     "seconds_per_epoch": Column("Time per epoch", SECONDS, "Seconds an epoch"),
     "dense_seconds_per_epoch": Column("Dense time per epoch", SECONDS, "Seconds an epoch, dense"),
     "seconds_to_compile": Column("Compile time", SECONDS, "Seconds to compile"),

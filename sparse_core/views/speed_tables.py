@@ -24,8 +24,8 @@ DENSITIES_OF = "as in "  # start of a record's distribution where a backbone gav
 TIMING_ONLY = "timing only"
 
 LATEST_KEY = ["machine", "mode", "dataset", "architecture", "backbone_hash", "distribution", "sparsity", "engine"]
-LATEST_KEY += ["precision", "batch_size", "threads", "form"]
-DENSE_KEY = ["machine", "architecture", "engine", "precision", "batch_size", "threads"]
+LATEST_KEY += ["precision", "batch_size", "threads", "form", "image_size"]
+DENSE_KEY = ["machine", "architecture", "engine", "precision", "batch_size", "threads", "image_size"]
 EPOCH_PARTS = {"backbone": "Backbone", "classifier": "Classifier", "waiting": "Waiting for images"}
 EPOCH_KEY = ["measurement", "network", "architecture", "sparsity", "timing_only", "engine_words", "dataset"]
 UNRELIABLE = f"unreliable: times spread by more than {100 * measurements.SPREAD_LIMIT:.0f} %, or other processes used the machine"
@@ -98,13 +98,24 @@ def result(row: Any) -> str:
 
 def setting(row: Any) -> str:
     """The engine and the batch size of a row, and for training the dataset."""
-    batch = f"in {row.engine_words} at batch {row.batch_size:.0f}"
+    side = f" and {row.image_size} px" if row.image_size else ""
+    batch = f"in {row.engine_words} at batch {row.batch_size:.0f}{side}"
     return batch if row.mode == "inference" else f"in online training on {task_label(row.dataset)} {batch}"
 
 
 def sentence(row: Any) -> str:
     """A row as a sentence: the network, how much faster, in which engine, at which batch size."""
     return f"{row.network}: {result(row)} {setting(row)}{'' if row.reliable else ' (unreliable)'}"
+
+
+def after_network(rows: pd.DataFrame) -> list[str]:
+    """Of detectors' rows, how long an image takes after the network, in a sentence for each batch size."""
+    return [
+        f"Images/s at batch {row.batch_size:.0f} in {row.engine_words}: {row.images_per_second:.3g}, dense "
+        f"{1000 / row.dense_milliseconds_per_image:.3g}. After the network, in PyTorch: decoding of boxes "
+        f"{row.decoding_milliseconds:.3g} ms/image, non-maximum suppression {row.nms_milliseconds:.3g} ms/image."
+        for row in rows.dropna(subset=["nms_milliseconds"]).itertuples()
+    ]
 
 
 def none_faster(rows: pd.DataFrame) -> str:
@@ -276,11 +287,12 @@ def layer_shares(record: dict[str, Any]) -> dict[str, pd.DataFrame]:
 
 def spec_label(spec: SpeedupSpec, backbones: Mapping[str, str]) -> str:
     """What a spec measures, such as "ResNet18 at 90 %, uniform mask (timing only)"."""
+    side = f", {spec.image_size} px" if spec.image_size else ""
     if spec.backbone:
-        return backbones.get(spec.backbone, spec.backbone)
+        return f"{backbones.get(spec.backbone, spec.backbone)}{side}"
     distribution = f"{DENSITIES_OF}{spec.densities_of}" if spec.densities_of else spec.distribution
     sparse = "" if spec.densities_of else f" at {sparsity_label(spec.sparsity)}"
-    return f"{architecture_label(spec.architecture)}{sparse}, {_mask_label(distribution, backbones)}"
+    return f"{architecture_label(spec.architecture)}{sparse}{side}, {_mask_label(distribution, backbones)}"
 
 
 def machine_description(record: dict[str, Any]) -> str:

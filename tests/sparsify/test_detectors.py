@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from sparse_core import cli
 from sparse_core.datasets import catalogue
@@ -20,8 +21,10 @@ from tests.support.networks import pruned_file
 def command(home, tmp_path, capsys):
     """A function that runs a verb on a dense YOLOv5n with 3 classes, named "dense": its answer and what it says on stderr."""
     _, network = detector("yolov5n", "v6")
-    torch.save(network.state_dict(), tmp_path / "dense.pt")
-    importing.add(home, tmp_path / "dense.pt", "dense", architecture="yolov5n-v6", upstream="COCO", resize=64, crop=64)
+    save_file(network.state_dict(), tmp_path / "dense.safetensors")
+    importing.add(
+        home, tmp_path / "dense.safetensors", "dense", architecture="yolov5n-v6", upstream="COCO", resize=64, crop=64
+    )
 
     def run(verb, *arguments, backbone="dense", code=0):
         assert cli.main([verb, "--backbone", backbone, *arguments, "--json"]) == code
