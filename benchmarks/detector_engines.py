@@ -1,0 +1,43 @@
+"""Speedup of a sparse YOLOv5s in DeepSparse over the dense one in the same engine.
+
+    python -m benchmarks.detector_engines [--batch-size 16] [--rounds 10] [--side 640] [--sparsity 0.9]
+
+The network without decoding and non-maximum suppression, which are timed apart, in fp32 on all cores; random weights, pruned
+uniformly but for the first convolution. Dense and sparse take turns; the ratio is of medians, with its 95 % interval. Hoped for
+at 90 %: 1.8. Prints one JSON line, or fails with a message if an output differs from PyTorch's in fp32 by more than the product
+tolerates.
+"""
+
+from benchmarks import harness
+from sparse_core.paths import default_home
+from sparse_core.specs.progress import Progress
+from sparse_core.specs.speedup import SpeedupSpec
+from sparse_core.speed import inference
+from sparse_core.speed.paired_timing import prepare
+
+ARCHITECTURE = "yolov5s"
+REPORTED = ("ratio", "ratio_low", "ratio_high", "milliseconds_per_image", "dense_milliseconds_per_image")
+REPORTED += ("images_per_second", "decoding_milliseconds", "nms_milliseconds", "difference")
+
+
+def no_report(progress: Progress) -> None:
+    pass
+
+
+def main() -> None:
+    given = harness.parser(__doc__, batch_size=16, rounds=10, side=640, sparsity=0.9).parse_args()
+    harness.skip_without_deepsparse("detector_engines")
+    sizes = (given.batch_size,)
+    spec = SpeedupSpec(
+        architecture=ARCHITECTURE,
+        sparsity=given.sparsity,
+        image_size=given.side,
+        batch_sizes=sizes,
+        rounds=given.rounds,
+    )
+    line = inference.measure(prepare(default_home(), spec), spec, "deepsparse", given.batch_size, no_report)
+    harness.report("detector_engines", given, **{name: float(f"{line[name]:.4g}") for name in REPORTED})
+
+
+if __name__ == "__main__":
+    main()
