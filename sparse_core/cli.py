@@ -154,7 +154,7 @@ def _transfer(options: argparse.Namespace) -> dict[str, Any]:
     """Run the transfer with each seed that has no record yet; returns what all seeds gave."""
     kind = (
         "finetune_detector"
-        if options.verb == "finetune" and is_detector(options.home, options.backbone)
+        if options.verb == "finetune" and library.is_detector(options.home, options.backbone)
         else options.verb
     )
     spec: AnyRun = from_arguments(KINDS[kind].spec, options)
@@ -174,12 +174,6 @@ def _transfer(options: argparse.Namespace) -> dict[str, Any]:
         print(f"{found} of {len(seeds)} runs were there already; --rerun repeats them.", file=sys.stderr)
     _note(*runs[0].result["notes"])
     return probe_answer(runs) if options.verb == "probe" else finetune_answer(options.home, runs)
-
-
-def is_detector(home: Path, backbone: str) -> bool:
-    """Whether a backbone, given by name or as ARCHITECTURE:FILE, finds objects."""
-    card = None if ":" in backbone else library.find(home, backbone)
-    return card.is_detector if card else backbone.partition(":")[0].partition("-")[0] in catalog.DETECTORS
 
 
 def _refuse_other_options(options: argparse.Namespace, kind: str) -> None:
@@ -206,7 +200,7 @@ def _read_file(options: argparse.Namespace) -> dict[str, Any]:
 
 def _sparsify(options: argparse.Namespace) -> dict[str, Any]:
     """Make one sparse backbone, or find it in the library."""
-    usual = DETECTOR_SETTINGS if is_detector(options.home, options.backbone) else {}
+    usual = DETECTOR_SETTINGS if library.is_detector(options.home, options.backbone) else {}
     usual = {name: value for name, value in usual.items() if getattr(options, name) is None}
     spec = from_arguments(SparsifySpec, options, **usual)
     outcome = kinds.run(options.home, Job("sparsify", spec, (options.seed,)), _show_progress)

@@ -168,3 +168,31 @@ def test_files_that_are_none_are_refused(tmp_path, capsys):
     ):
         assert main(["sweep", str(tmp_path / name)]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "{kind: finetune, backbone: yolov3_tiny, dataset: digits}",
+            "a sweep prunes detectors, and 'finetune' transfers",
+        ),
+        ("{kind: sparsify, method: GMP, sparsity: 0.5, backbone: yolov3_tiny, dataset: digits}", "images with boxes"),
+        ("{kind: sparsify, method: GMP, sparsity: 0.5, backbone: yolov3_tiny}", "sparsify needs a dataset."),
+        (
+            "{kind: sparsify, method: Magnitude, sparsity: 0.5, backbone: resnet20}",
+            "only detectors are pruned without one",
+        ),
+    ],
+)
+def test_what_a_sweep_cannot_do_with_a_detector_is_refused(sweep, entry, message):
+    code, _, said = sweep("--dry-run", text=f"runs:\n  - {entry}\n")
+    assert code == 2 and message in said and said.count("\n") == 1
+
+
+def test_a_sweep_prunes_a_detector_without_data(sweep):
+    code, dry, _ = sweep(
+        "--dry-run",
+        text="runs:\n  - {kind: sparsify, method: Magnitude, sparsities: [0.5, 0.8], backbone: yolov3_tiny}\n",
+    )
+    assert code == 0 and dry["new"] == 2

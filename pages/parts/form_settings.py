@@ -123,7 +123,8 @@ def _sparsify(specs: Sequence[SparsifySpec]) -> dict[str, Any]:
     asked = [spec for spec in specs if spec.method != "Dense"] or list(specs)
     first = asked[0]
     parents = dict.fromkeys(spec.backbone for spec in specs if spec.method == "Dense" or spec.has_new_weights)
-    fields = [*sparsify_form.TRAINING, *sparsify_form.OF_METHODS]
+    detector = library.is_detector(home(), first.backbone)
+    fields = [*sparsify_form.settings_fields(detector), *sparsify_form.OF_METHODS]
     values: dict[str, Any] = {}
     for field in fields:
         value = getattr(first, field.name)
@@ -139,6 +140,8 @@ def _sparsify(specs: Sequence[SparsifySpec]) -> dict[str, Any]:
     values |= {"schedule": first.rate_schedule, "distribution": first.distribution or sparsify_form.OWN}
     values |= {name: getattr(first, name) for name in ("precision", "augment", "nesterov", "prune_first")}
     values |= {"name": first.name if len(specs) == 1 else ""}
+    if detector:
+        return values | {"upstream_boxes": printable(first.dataset)}
     return values | _dataset(first.dataset, "upstream", "upstream_path")
 
 

@@ -112,8 +112,9 @@ def _course(cards: Sequence[BackboneCard]) -> None:
     made = first.provenance
     assert made is not None
     data = sparsified.upstream_data(made)
+    metric = METRIC if first.is_detector else ""
     show_chart(
-        charts.course(curves, [card.sparsity for card in cards], int(curves["epoch"].max())),
+        charts.course(curves, [card.sparsity for card in cards], int(curves["epoch"].max()), metric),
         "Sparsity, loss and accuracy by epoch",
         f"{architecture_label(first.architecture)} on {data} · {labels.counted(len(cards), 'network')} · dashed: target sparsity",
         f"Your runs: made on this machine, {first.imported_at[:10]}. Accuracy on the test images, once per network and epoch.",

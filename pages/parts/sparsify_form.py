@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -11,14 +11,22 @@ import streamlit as st
 from pages.parts import choices, frame
 from pages.parts.frame import home
 from sparse_core.catalog import DISTRIBUTIONS, METHODS, PRECISIONS
-from sparse_core.datasets import catalogue
+from sparse_core.datasets import box_layouts, catalogue
 from sparse_core.errors import InputError
 from sparse_core.networks import library
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard
 from sparse_core.sparsify import schedules
 from sparse_core.specs import options, sweep
 from sparse_core.specs.identity import network_id
-from sparse_core.specs.sparsify import FROM_NEW_WEIGHTS, RATE_SCHEDULES, SparsifySpec, has_option
+from sparse_core.specs.locations import absolute_dataset
+from sparse_core.specs.sparsify import (
+    DETECTOR_SETTINGS,
+    FROM_NEW_WEIGHTS,
+    RATE_SCHEDULES,
+    SparsifySpec,
+    has_option,
+    require_for_detector,
+)
 from sparse_core.specs.sweep import Plan, Task
 from sparse_core.views import labels
 
@@ -152,11 +160,12 @@ def controls() -> Request | None:
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         parent = _parent()
-        chosen = choices.dataset_choice("Upstream data", "upstream", "What the network is trained and pruned on. ")
+        about = "What the network is trained and pruned on. "
+        chosen = "" if parent.is_detector else choices.dataset_choice("Upstream data", "upstream", about)
     if not parent.ready and set(methods) - set(FROM_NEW_WEIGHTS):
         st.caption(f"{labels.backbone_label(parent)}: {frame.plain(parent.note)}.")
-    dataset = choices.resolve_dataset(chosen, "upstream_path")
-    settings = _settings(methods)
+    dataset = _boxes(methods) if parent.is_detector else choices.resolve_dataset(chosen, "upstream_path")
+    settings = _settings(methods, parent.is_detector)
     if not methods:
         st.info("Choose a method.")
         return None
@@ -168,7 +177,7 @@ def controls() -> Request | None:
             for method in methods
             for sparsity in ((0.0,) if method == "Dense" else parse_sparsities(asked or ""))
         )
-        _check(specs, parent, _training_images(dataset))
+        _check(specs, parent, _training_images(dataset, parent.is_detector))
     except InputError as error:
         st.error(frame.plain(str(error)))
         return None
@@ -223,15 +232,55 @@ def _parent() -> BackboneCard:
     """The control for what to start from: architectures without weights first, which need nothing else on this machine."""
     architectures = [library.architecture_card(name) for name in library.WITHOUT_WEIGHTS]
     architectures.sort(key=lambda card: card.architecture != "resnet20")
-    cards = [*architectures, *library.classifying(home())]
+    cards = [*architectures, *library.available(home())]
     help_text = PARENT_HELP + choices.IMPORT_HELP
     return choices.backbone_choice(cards, "Start from", "parent", width=330, help=help_text)
 
 
-def _settings(methods: list[str]) -> dict[str, Any]:
+def _boxes(methods: list[str]) -> str | None:
+    """The control for a detector's upstream data: a path, empty where there is none to prune with; None, with a message, where it
+    is wrong or missing."""
+    path = st.text_input(
+        "Images with boxes (path on this machine)",
+        key="upstream_boxes",
+        bind="query-params",
+        placeholder="/home/me/boxes",
+        width=520,
+        help=f"Laid out as {box_layouts.LAYOUTS}. Magnitude prunes a detector without, too.",
+    )
+    if not path and set(methods) <= {"Magnitude"}:
+        st.caption("Without data, the smallest weights are set to 0 and nothing else changes. No mAP is measured.")
+        return ""
+    if not path:
+        st.info("Enter the path of images with boxes. Only Magnitude prunes a detector without.")
+        return None
+    dataset = absolute_dataset(path)
+    try:
+        images = _with_boxes(str(home()), dataset)
+    except InputError as error:
+        st.error(frame.plain(str(error)))
+        return None
+    st.caption(f"{images:,} training images with boxes.")
+    return dataset
+
+
+def settings_fields(detector: bool) -> list[Field]:
+    """The numbers of the training; a detector's own have keys of their own in the link."""
+    own = {name: f"{value:g} for detectors" for name, value in DETECTOR_SETTINGS.items()}
+    fields = [field for field in TRAINING if not (detector and field.name == "label_smoothing")]
+    return [
+        replace(field, key=f"box_{field.key}", own=own[field.name]) if detector and field.name in own else field
+        for field in fields
+    ]
+
+
+def _settings(methods: list[str], detector: bool) -> dict[str, Any]:
     """The training settings that differ from the defaults, by field of the spec."""
     with st.expander("Training settings (default: the methods' own)"):
-        chosen = _numbers(TRAINING)
+        chosen = _numbers(settings_fields(detector))
+        if detector and set(methods) != {"Magnitude"}:
+            usual = {name: SparsifySpec.__dataclass_fields__[name].default for name in DETECTOR_SETTINGS}
+            chosen |= {name: DETECTOR_SETTINGS[name] for name in usual if chosen[name] == usual[name]}
         columns = st.columns(4)
         chosen["rate_schedule"] = columns[0].selectbox(
             "LR schedule", RATE_SCHEDULES, format_func=RATE_NAMES.__getitem__, key="schedule", bind="query-params"
@@ -304,6 +353,8 @@ def _check(specs: tuple[SparsifySpec, ...], parent: BackboneCard, images: int | 
     if specs[0].name:
         _require_name(specs[0].name, len(specs))
     from_weights = list(dict.fromkeys(spec.method for spec in specs if not spec.has_new_weights))
+    for spec in specs if parent.is_detector else ():
+        require_for_detector(spec)
     if from_weights:
         _require_dense(parent, from_weights)
     for spec in specs if images else ():
@@ -333,10 +384,17 @@ def _require_dense(parent: BackboneCard, methods: list[str]) -> None:
         )
 
 
-def _training_images(dataset: str) -> int | None:
-    """The number of training images; None where the dataset is not on this machine yet."""
+def _training_images(dataset: str, detector: bool) -> int | None:
+    """The number of training images; None where there is no dataset, or where it is not on this machine yet."""
+    if detector:
+        return _with_boxes(str(home()), dataset) if dataset else None
     card = next((card for card in catalogue.available(home()) if card.id == dataset), None)
     return None if card and not card.ready else _counted(str(home()), dataset)
+
+
+@st.cache_data(ttl=60, show_spinner="Reading the annotations …", max_entries=20)
+def _with_boxes(folder: str, dataset: str) -> int:
+    return len(catalogue.load_boxes(home(), dataset).train.labels)
 
 
 @st.cache_data(ttl=60, show_spinner=False, max_entries=20)

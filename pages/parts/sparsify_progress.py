@@ -7,6 +7,7 @@ import streamlit as st
 from pages.parts import frame, made_networks, sweep_progress, sweep_results
 from pages.parts.frame import home
 from sparse_core.catalog import asked_dataset, task_label
+from sparse_core.datasets.boxes import METRIC
 from sparse_core.jobs import queue
 from sparse_core.jobs.sweeps import SweepStatus, TaskStatus
 from sparse_core.networks import library
@@ -60,7 +61,7 @@ def _title(tasks: Sequence[Task]) -> str:
     start = cards.get(spec.backbone, spec.backbone) if len(parents) == 1 else f"{len(parents)} backbones"
     data = task_label(asked_dataset(spec.dataset))
     what = views.network_label(tasks[0]) if len(tasks) == 1 and tasks[0].kind == KIND else views.number(tasks)
-    return f"{what} from {start} on {data}"
+    return f"{what} from {start}{f' on {data}' if data else ''}"
 
 
 @st.fragment(run_every=3.0)  # drawing takes time from the training that it shows
@@ -73,5 +74,6 @@ def _live(running: Sequence[TaskStatus]) -> None:
         return
     specs = [each.task.spec for name, each in tasks.items() if name in set(curves["run"])]
     begun = [spec for spec in specs if isinstance(spec, SparsifySpec)]
-    figure = charts.course(curves, [spec.sparsity for spec in begun], max(spec.total_epochs for spec in begun))
+    metric = METRIC if library.is_detector(home(), begun[0].backbone) else ""
+    figure = charts.course(curves, [spec.sparsity for spec in begun], max(spec.total_epochs for spec in begun), metric)
     st.plotly_chart(figure, key="live", config={"displayModeBar": False}, alt="Sparsity, loss and accuracy by epoch")

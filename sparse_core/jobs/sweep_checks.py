@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sparse_core.catalog import ARCHITECTURES, PRECISIONS, TASKS
+from sparse_core.catalog import ARCHITECTURES, DETECTORS, PRECISIONS, TASKS
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.tasks import task_folder
 from sparse_core.errors import InputError, unknown_name
@@ -14,7 +14,7 @@ from sparse_core.networks import library
 from sparse_core.networks.library import BackboneCard
 from sparse_core.results.records import Records
 from sparse_core.specs.identity import run_id
-from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.specs.sparsify import DETECTOR_SETTINGS, SparsifySpec, needs_data, require_for_detector
 from sparse_core.specs.sweep import Plan, Spec, Task
 
 _NOT_COMPARED = ("name", "backbone", "dataset", "backbone_hash", "dataset_hash", "precision")
@@ -113,9 +113,7 @@ def require_possible(home: Path, plan: Plan) -> None:
         if name not in made and not _exists(home, name, task.spec):
             known = {card.name for card in library.available(home)} | made
             raise unknown_name("backbone", name, known)
-    for dataset in {task.spec.dataset: None for task in plan.tasks}:
-        if dataset not in TASKS:
-            catalogue.describe(home, dataset)
+    _require_datasets(home, plan)
     taken = {card.name.lower(): card.name for card in library.available(home)}
     named = {task.key: task.spec.name.lower() for task in plan.tasks if isinstance(task.spec, SparsifySpec)}
     for task in missing(home, plan) if set(named.values()) & set(taken) else ():
@@ -124,6 +122,38 @@ def require_possible(home: Path, plan: Plan) -> None:
             raise InputError(
                 f"The library has another network named '{clash}'. Name the sweep's otherwise, or remove that one first."
             )
+
+
+def _require_datasets(home: Path, plan: Plan) -> None:
+    """Raise InputError for a dataset that does not exist or does not fit the network, and for the transfer of a detector."""
+    parents = {task.key: task.spec.backbone for task in plan.tasks}
+    for task in plan.tasks:
+        spec, name = task.spec, task.spec.backbone
+        while name in parents:
+            name = parents[name]
+        if library.is_detector(home, name):
+            _require_for_detector(spec, name)
+        elif not spec.dataset:
+            raise InputError(f"{name} needs a dataset: only detectors are pruned without one.")
+    for dataset in {task.spec.dataset: None for task in plan.tasks}:
+        if dataset and dataset not in TASKS and not catalogue.has_boxes(dataset):
+            catalogue.describe(home, dataset)
+
+
+def _require_for_detector(spec: Spec, name: str) -> None:
+    if not isinstance(spec, SparsifySpec):
+        raise InputError(
+            f"{name} is a detector: a sweep prunes detectors, and 'finetune' transfers them one at a time."
+        )
+    require_for_detector(spec)
+    if spec.dataset and not catalogue.has_boxes(spec.dataset):
+        raise InputError(f"{name} is a detector and takes images with boxes; '{spec.dataset}' has none.")
+    if not spec.dataset and needs_data(spec, True):
+        raise InputError(f"{spec.method} takes upstream data. Name a dataset.")
+    usual = SparsifySpec.__dataclass_fields__
+    if spec.method != "Magnitude" and all(getattr(spec, each) == usual[each].default for each in DETECTOR_SETTINGS):
+        wanted = ", ".join(f"{each} {value:g}" for each, value in DETECTOR_SETTINGS.items())
+        raise InputError(f"{name} is a detector, which is trained with other settings than usual. Give them: {wanted}.")
 
 
 def dataset_hash(home: Path, name: str) -> str:
@@ -136,7 +166,7 @@ def dataset_hash(home: Path, name: str) -> str:
 @functools.lru_cache(maxsize=64)
 def _dataset_hash(home: Path, name: str, stamp: int) -> str:
     try:
-        return catalogue.load(home, name).hash
+        return (catalogue.load_boxes if catalogue.has_boxes(name) else catalogue.load)(home, name).hash
     except InputError:
         return ""
 
@@ -149,8 +179,9 @@ def _stamp(name: str) -> int:
 
 
 def _exists(home: Path, name: str, spec: Spec) -> bool:
+    known = {*ARCHITECTURES, *DETECTORS}
     architecture, _, file = name.partition(":")
     if file:
-        return architecture.partition("-")[0] in ARCHITECTURES and os.path.isfile(file)
+        return architecture.partition("-")[0] in known and os.path.isfile(file)
     new_weights = isinstance(spec, SparsifySpec) and spec.has_new_weights
-    return library.find(home, name) is not None or (new_weights and name.partition("-")[0] in ARCHITECTURES)
+    return library.find(home, name) is not None or (new_weights and name.partition("-")[0] in known)

@@ -167,6 +167,12 @@ def find(home: Path, name: str, zoo: Path | None = None) -> BackboneCard | None:
     return own or (_zoo_card(shipped, shipped.stat().st_mtime_ns) if shipped.is_file() else None)
 
 
+def is_detector(home: Path, name: str) -> bool:
+    """Whether a backbone, given by name, as ARCHITECTURE:FILE or as an architecture for new weights, finds objects."""
+    card = None if ":" in name else find(home, name)
+    return card.is_detector if card else name.partition(":")[0].partition("-")[0] in DETECTORS
+
+
 def dense_baseline(card: BackboneCard, cards: Iterable[BackboneCard]) -> BackboneCard | None:
     """The dense network among ``cards`` with which results of ``card`` are compared: of the same architecture and upstream data.
     Its own parent is preferred, then one of the same variant, trained alike, from the same seed, and one that needs no download;

@@ -16,7 +16,6 @@ from torch import nn
 
 from sparse_core.datasets.box_loading import BoxLoader
 from sparse_core.datasets.boxes import BoxDataset
-from sparse_core.errors import InputError
 from sparse_core.networks import masks, yolo_files
 from sparse_core.networks.backbones import Backbone, Classifier
 from sparse_core.networks.detector import DetectorNetwork, new_layers
@@ -27,7 +26,7 @@ from sparse_core.sparsify.gmp import GradualPruner
 from sparse_core.sparsify.start import require_dense
 from sparse_core.sparsify.training import PrunedTraining, Pruner, saved_state, train_to_end
 from sparse_core.specs.progress import Progress, Report
-from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.specs.sparsify import SparsifySpec, require_for_detector
 from sparse_core.specs.transfer import DetectionSettings, DetectionSpec
 from sparse_core.transfer import detection
 from sparse_core.transfer.finetune import draw_weights
@@ -39,8 +38,6 @@ PRUNERS: dict[str, Callable[[PrunedTraining], Pruner]] = {
     "GMP": GradualPruner,
     "AC/DC": AlternatingPruner,
 }
-METHODS = ("Magnitude", *PRUNERS)
-FIXED = ("rate_schedule", "nesterov", "label_smoothing")  # options that the training of detectors does not have
 NEW_LAYERS = "The backbone has no prediction layers for the classes of this upstream data: new ones were trained."
 
 
@@ -63,7 +60,7 @@ def sparsify(
 ) -> SparsifiedDetector:
     """Prune a detector, by Magnitude without a ``dataset``, too. Raises InputError for a sparse one, and for methods that prune
     none."""
-    require_method(spec)
+    require_for_detector(spec)
     require_dense(backbone, spec)
     if spec.method == "Magnitude":
         return _magnitude(backbone, dataset, spec, seed, on_progress)
@@ -73,15 +70,6 @@ def sparsify(
     with state:
         train_to_end(training, state, state.load(), on_progress)
     return training.finish()
-
-
-def require_method(spec: SparsifySpec) -> None:
-    """Raise InputError for a method that does not prune detectors."""
-    if spec.method not in METHODS:
-        raise InputError(f"{spec.method} does not prune detectors here; they take {', '.join(METHODS)}.")
-    for name in FIXED:
-        if getattr(spec, name) != SparsifySpec.__dataclass_fields__[name].default:
-            raise InputError(f"The training of a detector has no {name.replace('_', ' ')} to choose. Leave it out.")
 
 
 class DetectorPruning(PrunedTraining, detection.DetectionTraining):

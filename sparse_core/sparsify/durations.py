@@ -20,6 +20,7 @@ from sparse_core.transfer.durations import correction, learn_correction
 WORK = "sparsify"
 UNTRAINED = ("Magnitude",)
 DENSE = "Dense"  # whose pace stands for that of a method which has not run yet
+WITHOUT_DATA = 2.0  # seconds
 STR_STEP, STR_PILOTS = 1.1, 1.3  # a step over the dense one; the whole with three pilots over the whole without
 GRADIENT_SHARE = 4.0  # the images of second-order gradients cost so many times what they cost in a training step
 
@@ -51,6 +52,8 @@ def estimate_sparsify(home: Path, spec: SparsifySpec, seeds: Sequence[int]) -> f
 
     Where the method itself has not run, the dense pace counts, with an allowance for STR's pilots and second-order gradients.
     """
+    if not spec.dataset:  # one-shot pruning of a detector
+        return WITHOUT_DATA * len(seeds)
     own = recall(home, spec)
     if own and not own.sampled:
         return own.seconds(spec) * len(seeds)

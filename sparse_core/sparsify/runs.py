@@ -26,11 +26,10 @@ from sparse_core.sparsify.methods import METHODS
 from sparse_core.sparsify.training import Sparsified
 from sparse_core.specs.identity import network_id
 from sparse_core.specs.progress import Progress, Report
-from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.specs.sparsify import SparsifySpec, needs_data, require_for_detector
 from sparse_core.transfer.training import discard, epoch_values
 
 AnySparsified = Sparsified | SparsifiedDetector
-WITHOUT_DATA = ("Magnitude",)
 RECORDED = ("backbone_sparsity", "upstream_accuracy", "epochs", "seconds")
 
 
@@ -101,8 +100,8 @@ def _upstream(home: Path, backbone: Backbone, spec: SparsifySpec, report: Report
     """The upstream data: images of classes, for a detector images with boxes or, under Magnitude, none."""
     detector = backbone.card.is_detector
     if detector:
-        detectors.require_method(spec)
-    if not spec.dataset and detector and spec.method in WITHOUT_DATA:
+        require_for_detector(spec)
+    if not spec.dataset and not needs_data(spec, detector):
         return None
     if not spec.dataset:
         raise InputError(f"{spec.method} takes upstream data. Name it with --dataset.")

@@ -21,7 +21,10 @@ TEST_BOXES = 32  # images for a detector
 
 def dense(spec: SparsifySpec) -> SparsifySpec:
     """Dense training on the same network and data, with the same batches, precision and augmentation."""
-    same = {name: getattr(spec, name) for name in ("batch_size", "precision", "label_smoothing", "augment", "epochs")}
+    same = {
+        name: getattr(spec, name)
+        for name in ("batch_size", "precision", "label_smoothing", "augment", "epochs", "learning_rate")
+    }
     return SparsifySpec("Dense", spec.backbone, spec.dataset, **same)
 
 

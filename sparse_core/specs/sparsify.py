@@ -22,6 +22,9 @@ DETECTOR_SETTINGS = {
     name: getattr(DetectionSettings(), name) for name in ("learning_rate", "momentum", "weight_decay", "batch_size")
 }
 
+DETECTOR_METHODS = ("Dense", "Magnitude", "GMP", "AC/DC")
+_NOT_OF_DETECTORS = ("rate_schedule", "nesterov", "label_smoothing")  # their training has its own, or none
+
 # The options that only some methods have.
 _METHODS_OF_OPTION = {
     "distribution": ("Magnitude", "AC/DC", "Structured", *PROGRESSIVE, *RIGL),
@@ -168,6 +171,20 @@ class SparsifySpec:
         require(self.gradient_batch >= 0, "gradient_batch", "0 or more", self.gradient_batch)
         require(0 < self.damping < math.inf, "damping", "finite and above 0", self.damping)
         require(self.block_size >= 1, "block_size", "at least 1", self.block_size)
+
+
+def require_for_detector(spec: SparsifySpec) -> None:
+    """Raise InputError for a method that prunes no detectors, and for options that their training does not have."""
+    if spec.method not in DETECTOR_METHODS:
+        raise InputError(f"{spec.method} does not prune detectors here; they take {', '.join(DETECTOR_METHODS)}.")
+    for name in _NOT_OF_DETECTORS:
+        if getattr(spec, name) != SparsifySpec.__dataclass_fields__[name].default:
+            raise InputError(f"The training of a detector has no {name.replace('_', ' ')} to choose. Leave it out.")
+
+
+def needs_data(spec: SparsifySpec, detector: bool) -> bool:
+    """Whether the method takes upstream data; one-shot pruning of a ``detector`` can do without."""
+    return not (detector and spec.method == "Magnitude")
 
 
 def has_option(method: str, name: str) -> bool:

@@ -237,9 +237,14 @@ def _add_entry(tasks: _Tasks, entry: Any, defaults: Mapping[str, Any]) -> None:
     seeds = _seeds(given.pop("seeds", usual.get("seeds", KINDS[kind].usual_seeds)))
     usual.pop("seeds", None)
     values = {**usual, **given}
-    for name in ("method", "backbone", "dataset") if kind == "sparsify" else ("backbone", "dataset"):
+    needed = ("method", "backbone", "dataset") if kind == "sparsify" else ("backbone", "dataset")
+    one_shot = all(
+        str(each).lower() == "magnitude" for each in _listed(values.get("method"))
+    )  # a detector needs no data
+    for name in needed[:-1] if kind == "sparsify" and one_shot else needed:
         if values.get(name) in (None, []):
             raise InputError(f"{kind} needs a {name}.")
+    values.setdefault("dataset", "")
     values["backbone"] = _backbones(tasks, values["backbone"])
     lists = {name: value if _multiplies(KINDS[kind], name, value) else [value] for name, value in values.items()}
     _require_few(len(seeds) * math.prod(map(len, lists.values())))
@@ -283,7 +288,7 @@ def _spec(kind: type[Spec], values: dict[str, Any]) -> Any:
     settings = {"settings": values["settings"]} if "settings" in values else {}
     document = _converted(kind, {name: value for name, value in values.items() if name != "settings"}) | settings
     document["backbone"] = absolute_backbone(document["backbone"])
-    document["dataset"] = absolute_dataset(document["dataset"])
+    document["dataset"] = absolute_dataset(document["dataset"]) if document["dataset"] else ""
     return parse(kind, document)
 
 

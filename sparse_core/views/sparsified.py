@@ -12,7 +12,7 @@ from sparse_core.views.labels import backbone_label, duration, method_label, per
 
 COLUMNS = ["network_name", "network", "architecture", "method", "sparsity", "measured_sparsity", "upstream_data"]
 COLUMNS += ["upstream_accuracy", "epochs", "seed", "seconds", "seconds_with_parents", "imported_at"]
-CURVES = ["run", "epoch", "sparsity", "loss", "top1"]
+CURVES = ["run", "epoch", "sparsity", "loss", "accuracy"]
 _IDENTITY = (
     "method",
     "backbone",
@@ -103,9 +103,10 @@ def _recorded(details: dict[str, Any]) -> dict[str, str]:
 
 
 def curves(cards: Iterable[BackboneCard]) -> pd.DataFrame:
-    """A row for each network and epoch, columns ``CURVES``: ``run`` is a label, ``sparsity`` and ``top1`` are 0..1."""
+    """A row for each network and epoch, columns ``CURVES``: ``run`` is a label, ``sparsity`` and ``accuracy``, top-1 or a
+    detector's mAP@0.5, are 0..1."""
     rows = [
-        {"run": run_label(card.method, card.sparsity, card.provenance.seed), **epoch}
+        {"run": run_label(card.method, card.sparsity, card.provenance.seed), **_with_accuracy(epoch)}
         for card in cards
         if card.provenance
         for epoch in card.provenance.details.get("curves", ())
@@ -115,9 +116,13 @@ def curves(cards: Iterable[BackboneCard]) -> pd.DataFrame:
 
 def live_curves(runs: Sequence[tuple[str, list[dict[str, Any]]]]) -> pd.DataFrame:
     """The same of trainings that are not over: pairs of label and epochs. A resumed training repeats an epoch."""
-    rows = [{"run": name, **epoch} for name, epochs in runs for epoch in epochs]
+    rows = [{"run": name, **_with_accuracy(epoch)} for name, epochs in runs for epoch in epochs]
     found = pd.DataFrame(rows, columns=CURVES).dropna()
     return found.drop_duplicates(["run", "epoch"], keep="last").sort_values(["run", "epoch"], kind="stable")
+
+
+def _with_accuracy(epoch: dict[str, Any]) -> dict[str, Any]:
+    return {**epoch, "accuracy": epoch.get("map50", epoch.get("top1"))}
 
 
 def run_label(method: str, sparsity: float, seed: int) -> str:

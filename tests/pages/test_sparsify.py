@@ -25,6 +25,7 @@ from tests.pages.support import (
     submitted,
     table,
 )
+from tests.support import boxes
 from tests.support.made import add_made
 
 START = "Start sparsifying"
@@ -49,6 +50,25 @@ def started(home, *specs: SparsifySpec) -> str:
     sweep_id = sweeps.submit(home, plan)
     sweeps.advance(home, sweep_id)
     return sweep_id
+
+
+def test_a_detector_is_pruned_without_data_or_with_boxes(home, tmp_path):
+    app = choose(open_page("sparsify"), method=["Magnitude"], parent="yolov3_tiny", sparsities="50 80")
+    assert "No mAP is measured." in messages(app)
+    press(app, START)
+    specs = [task.spec for task in planned(home)]
+    assert [(spec.backbone, spec.dataset, spec.sparsity) for spec in specs] == [
+        ("yolov3_tiny", "", 0.5),
+        ("yolov3_tiny", "", 0.8),
+    ]
+    app = choose(app, method=["GMP"])
+    assert "Only Magnitude prunes a detector without." in messages(app)
+    app = choose(app, upstream_boxes=str(boxes.voc(tmp_path / "voc", 40, 4)), epochs=20)
+    press(app, START)
+    (spec,) = [task.spec for task in planned(home)][:1]
+    assert (spec.method, spec.batch_size, spec.learning_rate, spec.momentum) == ("GMP", 16, 0.01, 0.937)
+    app = choose(app, method=["WoodFisher"])
+    assert "does not prune detectors here" in app.error[0].value
 
 
 def test_the_defaults_need_no_network_connection_and_no_weights(home):

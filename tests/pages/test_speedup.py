@@ -408,3 +408,11 @@ def test_filters_offer_only_what_was_measured_together(home):
     app = choose(app, only_engines=["torch"])
     assert "No measurement matches" not in messages(app) and "PyTorch" in legend(app)[0]
     assert not [box for box in app.selectbox if box.key in ("threads", "batch_size")]  # there is one value of each
+
+
+def test_a_detector_is_timed_at_an_image_size(home):
+    app = open_page("speedup", measure="true", what="architecture", of_architecture="YOLOv5s")
+    app = choose(app, timed_size=416, sizes=[16], engines=["onnxruntime"])
+    press(app, "Measure")
+    (job,) = submitted(home, "speedup")
+    assert (job.spec.architecture, job.spec.image_size, job.spec.batch_sizes) == ("yolov5s", 416, (16,))

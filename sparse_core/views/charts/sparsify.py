@@ -16,18 +16,19 @@ from sparse_core.views.labels import ON_TASK, counted, percent, sparsity_label
 COURSE = {
     "sparsity": ("Sparsity (%), target dashed", 100),
     "loss": ("Training loss", 1),
-    "top1": ("Top-1 accuracy (%)", 100),
+    "accuracy": ("Top-1 accuracy (%)", 100),
 }
 COURSE_HEIGHT = 220
 
 
-def course(epochs: pd.DataFrame, targets: Iterable[float], total: int) -> go.Figure:
+def course(epochs: pd.DataFrame, targets: Iterable[float], total: int, metric: str = "") -> go.Figure:
     """Sparsity, training loss and test accuracy by ``epoch``, a panel each and a line for each ``run``.
 
     ``epochs`` has the columns of ``sparsified.CURVES``; ``targets`` (0..1) are dashed lines in the first panel; ``total`` is the
-    number of epochs that the longest training will have.
+    number of epochs that the longest training will have; ``metric`` is what ``accuracy`` is, by default top-1.
     """
-    titles = [f"<b>{title}</b>" for title, _ in COURSE.values()]
+    named = COURSE | ({"accuracy": (f"{metric} (%)", 100)} if metric else {})
+    titles = [f"<b>{title}</b>" for title, _ in named.values()]
     panels = Panels(titles, "Epoch", "", plot_height=COURSE_HEIGHT, spacing=0.1, left=44, narrowest=140)
     last = max(total, 2)
     dashes = ("solid", *OWN_DASHES)
