@@ -180,7 +180,7 @@ def test_files_that_are_none_are_refused(tmp_path, capsys):
         ("{kind: sparsify, method: GMP, sparsity: 0.5, backbone: yolov3_tiny, dataset: digits}", "images with boxes"),
         ("{kind: sparsify, method: GMP, sparsity: 0.5, backbone: yolov3_tiny}", "sparsify needs a dataset."),
         (
-            "{kind: sparsify, method: Magnitude, sparsity: 0.5, backbone: resnet20}",
+            "{kind: sparsify, method: Magnitude, sparsity: 0.5, backbone: efficientnet_lite0}",
             "only detectors are pruned without one",
         ),
     ],

@@ -411,7 +411,7 @@ def test_filters_offer_only_what_was_measured_together(home):
 
 
 def test_a_detector_is_timed_at_an_image_size(home):
-    app = open_page("speedup", measure="true", what="architecture", of_architecture="YOLOv5s")
+    app = open_page("speedup", measure="true", what="Random weights (timing only)", of_architecture="YOLOv5s")
     app = choose(app, timed_size=416, sizes=[16], engines=["onnxruntime"])
     press(app, "Measure")
     (job,) = submitted(home, "speedup")
