@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.parts import choices, frame
+from pages.parts import box_data, choices, frame
 from pages.parts.frame import home
 from sparse_core.catalog import DISTRIBUTIONS, METHODS, PRECISIONS
 from sparse_core.datasets import box_layouts, catalogue
@@ -256,7 +256,7 @@ def _boxes(methods: list[str]) -> str | None:
         return None
     dataset = absolute_dataset(path)
     try:
-        images = _with_boxes(str(home()), dataset)
+        images = len(box_data.opened(home(), dataset).train.labels)
     except InputError as error:
         st.error(frame.plain(str(error)))
         return None
@@ -387,14 +387,9 @@ def _require_dense(parent: BackboneCard, methods: list[str]) -> None:
 def _training_images(dataset: str, detector: bool) -> int | None:
     """The number of training images; None where there is no dataset, or where it is not on this machine yet."""
     if detector:
-        return _with_boxes(str(home()), dataset) if dataset else None
+        return len(box_data.opened(home(), dataset).train.labels) if dataset else None
     card = next((card for card in catalogue.available(home()) if card.id == dataset), None)
     return None if card and not card.ready else _counted(str(home()), dataset)
-
-
-@st.cache_data(ttl=60, show_spinner="Reading the annotations …", max_entries=20)
-def _with_boxes(folder: str, dataset: str) -> int:
-    return len(catalogue.load_boxes(home(), dataset).train.labels)
 
 
 @st.cache_data(ttl=60, show_spinner=False, max_entries=20)
