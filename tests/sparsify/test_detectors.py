@@ -88,7 +88,7 @@ def test_data_tune_batch_norm_and_give_a_map_where_the_classes_fit(home, command
     [
         (
             ["--method", "WoodFisher", "--sparsity", "0.5"],
-            "WoodFisher does not prune detectors here; they take Magnitude",
+            "WoodFisher does not prune detectors here; they take Dense, Magnitude, GMP, AC/DC",
         ),
         (["--method", "GMP", "--sparsity", "0.5"], "GMP takes upstream data. Name it with --dataset."),
         (["--method", "GMP", "--sparsity", "0.5", "--nesterov"], "has no nesterov to choose"),
