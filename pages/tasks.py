@@ -127,7 +127,11 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         task_charts.heat_map(shown, controls.value, labels.distinct(shown["row"]), labels.distinct(shown["task"])),
         f"{metric} of each network on each task" if accuracy else "Difference to the dense network on each task",
         f"{name}, {TRANSFERS[controls.transfer].lower()} · mean over seeds, {better}"
-        + (" · tasks from easy to difficult" if controls.order == "difficulty" else ""),
+        + (
+            " · tasks from easy to difficult"
+            if controls.order == "difficulty" and table["difficulty"].notna().any()
+            else ""
+        ),
         footnotes.caption(
             rows,
             [f"Only sparsity {labels.sparsity_label(controls.level)}"] if controls.level is not None else [],

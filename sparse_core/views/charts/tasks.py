@@ -86,6 +86,7 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         "colorbar": {
             "title": {"text": DIFFERENCE if diverging else f"{_title(table)} (%)", "side": "right"},
             **style.COLOUR_BAR,
+            "nticks": 1 + min(len(rows), 5),
         },
     }
     panels.add(0, "cells", heat, legend=False)
