@@ -39,7 +39,7 @@ def main() -> None:
     links.share(command, key="share_findings")
 
 
-@st.cache_data(show_spinner=False, max_entries=20)
+@st.cache_data(show_spinner=False, max_entries=20, ttl=60)  # structures and upstream accuracies change, too
 def _checked(_store: Store, version: tuple[int, ...], speeds: tuple[int, int], source: str) -> list[Finding]:
     return findings.check(_store.results(source=source), source, beside=beside.known(home(), source))
 

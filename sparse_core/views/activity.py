@@ -19,6 +19,7 @@ from sparse_core.views.speed_tables import spec_label
 from sparse_core.views.sweeps import describe, number
 
 JOB, SWEEP = "job", "sweep_id"  # the parameters of a page's link that name one
+PAGES = {"finetune_detector": "finetune"}  # of kinds of work whose page has another name
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,19 @@ def _job(status: queue.Status) -> Activity:
     label, progress = job_label(status.job), status.progress
     stage = (progress.description or stage) if state == "running" else stage
     return Activity(
-        JOB, status.job_id, status.job.kind, label, state, progress.share, stage, _left(state, progress.seconds_left)
+        JOB,
+        status.job_id,
+        _page(status.job.kind),
+        label,
+        state,
+        progress.share,
+        stage,
+        _left(state, progress.seconds_left),
     )
+
+
+def _page(kind: str) -> str:
+    return PAGES.get(kind, kind)
 
 
 def _sweep(status: SweepStatus) -> Activity:
@@ -117,7 +129,7 @@ def _sweep(status: SweepStatus) -> Activity:
     return Activity(
         SWEEP,
         status.sweep_id,
-        tasks[0].kind,
+        _page(tasks[0].kind),
         label,
         state,
         min(share, 1.0) if live else 1.0,

@@ -9,6 +9,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.specs.identity import recorded
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.transfer import DetectionSettings, DetectionSpec
+from sparse_core.views import activity
 from tests.pages.support import chart_text, choose, figure, messages, metrics, open_page, press, run, submitted
 from tests.support import boxes
 from tests.support.records import detection_record, write
@@ -117,3 +118,9 @@ def test_a_result_shows_map_with_seeds_beside_the_dense_detector(home, folder):
     )
     app.session_state["drawn"] = True
     assert not run(app).error and len(app.get("image")) == 2  # the network's and the dense one's
+
+
+def test_the_indicator_links_a_job_of_a_detector_to_finetune(home):
+    queue.submit(home, Job("finetune_detector", DetectionSpec("yolov3_tiny", "voc")))
+    (job,) = activity.going_on(home)
+    assert job.page == "finetune" and job.label.startswith("Finetuning of yolov3_tiny")
