@@ -20,7 +20,6 @@ from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, tables
 from sparse_core.views.charts import captions, fitting, panels, style, text, tradeoffs, training
 from sparse_core.views.charts import tasks as task_charts
-from sparse_core.views.charts.panels import Panels
 from tests.support.records import measured, row
 
 TODAY = date(2030, 1, 2)
@@ -444,13 +443,3 @@ def test_the_data_of_a_chart_are_its_points(resnet50: pd.DataFrame) -> None:
     assert mine["y"].tolist() == pytest.approx([-3.2, -2.0, 1.7], abs=0.05)
     assert (mine["y_high"] - mine["y"]).tolist() == pytest.approx((mine["y"] - mine["y_low"]).tolist())
     assert mine["details"].str.contains("12 tasks, 60 runs").all()
-
-
-@pytest.mark.parametrize(("count", "kind"), [(5000, "scatter"), (5001, "scattergl")])
-def test_many_points_are_drawn_by_the_graphics_card(count: int, kind: str) -> None:
-    panels = Panels([""], "Sparsity (%)", "Accuracy (%)")
-    numbers = list(range(count))
-    panels.add(
-        0, "GMP", {"x": numbers, "y": numbers, "mode": "markers", "hovertext": [""] * count, "marker": {"size": 8}}
-    )
-    assert panels.figure().data[0].type == kind
