@@ -18,7 +18,7 @@ NOTE = (
 
 def show(title: str, *, deletable: bool = False) -> None:
     """The table, with what deletes an evaluation if ``deletable``; one sentence while there is none."""
-    st.subheader(title, anchor=False)
+    st.header(title, anchor=False)
     if deletable:
         message = "The evaluation was deleted."
         deletion.offer_undo("deleted_evaluation", message, partial(evaluations.restore, home()))

@@ -124,8 +124,13 @@ def test_a_filter_holds_on_all_pages(page: Page, address: str):
 def test_points_on_top_of_each_other_are_all_named(page: Page, address: str):
     open_page(page, f"{address}/?architecture=EfficientNet-Lite0&source=Your+runs")
     marker = first_chart(page).locator(".scatterlayer .points path").first
-    marker.hover(force=True)  # the two rates have the same accuracies, so one point covers the other
-    named = page.locator(".hoverlayer")
+    named = first_chart(page).locator(".hoverlayer")
+    for _ in range(40):  # Plotly takes the pointer only once it has drawn
+        page.mouse.move(0, 0)
+        marker.hover(force=True)  # the two rates have the same accuracies, so one point covers the other
+        page.wait_for_timeout(250)
+        if named.inner_text():
+            break
     for rate in RATES:
         expect(named).to_contain_text(f"lr {rate:g}")
 

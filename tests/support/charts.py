@@ -146,7 +146,7 @@ def with_accuracy() -> pd.DataFrame:
 def course() -> go.Figure:
     runs = [f"resnet20-ACDC-{level}-seed0" for level in (80, 90, 95, 98)]
     epochs = [
-        {"run": run, "epoch": epoch, "sparsity": 0.3 * epoch, "loss": 1 / epoch, "top1": 0.3 * epoch}
+        {"run": run, "epoch": epoch, "sparsity": 0.3 * epoch, "loss": 1 / epoch, "accuracy": 0.3 * epoch}
         for run in runs
         for epoch in (1, 2, 3)
     ]
