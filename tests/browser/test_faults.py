@@ -129,7 +129,7 @@ def test_points_on_top_of_each_other_are_all_named(page: Page, address: str):
         page.mouse.move(0, 0)
         marker.hover(force=True)  # the two rates have the same accuracies, so one point covers the other
         page.wait_for_timeout(250)
-        if named.inner_text():
+        if named.text_content():
             break
     for rate in RATES:
         expect(named).to_contain_text(f"lr {rate:g}")
