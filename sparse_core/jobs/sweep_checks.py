@@ -52,11 +52,14 @@ class Finished:
         backbone, dataset = self._backbone_hash(spec.backbone), self.data_hash(spec.dataset)
         if not backbone or not dataset:
             return False
-        known = dataclasses.replace(spec, backbone_hash=backbone, dataset_hash=dataset)
+        assert not isinstance(spec, SparsifySpec)
+        card = library.find(self.home, spec.backbone)
+        own_size = card is not None and card.preprocessing and card.preprocessing.crop == spec.image_size
+        size = 0 if own_size else spec.image_size  # as runs have it
+        known = dataclasses.replace(spec, backbone_hash=backbone, dataset_hash=dataset, image_size=size)
         precisions = PRECISIONS if spec.precision == "auto" else (spec.precision,)
         return any(
-            run_id(dataclasses.replace(known, precision=precision), seed) in self._runs  # type: ignore[arg-type]
-            for precision in precisions
+            run_id(dataclasses.replace(known, precision=precision), seed) in self._runs for precision in precisions
         )
 
     def _is_made_by(self, card: BackboneCard, spec: SparsifySpec, seed: int) -> bool:
