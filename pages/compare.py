@@ -75,7 +75,7 @@ def main() -> None:
 def _choose(store: Store) -> View | None:
     """The controls, and what they choose; None, with the next step, where nothing can be compared."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        architecture = choices.architecture_choice(store)
+        architecture = choices.architecture_choice(store, "accuracy")
         transfer = choices.choice("Transfer", "compare_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
         known = _networks(store, store.version, architecture, transfer, "best")
         sources = {name: label for name, label in labels.SOURCES.items() if name in set(known["source"])}

@@ -59,7 +59,7 @@ def _request(store: Store) -> Request:
         source = choices.choice(
             "Rows", "guide_source", labels.SOURCES, "Whose rows count. They are never averaged together."
         )
-        architecture = choices.architecture_choice(store)
+        architecture = choices.architecture_choice(store, "accuracy")
         transfer = choices.choice("Transfer", "guide_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
         kind = choices.choice("Kind of task", "guide_kind", KINDS, KIND_HELP)
     difficulty = None

@@ -114,15 +114,6 @@ def with_boxes(image: Image.Image, truth: Sequence[Row], predicted: Sequence[Row
 
 
 def _path() -> str | None:
-    dataset = st.text_input(
-        "Path on this machine",
-        key=PATH_KEY,
-        bind="query-params",
-        persist_state="session",
-        placeholder="/home/me/boxes",
-        help=f"Laid out as {box_layouts.LAYOUTS}.",
-    )
-    if not dataset:
-        st.info("Enter the path of a folder of images with boxes (VOC, COCO or YOLO layout), or of a COCO file.")
-        return None
-    return absolute_dataset(dataset)
+    what = "a folder of images with boxes (VOC, COCO or YOLO layout), or of a COCO file"
+    dataset = choices.path_field(PATH_KEY, "/home/me/boxes", box_layouts.LAYOUTS, what)
+    return absolute_dataset(dataset) if dataset else None

@@ -161,16 +161,10 @@ def resolve_dataset(chosen: str, key: str = "path") -> str | None:
 
 
 def _own_dataset(key: str) -> str | None:
-    dataset = st.text_input(
-        "Path on this machine",
-        key=key,
-        bind="query-params",
-        persist_state="session",
-        placeholder="/home/me/images",
-        help=f"Laid out as {catalogue.LAYOUTS}.",
+    dataset = path_field(
+        key, "/home/me/images", catalogue.LAYOUTS, "a folder with one folder per class, or of a Parquet file"
     )
     if not dataset:
-        st.info("Enter the path of a folder with one folder per class, or of a Parquet file.")
         return None
     try:
         seen = catalogue.describe(home(), dataset)
@@ -181,6 +175,21 @@ def _own_dataset(key: str) -> str | None:
         f"{len(seen.class_names)} classes, {seen.train:,} training and {seen.test:,} test images: {seen.layout}."
     )
     return absolute_dataset(dataset)
+
+
+def path_field(key: str, example: str, layouts: str, what: str) -> str:
+    """The field for the path of the user's own data, "" with a message while it is empty."""
+    path = st.text_input(
+        "Path on this machine",
+        key=key,
+        bind="query-params",
+        persist_state="session",
+        placeholder=example,
+        help=f"Laid out as {layouts}.",
+    )
+    if not path:
+        st.info(f"Enter the path of {what}.")
+    return path or ""
 
 
 def metric_choice() -> str:
@@ -203,13 +212,12 @@ def metric_choice() -> str:
     )
 
 
-def architecture_choice(store: Store, metric: str = "") -> str:
-    """The control that chooses among the architectures of the paper and those measured here, ResNet50 first; with a ``metric``
-    among those that have or can have results in it."""
+def architecture_choice(store: Store, metric: str) -> str:
+    """The control that chooses among the architectures of the paper and those measured here that have or can have results in the
+    metric, ResNet50 first."""
     names = {*PAPER_ARCHITECTURES, *store.values("architecture")}
-    if metric:
-        detectors = {name for name in names if name.partition("-")[0] in DETECTORS}
-        names = names - detectors if metric == "accuracy" else detectors or set(DETECTORS)
+    detectors = {name for name in names if name.partition("-")[0] in DETECTORS}
+    names = names - detectors if metric == "accuracy" else detectors or set(DETECTORS)
     return selectbox(
         "Architecture",
         sorted(names, key=lambda name: (name != "resnet50", architecture_label(name))),

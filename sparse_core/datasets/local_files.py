@@ -24,6 +24,21 @@ CHECK = 2  # of the images: another number makes it again
 UNREADABLE_LIMIT = 0.01  # share of the images from which on a dataset is refused
 
 
+@contextmanager
+def laid_out_by_torchvision(name: str, folder: Path, otherwise: str = "") -> Iterator[None]:
+    """Reading the files that torchvision keeps of a dataset: raises InputError where they are not as it lays them out, with what
+    to do, and ``otherwise``."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError, LookupError) as error:
+        raise InputError(
+            f"The files of {name} in {folder} are not as torchvision lays them out ({error}). Remove the folder to download them "
+            f"again{otherwise}."
+        ) from error
+
+
 def look_into(path: Path) -> Contents[Any]:
     """What is at ``path``. Raises InputError for a layout not in ``LAYOUTS`` and contents that cannot be used."""
     with _readable(path):

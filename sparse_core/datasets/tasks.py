@@ -15,7 +15,7 @@ import numpy as np
 from sparse_core.catalog import TASKS
 from sparse_core.datasets.contents import first_of_each_class, halves_of_each_class
 from sparse_core.datasets.dataset import Dataset, Split
-from sparse_core.datasets.local_files import content_hash, identity, open_path
+from sparse_core.datasets.local_files import content_hash, identity, laid_out_by_torchvision, open_path
 from sparse_core.errors import InputError
 from sparse_core.paths import atomic_folder
 
@@ -96,15 +96,8 @@ def open_task(home: Path, name: str, *, download: bool) -> Dataset:
         if not download:
             raise InputError(f"{task.name} is not downloaded yet; this happens when the run starts.")
         _download(home, name)
-    try:
+    with laid_out_by_torchvision(task.name, folder, ", or put the images there as train/CLASS/ and test/CLASS/"):
         return _open_torchvision(home, name)
-    except (OSError, RuntimeError, ValueError, LookupError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"The files of {task.name} in {folder} are not as torchvision lays them out ({error}). Remove the folder to "
-            "download them again, or put the images there as train/CLASS/ and test/CLASS/."
-        ) from error
 
 
 def _is_put_by_hand(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from sparse_core.catalog import BOX_TASKS, VOC
 from sparse_core.datasets import box_layouts, boxes
 from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.datasets.contents import TEST, TRAIN
-from sparse_core.datasets.local_files import content_hash
+from sparse_core.datasets.local_files import content_hash, laid_out_by_torchvision
 from sparse_core.errors import InputError
 from sparse_core.paths import atomic_folder
 
@@ -29,15 +29,8 @@ def open_voc(home: Path, *, download: bool) -> BoxDataset:
         if not download:
             raise InputError(f"{name} is not downloaded yet; this happens when the run starts.")
         _download(place)
-    try:
+    with laid_out_by_torchvision(name, place):
         found = _annotations(place)
-    except (OSError, RuntimeError, ValueError, LookupError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"The files of {name} in {place} are not as torchvision lays them out ({error}). Remove the folder to download them "
-            "again."
-        ) from error
     images = [each.image for each in (*found.train, *found.test)]
     content = content_hash(home, place, sorted({file for file in (*images, *found.files) if file.is_file()}))
     return dataclasses.replace(boxes.dataset(VOC, place, found, content), task=VOC)

@@ -22,7 +22,17 @@ def fastest(home: Path, records: Sequence[dict[str, Any]], architecture: str) ->
     """
     rows = measurements.frame(home, records)
     rows = rows[(rows["architecture"] == architecture) & (rows["mode"] == "inference") & (rows["reliable"] == True)]  # noqa: E712
-    same_way = ["backbone_hash", "method", "sparsity", "distribution", "form", "engine", "precision", "batch_size"]
+    same_way = [
+        "backbone_hash",
+        "method",
+        "sparsity",
+        "distribution",
+        "form",
+        "engine",
+        "precision",
+        "batch_size",
+        "image_size",
+    ]
     newest = rows.drop_duplicates([*same_way, "threads", "processor", "cores"], keep="last")
     best = newest.sort_values("ratio", kind="stable").drop_duplicates(["method", "sparsity"], keep="last")
     another = any(record.get("shipped") for record in records)

@@ -11,16 +11,23 @@ from sparse_core.paths import PUBLISHED
 from sparse_core.results import difficulty, measures
 from sparse_core.results.difficulty import Regression
 from sparse_core.results.measures import BASELINE_KEY, SERIES_KEY, SUMMARY_KEY
+from sparse_core.speed import beside
 from sparse_core.views.labels import name_lines, name_tasks, percent, sparsity_label
 
 # What pruning left of a network, by column: title of the axis.
-TRAITS = {
-    "filters_pruned": "Fully pruned filters, mean over layers (%)",
-    "filters_removable": "Removable filters, mean over layers (%)",
-    "channels_removable": "Removable input channels, mean over layers (%)",
-    "sparsity_spread": "Spread of layer sparsities (standard deviation, points)",
-    "sparsity_first": "Sparsity of the first layer (%)",
-}
+TRAITS = dict(
+    zip(
+        beside.TRAITS,
+        (
+            "Fully pruned filters, mean over layers (%)",
+            "Removable filters, mean over layers (%)",
+            "Removable input channels, mean over layers (%)",
+            "Spread of layer sparsities (standard deviation, points)",
+            "Sparsity of the first layer (%)",
+        ),
+        strict=True,
+    )
+)
 
 
 def levels(sparsities: Sequence[float]) -> dict[float, float]:
