@@ -10,7 +10,7 @@ from sparse_core.results import findings
 from sparse_core.results.findings import Finding
 from sparse_core.results.store import Store
 from sparse_core.specs.options import PROGRAM
-from sparse_core.speed import beside, measurements
+from sparse_core.speed import measurements, network_facts
 from sparse_core.views import decisions, labels
 
 RULE = (
@@ -41,7 +41,7 @@ def main() -> None:
 
 @st.cache_data(show_spinner=False, max_entries=20, ttl=60)  # structures and upstream accuracies change, too
 def _checked(_store: Store, version: tuple[int, ...], speeds: tuple[int, int], source: str) -> list[Finding]:
-    return findings.check(_store.results(source=source), source, beside=beside.known(home(), source))
+    return findings.check(_store.results(source=source), source, facts=network_facts.known(home(), source))
 
 
 def _view_link(found: list[Finding], source: str) -> None:

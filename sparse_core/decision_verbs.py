@@ -18,7 +18,7 @@ from sparse_core.results.store import COLUMNS, SOURCES, Store
 from sparse_core.specs.evaluation import EvaluateSpec
 from sparse_core.specs.options import add_arguments, from_arguments
 from sparse_core.specs.ranking import RANKINGS
-from sparse_core.speed import beside, fastest
+from sparse_core.speed import fastest, network_facts
 
 PROMISED = ("id", "statement", "source", "verdict", "value", "low", "high", "rows")
 MORE = ("n", "interval", "architecture", "note")
@@ -35,7 +35,7 @@ def _findings(options: argparse.Namespace) -> list[dict[str, Any]]:
     checked = [
         found
         for source in sources
-        for found in findings.check(rows, source, options.accuracy, beside.known(options.home, source))
+        for found in findings.check(rows, source, options.accuracy, network_facts.known(options.home, source))
     ]
     return [{name: getattr(found, name) for name in (*PROMISED, *MORE)} for found in checked]
 

@@ -13,7 +13,7 @@ from pages.parts.tradeoff_controls import Controls
 from sparse_core.catalog import TRANSFERS, architecture_label
 from sparse_core.results import measures
 from sparse_core.results.store import Store
-from sparse_core.speed import beside
+from sparse_core.speed import network_facts
 from sparse_core.views import footnotes, labels, relations
 from sparse_core.views.charts import detection
 from sparse_core.views.charts import relations as charts
@@ -100,7 +100,7 @@ def upstream(controls: Controls, rows: pd.DataFrame) -> None:
 
 
 def _upstream_chart(controls: Controls, rows: pd.DataFrame) -> None:
-    own = beside.own_upstream(home())
+    own = network_facts.own_upstream(home())
     points = relations.with_upstream(rows, relations.published_upstream(), own, controls.accuracy)
     if points.empty:
         st.info(
@@ -249,4 +249,4 @@ def _dense(_store: Store, version: tuple[int, ...], architecture: str) -> pd.Dat
 
 @st.cache_data(show_spinner=False, max_entries=2, ttl=60)
 def _structures(folder: str) -> pd.DataFrame:
-    return beside.structures(home())
+    return network_facts.structures(home())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from sparse_core.results import measures
-from sparse_core.results.beside import Beside
+from sparse_core.results.network_facts import NetworkFacts
 
 SERIES = ["architecture", "upstream", "protocol"]
 CELL = [
@@ -30,7 +30,7 @@ class Evidence:
     ``architecture`` is taken where the source has it; unless ``only`` is set, the one with most runs stands in for it. Networks
     trained alike are joined; of several recipes of a method and sparsity the one with most runs counts (of equals, the first by
     name). ``cells`` has a row for each network and task, with columns ``CELL`` of
-    ``measures.difference_to_dense``. ``beside`` is what else is known of the source.
+    ``measures.difference_to_dense``. ``facts`` are what else is known of the source.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Evidence:
         *,
         only: bool = False,
         accuracy: str = "best",
-        beside: Beside | None = None,
+        facts: NetworkFacts | None = None,
     ) -> None:
         has = bool(architecture) and bool((rows["architecture"] == architecture).any())
         if architecture and (has or only):
             rows = rows[rows["architecture"] == architecture]
         self.rows = _most_frequent(rows, ["transfer"], SERIES)
-        self.accuracy, self.beside = accuracy, beside or Beside()
+        self.accuracy, self.facts = accuracy, facts or NetworkFacts()
         joined = measures.joined(self.rows)
         chosen = _most_frequent(joined, ["transfer", "method", "sparsity"], ["recipe", "network"])
         dense = joined[joined["method"] == "Dense"]

@@ -7,7 +7,7 @@ from math import nan
 import pandas as pd
 
 from sparse_core.catalog import TASKS
-from sparse_core.results import beside, difficulty
+from sparse_core.results import difficulty, network_facts
 from sparse_core.results.comparison import Interval, t_interval
 from sparse_core.results.evidence import Evidence
 from sparse_core.results.statistics import welch_interval
@@ -169,12 +169,14 @@ def worst_level(transfer: str, method: str, sparsity: float) -> Query:
 
 def speedup(mode: str, architecture: str, low: float, high: float) -> Query:
     """The mean speedup over dense, of inference or of online training, between two sparsities."""
-    return lambda evidence: Figure(*beside.speedup(evidence.beside, mode, architecture, (low, high)))
+    return lambda evidence: Figure(*network_facts.speedup(evidence.facts, mode, architecture, (low, high)))
 
 
 def more_pruned_filters(method: str, sparsities: Sequence[float]) -> Query:
     """How many more of a method's filters are fully pruned than of the next method's."""
-    return lambda evidence: Figure(*beside.more_pruned_filters(evidence.beside, evidence.rows, method, sparsities))
+    return lambda evidence: Figure(
+        *network_facts.more_pruned_filters(evidence.facts, evidence.rows, method, sparsities)
+    )
 
 
 def structured_at_equal_upstream(transfer: str) -> Query:
@@ -182,7 +184,7 @@ def structured_at_equal_upstream(transfer: str) -> Query:
 
     def query(evidence: Evidence) -> Figure:
         rows = evidence.rows[evidence.rows["transfer"] == transfer]
-        return Figure(*beside.structured_at_equal_upstream(evidence.beside, rows, evidence.accuracy))
+        return Figure(*network_facts.structured_at_equal_upstream(evidence.facts, rows, evidence.accuracy))
 
     return query
 

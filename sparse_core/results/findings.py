@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from sparse_core.catalog import architecture_label
-from sparse_core.results.beside import Beside
 from sparse_core.results.comparison import Interval
 from sparse_core.results.evidence import Evidence
 from sparse_core.results.finding_queries import WITHOUT, Figure
+from sparse_core.results.network_facts import NetworkFacts
 from sparse_core.results.statements import STATEMENTS, Statement
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot tell"
@@ -35,15 +35,15 @@ class Finding:
     note: str = ""
 
 
-def check(rows: pd.DataFrame, source: str, accuracy: str = "best", beside: Beside | None = None) -> list[Finding]:
-    """Every statement, checked against the rows of ``source`` among ``rows`` and what is known ``beside`` them."""
+def check(rows: pd.DataFrame, source: str, accuracy: str = "best", facts: NetworkFacts | None = None) -> list[Finding]:
+    """Every statement, checked against the rows of ``source`` among ``rows`` and what is known beside them (``facts``)."""
     own = rows[rows["source"] == source]
     evidence: dict[tuple[str, bool], Evidence] = {}
     found = []
     for statement in STATEMENTS:
         key = (statement.architecture, statement.only or source == "published")
         if key not in evidence:
-            evidence[key] = Evidence(own, key[0], only=key[1], accuracy=accuracy, beside=beside)
+            evidence[key] = Evidence(own, key[0], only=key[1], accuracy=accuracy, facts=facts)
         found.append(_checked(statement, evidence[key], source))
     return found
 

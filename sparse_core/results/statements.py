@@ -201,7 +201,7 @@ def _tasks() -> Iterator[Statement]:
     yield Statement("full-ltht-falls", text, query, low=0.0, transfers=("full",), methods=("LTH-T",))
 
 
-def _beside() -> Iterator[Statement]:
+def _by_network_facts() -> Iterator[Statement]:
     """What the paper's public rows cannot show, but measured speeds, structures and upstream accuracies can."""
     note = "Not in the paper's public rows."
     yield Statement(
@@ -274,6 +274,6 @@ STATEMENTS: tuple[Statement, ...] = (
     *_mobilenet(),
     *_tasks(),
     *_rigl(),
-    *_beside(),
+    *_by_network_facts(),
     *_text_only(),
 )

@@ -11,13 +11,13 @@ from sparse_core.paths import PUBLISHED
 from sparse_core.results import difficulty, measures
 from sparse_core.results.difficulty import Regression
 from sparse_core.results.measures import BASELINE_KEY, SERIES_KEY, SUMMARY_KEY
-from sparse_core.speed import beside
+from sparse_core.speed import network_facts
 from sparse_core.views.labels import name_lines, name_tasks, percent, sparsity_label
 
 # What pruning left of a network, by column: title of the axis.
 TRAITS = dict(
     zip(
-        beside.TRAITS,
+        network_facts.TRAITS,
         (
             "Fully pruned filters, mean over layers (%)",
             "Removable filters, mean over layers (%)",

@@ -6,7 +6,7 @@ import pytest
 
 from sparse_core.results import evaluations
 from sparse_core.specs.sparsify import SparsifySpec
-from sparse_core.speed import beside
+from sparse_core.speed import network_facts
 from sparse_core.views import columns
 from sparse_core.views.evaluations import dataset_label, name, shown_columns, table
 from tests.support import damage
@@ -64,7 +64,7 @@ def test_kept_upstream_accuracies_join_where_the_product_has_none(home, tmp_path
     """A network made here has that of its training; another network that of its evaluation on what it was trained on."""
     spec = SparsifySpec("GMP", sparsity=0.9, backbone="resnet20", dataset="cifar10")
     add_made(home, pruned_file(tmp_path / "net.pth", 0.5), "made", spec, accuracy=0.9)
-    known = beside.own_upstream(home).iloc[0]
+    known = network_facts.own_upstream(home).iloc[0]
     for record in (
         evaluation(known["network"], "Digits", 0.01, upstream="Digits"),
         evaluation("3" * 64, "imagenet-real", 0.8),
@@ -72,7 +72,7 @@ def test_kept_upstream_accuracies_join_where_the_product_has_none(home, tmp_path
         evaluation("4" * 64, "imagenetv2", 0.6),
     ):
         evaluations.write(home, record)
-    found = beside.own_upstream(home).set_index("network")["upstream_accuracy"]
+    found = network_facts.own_upstream(home).set_index("network")["upstream_accuracy"]
     assert found.to_dict() == {known["network"]: 0.9, "3" * 64: 0.7}
 
 
@@ -89,4 +89,4 @@ def test_a_changed_field_breaks_no_table(home, way):
         records = evaluations.read_all(home)
         assert "1" * 64 in table(records)["network"].to_list()
         assert all(name(record) for record in records)
-        beside.own_upstream(home)
+        network_facts.own_upstream(home)

@@ -6,9 +6,9 @@ import pytest
 from scipy.stats import t
 
 from sparse_core.cli import main
-from sparse_core.results import beside, findings
-from sparse_core.results.beside import SPEEDS, Beside
+from sparse_core.results import findings, network_facts
 from sparse_core.results.findings import FAILS, HOLDS, OPEN
+from sparse_core.results.network_facts import SPEEDS, NetworkFacts
 from sparse_core.specs.speedup import SPEEDUP_MODES
 from tests.support.records import measured, row
 
@@ -29,7 +29,7 @@ def networks(shares):
     given = [(method, number, share) for method, values in shares.items() for number, share in enumerate(values)]
     rows = measured(*(row(method, 0.9, 0.8, network=f"{method}{number}") for method, number, _ in given))
     known = pd.DataFrame([(f"{method}{number}", share) for method, number, share in given])
-    return rows, Beside(structures=known.set_axis(["network", "filters_pruned"], axis=1))
+    return rows, NetworkFacts(structures=known.set_axis(["network", "filters_pruned"], axis=1))
 
 
 def structured(shift):
@@ -43,21 +43,21 @@ def structured(shift):
     ]  # fmt: skip
     rows += [row("Magnitude", 0.9, 0.1, dataset=task, network="one-shot", recipe="0 epochs") for task in "ab"]
     known = upstream | {name: each for name, (each, _) in values.items()} | {"one-shot": 0.72}
-    return measured(*rows), Beside(upstream=pd.DataFrame(known.items(), columns=["network", "upstream_accuracy"]))
+    return measured(*rows), NetworkFacts(upstream=pd.DataFrame(known.items(), columns=["network", "upstream_accuracy"]))
 
 
 def verdict(rows, known, name):
-    return next(found for found in findings.check(rows, "measured", beside=known) if found.id == name)
+    return next(found for found in findings.check(rows, "measured", facts=known) if found.id == name)
 
 
 def test_one_measurement_has_its_own_interval_and_several_are_averaged():
-    known = Beside(speeds(3.5))
-    assert beside.speedup(known, "inference", "resnet50", (0.9, 0.9)) == (
-        beside.Interval(3.5, 3.4, 3.6, 1, "over the measurement's rounds"),
+    known = NetworkFacts(speeds(3.5))
+    assert network_facts.speedup(known, "inference", "resnet50", (0.9, 0.9)) == (
+        network_facts.Interval(3.5, 3.4, 3.6, 1, "over the measurement's rounds"),
         1,
     )
-    known = Beside(pd.concat([speeds(3.0, 4.0), speeds(9.0, engine="torch"), speeds(9.0, sparsity=0.8)]))
-    interval, count = beside.speedup(known, "inference", "resnet50", (0.9, 0.9))
+    known = NetworkFacts(pd.concat([speeds(3.0, 4.0), speeds(9.0, engine="torch"), speeds(9.0, sparsity=0.8)]))
+    interval, count = network_facts.speedup(known, "inference", "resnet50", (0.9, 0.9))
     assert count == 2 and (interval.low, interval.high) == pytest.approx(ends([3.0, 4.0]))
     assert interval.method == "t, over measurements"
 
@@ -70,9 +70,9 @@ def test_speeds_for_and_against(mode, name, holding, failing):
     assert mode in SPEEDUP_MODES
     none = measured(row("Dense", 0, 0.9)).iloc[:0]
     for ratio, expected in ((holding, HOLDS), (failing, FAILS)):
-        found = verdict(none, Beside(speeds(ratio, mode=mode)), name)
+        found = verdict(none, NetworkFacts(speeds(ratio, mode=mode)), name)
         assert (found.verdict, found.rows, found.architecture) == (expected, 1, "ResNet50")
-    assert verdict(none, Beside(speeds(9.0, mode=mode, architecture="resnet18")), name).verdict == OPEN
+    assert verdict(none, NetworkFacts(speeds(9.0, mode=mode, architecture="resnet18")), name).verdict == OPEN
 
 
 def test_pruned_filters_for_and_against():
@@ -99,7 +99,7 @@ def test_structured_networks_at_equal_upstream_accuracy(shift, expected):
 
 def test_nothing_known_is_no_error(capsys):
     rows, _ = networks({"AC/DC": [0.2]})
-    assert beside.more_pruned_filters(Beside(), rows, "AC/DC", (0.9,))[1] == 0
-    assert beside.structured_at_equal_upstream(Beside(), rows, "best")[1] == 0
-    assert beside.speedup(Beside(), "training", "resnet50", (0.8, 0.95))[1] == 0
+    assert network_facts.more_pruned_filters(NetworkFacts(), rows, "AC/DC", (0.9,))[1] == 0
+    assert network_facts.structured_at_equal_upstream(NetworkFacts(), rows, "best")[1] == 0
+    assert network_facts.speedup(NetworkFacts(), "training", "resnet50", (0.8, 0.95))[1] == 0
     assert main(["findings", "--source", "measured", "--json"]) == 0

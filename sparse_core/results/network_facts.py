@@ -22,7 +22,7 @@ def _empty(columns: Sequence[str]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Beside:
+class NetworkFacts:
     """``speeds``: reliable measurements, with columns ``SPEEDS``. ``structures``: ``network`` (hash) and ``filters_pruned``, the
     mean share of fully pruned filters over layers. ``upstream``: ``network`` and ``upstream_accuracy``."""
 
@@ -31,7 +31,7 @@ class Beside:
     upstream: pd.DataFrame = field(default_factory=partial(_empty, ["network", "upstream_accuracy"]))
 
 
-def speedup(known: Beside, mode: str, architecture: str, sparsities: tuple[float, float]) -> tuple[Interval, int]:
+def speedup(known: NetworkFacts, mode: str, architecture: str, sparsities: tuple[float, float]) -> tuple[Interval, int]:
     """The mean speedup over dense of DeepSparse's measurements between two sparsities, and their number."""
     rows = known.speeds
     rows = rows[(rows["mode"] == mode) & (rows["architecture"] == architecture) & (rows["engine"] == "deepsparse")]
@@ -43,7 +43,7 @@ def speedup(known: Beside, mode: str, architecture: str, sparsities: tuple[float
 
 
 def more_pruned_filters(
-    known: Beside, rows: pd.DataFrame, method: str, sparsities: Sequence[float]
+    known: NetworkFacts, rows: pd.DataFrame, method: str, sparsities: Sequence[float]
 ) -> tuple[Interval, int]:
     """The share of fully pruned filters of each of a method's networks minus the mean share of that other unstructured method
     which has most at the same sparsity; and the number of networks."""
@@ -60,7 +60,7 @@ def more_pruned_filters(
     return _named(t_interval(values), "networks"), used
 
 
-def structured_at_equal_upstream(known: Beside, rows: pd.DataFrame, accuracy: str) -> tuple[Interval, int]:
+def structured_at_equal_upstream(known: NetworkFacts, rows: pd.DataFrame, accuracy: str) -> tuple[Interval, int]:
     """The mean accuracy over tasks of each structured network minus that of unstructured ones of its upstream accuracy, by linear
     interpolation between the two nearest; and the number of networks. Those beyond the unstructured ones do not count."""
     table = measures.over_same_tasks(measures.per_configuration(rows[rows["method"] != "Dense"], accuracy))

@@ -8,22 +8,22 @@ import pandas as pd
 from sparse_core.catalog import UNKNOWN
 from sparse_core.networks import library, structure
 from sparse_core.results import evaluations
-from sparse_core.results.beside import SPEEDS, Beside
+from sparse_core.results.network_facts import SPEEDS, NetworkFacts
 from sparse_core.speed import measurements
 
 TRAITS = ("filters_pruned", "filters_removable", "channels_removable", "sparsity_spread", "sparsity_first")
 
 
-def known(home: Path, source: str) -> Beside:
+def known(home: Path, source: str) -> NetworkFacts:
     """What a source's findings rest on: of the shipped networks or of those of this home folder; nothing of the paper's, which
     are not published."""
     if source == "published":
-        return Beside()
+        return NetworkFacts()
     records = measurements.shipped() if source == "shipped" else measurements.read_all(home)
     speeds = measurements.frame(home, records)
     reliable = speeds[speeds["reliable"].astype(bool)]
     traits = structures(home)[["network", "filters_pruned"]]
-    return Beside(reliable[SPEEDS], traits, own_upstream(home)[["network", "upstream_accuracy"]])
+    return NetworkFacts(reliable[SPEEDS], traits, own_upstream(home)[["network", "upstream_accuracy"]])
 
 
 def structures(home: Path) -> pd.DataFrame:
