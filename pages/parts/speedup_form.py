@@ -157,7 +157,7 @@ def _inference_settings() -> dict[str, Any] | None:
         None,
         key="timed_size",
         bind="query-params",
-        placeholder="the network's own",
+        placeholder="its own",
         width=170,
         help=help_text,
     )
