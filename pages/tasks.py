@@ -1,5 +1,7 @@
 """Tasks: every network on every task, as a heat map and as in tables C.1 and C.2 of the paper."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -13,7 +15,9 @@ from pages.parts.run_details import run_table
 from pages.parts.tradeoff_controls import available
 from sparse_core.catalog import TRANSFERS, architecture_label
 from sparse_core.results import measures
+from sparse_core.results.filters import RunFilter
 from sparse_core.results.store import Store
+from sparse_core.specs.options import PROGRAM
 from sparse_core.views import footnotes, labels, rankings, tables
 from sparse_core.views.charts import tasks as task_charts
 
@@ -67,7 +71,7 @@ def main() -> None:
     rows = measures.joined(rows) if controls.join else rows
     tasks = choices.ordered_tasks(store, controls.architecture, controls.order)
     table = tables.task_table(rows, controls.accuracy, tasks)
-    _heat_map(controls, rows, table)
+    _heat_map(store, controls, rows, table)
     _underlying_runs(rows, table)
     _full_table(controls, rows, table)
 
@@ -110,7 +114,7 @@ def _transfer_choice(known: pd.DataFrame) -> str:
     return choices.choice("Transfer", "task_transfer", names, choices.TRANSFER_HELP + more)
 
 
-def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> None:
+def _heat_map(store: Store, controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> None:
     shown = table.dropna(subset=[controls.value])
     if controls.value == "difference":
         shown = shown[shown["method"] != "Dense"]
@@ -144,7 +148,7 @@ def _heat_map(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> No
         alt=f"{metric if accuracy else VALUES['difference']} of each network on each task, {name}",
         select_into="cells",
         table=shown[CELL_COLUMNS],
-        beside=lambda: links.share(_command(controls)),
+        beside=lambda: links.share(_command(controls, store.kept, _selected(table))),
         title=titles(controls.metric),
     )
 
@@ -188,15 +192,25 @@ def _full_table(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> 
     choices.tabs("layout", {"By network": by_network, "By task": by_task})
 
 
-def _command(controls: Controls) -> str:
-    metric = f" --metric '{controls.metric}'" if controls.metric != "accuracy" else ""
-    accuracy = f" --accuracy {controls.accuracy}" if controls.accuracy != "best" else ""
-    separate = "" if controls.join else " --separate"
-    level = "" if controls.level is None else f" --sparsity {controls.level} {controls.level}"
-    return (
-        f"sparse-transfer summary --per-task --architecture {controls.architecture} "
-        f"--transfer {controls.transfer} --source {controls.source}{metric}{accuracy}{level}{separate} --json"
-    )
+def _selected(table: pd.DataFrame) -> list[str]:
+    """The cells that the control below the chart, or at first the link, selects."""
+    known = set(table["point"])
+    return [cell for cell in st.session_state.get("cells", st.query_params.get_all("cells")) if cell in known]
+
+
+def _command(controls: Controls, kept: RunFilter, cells: Sequence[str]) -> str:
+    """The command line that gives the heat map's figures, or those of the selected ``cells``."""
+    sources = [] if controls.source == "all" else [controls.source]
+    arguments = [*PROGRAM, "summary", "--per-task", "--architecture", controls.architecture]
+    arguments += ["--transfer", controls.transfer, "--source", *(kept.within("source", sources) or ["all"])]
+    arguments += ["--metric", controls.metric] if controls.metric != "accuracy" else []
+    arguments += ["--accuracy", controls.accuracy] if controls.accuracy != "best" else []
+    arguments += [] if controls.level is None else ["--sparsity", str(controls.level), str(controls.level)]
+    named = {"--methods": kept.method, "--tasks": kept.dataset, "--tags": kept.tags}
+    for flag, values in {**named, "--points": cells}.items():
+        arguments += [flag, *values] if values else []
+    arguments += [] if controls.join else ["--separate"]
+    return shlex.join([*arguments, "--json"])
 
 
 def _say_empty(store: Store, controls: Controls) -> None:

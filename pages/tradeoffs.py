@@ -197,7 +197,7 @@ def _chart(store: Store, controls: Controls, view: View, points: list[str]) -> N
         alt=f"Mean relative error increase over dense against {AXES[controls.axis].lower()}, {name}. Lower is better.",
         select_into="points",
         table=placed[_shown(CHART_COLUMNS, controls, placed)],
-        beside=lambda: links.share(controls.command),
+        beside=lambda: links.share(controls.command(store.kept, points)),
     )
 
 

@@ -37,7 +37,7 @@ from sparse_core.specs.progress import Progress
 from sparse_core.specs.sparsify import DETECTOR_SETTINGS, SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
-from sparse_core.views import footnotes, report, speed_tables
+from sparse_core.views import footnotes, labels, report, speed_tables
 from sparse_core.views.answers import finetune_answer, probe_answer
 
 # Of the measured time in the answer of ``export``.
@@ -77,19 +77,39 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
     ):
         for name in names:
             require_known(kind, name, known)
-    filters: dict[str, Any] = {name: getattr(options, name) for name in ("source", "architecture", "transfer")}
+    filters: dict[str, Any] = {name: getattr(options, name) for name in ("architecture", "transfer")}
     filters |= {"methods": options.methods or None, "datasets": options.tasks or None}
-    rows = store.results(**filters, sparsity=tuple(options.sparsity))
+    filters |= {"sparsity": tuple(options.sparsity)}
+    rows = _of_sources(store.filtered(RunFilter(tags=tuple(options.tags))), options.source, filters)
     metric = options.metric or ("accuracy" if options.architecture not in catalog.DETECTORS else catalog.MAP)
     rows = measures.measured_in(rows, metric)
     if options.without_lottery:
         rows = rows[~measures.is_hidden_lottery_ticket(rows)]
-    if rows.empty and options.source in ("published", "all"):
+    if rows.empty and {"published", "all"} & set(options.source):
         _note("No paper results for these choices.")
     _note_on(rows)
     rows = rows if options.separate else measures.joined(rows)
-    measure = measures.difference_to_dense if options.per_task else measures.summary
-    return _as_rows(measure(rows, options.accuracy))
+    measure, name = (
+        (measures.difference_to_dense, labels.cell_names)
+        if options.per_task
+        else (measures.summary, labels.point_names)
+    )
+    table = measure(rows, options.accuracy)
+    return _as_rows(_only(options.points, table, name(table)) if options.points else table)
+
+
+def _of_sources(store: Store, sources: list[str], filters: dict[str, Any]) -> pd.DataFrame:
+    """The rows of these sources, each once."""
+    named = ["all"] if "all" in sources else dict.fromkeys(sources)
+    return pd.concat([store.results(source=source, **filters) for source in named], ignore_index=True)
+
+
+def _only(points: list[str], table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The rows that have these ``names``, one a row."""
+    for point in points:
+        if point not in names:
+            raise unknown_name("point", point, names)
+    return table[[name in points for name in names]]
 
 
 def _backbones(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -111,7 +131,7 @@ def _datasets(options: argparse.Namespace) -> list[dict[str, Any]]:
 def _runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     store = Store(Records(options.home))
     kept = RunFilter(
-        tuple(filter(None, [options.architecture])),
+        tuple(options.architecture),
         tuple(filter(None, [options.transfer])),
         tuple(options.methods),
         tuple(options.tasks),
@@ -299,7 +319,9 @@ def _parser() -> argparse.ArgumentParser:
     summary = _verb(verbs, "summary", _summary, "mean relative error increase over dense, by sparse network")
     summary.add_argument("--architecture", help="such as resnet50; all by default")
     summary.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
-    summary.add_argument("--source", default="all", help=f"{sources}, or an imported one (default all)")
+    summary.add_argument(
+        "--source", nargs="+", default=["all"], help=f"{sources}, or imported ones; one or several (default all)"
+    )
     summary.add_argument(
         "--metric",
         choices=list(catalog.RESULT_METRICS),
@@ -317,7 +339,14 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument(
         "--separate", action="store_true", help="do not join networks that differ in upstream seed only"
     )
+    summary.add_argument(
+        "--tags", nargs="+", default=[], help="runs with one of these tags, and dense ones; all by default"
+    )
     summary.add_argument("--per-task", action="store_true", help="accuracy and difference to dense, by task")
+    named = (
+        "these rows only, by the names that links of the dashboard have: 'Full: STR 90 %%', by task 'STR 90 %% on Pets'"
+    )
+    summary.add_argument("--points", nargs="+", default=[], metavar="POINT", help=named)
 
     listed = _verb(verbs, "backbones", _backbones, "list the backbones")
     listed.add_argument(
@@ -326,7 +355,7 @@ def _parser() -> argparse.ArgumentParser:
     _verb(verbs, "datasets", _datasets, "list the datasets")
     runs = _verb(verbs, "runs", _runs, "list the runs")
     runs.add_argument("--source", default="measured", help=f"{sources}, or an imported one (default measured)")
-    runs.add_argument("--architecture", help="such as resnet50; all by default")
+    runs.add_argument("--architecture", nargs="+", default=[], help="such as resnet50; all by default")
     runs.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
     runs.add_argument("--methods", nargs="+", default=[], help="such as AC/DC WoodFisher; all by default")
     runs.add_argument("--tasks", nargs="+", default=[], help="such as cifar10 pets; all by default")

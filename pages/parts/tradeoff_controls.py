@@ -1,6 +1,7 @@
 """The controls of Tradeoffs: the few that matter in a row, the others under More filters."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import streamlit as st
 from pages.parts import choices
 from sparse_core.catalog import BUILT_IN, METHODS, TRANSFERS, task_label
 from sparse_core.results import measures
+from sparse_core.results.filters import RunFilter
 from sparse_core.results.store import Store
 from sparse_core.specs.options import PROGRAM
 from sparse_core.views import labels
@@ -39,16 +41,20 @@ class Controls:
     scale: tradeoffs.Scale
     metric: str = "accuracy"
 
-    @property
-    def command(self) -> str:
-        """The command line that gives the chart's figures."""
+    def command(self, kept: RunFilter, points: Sequence[str]) -> str:
+        """The command line that gives the chart's figures, or those of the selected ``points``; ``kept`` is the filter that holds
+        on all pages."""
+        sources = [] if self.source == "all" else [self.source]
+        transfers = kept.within("transfer", self.transfers)
         arguments = [*PROGRAM, "summary", "--architecture", self.architecture]
-        arguments += ["--transfer", self.transfers[0]] if len(self.transfers) == 1 else []
-        arguments += ["--source", self.source]
+        arguments += ["--transfer", *transfers] if len(transfers) == 1 else []
+        arguments += ["--source", *(kept.within("source", sources) or ["all"])]
         arguments += ["--metric", self.metric] if self.metric != "accuracy" else []
         arguments += ["--accuracy", self.accuracy] if self.accuracy != "best" else []
-        arguments += ["--methods", *self.methods] if self.methods else []
-        arguments += ["--tasks", *self.tasks] if self.tasks else []
+        named = {"--methods": kept.within("method", self.methods), "--tasks": kept.within("dataset", self.tasks)}
+        named |= {"--tags": [*kept.tags], "--points": [*points]}
+        for flag, values in named.items():
+            arguments += [flag, *values] if values else []
         arguments += ["--sparsity", *map(str, self.sparsity)] if self.sparsity != (0.0, 1.0) else []
         arguments += [] if self.join else ["--separate"]
         arguments += ["--without-lottery"] if "linear" in self.transfers and not self.lottery else []

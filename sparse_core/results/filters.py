@@ -1,6 +1,6 @@
 """One filter of runs that can hold on all pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import pandas as pd
@@ -24,6 +24,11 @@ class RunFilter:
     def count(self) -> int:
         """How many of its parts keep less than all."""
         return sum(bool(getattr(self, name)) for name in PARTS)
+
+    def within(self, part: str, chosen: Sequence[str] = ()) -> list[str]:
+        """Those of the ``chosen`` values of a part (empty: all) that are kept; empty means all."""
+        kept = getattr(self, part)
+        return [value for value in chosen if value in kept] if chosen and kept else list(chosen or kept)
 
     def apply(self, rows: pd.DataFrame, annotations: Mapping[str, Annotation]) -> pd.DataFrame:
         """The rows, as ``Store.results`` returns them, that are kept."""

@@ -275,15 +275,21 @@ def _link_networks(frame: pd.DataFrame) -> list[str]:
 
 def name_points(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with each row's transfer and network, in the column ``point`` as links name them, in ``shown`` as texts do."""
-    names = {"point": link_names(frame), "shown": name_networks(frame)}
-    return frame.assign(
-        **{
-            column: [
-                f"{TRANSFER_NAMES[transfer]}: {name}" for transfer, name in zip(frame["transfer"], names, strict=True)
-            ]
-            for column, names in names.items()
-        }
-    )
+    return frame.assign(point=point_names(frame), shown=_with_transfers(frame, name_networks(frame)))
+
+
+def point_names(frame: pd.DataFrame) -> list[str]:
+    """Each row's transfer and network as links name them, such as "Full: STR 90 %"."""
+    return _with_transfers(frame, link_names(frame))
+
+
+def _with_transfers(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    return [f"{TRANSFER_NAMES[transfer]}: {name}" for transfer, name in zip(frame["transfer"], names, strict=True)]
+
+
+def cell_names(frame: pd.DataFrame) -> list[str]:
+    """Each row's network and task as links name them, such as "STR 90 % on CIFAR-10"."""
+    return [f"{name} on {task}" for name, task in zip(link_names(frame), marked_task_names(frame), strict=True)]
 
 
 def former_points(frame: pd.DataFrame) -> dict[str, list[str]]:

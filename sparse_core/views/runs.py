@@ -102,9 +102,9 @@ def list_command(source: str, kept: RunFilter, run_ids: Sequence[str] = ()) -> s
     if run_ids:
         words += ["--run", *run_ids]
     else:
-        for flag, values in (("--architecture", kept.architecture), ("--transfer", kept.transfer)):
-            words += [flag, *values] if len(values) == 1 else []
-        for flag, values in (("--methods", kept.method), ("--tasks", kept.dataset), ("--tags", kept.tags)):
+        words += ["--transfer", *kept.transfer] if len(kept.transfer) == 1 else []
+        named = {"--architecture": kept.architecture, "--methods": kept.method, "--tasks": kept.dataset}
+        for flag, values in {**named, "--tags": kept.tags}.items():
             words += [flag, *values] if values else []
     return shlex.join([*options.PROGRAM, "runs", *words, "--json"])
 

@@ -55,8 +55,7 @@ def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[tuple[str, 
     table = table.assign(**order).sort_values(by, kind="stable", ignore_index=True)
     table["row"], table["line"] = labels.name_networks(table), labels.name_lines(table)
     table["task"] = labels.name_tasks(table)
-    names = zip(labels.link_names(table), labels.marked_task_names(table), strict=True)
-    table["point"] = [f"{network} on {task}" for network, task in names]
+    table["point"] = labels.cell_names(table)
     table["hover"] = [_hover(cell) for cell in table.itertuples()]
     by_rank = table.sort_values(["task_rank", "task"])["task"].unique()
     table["task"] = pd.Categorical(table["task"], by_rank, ordered=True)

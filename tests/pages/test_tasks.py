@@ -10,6 +10,13 @@ def test_the_command_gives_the_numbers_of_the_heat_map() -> None:
     assert sorted(written) == given and len(given) > 12
 
 
+def test_the_command_gives_the_selected_cells_within_the_filters_of_all_pages() -> None:
+    cells = ["STR 90 % on Describable Textures", "STR 80 % on CIFAR-10"]
+    app = open_app("tasks", cells=cells, filter_everywhere="true", filter_method=["STR"])
+    given = [(row["method"], row["sparsity"], row["dataset"]) for row in command_output(app)]
+    assert sorted(given) == [("STR", 0.8, "cifar10"), ("STR", 0.9, "dtd")]
+
+
 def test_heat_map_and_table_of_accuracy_and_difference() -> None:
     app = open_app("tasks", value="Accuracy")
     heat = figure(app)["data"][0]

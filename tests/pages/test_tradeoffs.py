@@ -265,6 +265,23 @@ def test_command_gives_what_the_chart_shows(query: dict) -> None:
     assert shown == pytest.approx(given)
 
 
+def test_command_gives_the_selected_points_within_the_filters_of_all_pages() -> None:
+    points = ["Full: STR 90 %", "Linear: AC/DC 80 %"]
+    kept = {
+        "filter_everywhere": "true",
+        "filter_dataset": ["CIFAR-10", "Describable Textures"],
+        "filter_source": "Paper results",
+    }
+    app = open_app(points=points, **kept)
+    shown = table(app)[["method", "mean_relative_error_increase", "tasks"]]
+    given = [(row["method"], 100 * row["mean_relative_error_increase"], row["tasks"]) for row in command_output(app)]
+    assert sorted(given) == [
+        (method, pytest.approx(increase), tasks)
+        for method, increase, tasks in sorted(shown.itertuples(index=False, name=None))
+    ]
+    assert {tasks for *_, tasks in given} == {2} and len(given) == 2
+
+
 def test_pareto_front_over_all_tasks_and_one() -> None:
     app = open_app(view="Pareto front")
     assert "mean over 12 tasks" in chart_text(app, 1) and legend(app, 1)[0] == "Pareto front"
