@@ -87,6 +87,7 @@ def _follow_jobs() -> None:
 
 def _own(store: Store, source: str, by: str, archived: bool, recent: Sequence[queue.Status]) -> None:
     """The table of a source that has records, and below it the selected runs."""
+    run_selection.begin()
     rows, table = _tables(store, store.version, home(), source, archived)
     if rows.empty:
         choices.report_unknown("Selected runs", "chosen", [])
@@ -144,7 +145,7 @@ def _configurations(table: pd.DataFrame, unfinished: pd.DataFrame, source: str) 
         key="configurations",
         name="configurations",
         shown_columns=[*configurations.COLUMNS, *annotated],
-        picked=partial(run_selection.take_configurations, whole),
+        picking=run_selection.of_configurations(whole),
     )
 
 
@@ -158,7 +159,7 @@ def _single(table: pd.DataFrame, rows: pd.DataFrame, source: str) -> None:
         key=key,
         name="runs",
         shown_columns=[*RUN_COLUMNS, *repeated(table), "protocol", *annotated],
-        picked=partial(run_selection.take_runs, table),
+        picking=run_selection.of_runs(table),
     )
 
 

@@ -45,7 +45,10 @@ def button(figure: go.Figure, *, key: str, name: str, alt: str, table: pd.DataFr
 def _dialog(figure: go.Figure, name: str, alt: str, table: pd.DataFrame | None) -> None:
     canvas, scale = _choices()
     fitted = captions.fitted(figure, canvas)
-    inches = fitted.layout.height * scale / PIXELS_PER_INCH
+    smaller = canvas.width / fitted.layout.width  # where a slide is too low for the chart in the font asked for
+    scale *= smaller
+    width, height = (side * scale / PIXELS_PER_INCH for side in (fitted.layout.width, fitted.layout.height))
+    font = f" in {scale * BASE_FONT * POINTS_PER_INCH / PIXELS_PER_INCH:.0f} pt, to fit" if smaller < 1 else ""
     file = f"{name}-{date.today():%Y-%m-%d}"
     buttons.chart_files(fitted, key="export_files", file=file, alt=alt, scale=scale)
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -53,8 +56,7 @@ def _dialog(figure: go.Figure, name: str, alt: str, table: pd.DataFrame | None) 
         text = data.to_csv(index=False).encode()
         st.download_button("Data (CSV)", text, f"{file}.csv", "text/csv", key="export_csv", on_click="ignore")
         st.caption(
-            f"{canvas.width * scale / PIXELS_PER_INCH:.1f} × {inches:.1f} in. PNG at 300 pixels per inch; SVG for print; "
-            "HTML with the pointer's details."
+            f"{width:.1f} × {height:.1f} in{font}. PNG at 300 pixels per inch; SVG for print; HTML with the pointer's details."
         )
 
 

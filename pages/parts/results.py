@@ -1,11 +1,11 @@
 """Results on a page: the store that holds them, and the charts and tables that show them, with their downloads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,15 @@ NOT_SEARCHED = ("tied",)  # names of other rows
 MOST_ROWS = 1000  # of a table whose rows can be picked
 PICKING: list[Any] = ["multi-row", "single-cell"]
 ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what the table shows of it
+
+
+class Picking(NamedTuple):
+    """How rows of a table are picked: ``names`` names the rows of an index ("" for one that cannot be picked), ``picked`` are the
+    names that are, and ``take`` is given the index of the rows that the user picks."""
+
+    names: Callable[[pd.Index], list[str]]
+    picked: Collection[str]
+    take: Callable[[pd.Index], None]
 
 
 def open_store(page: str = "") -> Store:
@@ -118,13 +127,13 @@ def show_table(
     name: str,
     shown_columns: list[str] | None = None,
     title: Callable[[str], str] = column_title,
-    picked: Callable[[pd.Index], None] | None = None,
+    picking: Picking | None = None,
 ) -> None:
     """A table that sorts, filters and downloads. Chosen columns and filter are part of the link.
 
     ``shown_columns`` are shown at first (all by default), ``title`` gives a column's heading, ``name`` is the file name of
-    the downloads without ending. Downloads hold the rows and columns on the screen with stored names and values. With ``picked``
-    rows can be ticked, or one be clicked: it takes the index of these. Chosen columns are then remembered, too.
+    the downloads without ending. Downloads hold the rows and columns on the screen with stored names and values. With ``picking``
+    rows can be ticked, or one be clicked. Chosen columns are then remembered, too.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
         example, help_text = "for example WoodFisher 90", "Keeps the rows that contain every word"
@@ -133,7 +142,7 @@ def show_table(
         )
         with st.popover("Columns", help="Choose which columns are shown"):
             every = list(frame.columns)
-            kept = [each for each in saved_views.columns(home(), key) if each in every] if picked else []
+            kept = [each for each in saved_views.columns(home(), key) if each in every] if picking else []
             chosen = st.multiselect(
                 "Columns",
                 every,
@@ -141,21 +150,19 @@ def show_table(
                 format_func=title,
                 key=f"{key}_columns",
                 bind="query-params",
-                on_change=partial(_remember_columns, key) if picked else None,
+                on_change=partial(_remember_columns, key) if picking else None,
             )
         rows = _matching(frame[chosen], wanted or "")
         _table_downloads(rows, key=key, name=name)
     if rows.empty:
         st.info(_why_empty(frame, chosen))
         return
-    first = rows.head(MOST_ROWS) if picked else rows
+    first = rows.head(MOST_ROWS) if picking else rows
     shown, config = columns.for_display(first), _column_config(first, title)
-    events: dict[str, Any] = {}
-    if picked:
-        events = {"on_select": partial(_pick, f"{key}_rows", first.index, picked), "selection_mode": PICKING}
-    st.dataframe(shown, hide_index=True, key=f"{key}_rows", column_config=config, placeholder="–", **events)
+    ticks = _ticks(key, first.index, picking) if picking else {"key": f"{key}_rows"}
+    st.dataframe(shown, hide_index=True, column_config=config, placeholder="–", **ticks)
     more = f" The first {len(first):,} are shown; filter to find others." if len(first) < len(rows) else ""
-    how = "Click a row to open it, tick several to compare them, click a heading to sort." if picked else ""
+    how = "Click a row to open it, tick several to compare them, click a heading to sort." if picking else ""
     st.caption(f"{len(rows):,} of {len(frame):,} rows.{more} {how or 'Click a heading to sort.'}")
 
 
@@ -164,11 +171,34 @@ def _remember_columns(key: str) -> None:
         saved_views.keep_columns(home(), key, list(st.session_state[f"{key}_columns"]))
 
 
-def _pick(key: str, index: pd.Index, picked: Callable[[pd.Index], None]) -> None:
-    """The rows that are ticked, else the one of which a cell was clicked."""
-    selection = st.session_state[key]["selection"]
-    places = selection["rows"] or [row for row, _ in selection["cells"]]
-    picked(index[[place for place in places if place < len(index)]])
+def _ticks(key: str, index: pd.Index, picking: Picking) -> dict[str, Any]:
+    """The arguments that make the rows of this index tickable, with those ticked that are picked.
+
+    Streamlit keeps ticks by place: they would be at wrong rows once other rows stand there, or others are picked elsewhere. The
+    table then becomes a new one.
+    """
+    names = picking.names(index)
+    places = [place for place, name in enumerate(names) if name in picking.picked]
+    drawn, number = st.session_state.get(f"{key}_drawn", ([], 0))
+    if drawn != names or _ticked(f"{key}_rows_{number}") != places:
+        number += 1
+    st.session_state[f"{key}_drawn"] = names, number
+    widget = f"{key}_rows_{number}"
+    on_select = partial(_pick, widget, index, picking.take)
+    ticked = {"selection": {"rows": places}}
+    return {"key": widget, "on_select": on_select, "selection_mode": PICKING, "selection_default": ticked}
+
+
+def _ticked(widget: str) -> list[int] | None:
+    """The places of the rows that are ticked, else of the one of which a cell was clicked; None where the table was not shown."""
+    if widget not in st.session_state:
+        return None
+    selection = st.session_state[widget]["selection"]
+    return sorted(selection["rows"] or [row for row, _ in selection["cells"]])
+
+
+def _pick(widget: str, index: pd.Index, take: Callable[[pd.Index], None]) -> None:
+    take(index[[place for place in _ticked(widget) or () if place < len(index)]])
 
 
 def _column_config(frame: pd.DataFrame, title: Callable[[str], str] = column_title) -> dict[str, ColumnConfig]:

@@ -37,12 +37,16 @@ def bulk(records: Records, run_ids: Sequence[str], source: str, archived: bool) 
             text = f"{count} will be removed from all pages. You can undo this afterwards."
             state = {"deleted": list(run_ids), "chosen": []}
             deletion.confirm(f"Delete {count}?", text, partial(records.delete, *run_ids), state)
-        with st.popover("Tag", icon=":material/label:", help=f"Add tags to {count}"), st.form("tag", border=False):
+        with (
+            st.popover("Tag", icon=":material/label:", help=f"Add tags to {count}"),
+            st.form("tag", clear_on_submit=True, border=False),
+        ):
             tags = st.text_input("Tags to add", placeholder="separated by spaces")
             if st.form_submit_button("Add"):
                 for run_id in run_ids:
                     note, before = records.annotation(run_id)
                     records.annotate(run_id, note, [*before, *(tags or "").split()])
+                st.toast(f"Tags added to {count}.")
                 st.rerun()
 
 
@@ -83,13 +87,15 @@ def edit(table: pd.DataFrame) -> None:
     """The newest configurations with columns Tags and Note to write into."""
     rows = table[table["run_ids"].map(len) > 0].head(EDITED_ROWS).reset_index(drop=True)
     shown = columns.for_display(rows[EDITED])
-    titles = {name: columns.column(name).title for name in EDITED}
+    config = {name: st.column_config.Column(columns.column(name).title) for name in EDITED}
+    mean = columns.column("final_mean")
+    config["final_mean"] = st.column_config.NumberColumn(mean.title, format=mean.number_format)
     st.data_editor(
         shown,
         key="edited",
         hide_index=True,
         disabled=[name for name in EDITED if name not in ("tags", "note")],
-        column_config=titles,
+        column_config=config,
         on_change=partial(_keep_edits, rows),
     )
 

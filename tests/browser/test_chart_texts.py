@@ -44,8 +44,11 @@ def faults(page: Page, figure: go.Figure) -> list[str]:
 @pytest.mark.parametrize("kind", charts.KINDS)
 def test_texts_of_an_export_are_free_of_each_other(drawing: Page, kind: str) -> None:
     figure = charts.chart(kind)
-    found = {name: faults(drawing, captions.fitted(figure, canvas)) for name, canvas in CANVASES.items()}
+    fitted = {name: captions.fitted(figure, canvas) for name, canvas in CANVASES.items()}
+    found = {name: faults(drawing, each) for name, each in fitted.items()}
     assert not {name: each for name, each in found.items() if each}
+    slide = fitted["slide"].layout
+    assert slide.height == pytest.approx(9 / 16 * slide.width, rel=0.01)
 
 
 def test_texts_that_meet_are_found(drawing: Page) -> None:

@@ -212,8 +212,9 @@ def test_a_job_that_waits_is_a_configuration_of_its_own(home):
     assert (rows["state"].tolist(), rows["seeds"].tolist()) == (["waiting"], [2])
 
 
-def picked(app: AppTest, key: str, rows: list[int], cells: list[tuple[int, str]] = []) -> AppTest:  # noqa: B006
+def picked(app: AppTest, rows: list[int], cells: list[tuple[int, str]] = []) -> AppTest:  # noqa: B006
     """What the page does when rows of a table are ticked, or a cell is clicked, which takes a browser."""
+    key = "a table"
     app.session_state[KNOWN] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(st, "session_state", state := {key: {"selection": {"rows": rows, "cells": cells}}})
@@ -233,11 +234,29 @@ def test_a_click_opens_a_configuration_and_ticks_compare(home):
         configurations.annotated(Store(Records(home)).results(source="measured"), {})
     )
     place = app.table_of_configurations["method"].tolist().index("Dense")
-    app = picked(app, "configurations_rows", [], [(place, "Method")])
+    app = picked(app, [], [(place, "Method")])
     assert shown(app.header[0].value) == "Dense, Digits, linear"
-    app = picked(app, "configurations_rows", [0, 1])
+    app = picked(app, [0, 1])
     assert shown(app.header[0].value) == "2 configurations compared"
     assert len(app.query_params["chosen"]) == 2
+
+
+def test_rows_are_ticked_where_they_are_selected(home):
+    write(home, record(seed=0), record(sparsity=0.5), record(sparsity=0.8))
+
+    def ticked(app: AppTest) -> tuple[list[int], str]:
+        table = app.dataframe[0].proto
+        return json.loads(table.selection_default)["selection"]["rows"], table.id
+
+    app = open_page("runs")
+    names = app.multiselect(key="chosen").options[:3]  # the configurations
+    rows, first = ticked(app)
+    assert rows == [] and ticked(app.run()) == ([], first)  # the same table
+    rows, second = ticked(choose(app, chosen=names[1:]))
+    assert rows == [1, 2] and second != first
+    press(app, "Archive 2 runs")
+    rows, third = ticked(app)
+    assert rows == [] and third not in (first, second)  # no row that stands there now
 
 
 def test_archived_runs_are_hidden_and_can_be_restored(home):

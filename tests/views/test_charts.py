@@ -20,6 +20,7 @@ from sparse_core.results.store import Store
 from sparse_core.views import footnotes, labels, tables
 from sparse_core.views.charts import captions, fitting, panels, style, text, tradeoffs, training
 from sparse_core.views.charts import tasks as task_charts
+from tests.support import charts
 from tests.support.records import measured, row
 
 TODAY = date(2030, 1, 2)
@@ -443,3 +444,11 @@ def test_the_data_of_a_chart_are_its_points(resnet50: pd.DataFrame) -> None:
     assert mine["y"].tolist() == pytest.approx([-3.2, -2.0, 1.7], abs=0.05)
     assert (mine["y_high"] - mine["y"]).tolist() == pytest.approx((mine["y"] - mine["y_low"]).tolist())
     assert mine["details"].str.contains("12 tasks, 60 runs").all()
+
+
+def test_titles_of_narrow_panels_are_shortened_alike_and_names_of_tasks_are_whole():
+    slide = fitting.Canvas(640, 360, caption=False, fixed=True)
+    shown = [each.text for each in captions.fitted(charts.chart("tradeoff"), slide).layout.annotations]
+    assert {"<b>Linear transfer</b>", "<b>Full transfer</b>"} <= set(shown)
+    tasks = charts.chart("heat map").layout.xaxis.ticktext
+    assert {"Describable Textures", "Oxford Flowers-102"} <= set(tasks)

@@ -4,6 +4,7 @@ import html
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ UNSCALED = {
     "tickvals",
     "ticktext",
 }
+MOST_ENLARGED = 3.0
 NARROWEST = 300  # pixels of a canvas that charts are made for
 
 
@@ -57,8 +59,15 @@ def with_caption(figure: go.Figure, title: str, subtitle: str = "", caption: str
 
 
 def fitted(figure: go.Figure, canvas: Canvas) -> go.Figure:
-    """The figure for a download: the same chart on another canvas."""
-    return go.Figure(fit(figure.to_plotly_json(), canvas))
+    """The figure for a download: the same chart on another canvas. A chart for which a slide is too low gets a larger one of the
+    same shape, up to ``MOST_ENLARGED`` times, on which all texts are smaller."""
+    found = go.Figure(fit(figure.to_plotly_json(), canvas))
+    larger = 1.0
+    while canvas.height and found.layout.height > larger * canvas.height + 1 and larger < MOST_ENLARGED:
+        larger += 0.1
+        size = {"width": larger * canvas.width, "height": larger * canvas.height}
+        found = go.Figure(fit(figure.to_plotly_json(), replace(canvas, **size)))
+    return found
 
 
 def enlarged(figure: go.Figure, scale: float) -> go.Figure:

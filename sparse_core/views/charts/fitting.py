@@ -31,6 +31,8 @@ MOST_FOR_NAMES = 0.5  # of a panel's width
 LEGEND_ROW, LEGEND_SYMBOL = 20, 46
 SMALLEST_CELL_TEXT = 6
 ROW_LINE, ROW_SPACE = 15, 5
+LONGEST_COLUMN_NAME = 140
+LOWEST_PLOT = 130
 PAGE_FONT = 1.2  # how much more text fits into a width in the page's font than is allowed for
 
 
@@ -171,7 +173,7 @@ class _Fitting:
         if not names:
             return TICK_ROOM + title, 0
         column = self.panel_width / len(names)
-        widest = min(max(measure.width(html.escape(name), LABEL_SIZE) for name in names), 120)
+        widest = min(max(measure.width(html.escape(name), LABEL_SIZE) for name in names), LONGEST_COLUMN_NAME)
         if widest < column - 6:
             return TICK_ROOM + title, 0
         self.named_columns = column >= LABEL_SIZE + 1
@@ -198,11 +200,12 @@ class _Fitting:
         height = self.about.plot_height
         if self.about.row_names:
             lines = max(len(self._row_lines(name)) for name in self.about.row_names)
-            height = max(height, len(self.about.row_names) * (lines * ROW_LINE + ROW_SPACE))
-        elif self.stacked:
-            height *= 0.7
-        if self.canvas.height and not self.about.row_names:
-            height = max(self.canvas.height - rest, 130) if not self.stacked else height
+            least = len(self.about.row_names) * (lines * ROW_LINE + ROW_SPACE)
+            height = max(height, least)
+        else:
+            least, height = LOWEST_PLOT, height * (0.7 if self.stacked else 1)
+        if self.canvas.height and not self.stacked:
+            height = max(self.canvas.height - rest, least)
         return height
 
     def _widen_left(self, plot: float) -> None:
@@ -218,6 +221,7 @@ class _Fitting:
 
     def _place_panels(self, plot: float, gap: float, whole: float, x_title: Sequence[str]) -> None:
         share = self.panel_width / self.room
+        whole_titles = all(len(self._title_lines(title)) <= 1 for title in self.about.titles)
         for panel, title in enumerate(self.about.titles):
             low = 0.0 if self.stacked else panel * (share + self.about.spacing)
             top = panel * (plot + gap) / whole if self.stacked else 0.0
@@ -233,11 +237,7 @@ class _Fitting:
             )
             self._set_axis("y", panel, domain=[max(1 - top - plot / whole, 0.0), 1 - top], **ticks)
             self._set_axis("y", panel, title={"text": "<br>".join(y_title), **standoff, "font": {"size": LABEL_SIZE}})
-            lines = measure.wrapped(
-                html.unescape(title.replace("<b>", "").replace("</b>", "")), PANEL_TITLE_SIZE, self.panel_width
-            )
-            bold = "<b>" in title
-            shown = title if len(lines) <= 1 else (f"<b>{lines[0]}</b>" if bold else lines[0])
+            shown = title if whole_titles else self._short_title(title)
             place = {
                 "xref": "paper",
                 "x": low + share / 2,
@@ -254,11 +254,20 @@ class _Fitting:
                 values, first = self._axis("y", 0)["tickvals"], self.stacked or panel == 0
                 self._set_axis("y", panel, tickvals=values, ticktext=lines, showticklabels=first)
         if self.about.column_names:
-            names = [measure.shortened(name, LABEL_SIZE, 120) for name in self.about.column_names]
+            names = [measure.shortened(name, LABEL_SIZE, LONGEST_COLUMN_NAME) for name in self.about.column_names]
             for panel in range(self.count):
                 self._set_axis(
                     "x", panel, ticktext=names, tickangle=self.column_angle, showticklabels=self.named_columns
                 )
+
+    def _title_lines(self, title: str) -> list[str]:
+        plain = html.unescape(title.replace("<b>", "").replace("</b>", ""))
+        return measure.wrapped(plain, PANEL_TITLE_SIZE, self.panel_width)
+
+    def _short_title(self, title: str) -> str:
+        """The title of a panel that is too narrow for all: what is bold in it, else its first line."""
+        bold, end, _ = title.partition("</b>")
+        return bold + end if end else "".join(self._title_lines(title)[:1])
 
     def _named_ends(self) -> dict[int, list[tuple[float, float, str, str]]] | None:
         """The names to write at the ends of lines, by panel; None where a legend is needed because they find no room."""
