@@ -65,8 +65,8 @@ def fitted(figure: go.Figure, canvas: Canvas) -> go.Figure:
     larger = 1.0
     while canvas.height and found.layout.height > larger * canvas.height + 1 and larger < MOST_ENLARGED:
         larger += 0.1
-        size = {"width": larger * canvas.width, "height": larger * canvas.height}
-        found = go.Figure(fit(figure.to_plotly_json(), replace(canvas, **size)))
+        slide = replace(canvas, width=larger * canvas.width, height=larger * canvas.height)
+        found = go.Figure(fit(figure.to_plotly_json(), slide))
     return found
 
 
