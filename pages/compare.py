@@ -86,13 +86,15 @@ def _choose(store: Store) -> View | None:
         interval = choices.choice("Interval", "compare_interval", comparisons.INTERVALS, INTERVAL_HELP)
     rows = _rows(store, store.version, architecture, transfer, source)
     there = side_by_side.series(rows) if len(rows) else []
-    series = there[0] if len(there) < 2 else _series(there)
+    series = _series(there) if len(there) > 1 else next(iter(there), ())
     named = _networks(store, store.version, architecture, transfer, accuracy)
     named = named[(named[measures.SERIES_KEY] == list(series)).all(axis=1)] if there else named.iloc[:0]
     if len(named) < 2:
         st.info(
-            f"There are fewer than two networks of {frame.plain(architecture_label(architecture))} with a dense baseline here. "
-            "Choose other results, or run the missing ones on Probe or Finetune."
+            choices.HELD
+            if store.kept.count
+            else f"There are fewer than two networks of {frame.plain(architecture_label(architecture))} with a dense "
+            "baseline here. Choose other results, or run the missing ones on Probe or Finetune."
         )
         return None
     chosen = _networks_choice(named.assign(asked=side_by_side.asked_names(named)))

@@ -49,7 +49,9 @@ def main() -> None:
         st.caption(f"{RULE} {labels.counted(len(found.tasks), 'task')} stand for yours.")
     else:
         st.info(
-            "Ask for less sparsity or a smaller loss of size, choose another source, or run the missing networks on Probe."
+            choices.HELD
+            if store.kept.count
+            else "Ask for less sparsity or a smaller loss of size, choose another source, or run the missing networks on Probe."
         )
     _links(request)
 

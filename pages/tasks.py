@@ -23,6 +23,10 @@ from sparse_core.views.charts import tasks as task_charts
 
 VALUES = {"difference": "Difference to dense", "accuracy_mean": "Accuracy"}
 SATURATION = {"accuracy_mean": [], "difference": ["Values beyond the ends of the scale have the colour of its end"]}
+DENSE_ONLY = (
+    "Only dense networks match these choices. Run a sparse one on the Probe or Finetune page with the same settings, or choose "
+    "Accuracy as the value."
+)
 UNFILTERED: dict[str, Any] = {"source": "all", "accuracy": "best", "level": None, "cells": []}
 UNFILTERED |= {"order": "difficulty", "join": True}
 MORE = ("accuracy", "level", "order", "join")  # the controls that few need
@@ -118,6 +122,9 @@ def _heat_map(store: Store, controls: Controls, rows: pd.DataFrame, table: pd.Da
     shown = table.dropna(subset=[controls.value])
     if controls.value == "difference":
         shown = shown[shown["method"] != "Dense"]
+    if shown.empty and (table["method"] == "Dense").all():
+        st.info(choices.HELD if store.kept.count else DENSE_ONLY)
+        return
     if shown.empty:
         st.warning(
             "No baseline: there is no dense run of the same architecture, upstream data, task and protocol to compare "
@@ -215,7 +222,9 @@ def _command(controls: Controls, kept: RunFilter, cells: Sequence[str]) -> str:
 
 def _say_empty(store: Store, controls: Controls) -> None:
     name = frame.plain(architecture_label(controls.architecture))
-    if controls.metric != "accuracy":
+    if store.kept.count:
+        st.info(choices.HELD)
+    elif controls.metric != "accuracy":
         st.info(
             f"None of your runs of {name} matches these choices. Finetune it on images with boxes on the Finetune page."
         )

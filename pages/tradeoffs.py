@@ -324,6 +324,10 @@ def _shown(columns: list[str], controls: Controls, table: pd.DataFrame) -> list[
 
 
 def _explain_empty(store: Store, controls: Controls) -> None:
+    if store.kept.count:
+        st.info(choices.HELD)
+        choices.reset_button(store, controls.architecture, UNFILTERED)
+        return None
     if controls.metric != "accuracy" and not (store.results()["metric"] == MAP).any():
         st.info(
             "You have no runs of detectors yet, and the paper's table 6 is not in its public rows. Finetune a detector on images "

@@ -33,6 +33,7 @@ TRANSFER_HELP = (
 )
 IMPORT_HELP = "Import networks of your own on the Library page."
 OWN_DATASET = "My own folder or Parquet file"
+HELD = "No result passes both these choices and the filters that hold on all pages. Change those filters beside the page's title."
 EXAMPLE = "resnet20_acdc_90_s0"  # of the zoo: small enough for a result within seconds
 MEASURED_TASK_KEY = ["source", "dataset", "dataset_hash", "transfer", "metric"]
 
@@ -216,6 +217,7 @@ def architecture_choice(store: Store, metric: str) -> str:
     """The control that chooses among the architectures of the paper and those measured here that have or can have results in the
     metric, ResNet50 first."""
     names = {*PAPER_ARCHITECTURES, *store.values("architecture")}
+    names = names & set(store.kept.architecture) or names
     detectors = {name for name in names if name.partition("-")[0] in DETECTORS}
     names = names - detectors if metric == "accuracy" else detectors or set(DETECTORS)
     return selectbox(

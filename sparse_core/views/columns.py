@@ -97,6 +97,9 @@ COLUMNS = {
     "final_std": Column("SD of final accuracy", POINTS, format="%.2f", help="Over seeds (n − 1); empty for one seed."),
     "best_mean": Column("Mean best accuracy", PERCENT, help="Best epoch (selected on test data: optimistic)."),
     "best_std": Column("SD of best accuracy", POINTS, format="%.2f", help="Over seeds (n − 1); empty for one seed."),
+    "series_name": Column(
+        "Series", help="Rows with the same settings and upstream data, by what sets them apart from others."
+    ),
     "protocol": Column("Settings", formerly="Protocol"),
     "created_at": Column("Created", TIMESTAMP, "Made at", help=LOCAL_TIME),
     "imported_at": Column("Imported", TIMESTAMP, "Imported at", help=LOCAL_TIME),

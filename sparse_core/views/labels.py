@@ -274,8 +274,16 @@ def _link_networks(frame: pd.DataFrame) -> list[str]:
 
 
 def name_points(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with each row's transfer and network, in the column ``point`` as links name them, in ``shown`` as texts do."""
-    return frame.assign(point=point_names(frame), shown=_with_transfers(frame, name_networks(frame)))
+    """The frame with each row's transfer and network, in the column ``point`` as links name them, in ``shown`` as texts do, and
+    with its ``series_name``."""
+    shown = _with_transfers(frame, name_networks(frame))
+    return frame.assign(point=point_names(frame), shown=shown, series_name=name_series(frame))
+
+
+def name_series(frame: pd.DataFrame) -> list[str]:
+    """The name of each row's series: see ``series_names``."""
+    names = series_names(frame)
+    return [names[key] for key in _series(frame)]
 
 
 def point_names(frame: pd.DataFrame) -> list[str]:

@@ -54,7 +54,7 @@ def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[tuple[str, 
     by = ["own", "method_rank", "sparsity", "protocol", "network_name", "network", "task_rank"]
     table = table.assign(**order).sort_values(by, kind="stable", ignore_index=True)
     table["row"], table["line"] = labels.name_networks(table), labels.name_lines(table)
-    table["task"] = labels.name_tasks(table)
+    table["task"], table["series_name"] = labels.name_tasks(table), labels.name_series(table)
     table["point"] = labels.cell_names(table)
     table["hover"] = [_hover(cell) for cell in table.itertuples()]
     by_rank = table.sort_values(["task_rank", "task"])["task"].unique()
@@ -63,8 +63,11 @@ def task_table(rows: pd.DataFrame, accuracy: str, difficulties: dict[tuple[str, 
 
 
 def network_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that name each row's network, if any is the user's: the paper's networks have neither name nor hash."""
-    return ["network_name", "network"] if (table["network"] != "").any() else []
+    """The columns that name each row's network, if any is the user's: the paper's networks have neither name nor hash. Before
+    them that of its series, where a source has several, which differ in settings or upstream data."""
+    several = "series_name" in table and table["series_name"].nunique() > table["source"].nunique()
+    networks = ["network_name", "network"] if (table["network"] != "").any() else []
+    return [*(["series_name"] if several else []), *networks]
 
 
 def paper_layout(table: pd.DataFrame) -> pd.DataFrame:

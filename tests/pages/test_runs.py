@@ -317,6 +317,17 @@ def test_every_page_with_filters_has_saved_views_and_the_filter_of_all_pages(hom
     assert not any(each.disabled for each in app.multiselect if each.key == "filter_method")
 
 
+@pytest.mark.parametrize("page", ["tradeoffs", "tasks", "guide", "compare"])
+def test_a_filter_of_all_pages_that_keeps_nothing_is_named_as_the_reason(page):
+    app = open_page(page, filter_everywhere="true", filter_architecture="ResNet50", filter_method="M-FAC")
+    assert not app.error and any("filters that hold on all pages" in each.value for each in app.info)
+
+
+def test_a_filter_of_all_pages_leaves_its_architectures_to_choose_from():
+    app = open_page("tradeoffs", filter_everywhere="true", filter_architecture="MobileNetV1")
+    assert app.selectbox(key="architecture").options == ["MobileNetV1"] and app.get("plotly_chart")
+
+
 def test_tags_and_notes_are_written_into_the_table(home, monkeypatch):
     write(home, record(seed=0), record(seed=1))
     rows = configurations.configurations(configurations.annotated(Store(Records(home)).results(source="measured"), {}))

@@ -56,6 +56,7 @@ def test_datasets_with_one_name_and_different_content_have_a_column_each(home) -
 def test_nothing_is_offered_that_would_empty_the_view(home) -> None:
     write_runs(home, "Dense", 0, [0.9, 0.9])
     app = open_app("tasks", architecture="EfficientNet-Lite0")
+    assert "Only dense networks match" in app.info[0].value and not app.warning
     offered = {group.key: group for group in app.get("button_group")}
     assert offered["task_transfer"].options == ["Linear"]
     assert "Not offered, for there are no such results of this architecture: full transfer" in (
