@@ -1,10 +1,12 @@
-"""Evaluate: the accuracy of a network with the classifier it was trained with, and the table of all that were evaluated."""
+"""Evaluate: the accuracy of a network with the classifier it was trained with, or the mAP of a detector with its prediction
+layers, and the table of all that were evaluated."""
 
 import streamlit as st
 
-from pages.parts import choices, frame, links, progress, upstream_table
+from pages.parts import box_data, choices, frame, links, progress, upstream_table
 from pages.parts.frame import home
 from pages.parts.results import open_store
+from sparse_core.catalog import MAP, STRICT_MAP
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
 from sparse_core.jobs.kinds import Job
@@ -23,6 +25,12 @@ HELP = (
     "folders of samples. Your own images: folders or Parquet with the classes that the network was trained on; without a test "
     "split, the fifth that trainings here leave out counts."
 )
+
+BOXES_HELP = (
+    "Test images with boxes of the classes that the detector was trained on, in the same order; without a test split, the fifth "
+    "that trainings here leave out counts. VOC, COCO or YOLO layout."
+)
+RESULTS = {"top1": "Top-1 accuracy", "map50": MAP, "map": STRICT_MAP}
 
 
 def main() -> None:
@@ -43,11 +51,22 @@ def main() -> None:
 
 
 def _form() -> None:
-    cards = library.classifying(home())
+    cards = library.available(home())
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = choices.example(cards)
-        help_text = f"With the classifier it was trained with. {choices.IMPORT_HELP}"
+        help_text = f"With the classifier or the prediction layers it was trained with. {choices.IMPORT_HELP}"
         card = choices.backbone_choice(cards, index=first, persist_state="session", width=420, help=help_text)
+        if card.is_detector:
+            boxes = box_data.dataset_choice("Evaluate on", BOXES_HELP)
+    if card.is_detector:
+        if boxes and box_data.look(boxes):
+            _start(EvaluateSpec.of(card.name, boxes, ""), card)
+        return
+    _form_of_images(card)
+
+
+def _form_of_images(card: BackboneCard) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         names = {**EVALUATIONS, choices.OWN_DATASET: choices.OWN_DATASET}
         chosen = choices.selectbox(
             "Evaluate on",
@@ -99,7 +118,8 @@ def _estimate(spec: EvaluateSpec, card: BackboneCard) -> str:
     pace = evaluations.seconds_per_image(evaluations.read_all(home()), card.architecture)
     images = IMAGES.get(spec.dataset)
     if pace is None or images is None:
-        return "Each image is decoded and classified once; the time left is shown after the first ones."
+        done = "searched for objects" if card.is_detector else "classified"
+        return f"Each test image is decoded and {done} once; the time left is shown after the first ones."
     of = f"all {images:,} images" + (" of the three samples" if spec.dataset == V2 else "")
     return f"About {labels.duration(pace * images)} for {of}, at the pace of the last evaluation of this architecture."
 
@@ -107,7 +127,9 @@ def _estimate(spec: EvaluateSpec, card: BackboneCard) -> str:
 def _result(status: queue.Status) -> None:
     result = status.result
     with st.container(horizontal=True):
-        st.metric("Top-1 accuracy", f"{labels.percent(result['top1'])} %")
+        for name, title in RESULTS.items():
+            if result.get(name) is not None:
+                st.metric(title, f"{labels.percent(result[name])} %")
         if result.get("mean_per_class") is not None:
             st.metric("Mean per-class accuracy", f"{labels.percent(result['mean_per_class'])} %")
         for part, share in result["parts"].items():

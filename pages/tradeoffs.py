@@ -72,7 +72,7 @@ def main() -> None:
     if view.summary.empty:
         _explain_empty(store, controls)
         if controls.metric != "accuracy":
-            tradeoff_relations.upstream_map(controls)
+            tradeoff_relations.published_map()
         return
     finding = st.empty()  # filled after the chart: its intervals take longer
     above = st.container()  # the control for points is below the chart that they select from
@@ -117,7 +117,7 @@ def _relations(store: Store, controls: Controls, view: View) -> dict[str, Callab
     }
     if controls.metric == "accuracy":
         return tabs
-    return {"Upstream and downstream": lambda: tradeoff_relations.upstream_map(controls)}
+    return {"Upstream and downstream": lambda: tradeoff_relations.upstream_of_detectors(controls, view.rows)}
 
 
 @st.cache_resource(show_spinner=False, max_entries=50)

@@ -153,7 +153,8 @@ def _evaluate(options: argparse.Namespace) -> dict[str, Any]:
 
     spec = from_arguments(EvaluateSpec, options)
     found = upstream_evaluation.run_evaluate(options.home, spec, (0,), lambda _: None)
-    return {name: found[name] for name in ("top1", "mean_per_class", "images", "parts")}
+    fields = ("top1", "mean_per_class", "images", "parts") if "top1" in found else ("map50", "map", "images")
+    return {name: found[name] for name in fields}
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:

@@ -22,18 +22,20 @@ SIDE = 640  # pixels of the longer side of a drawn image
 Row = Sequence[float]
 
 
-def dataset_choice() -> str | None:
+def dataset_choice(
+    label: str = "Dataset", about: str = "Images with boxes, for detectors. Your own: VOC, COCO or YOLO layout."
+) -> str | None:
     """The control for images with boxes: the id or the path of a dataset that can be used; None, with a message, while there is
     none."""
     cards = {card.id: card for card in catalogue.with_boxes(home())}
     chosen = choices.selectbox(
-        "Dataset",
+        label,
         [OWN, *cards],
         format_func=lambda name: f"{cards[name].name}, {cards[name].classes} classes" if name in cards else name,
         key=KEY,
         persist_state="session",
         width=330,
-        help="Images with boxes, for detectors. Your own: VOC, COCO or YOLO layout.",
+        help=about,
     )
     return _path() if chosen == OWN else chosen
 

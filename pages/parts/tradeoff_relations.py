@@ -10,7 +10,7 @@ from pages.parts import choices, upstream_table
 from pages.parts.frame import home
 from pages.parts.results import column_title, show_chart, show_table
 from pages.parts.tradeoff_controls import Controls
-from sparse_core.catalog import TRANSFERS, architecture_label
+from sparse_core.catalog import RESULT_METRICS, TRANSFERS, architecture_label
 from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.speed import network_facts
@@ -35,6 +35,20 @@ UPSTREAM_NOTE = (
     "Upstream accuracy of paper results: ImageNet top-1 of the method authors' own networks, matched on nominal sparsity; the "
     "networks behind the paper's transfer rows are others"
 )
+UNKNOWN_UPSTREAM = (
+    "No network of these results has a known upstream accuracy. It is known of ResNet50 and MobileNetV1 by STR and RigL in the "
+    "paper results, and of networks made on Sparsify; Evaluate measures it for any with a classifier."
+)
+UNKNOWN_OF_DETECTORS = (
+    "Your runs are shown here once the upstream mAP of their detector is known: Evaluate measures it on images with boxes of the "
+    "detector's own classes, such as COCO's validation images; Sparsify, when it prunes on upstream data."
+)
+# The columns of detectors in the table, by those of all networks.
+UPSTREAM_TITLES = {
+    metric: {"upstream_accuracy": "own_upstream_map", "y": "own_transfer_map", "upstream_origin": "evaluated_network"}
+    for metric in RESULT_METRICS
+    if metric != "accuracy"
+}
 SPARSEML_NOTE = (
     "Source: READMEs and tutorials of neuralmagic/sparseml on YOLOv3-SPP and YOLOv5, tables or readings off a chart. The paper's "
     "table 6 is not in its public rows; it says that upstream and downstream mAP go together (section 4). One figure a network, "
@@ -100,38 +114,46 @@ def upstream(controls: Controls, rows: pd.DataFrame) -> None:
 
 
 def _upstream_chart(controls: Controls, rows: pd.DataFrame) -> None:
-    own = network_facts.own_upstream(home())
+    detectors = controls.metric in UPSTREAM_TITLES
+    own = network_facts.own_upstream(home(), controls.metric)
     points = relations.with_upstream(rows, relations.published_upstream(), own, controls.accuracy)
     if points.empty:
-        st.info(
-            "No network of these results has a known upstream accuracy. It is known of ResNet50 and MobileNetV1 by STR and RigL "
-            "in the paper results, and of networks made on Sparsify; Evaluate measures it for any with a classifier."
-        )
+        st.info(UNKNOWN_OF_DETECTORS if detectors else UNKNOWN_UPSTREAM)
         return
+    name = controls.metric if detectors else "accuracy"
     found = relations.correlations(points, "upstream_accuracy", measures.present(TRANSFERS, points))
     notes = [UPSTREAM_NOTE] if (points["source"] == "published").any() else []
     show_chart(
         charts.networks(
             points,
-            charts.Axis("upstream_accuracy", "Upstream top-1 accuracy (%)"),
-            "Transfer accuracy (%)",
+            charts.Axis("upstream_accuracy", f"Upstream {name if detectors else 'top-1 accuracy'} (%)"),
+            f"{'Downstream' if detectors else 'Transfer'} {name} (%)",
             measures.present(TRANSFERS, points),
         ),
-        "Upstream accuracy against transfer accuracy",
+        f"Upstream against downstream {name} of your detectors"
+        if detectors
+        else "Upstream accuracy against transfer accuracy",
         f"{architecture_label(controls.architecture)} · a point for each network, mean over {footnotes.task_count(points)} · "
         f"higher is better · {relations.correlation_text(found)}",
         footnotes.caption(rows, [], [*notes, *footnotes.row_notes(rows)], controls.accuracy, date.today()),
         key="upstream_chart",
         name=f"upstream-{controls.architecture}",
-        alt="Transfer accuracy against upstream accuracy of each network",
+        alt=f"Transfer {name} against upstream {name} of each network",
     )
-    table = points.rename(columns={"y": "transfer_accuracy"})
-    columns = [name if name != "y" else "transfer_accuracy" for name in UPSTREAM_COLUMNS]
-    show_table(table[columns], key="upstream", name=f"upstream-{controls.architecture}")
+    titles = UPSTREAM_TITLES.get(controls.metric, {"y": "transfer_accuracy"})
+    table = points[UPSTREAM_COLUMNS].rename(columns=titles)
+    show_table(table, key="upstream", name=f"upstream-{controls.architecture}")
 
 
-def upstream_map(controls: Controls) -> None:
-    """Upstream against downstream mAP of detectors (the paper's table 6), with the figures that SparseML publishes."""
+def upstream_of_detectors(controls: Controls, rows: pd.DataFrame) -> None:
+    """Upstream against downstream mAP (the paper's table 6): of the user's detectors, and as SparseML publishes it."""
+    _upstream_chart(controls, rows)
+    st.page_link("pages/evaluate.py", label="Evaluate a detector", icon=":material/checklist:")
+    published_map()
+
+
+def published_map() -> None:
+    """The figures that SparseML publishes, a source of their own."""
     points = relations.detector_map()
     found = relations.correlations(points.assign(transfer="full", y=points["transfer_map"]), "upstream_map", ["full"])
     show_chart(

@@ -15,6 +15,11 @@ NOTE = (
     "three samples, which Columns offers. The paper's table 3 is not in its public rows."
 )
 
+DETECTORS_NOTE = (
+    "mAP of each detector with its own prediction layers on the test images of data with its classes, measured on this machine. "
+    "The paper's table 6 is not in its public rows."
+)
+
 
 def show(title: str, *, deletable: bool = False) -> None:
     """The table, with what deletes an evaluation if ``deletable``; one sentence while there is none."""
@@ -24,11 +29,15 @@ def show(title: str, *, deletable: bool = False) -> None:
         deletion.offer_undo("deleted_evaluation", message, partial(evaluations.restore, home()))
     records = evaluations.read_all(home())
     if not records:
-        st.info("No network was evaluated on this machine yet. Evaluate one: any with a classifier.")
+        st.info("No network was evaluated on this machine yet. Evaluate one: any with a classifier, or a detector.")
         return
-    table = tables.table(records)
-    show_table(table, key="evaluations", name="upstream-accuracies", shown_columns=tables.shown_columns(table))
-    st.caption(NOTE)
+    table, detectors = tables.table(records), tables.detectors(records)
+    if len(table):
+        show_table(table, key="evaluations", name="upstream-accuracies", shown_columns=tables.shown_columns(table))
+        st.caption(NOTE)
+    if len(detectors):
+        show_table(detectors, key="evaluated_detectors", name="upstream-map", shown_columns=tables.SHOWN_OF_DETECTORS)
+        st.caption(DETECTORS_NOTE)
     if deletable:
         _delete({tables.name(record): record["id"] for record in records})
 

@@ -4,7 +4,8 @@ Needs no torch.
 ``evaluations/<id>.json`` holds one network on one dataset. The id has the network's hash and, of the dataset, the name for one of
 ``EVALUATIONS`` and the hash of the content for the user's own, so a new evaluation of the same takes the old one's place. Deleted
 ones wait in ``evaluations/.trash``. ``top1`` and ``mean_per_class`` (null for ReaL) are in 0..1, ``parts`` the top-1 of
-ImageNetV2's three samples, ``top1`` then their mean, ``seconds`` the time of the whole job.
+ImageNetV2's three samples, ``top1`` then their mean, ``seconds`` the time of the whole job. A detector has ``map50`` (mAP@0.5)
+and ``map`` (@[.5:.95]) in place of accuracies.
 """
 
 import json
@@ -24,10 +25,13 @@ from sparse_core.trash import Trash
 
 _REQUIRED: stored.Kinds = {
     **dict.fromkeys(("id", "created_at", "network", "backbone", "architecture", "method", "upstream", "dataset"), str),
-    **{"sparsity": NUMBER, "top1": NUMBER, "images": int, "parts": dict, "seconds": NUMBER},
+    **{"sparsity": NUMBER, "images": int, "parts": dict, "seconds": NUMBER},
 }
+MEASURED = ("top1", "map50", "map")
 _OPTIONAL: stored.Kinds = {"dataset_hash": str, "mean_per_class": NUMBER, "product_version": str, "data": str}
+_OPTIONAL |= dict.fromkeys(MEASURED, NUMBER)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
+COCO = "COCO"
 _FILE = "a local file"  # upstream of a backbone that was named by its file
 
 
@@ -75,9 +79,16 @@ def restore(home: Path, *names: str) -> None:
 def is_upstream(record: dict[str, Any]) -> bool:
     """Whether it was on the data that the network was trained on last, as far as that is known: on the original labels."""
     trained_on = record["upstream"].rpartition("→")[2].strip()
+    if is_of_detector(record) and trained_on == COCO:
+        return True  # the classes of COCO, or it would have been refused
     if trained_on in ("", UNKNOWN, _FILE):
         return record["dataset"] in (IMAGENET, CIFAR10)
     return trained_on.lower().startswith(EVALUATIONS.get(record["dataset"], record["dataset"]).lower())
+
+
+def is_of_detector(record: dict[str, Any]) -> bool:
+    """Whether a valid record has the mAP of a detector."""
+    return record.get("map50") is not None
 
 
 def seconds_per_image(records: Sequence[dict[str, Any]], architecture: str) -> float | None:
@@ -95,7 +106,10 @@ def problem(record: Any) -> str:
         return "its 'id' has other characters than letters, digits, - and _"
     if record["images"] < 1:
         return "its 'images' are not 1 or more"
-    shares = [record["top1"], *record["parts"].values(), record.get("mean_per_class") or 0]
+    measured = [record.get(name) for name in MEASURED]
+    if (measured[0] is None) == (None in measured[1:]):
+        return "it has neither 'top1' nor 'map50' with 'map', or both"
+    shares = [*filter(None, measured), *record["parts"].values(), record.get("mean_per_class") or 0]
     if not all(is_kind(share, NUMBER) and 0 <= share <= 1 for share in shares):
         return "an accuracy in it is not in 0..1"
     try:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from torch import nn
 
 from sparse_core.datasets.box_loading import BoxLoader
@@ -30,7 +29,6 @@ from sparse_core.specs.sparsify import SparsifySpec, require_for_detector
 from sparse_core.specs.transfer import DetectionSettings, DetectionSpec
 from sparse_core.transfer import detection
 from sparse_core.transfer.finetune import draw_weights
-from sparse_core.transfer.network_training import MEMORY_SHARE
 from sparse_core.transfer.training import Result, no_report
 
 PRUNERS: dict[str, Callable[[PrunedTraining], Pruner]] = {
@@ -176,9 +174,7 @@ def tune(network: DetectorNetwork, backbone: Backbone, dataset: BoxDataset) -> i
 
 def measured(network: DetectorNetwork, backbone: Backbone, dataset: BoxDataset) -> dict[str, float]:
     """mAP@0.5, as ``upstream_accuracy``, and mAP@[.5:.95], as ``upstream_map``, on the test images, in fp32."""
-    budget = int(MEMORY_SHARE * psutil.virtual_memory().available) // 3
-    images = BoxLoader(dataset.test, backbone.transform.crop, budget)
-    _, found = detection.evaluate(network, images, backbone.transform, len(dataset.class_names))
+    found = detection.tested(network, backbone.transform, dataset)
     return {"upstream_accuracy": found.map50, "upstream_map": found.map}
 
 

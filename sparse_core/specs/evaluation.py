@@ -1,4 +1,5 @@
-"""The spec of an evaluation: a network with the classifier it was trained with, on the paper's table 3 or on data of its own."""
+"""The spec of an evaluation: a network with the classifier it was trained with, on the paper's table 3 or on data of its own, or
+a detector on images with boxes."""
 
 from dataclasses import dataclass
 
@@ -19,11 +20,12 @@ def _dataset(given: str) -> str:
 @dataclass(frozen=True)
 class EvaluateSpec:
     """Evaluate ``backbone`` on one of ``EVALUATIONS``, whose images lie in ``data``, by default in the home folder's
-    datasets/NAME; or on the user's own images, whose path is ``dataset``."""
+    datasets/NAME; or on the user's own images, whose path is ``dataset``. A detector takes VOC or a path of images with boxes."""
 
     backbone: str = option(help="a name that 'backbones' lists, with its classifier", convert=absolute_backbone)
     dataset: str = option(
-        help="imagenet, imagenet-real, imagenetv2, cifar10, or the path of images with the same classes",
+        help="imagenet, imagenet-real, imagenetv2, cifar10, or the path of images with the same classes; of a detector, voc or "
+        "the path of images with boxes",
         convert=_dataset,
     )
     data: str = option("", "the images; default: the home folder's datasets/NAME", metavar="DIR", convert=absolute_path)

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import UNKNOWN
+from sparse_core.catalog import MAP, STRICT_MAP, UNKNOWN
 from sparse_core.networks import library, structure
+from sparse_core.networks.library import Provenance
 from sparse_core.results import evaluations
 from sparse_core.results.network_facts import SPEEDS, NetworkFacts
 from sparse_core.speed import measurements
+from sparse_core.stored import NUMBER, is_kind
 
 TRAITS = ("filters_pruned", "filters_removable", "channels_removable", "sparsity_spread", "sparsity_first")
 
@@ -49,15 +51,27 @@ def structures(home: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "name", *TRAITS]).drop_duplicates("network")
 
 
-def own_upstream(home: Path) -> pd.DataFrame:
+def own_upstream(home: Path, metric: str = "accuracy") -> pd.DataFrame:
     """The upstream accuracy of each network that this product made, or else evaluated on its upstream data, by ``network`` hash;
-    ``upstream_origin`` is its name."""
+    ``upstream_origin`` is its name. With one of the two mAP as ``metric``, that of detectors; else of networks that classify
+    images."""
+    field = {MAP: "map50", STRICT_MAP: "map"}.get(metric, "top1")
     cards = [card for card in library.available(home) if card.provenance and card.method != UNKNOWN]
-    rows = [(card.hash, card.provenance.upstream_accuracy, card.name) for card in cards if card.provenance]
-    kept = reversed(evaluations.read_all(home))  # of several, the latest
-    rows += [(each["network"], each["top1"], each["backbone"]) for each in kept if evaluations.is_upstream(each)]
+    cards = [card for card in cards if card.is_detector == (field != "top1")]
+    rows = [(card.hash, _made_with(card.provenance, field), card.name) for card in cards if card.provenance]
+    kept = [each for each in evaluations.read_all(home) if evaluations.is_upstream(each)]
+    rows += [(each["network"], each.get(field), each["backbone"]) for each in reversed(kept)]  # of several, the latest
     return (
         pd.DataFrame(rows, columns=["network", "upstream_accuracy", "upstream_origin"])
         .dropna()
         .drop_duplicates("network")
     )
+
+
+def _made_with(made: Provenance, field: str) -> float | None:
+    """The upstream accuracy that a network was made with, of a detector mAP@0.5, or mAP@[.5:.95] as ``map``; None where it was
+    not measured."""
+    if field != "map":
+        return made.upstream_accuracy
+    value = made.details.get("upstream_map")
+    return value if is_kind(value, NUMBER) else None

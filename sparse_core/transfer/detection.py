@@ -22,10 +22,11 @@ from sparse_core.datasets.box_loading import BoxLoader, Loaded
 from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.datasets.loading import normalised
 from sparse_core.datasets.transforms import Transform
+from sparse_core.errors import InputError
 from sparse_core.networks import masks
 from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.detector import DetectorNetwork, new_layers
-from sparse_core.specs.progress import Report
+from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.transfer import AVERAGE, WARM_UP_EPOCHS, DetectionSpec
 from sparse_core.transfer import average_precision
 from sparse_core.transfer.average_precision import Detections, Precision
@@ -228,8 +229,25 @@ class _MaskedTraining(DetectionTraining):
         )
 
 
+def tested(
+    network: DetectorNetwork, transform: Transform, dataset: BoxDataset, report: Report = no_report
+) -> Precision:
+    """How precise a network in evaluation mode is on the test images, in fp32. Raises InputError unless its output is finite."""
+    budget = int(MEMORY_SHARE * psutil.virtual_memory().available) // 3
+    images = BoxLoader(dataset.test, transform.crop, budget)
+    try:
+        return evaluate(network, images, transform, len(dataset.class_names), report=report)[1]
+    except FloatingPointError as error:
+        raise InputError(f"The detector is damaged: {error}.") from error
+
+
 def evaluate(
-    network: DetectorNetwork, images: BoxLoader, transform: Transform, classes: int, precision: str = "fp32"
+    network: DetectorNetwork,
+    images: BoxLoader,
+    transform: Transform,
+    classes: int,
+    precision: str = "fp32",
+    report: Report = no_report,
 ) -> tuple[list[Detections], Precision]:
     """What a network in evaluation mode finds in each image, and how precise that is. Raises FloatingPointError where its output
     is not finite."""
@@ -245,6 +263,7 @@ def evaluate(
                 raise FloatingPointError("the output for an image is not finite")
             found += map(average_precision.detections, corners, scores, batch)
             truth += batch
+            report(Progress("Evaluating", len(truth), len(images.split.labels)))
     return found, average_precision.precision(found, truth, classes)
 
 

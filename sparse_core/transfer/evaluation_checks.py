@@ -3,7 +3,8 @@ torch, as pages ask."""
 
 from pathlib import Path
 
-from sparse_core.datasets import catalogue, imagenet
+from sparse_core.catalog import VOC
+from sparse_core.datasets import box_layouts, catalogue, imagenet
 from sparse_core.errors import InputError
 from sparse_core.networks import library
 from sparse_core.networks.library import BackboneCard
@@ -16,6 +17,11 @@ def require_evaluable(home: Path, spec: EvaluateSpec) -> None:
     """Raise InputError for a network without classifier or with another number of classes, and for missing images or labels, as
     far as this is known without loading the network or decoding an image."""
     card = library.find(home, spec.backbone)
+    if library.is_detector(home, spec.backbone):
+        require_boxes(spec)
+        if card and card.kind in _STATED and not card.classes:
+            raise no_classifier(spec.backbone)
+        return
     classes = stated_classes(card) if card else None
     if classes == 0:
         raise no_classifier(spec.backbone)
@@ -26,17 +32,24 @@ def require_evaluable(home: Path, spec: EvaluateSpec) -> None:
 
 def stated_classes(card: BackboneCard) -> int | None:
     """The number of classes of a network's classifier, 0 where it has none; None where its card does not say."""
-    if card.is_detector:
-        raise InputError(f"{card.name} is a detector; expected a network that classifies images.")
     if card.kind in _STATED:
         return card.classes or 0
     return card.classes or (imagenet.CLASSES if card.name in library.TORCHVISION else None)
 
 
+def require_boxes(spec: EvaluateSpec) -> None:
+    """Raise InputError where a detector is asked to be evaluated on images without boxes."""
+    if not catalogue.has_boxes(spec.dataset) or spec.data:
+        raise InputError(
+            f"{spec.backbone} is a detector: evaluate it on {VOC}, or on the path of images with boxes of its classes "
+            f"({box_layouts.LAYOUTS}); got {spec.data or spec.dataset}."
+        )
+
+
 def no_classifier(name: str) -> InputError:
-    """The refusal of a network without classifier."""
+    """The refusal of a network without classifier or, of a detector, prediction layers."""
     return InputError(
-        f"{name} has no classifier, so its upstream accuracy cannot be measured. Import a file that has one."
+        f"{name} has no classifier or prediction layers, so its upstream accuracy cannot be measured. Import a file with them."
     )
 
 

@@ -1,5 +1,6 @@
 """The accuracy of a backbone with the classifier it was trained with: on ImageNet, its ReaL labels, ImageNetV2, CIFAR-10, or a
-dataset of the user's with the same classes. It fills the paper's table 3 for any network."""
+dataset of the user's with the same classes. It fills the paper's table 3 for any network. Of a detector with its prediction
+layers, mAP on images with boxes: the upstream side of table 6."""
 
 import time
 from collections.abc import Callable
@@ -20,11 +21,12 @@ from sparse_core.datasets.transforms import prepare
 from sparse_core.errors import InputError
 from sparse_core.networks import backbones
 from sparse_core.networks.backbones import Backbone, Classifier
+from sparse_core.networks.detector import DetectorNetwork
 from sparse_core.paths import finite, printable
 from sparse_core.results import evaluations
 from sparse_core.specs.evaluation import EVALUATIONS, IMAGENET, REAL, EvaluateSpec
 from sparse_core.specs.progress import Progress, Report
-from sparse_core.transfer import evaluation_checks
+from sparse_core.transfer import detection, evaluation_checks
 from sparse_core.transfer.evaluation import Scores
 
 BATCH = 64
@@ -33,22 +35,31 @@ BATCH = 64
 @dataclass(frozen=True)
 class Evaluation:
     """``top1`` and ``mean_per_class`` (None for ReaL) in 0..1, the number of ``images``, and of ImageNetV2 each part's top-1, of
-    which ``top1`` is the mean. ``dataset`` and ``dataset_hash`` are set for the user's own data: its name and content."""
+    which ``top1`` is the mean. ``dataset`` and ``dataset_hash`` are set for the user's own data: its name and content. Of a
+    detector, ``map50`` (mAP@0.5) and ``map`` (@[.5:.95]) in place of accuracies."""
 
-    top1: float
+    top1: float | None
     mean_per_class: float | None
     images: int
     parts: dict[str, float] = field(default_factory=dict)
     dataset: str = ""
     dataset_hash: str = ""
+    map50: float | None = None
+    map: float | None = None
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """What its record holds besides ``mean_per_class``, ``images`` and ``parts``."""
+        values = {name: getattr(self, name) for name in evaluations.MEASURED}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 def run_evaluate(home: Path, spec: EvaluateSpec, seeds: tuple[int, ...], report: Report) -> dict[str, Any]:
     """Evaluate a network and keep the result: the record that ``evaluations`` describes."""
     started = time.perf_counter()
     report(Progress(f"Opening {spec.backbone}"))
-    backbone = backbones.load_classifying(home, spec.backbone)
-    found = evaluate(home, backbone, spec, report)
+    backbone = backbones.load_cached(home, spec.backbone)
+    found = (evaluate_detector if backbone.card.is_detector else evaluate)(home, backbone, spec, report)
     dataset = found.dataset or spec.dataset
     card = backbone.card
     record = {
@@ -61,7 +72,8 @@ def run_evaluate(home: Path, spec: EvaluateSpec, seeds: tuple[int, ...], report:
         "dataset": printable(dataset),
         "dataset_hash": found.dataset_hash,
         "data": printable(spec.data or ("" if spec.dataset in EVALUATIONS else spec.dataset)),
-        **{name: getattr(found, name) for name in ("top1", "mean_per_class", "images", "parts")},
+        **found.measured,
+        **{name: getattr(found, name) for name in ("mean_per_class", "images", "parts")},
         "seconds": time.perf_counter() - started,
         "product_version": __version__,
     }
@@ -82,6 +94,22 @@ def evaluate(home: Path, backbone: Backbone, spec: EvaluateSpec, report: Report)
     if spec.dataset == REAL:
         return _evaluate_real(backbone, folder, report)
     return _evaluate_v2(backbone, folder, report)
+
+
+def evaluate_detector(home: Path, backbone: Backbone, spec: EvaluateSpec, report: Report) -> Evaluation:
+    """Evaluate a loaded detector on the test images of a dataset with boxes of its classes, in their order. Raises InputError
+    without prediction layers and for another number of classes."""
+    evaluation_checks.require_boxes(spec)
+    report(Progress(f"Opening {spec.dataset}"))
+    dataset = catalogue.load_boxes(home, spec.dataset)
+    network = DetectorNetwork(backbone.module, backbone.predictions).eval()  # type: ignore[arg-type]
+    if not network.classes:
+        raise evaluation_checks.no_classifier(spec.backbone)
+    evaluation_checks.require_classes(spec.backbone, network.classes, len(dataset.class_names))
+    found = detection.tested(network, backbone.transform, dataset, report)
+    name = task_label(listed_dataset(dataset.id, dataset.task))
+    images = len(dataset.test.labels)
+    return Evaluation(None, None, images, {}, name, dataset.hash, map50=found.map50, map=found.map)
 
 
 def predictions(backbone: Backbone, split: Split, classes: int, report: Report) -> np.ndarray:

@@ -212,6 +212,8 @@ COLUMNS = {
     "threshold-0.7": Column("V2 threshold 0.7", PERCENT),
     "top-images": Column("V2 top images", PERCENT),
     "cifar10": Column("CIFAR-10", PERCENT, help="Top-1 on the test images."),
+    "map50": Column("mAP@0.5", PERCENT, help="On the test images, with the detector's own prediction layers."),
+    "map": Column("mAP@[.5:.95]", PERCENT, help="On the test images, with the detector's own prediction layers."),
     "images_of": Column("Images", help="Test images of each dataset."),
     "evaluated_at": Column("Evaluated", TIMESTAMP, help=f"The latest. {LOCAL_TIME}"),
     # Rankings
@@ -228,6 +230,11 @@ COLUMNS = {
     "transfer_accuracy": Column("Mean transfer accuracy", PERCENT),
     "upstream_map": Column("Upstream mAP@0.5, COCO", PERCENT),
     "transfer_map": Column("Downstream mAP@0.5, VOC", PERCENT),
+    "own_upstream_map": Column(
+        "Upstream mAP", PERCENT, help="Of the detector before its transfer, on its own classes."
+    ),
+    "own_transfer_map": Column("Mean downstream mAP", PERCENT),
+    "evaluated_network": Column("Detector"),
     "reading": Column("Reading", help="How the downstream figure was read off its source."),
     "upstream_origin": Column("Upstream accuracy from"),
     # Comparisons

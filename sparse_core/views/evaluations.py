@@ -1,4 +1,5 @@
-"""Evaluations of networks with their own classifiers as a table, which is the paper's table 3, and their names in words."""
+"""Evaluations of networks with their own classifiers as a table, which is the paper's table 3, those of detectors as another, and
+their names in words."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +7,13 @@ from typing import Any
 import pandas as pd
 
 from sparse_core.catalog import BUILT_IN, asked_dataset, task_label
+from sparse_core.results import evaluations
 from sparse_core.specs.evaluation import CIFAR10, EVALUATIONS, IMAGENET, REAL, V2, V2_PARTS
 from sparse_core.views.columns import OWN_DATA
 
 ABOUT = ["method", "sparsity", "network_name"]
+DETECTORS = [*ABOUT, "architecture", "upstream", "dataset", "map50", "map", "images", "network", "evaluated_at"]
+SHOWN_OF_DETECTORS = [*ABOUT, "dataset", "map50", "map", "images", "evaluated_at"]
 SHOWN = [*ABOUT, *EVALUATIONS]  # and the user's own data
 
 
@@ -22,6 +26,7 @@ def table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """A row for each network, by sparsity and method, with its top-1 (0..1) on each dataset: on ``EVALUATIONS``, on ``V2_PARTS``,
     and on the user's own data in columns that begin with ``OWN_DATA``; ``images_of`` each as text, and ``evaluated_at``, the
     latest time."""
+    records = [record for record in records if not evaluations.is_of_detector(record)]
     titles = _own_titles(records)
     rows: dict[str, dict[str, Any]] = {}
     for record in sorted(records, key=lambda record: record["created_at"]):
@@ -39,6 +44,18 @@ def table(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     counts = [{"images_of": "; ".join(f"{name} {n:,}" for name, n in row["images"].items())} for row in rows.values()]
     found = pd.DataFrame([row | count for row, count in zip(rows.values(), counts, strict=True)], columns=columns)
     found[[*named, *own]] = found[[*named, *own]].astype(float)
+    found["evaluated_at"] = pd.to_datetime(found["evaluated_at"], utc=True, format="ISO8601").dt.tz_localize(None)
+    return found.sort_values(["architecture", "sparsity", "method", "network_name"], ignore_index=True)
+
+
+def detectors(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """A row for each detector and dataset, columns ``DETECTORS``: both mAP in 0..1."""
+    rows = [
+        {**record, "network_name": record["backbone"], "evaluated_at": record["created_at"]}
+        for record in records
+        if evaluations.is_of_detector(record)
+    ]
+    found = pd.DataFrame(rows, columns=DETECTORS)
     found["evaluated_at"] = pd.to_datetime(found["evaluated_at"], utc=True, format="ISO8601").dt.tz_localize(None)
     return found.sort_values(["architecture", "sparsity", "method", "network_name"], ignore_index=True)
 

@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 
 from sparse_core.paths import PUBLISHED
-from tests.pages.support import chart_text, choose, command_output, figure, messages, open_page, table, write_runs
+from sparse_core.results import evaluations
+from tests.pages.support import chart_text, choose, command_output, figure, open_page, table, write_runs
+from tests.support.evaluations import evaluation
 from tests.support.records import detection_record, write
 
 
@@ -78,5 +80,22 @@ def test_without_runs_the_next_step_and_the_published_figures_are_shown():
 def test_the_upstream_tab_of_detectors_is_that_of_map(detectors):
     app = open_page("tradeoffs", metric="mAP@0.5", view="Upstream and downstream")
     assert "Upstream against downstream mAP" in chart_text(app, 1) and "Spearman" in chart_text(app, 1)
-    assert "never averaged with other sources" in chart_text(app, 1) and messages(app)
+    assert "never averaged with other sources" in chart_text(app, 1)
+    assert "Evaluate measures it on images with boxes" in app.info[-1].value
     assert choose(app, metric="accuracy").selectbox(key="architecture").value == "resnet50"
+
+
+@pytest.mark.parametrize(("metric", "upstream", "downstream"), [("mAP@0.5", 30, 70), ("mAP@[.5:.95]", 20, 35)])
+def test_own_detectors_with_a_known_upstream_map_are_a_chart_of_their_own(
+    detectors, home, metric, upstream, downstream
+):
+    known = {"map50": 0.3, "map": 0.2, "upstream": "COCO", "architecture": "yolov3_tiny", "backbone": "half", "id": "half"}
+    record = evaluation("net0.5", "val2017", **known)
+    del record["top1"]
+    evaluations.write(home, record)
+    app = open_page("tradeoffs", metric=metric, view="Upstream and downstream")
+    (point,) = figure(app, 1)["data"]
+    assert (point["x"], point["y"]) == ([pytest.approx(upstream)], [pytest.approx(downstream)])
+    assert f"Upstream against downstream {metric} of your detectors" in chart_text(app, 1)
+    assert "SparseML" not in chart_text(app, 1) and "SparseML" in chart_text(app, 2)
+    assert f"Downstream {metric} (%)" in str(figure(app, 1)["layout"])

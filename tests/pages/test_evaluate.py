@@ -1,6 +1,7 @@
 """Evaluate in Streamlit's test harness: the job it submits, its result in the table, what is refused first, and deleting."""
 
 import pytest
+import torch
 
 from sparse_core.datasets import imagenet
 from sparse_core.jobs import queue, worker
@@ -9,6 +10,8 @@ from sparse_core.results import evaluations
 from sparse_core.specs.evaluation import EvaluateSpec
 from sparse_core.views import activity
 from tests.pages.support import buttons, choose, open_app, press, run, submitted, table
+from tests.support import boxes
+from tests.support.detectors import detector
 from tests.support.evaluations import evaluation
 from tests.support.images import image_folder
 from tests.support.networks import pruned_file
@@ -79,3 +82,23 @@ def test_deleting_an_evaluation_asks_first_and_can_be_undone(home):
     assert table(run(app))["network_name"].tolist() == ["net2"]
     press(app, "Undo")
     assert table(app)["network_name"].tolist() == ["net1", "net2"]
+
+
+def test_a_detector_is_evaluated_on_boxes(home, tmp_path):
+    folder = boxes.yolo(tmp_path / "three", 6, 2)
+    (folder / "data.yaml").write_text("names: [circle, square, triangle]\n")
+    torch.save(detector("yolov5n", "v6")[1].state_dict(), tmp_path / "net.pt")
+    importing.add(home, tmp_path / "net.pt", "found", architecture="yolov5n-v6", upstream="three", resize=64, crop=64)
+    app = open_app("evaluate")
+    label = next(option for option in app.selectbox(key="backbone").options if option.startswith("found"))
+    app = open_app("evaluate", backbone=label)
+    assert not any(each.key == "evaluate_on" for each in app.selectbox)
+    press(choose(app, boxes_path=str(folder)), "Evaluate")
+    (job,) = submitted(home, "evaluate")
+    assert job.spec == EvaluateSpec("found", str(folder))
+    worker.work(home, app.query_params["job"])
+    (record,) = evaluations.read_all(home)
+    app = open_app("evaluate", job=app.query_params["job"])
+    assert [metric.label for metric in app.metric] == ["mAP@0.5", "mAP@[.5:.95]", "Images", "Time"]
+    shown = table(app)
+    assert shown["map50"].tolist() == [pytest.approx(100 * record["map50"])] and shown["images"].tolist() == [2]
