@@ -23,7 +23,7 @@ def main() -> None:
     """The form, the progress and the networks of what was started, and the tabs with all networks made here."""
     store = open_store()
     queue.ensure_worker(home(), "long")  # loads torch before the button is pressed
-    form_settings.take_from_link("sparsify", "probe", "finetune")
+    form_settings.take_from_link("sparsify", "probe", "finetune", "finetune_detector")
     with frame.errors_as_messages():  # what is wrong in the form must not hide what runs
         request = sparsify_form.controls()
         if request is None:

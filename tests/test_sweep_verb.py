@@ -15,6 +15,7 @@ from sparse_core.paths import REPOSITORY
 from sparse_core.results.records import Records
 from sparse_core.specs.sweep import plan
 from sparse_core.sweep_verb import read_file
+from tests.support import boxes
 from tests.support.images import image_folder
 
 SMALL = """
@@ -173,9 +174,22 @@ def test_files_that_are_none_are_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
+        ("{kind: finetune, backbone: yolov3_tiny, dataset: digits}", "its kind of transfer is finetune_detector"),
+        ("{kind: probe, backbone: yolov3_tiny, dataset: digits}", "its kind of transfer is finetune_detector"),
         (
-            "{kind: finetune, backbone: yolov3_tiny, dataset: digits}",
-            "a sweep prunes detectors, and 'finetune' transfers",
+            "{kind: finetune_detector, backbone: yolov3_tiny, dataset: digits}",
+            "takes images with boxes; 'digits' has none",
+        ),
+        ("{kind: finetune_detector, backbone: efficientnet_lite0, dataset: voc}", "classifies images"),
+        ("{kind: finetune_detector, backbone: yolov3_tiny, dataset: voc, image_size: 100}", "a multiple of 32"),
+        ("{kind: finetune_detector, backbone: yolov3_tiny, dataset: voc, optimizer: adamw}", "option"),
+        (
+            "{kind: sparsify, method: GMP, sparsity: 0.5, backbone: yolov3_tiny, dataset: voc}",
+            "Give them: learning_rate 0.01",
+        ),
+        (
+            "{kind: sparsify, method: GMP, sparsity: 0.5, backbone: yolov3_tiny, dataset: voc, nesterov: true}",
+            "no nesterov",
         ),
         ("{kind: sparsify, method: GMP, sparsity: 0.5, backbone: yolov3_tiny, dataset: digits}", "images with boxes"),
         ("{kind: sparsify, method: GMP, sparsity: 0.5, backbone: yolov3_tiny}", "sparsify needs a dataset."),
@@ -196,3 +210,15 @@ def test_a_sweep_prunes_a_detector_without_data(sweep):
         text="runs:\n  - {kind: sparsify, method: Magnitude, sparsities: [0.5, 0.8], backbone: yolov3_tiny}\n",
     )
     assert code == 0 and dry["new"] == 2
+
+
+def test_a_sweep_prunes_detectors_and_finetunes_them(sweep, tmp_path):
+    folder = boxes.voc(tmp_path / "voc", 4, 2)
+    text = f"""runs:
+  - {{kind: sparsify, method: Magnitude, sparsities: [0.5, 0.8], backbone: yolov3_tiny}}
+  - {{kind: finetune_detector, backbones: [yolov3_tiny, made], dataset: {folder}, seeds: 2, epochs: 3, image_size: 64}}
+"""
+    code, dry, _ = sweep("--dry-run", text=text)
+    runs = [run for run in dry["runs"] if run["kind"] == "finetune_detector"]
+    assert code == 0 and (dry["new"], len(runs)) == (8, 6)
+    assert dry["seconds"] > 0  # timed on new weights of the architecture: nothing is downloaded

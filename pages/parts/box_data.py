@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -11,10 +12,12 @@ from pages.parts import choices, frame
 from pages.parts.frame import home
 from sparse_core.datasets import box_layouts, catalogue
 from sparse_core.datasets.boxes import BoxDataset
+from sparse_core.datasets.catalogue import DatasetCard
 from sparse_core.errors import InputError
 from sparse_core.specs.locations import absolute_dataset
 
-KEY, PATH_KEY = "boxes", "boxes_path"
+KEY, SEVERAL_KEY, PATH_KEY = "boxes", "box_datasets", "boxes_path"
+ABOUT = "Images with boxes, for detectors. Your own: VOC, COCO or YOLO layout."
 OWN = "My own folder or COCO file"
 TRUE, PREDICTED = "#0072B2", "#D55E00"  # blue and orange of the Okabe–Ito set
 SAMPLE = 4
@@ -22,22 +25,52 @@ SIDE = 640  # pixels of the longer side of a drawn image
 Row = Sequence[float]
 
 
-def dataset_choice(
-    label: str = "Dataset", about: str = "Images with boxes, for detectors. Your own: VOC, COCO or YOLO layout."
-) -> str | None:
+def dataset_choice(label: str = "Dataset", about: str = ABOUT) -> str | None:
     """The control for images with boxes: the id or the path of a dataset that can be used; None, with a message, while there is
     none."""
     cards = {card.id: card for card in catalogue.with_boxes(home())}
     chosen = choices.selectbox(
         label,
         [OWN, *cards],
-        format_func=lambda name: f"{cards[name].name}, {cards[name].classes} classes" if name in cards else name,
+        format_func=lambda name: _name(name, cards),
         key=KEY,
         persist_state="session",
         width=330,
         help=about,
     )
     return _path() if chosen == OWN else chosen
+
+
+def dataset_choices() -> list[str]:
+    """The control for several datasets with boxes: ids and the path of the user's own; empty, with a message, while one is
+    missing."""
+    cards = {card.id: card for card in catalogue.with_boxes(home())}
+    chosen = choices.multiselect(
+        "Datasets",
+        [OWN, *cards],
+        default=[OWN],
+        format_func=lambda name: _name(name, cards),
+        key=SEVERAL_KEY,
+        width=330,
+        help=ABOUT,
+    )
+    if not chosen:
+        st.info("Choose at least one dataset.")
+    path = _path() if OWN in chosen else ""
+    return [] if path is None else [*filter(None, [path]), *(name for name in chosen if name != OWN)]
+
+
+def _name(name: str, cards: dict[str, DatasetCard]) -> str:
+    return f"{cards[name].name}, {cards[name].classes} classes" if name in cards else name
+
+
+def of_datasets(datasets: Sequence[str]) -> dict[str, Any]:
+    """The values of the controls that choose several datasets, each given by name or path."""
+    chosen = [of_dataset(dataset) for dataset in datasets]
+    return {
+        SEVERAL_KEY: [each[KEY] for each in chosen],
+        **{key: each[key] for each in chosen for key in each if key != KEY},
+    }
 
 
 def of_dataset(dataset: str) -> dict[str, str]:

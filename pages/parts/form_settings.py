@@ -68,7 +68,7 @@ def _values(tasks: Sequence[Task], batch: bool) -> dict[str, Any]:
         made = [task.spec for task in tasks if isinstance(task.spec, SparsifySpec)]
         return {**_sparsify(made), "seeds": seeds}
     if isinstance(spec, DetectionSpec):
-        return {"seeds": seeds, **_of_detector(spec)}
+        return {"seeds": seeds, **_of_detector(spec), **(_batch_of_detectors(tasks) if batch else {})}
     return {"seeds": seeds, **_backbones_and_datasets(tasks, batch), **_training(spec, tasks)}
 
 
@@ -101,6 +101,13 @@ def _of_detector(spec: DetectionSpec) -> dict[str, Any]:
     if spec.backbone in {card.name for card in library.available(home())}:
         values["backbone"] = spec.backbone
     return values | box_data.of_dataset(printable(spec.dataset))
+
+
+def _batch_of_detectors(tasks: Sequence[Task]) -> dict[str, Any]:
+    known = {card.name for card in library.available(home())}
+    backbones = [name for name in dict.fromkeys(task.spec.backbone for task in tasks) if name in known]
+    datasets = [printable(name) for name in dict.fromkeys(task.spec.dataset for task in tasks)]
+    return {"several": True, "backbones": backbones, **box_data.of_datasets(datasets)}
 
 
 def _training(spec: TransferSpec, tasks: Sequence[Task]) -> dict[str, Any]:

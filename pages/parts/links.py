@@ -140,10 +140,11 @@ def backbone_links(name: str) -> None:
 
 def batch_links(names: Sequence[str]) -> None:
     """Links to Probe and Finetune with all these backbones chosen for a batch."""
-    shown = [labels.backbone_label(card) for card in library.available(home()) if card.name in names]
+    cards = [card for card in library.available(home()) if card.name in names]
+    shown = [labels.backbone_label(card) for card in cards]
     with st.container(horizontal=True):
         for page in frame.PAGES:
-            if page.name in ("probe", "finetune"):
+            if page.name == "finetune" or (page.name == "probe" and not any(card.is_detector for card in cards)):
                 label = f"{page.title} all {len(shown)}"
                 query = {"several": "true", "backbones": shown}
                 st.page_link(f"pages/{page.name}.py", label=label, icon=page.icon, query_params=query)

@@ -3,10 +3,12 @@
 import streamlit as st
 
 from pages.parts import choices, links
-from pages.parts.results import show_table
+from pages.parts.results import show_table, titles
+from sparse_core.catalog import MAP
 from sparse_core.jobs.sweeps import SweepStatus
 from sparse_core.results.store import Store
 from sparse_core.specs.sparsify import SparsifySpec
+from sparse_core.views import labels
 from sparse_core.views import sweeps as views
 
 
@@ -22,7 +24,11 @@ def show(store: Store, status: SweepStatus) -> None:
     if table.empty:
         st.info("The runs of this sweep were deleted. Start it again to repeat them.")
         return
-    show_table(table, key="sweep", name="sweep-results", shown_columns=views.RESULT_COLUMNS)
+    is_map = table["metric"] == MAP
+    for part, key in ((table[~is_map], "sweep"), (table[is_map], "sweep_map")):  # never in one column
+        if len(part):
+            title = titles(labels.metric_name(part["metric"]))
+            show_table(part, key=key, name="sweep-results", shown_columns=views.RESULT_COLUMNS, title=title)
     missing = int((table["baseline_accuracy"].isna() & (table["method"] != "Dense")).sum())
     if missing and status.state in ("ended", "cancelled"):
         st.caption("Without a difference: no dense network was run on the same task with the same settings.")

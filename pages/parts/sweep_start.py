@@ -109,7 +109,7 @@ def _time(found: Mapping[str, Any], new: list[Task]) -> str:
 def _is_ready(task: Task) -> bool:
     """Whether its time can be measured without a download."""
     ready = {card.name: card.ready for card in library.available(home())}
-    ready |= {card.id: card.ready for card in catalogue.available(home())}
+    ready |= {card.id: card.ready for card in (*catalogue.available(home()), *catalogue.with_boxes(home()))}
     return ready.get(task.spec.backbone, True) and ready.get(task.spec.dataset, True)
 
 

@@ -28,7 +28,7 @@ from pages.parts.transfer_choice import Chosen
 from sparse_core.datasets import catalogue
 from sparse_core.errors import InputError
 from sparse_core.jobs import queue
-from sparse_core.jobs.kinds import KINDS, Job, transfer_kind
+from sparse_core.jobs.kinds import ESTIMATES, KINDS, Job, transfer_kind
 from sparse_core.jobs.sweeps import SweepStatus
 from sparse_core.networks import library
 from sparse_core.results.records import Record, Records
@@ -76,7 +76,7 @@ def transfer_page(
     batch = False
     with frame.errors_as_messages():  # what is wrong in the form must not hide what runs
         batch = _form(store, kind, button, seeds, settings)
-    sweep = sweep_progress.shown_sweep(kind)
+    sweep = sweep_progress.shown_sweep(*WORK[kind])
     if sweep:
         _show_sweep(store, sweep)
     elif not batch or "job" in st.query_params:
@@ -240,8 +240,7 @@ def _time_estimate(job: Job) -> None:
     if not (ready.get(spec.backbone, True) and ready.get(spec.dataset, True)):
         st.caption(progress.NOT_READY)
         return
-    kinds = {"probe": "estimate", "finetune": "estimate_finetune", "finetune_detector": "estimate_finetune_detector"}
-    asked = Job(kinds[job.kind], dataclasses.replace(spec, replicate=0), (0,))
+    asked = Job(ESTIMATES[job.kind], dataclasses.replace(spec, replicate=0), (0,))
     progress.measure_estimate(durations.key(spec), asked)
 
 

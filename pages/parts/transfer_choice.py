@@ -13,6 +13,7 @@ from sparse_core.catalog import COARSEST, MAX_SIDE, MIN_SIDE, architecture_label
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.catalogue import Summary
 from sparse_core.errors import InputError
+from sparse_core.jobs.kinds import transfer_kind
 from sparse_core.networks import library
 from sparse_core.networks.library import BackboneCard
 from sparse_core.specs import sweep
@@ -22,10 +23,8 @@ from sparse_core.specs.training import VALIDATION_SHARE
 from sparse_core.specs.transfer import DetectionSpec, ProbeSpec
 from sparse_core.views import labels
 
-BATCH_HELP = (
-    "Several backbones, datasets and seeds in one press, with the dense networks that they are compared with. Networks that "
-    "classify images only; detectors are finetuned one at a time."
-)
+BATCH_HELP = "Several backbones, datasets and seeds in one press, with the dense networks that they are compared with."
+MIXED = "A batch has detectors or networks that classify images, not both: they take different data and have different metrics."
 NO_DETECTORS = "Detectors have no features of a whole image to probe: finetune them."
 BASELINE_HELP = "Adds the dense network of each architecture and upstream data, so that every result has its baseline."
 
@@ -44,13 +43,12 @@ class Chosen:
         """Whether it is a detector, with images that have boxes."""
         return self.backbones[0].is_detector
 
-    def plan(self, kind: str, make: Callable[[str, str], AnyRun]) -> Plan:
-        """The runs as a sweep, task by task, each with all backbones; ``make`` gives the spec for a backbone and a dataset. No
-        detector is among them."""
-        made = (make(card.name, dataset) for dataset in self.datasets for card in self.backbones)
-        specs = (spec for spec in made if not isinstance(spec, DetectionSpec))
-        found: list[Task] = list(sweep.transfers(kind, specs, tuple(range(self.seeds))))
-        return Plan(kind, tuple(found))
+    def plan(self, name: str, make: Callable[[str, str], AnyRun]) -> Plan:
+        """The runs as a sweep of that name, task by task, each with all backbones; ``make`` gives the spec for a backbone and a
+        dataset."""
+        specs = [make(card.name, dataset) for dataset in self.datasets for card in self.backbones]
+        found: list[Task] = list(sweep.transfers(transfer_kind(specs[0]), specs, tuple(range(self.seeds))))
+        return Plan(name, tuple(found))
 
 
 def choose(seeds: int, seeds_help: str, detectors: bool) -> Chosen | None:
@@ -61,15 +59,21 @@ def choose(seeds: int, seeds_help: str, detectors: bool) -> Chosen | None:
     with row:
         batch = st.toggle("Batch", key="several", bind="query-params", help=BATCH_HELP)
     with chosen:
-        cards, asked = _several() if batch else _one(detectors)
+        cards, asked = _several(detectors) if batch else _one(detectors)
         count = st.number_input("Seeds", 1, 50, seeds, key="seeds", bind="query-params", width=110, help=seeds_help)
     for card in cards:
         if not card.ready:
             st.caption(f"{labels.backbone_label(card)}: {frame.plain(card.note)}.")
-    if len(cards) == 1 and cards[0].is_detector:
-        dataset = asked[0] if asked and box_data.look(asked[0]) else None
-        return Chosen(tuple(cards), (dataset,), int(count)) if dataset else None
-    datasets = [choices.resolve_dataset(each) for each in asked]
+    detect = {card.is_detector for card in cards}
+    if len(detect) > 1:
+        st.error(MIXED)
+        return None
+    if True in detect:
+        datasets = [each if box_data.look(each) else None for each in asked]
+        if not asked:  # a message says what is missing
+            return None
+    else:
+        datasets = [choices.resolve_dataset(each) for each in asked]
     if batch:
         cards = _with_baselines(cards)
     if not cards or not datasets:
@@ -136,8 +140,9 @@ def _one(detectors: bool) -> tuple[list[BackboneCard], list[str]]:
     return [card], [dataset] if dataset else []
 
 
-def _several() -> tuple[list[BackboneCard], list[str]]:
-    by_name = {card.name: card for card in library.classifying(home())}
+def _several(detectors: bool) -> tuple[list[BackboneCard], list[str]]:
+    cards = library.available(home()) if detectors else library.classifying(home())
+    by_name = {card.name: card for card in cards}
     names = {name: labels.backbone_label(card) for name, card in by_name.items()}
     first = [list(by_name)[choices.example(list(by_name.values()))]]
     chosen = choices.multiselect(
@@ -149,12 +154,17 @@ def _several() -> tuple[list[BackboneCard], list[str]]:
         width=520,
         help=choices.IMPORT_HELP,
     )
-    return [by_name[name] for name in chosen], choices.dataset_choices()
+    found = [by_name[name] for name in chosen]
+    detect = {card.is_detector for card in found}
+    if len(detect) > 1:
+        return found, []
+    return found, box_data.dataset_choices() if True in detect else choices.dataset_choices()
 
 
 def _with_baselines(cards: Sequence[BackboneCard]) -> list[BackboneCard]:
     """The cards, after the dense networks that they are compared with, unless the user wants none; says which these are."""
-    available = library.classifying(home())
+    detects = any(card.is_detector for card in cards)
+    available = [card for card in library.available(home()) if card.is_detector == detects]
     found = {card.name: library.dense_baseline(card, available) for card in cards if card.method != "Dense"}
     with st.container(horizontal=True, vertical_alignment="center"):
         wanted = st.toggle("Dense baselines", True, key="baselines", bind="query-params", help=BASELINE_HELP)

@@ -123,6 +123,14 @@ KINDS = {
     ),
 }
 
+# The kinds of work that measure about how long another takes.
+ESTIMATES = {
+    "probe": "estimate",
+    "finetune": "estimate_finetune",
+    "finetune_detector": "estimate_finetune_detector",
+    "sparsify": "estimate_sparsify",
+}
+
 
 def transfer_kind(spec: AnyRun) -> str:
     """The kind of work that a transfer's spec asks for."""

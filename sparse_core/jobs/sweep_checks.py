@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from sparse_core.catalog import ARCHITECTURES, DETECTORS, PRECISIONS, TASKS
-from sparse_core.datasets import catalogue
+from sparse_core.catalog import ARCHITECTURES, BOX_TASKS, DETECTORS, PRECISIONS, TASKS
+from sparse_core.datasets import catalogue, voc
 from sparse_core.datasets.tasks import task_folder
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks import library
@@ -16,6 +16,7 @@ from sparse_core.results.records import Records
 from sparse_core.specs.identity import run_id
 from sparse_core.specs.sparsify import DETECTOR_SETTINGS, SparsifySpec, needs_data, require_for_detector
 from sparse_core.specs.sweep import Plan, Spec, Task
+from sparse_core.specs.transfer import DetectionSpec, FinetuneSpec, ProbeSpec
 
 _NOT_COMPARED = ("name", "backbone", "dataset", "backbone_hash", "dataset_hash", "precision")
 
@@ -128,7 +129,7 @@ def require_possible(home: Path, plan: Plan) -> None:
 
 
 def _require_datasets(home: Path, plan: Plan) -> None:
-    """Raise InputError for a dataset that does not exist or does not fit the network, and for the transfer of a detector."""
+    """Raise InputError for a dataset that does not exist or does not fit the network."""
     parents = {task.key: task.spec.backbone for task in plan.tasks}
     for task in plan.tasks:
         spec, name = task.spec, task.spec.backbone
@@ -136,6 +137,8 @@ def _require_datasets(home: Path, plan: Plan) -> None:
             name = parents[name]
         if library.is_detector(home, name):
             _require_for_detector(spec, name)
+        elif isinstance(spec, DetectionSpec):
+            raise InputError(f"{name} classifies images, and finetune_detector takes detectors. Its kind is finetune.")
         elif not spec.dataset:
             raise InputError(f"{name} needs a dataset: only detectors are pruned without one.")
     for dataset in {task.spec.dataset: None for task in plan.tasks}:
@@ -144,13 +147,13 @@ def _require_datasets(home: Path, plan: Plan) -> None:
 
 
 def _require_for_detector(spec: Spec, name: str) -> None:
-    if not isinstance(spec, SparsifySpec):
-        raise InputError(
-            f"{name} is a detector: a sweep prunes detectors, and 'finetune' transfers them one at a time."
-        )
-    require_for_detector(spec)
+    if isinstance(spec, ProbeSpec | FinetuneSpec):
+        raise InputError(f"{name} is a detector: its kind of transfer is finetune_detector.")
     if spec.dataset and not catalogue.has_boxes(spec.dataset):
         raise InputError(f"{name} is a detector and takes images with boxes; '{spec.dataset}' has none.")
+    if isinstance(spec, DetectionSpec):
+        return
+    require_for_detector(spec)
     if not spec.dataset and needs_data(spec, True):
         raise InputError(f"{spec.method} takes upstream data. Name a dataset.")
     usual = SparsifySpec.__dataclass_fields__
@@ -161,7 +164,9 @@ def _require_for_detector(spec: Spec, name: str) -> None:
 
 def dataset_hash(home: Path, name: str) -> str:
     """The content hash of a dataset; empty where it is not on this machine or cannot be used."""
-    if name in TASKS and not task_folder(home, name).is_dir():
+    if (name in BOX_TASKS and not voc.folder(home).is_dir()) or (
+        name in TASKS and not task_folder(home, name).is_dir()
+    ):
         return ""
     return _dataset_hash(home, name, _stamp(name))
 

@@ -161,7 +161,7 @@ def _require_time(tasks: Sequence[Task], estimates: Seconds, spec: SlurmSpec, pa
     the features that others extract. What is not known yet is not refused."""
     for task in tasks:
         what, seconds = "probe", estimates.of(task)
-        if task.kind == "finetune":
+        if task.kind in ("finetune", "finetune_detector"):
             what, seconds = "epoch", estimates.of_epoch(task)
         elif seconds is not None and _shard_count(task, estimates, spec, parallel) > 1:
             seconds -= estimates.of_features(task) or 0.0

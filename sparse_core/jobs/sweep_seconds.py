@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sparse_core.jobs.kinds import Job
+from sparse_core.jobs.kinds import ESTIMATES, Job
 from sparse_core.jobs.schedule import makespan
 from sparse_core.networks import library
 from sparse_core.sparsify.durations import DENSE, estimate_sparsify
@@ -75,13 +75,12 @@ class Seconds:
     def measurements(self, tasks: list[Task]) -> Iterator[Job]:
         """Jobs that measure what is not known of these tasks, each to be done before the next is asked for; none comes twice."""
         tried = set()
-        kinds = {"probe": "estimate", "finetune": "estimate_finetune", "sparsify": "estimate_sparsify"}
         for task in tasks:
             spec = self.timed(task)
             key = sparsify_key(self.home, spec, DENSE) if isinstance(spec, SparsifySpec) else durations.key(spec)
             if key not in tried and self._estimate(spec, 1) is None:
                 tried.add(key)
-                yield Job(kinds[task.kind], spec)
+                yield Job(ESTIMATES[task.kind], spec)
         self._known.clear()
 
     def _estimate(self, spec: Spec, seeds: int) -> float | None:

@@ -28,8 +28,10 @@ _REQUIRED: stored.Kinds = {
     **{"sparsity": NUMBER, "images": int, "parts": dict, "seconds": NUMBER},
 }
 MEASURED = ("top1", "map50", "map")
-_OPTIONAL: stored.Kinds = {"dataset_hash": str, "mean_per_class": NUMBER, "product_version": str, "data": str}
-_OPTIONAL |= dict.fromkeys(MEASURED, NUMBER)
+_OPTIONAL: stored.Kinds = {
+    **dict.fromkeys(("dataset_hash", "product_version", "data"), str),
+    **dict.fromkeys((*MEASURED, "mean_per_class"), NUMBER),
+}
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 COCO = "COCO"
 _FILE = "a local file"  # upstream of a backbone that was named by its file

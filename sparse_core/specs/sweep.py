@@ -15,7 +15,7 @@
         dataset: ${upstream}
         name: resnet20_{method}_{sparsity}_s{seed}
       - {kind: probe, backbones: [made, efficientnet_lite0], dataset: digits, seeds: 5}
-      - {kind: finetune, backbones: {method: GMP, sparsity: 0.9}, dataset: digits, epochs: 10}
+      - {kind: finetune, backbones: {method: GMP, sparsity: 0.9}, dataset: digits, epochs: 10}  # detectors: finetune_detector
 
 An entry's other keys are the fields of its kind's spec. Lists multiply; seeds are a list or their number, counted from 0.
 """
@@ -39,11 +39,12 @@ from sparse_core.specs.identity import parse
 from sparse_core.specs.locations import absolute_backbone, absolute_dataset
 from sparse_core.specs.slurm import SlurmSpec
 from sparse_core.specs.sparsify import SparsifySpec, has_option, known_method
-from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
+from sparse_core.specs.transfer import DetectionSpec, FinetuneSpec, ProbeSpec
 
-Spec = SparsifySpec | ProbeSpec | FinetuneSpec
+Spec = SparsifySpec | ProbeSpec | FinetuneSpec | DetectionSpec
 AnySpec = TypeVar("AnySpec", bound=Spec)
 KINDS: dict[str, type[Spec]] = {"sparsify": SparsifySpec, "probe": ProbeSpec, "finetune": FinetuneSpec}
+KINDS |= {"finetune_detector": DetectionSpec}
 KEYS = ("name", "variables", "parallel", "executor", "slurm", "defaults", "runs")
 EXECUTORS = ("local", "slurm")
 MADE = "made"
@@ -183,7 +184,7 @@ class _Tasks:
             self.networks[name] = Task(name, "sparsify", spec, (seed,))
         _require_few(len(self.networks) + len(self.others))
 
-    def add_transfer(self, kind: str, spec: ProbeSpec | FinetuneSpec, seeds: tuple[int, ...]) -> None:
+    def add_transfer(self, kind: str, spec: ProbeSpec | FinetuneSpec | DetectionSpec, seeds: tuple[int, ...]) -> None:
         """A request that is there already gets the seeds that it lacks."""
         for new in transfers(kind, [self._by_own_name(spec)], seeds):
             before = self.others[new.key].seeds if new.key in self.others else ()

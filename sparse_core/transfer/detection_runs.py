@@ -4,6 +4,8 @@
 import dataclasses
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from sparse_core.transfer import detection, durations
 from sparse_core.transfer.runs import (
     job_result,
     keep,
+    load_to_time,
     remember_duration,
     report_seed,
     run_names,
@@ -62,7 +65,7 @@ def run_estimate(home: Path, spec: DetectionSpec, seeds: tuple[int, ...], report
     known = durations.recall(home, spec)
     if known:  # the finetuning itself was done meanwhile
         return dataclasses.asdict(known)
-    backbone, dataset, spec = resolve(home, spec, report)
+    backbone, dataset, spec = resolve(home, spec, report, partial(load_to_time, load=backbones.load_cached))
     images = len(dataset.train.labels) + len(dataset.test.labels)
     stored = 4 * sum(each.numel() for each in backbone.module.parameters())
     seconds = detection.time_epoch(backbone, dataset, spec)
@@ -71,10 +74,15 @@ def run_estimate(home: Path, spec: DetectionSpec, seeds: tuple[int, ...], report
     return dataclasses.asdict(estimate)
 
 
-def resolve(home: Path, spec: DetectionSpec, report: Report) -> tuple[Backbone, BoxDataset, DetectionSpec]:
+def resolve(
+    home: Path,
+    spec: DetectionSpec,
+    report: Report,
+    load: Callable[[Path, str], Backbone] = backbones.load_cached,
+) -> tuple[Backbone, BoxDataset, DetectionSpec]:
     """Detector and dataset, and the spec with their content hashes and its precision filled in; as ``runs.resolve``."""
     report(Progress(f"Opening {spec.backbone}"))
-    backbone = backbones.load_cached(home, spec.backbone)
+    backbone = load(home, spec.backbone)
     if not backbone.card.is_detector:
         label = architecture_label(backbone.card.architecture)
         raise InputError(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sparse_core import __version__
-from sparse_core.catalog import ARCHITECTURES, listed_dataset
+from sparse_core.catalog import ARCHITECTURES, DETECTORS, listed_dataset
 from sparse_core.datasets import catalogue
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.engines.compiling import TOLERANCE
@@ -112,7 +112,7 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
     known = durations.recall(home, spec)
     if known:  # the transfer itself was done meanwhile
         return dataclasses.asdict(known)
-    backbone, dataset, spec = resolve(home, spec, report, _load_to_time)
+    backbone, dataset, spec = resolve(home, spec, report, load_to_time)
     rows, tested = len(dataset.train.labels), len(dataset.test.labels)
     if isinstance(spec, FinetuneSpec):
         seconds = finetune.time_epoch(backbone, dataset, spec)
@@ -153,11 +153,11 @@ def resolve(
     return backbone, dataset, resolved
 
 
-def _load_to_time(home: Path, name: str) -> Backbone:
+def load_to_time(home: Path, name: str, load: Callable[[Path, str], Backbone] = backbones.load_classifying) -> Backbone:
     """The backbone of that name; of an architecture that has no weights here, an untrained one, which takes as long."""
     card = library.find(home, name)
-    without = name.partition("-")[0] in ARCHITECTURES and not (card and card.ready)
-    return backbones.untrained(name) if without else backbones.load_classifying(home, name)
+    without = name.partition("-")[0] in (*ARCHITECTURES, *DETECTORS) and not (card and card.ready)
+    return backbones.untrained(name) if without else load(home, name)
 
 
 def remember_duration(home: Path, backbone: Backbone, spec: AnyRun, run: durations.Timed) -> None:

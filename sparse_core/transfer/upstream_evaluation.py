@@ -164,7 +164,7 @@ def _evaluate_v2(backbone: Backbone, folder: Path, report: Report) -> Evaluation
     found = {name: _evaluate_split(backbone, split, imagenet.CLASSES, report) for name, split in splits.items()}
     each = list(found.values())
     means = [float(np.mean([getattr(part, kind) for part in each])) for kind in ("top1", "mean_per_class")]
-    parts = {name: part.top1 for name, part in found.items()}
+    parts = {name: part.top1 for name, part in found.items() if part.top1 is not None}
     return Evaluation(means[0], means[1], sum(part.images for part in each), parts)
 
 

@@ -9,13 +9,13 @@ import pandas as pd
 from sparse_core.catalog import PRECISIONS, asked_dataset, task_label
 from sparse_core.jobs.sweeps import SweepStatus, TaskStatus
 from sparse_core.results import measures
+from sparse_core.specs.identity import protocol_of
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.specs.sweep import Spec, Task
-from sparse_core.specs.transfer import protocol
 from sparse_core.views.labels import counted, method_label
 from sparse_core.views.sparsified import run_label
 
-KINDS = {"sparsify": "Sparsify", "probe": "Probe", "finetune": "Finetune"}
+KINDS = {"sparsify": "Sparsify", "probe": "Probe", "finetune": "Finetune", "finetune_detector": "Finetune"}
 # The first of these states that a cell's runs have is shown.
 MARKS = {"failed": "✗", "running": "▶", "waiting": "…", "blocked": "⊘", "done": "✓"}
 LEGEND = "✓ done, ▶ running, … waiting, ⊘ waits for what failed, ✗ failed; the number of runs, one for each seed."
@@ -99,7 +99,7 @@ def _asked(spec: Spec, made: Mapping[str, str]) -> Iterable[tuple[str, str, str,
     assert not isinstance(spec, SparsifySpec)
     for precision in PRECISIONS if spec.precision == "auto" else (spec.precision,):
         same = dataclasses.replace(spec, precision=precision)
-        yield made.get(spec.backbone, spec.backbone), asked_dataset(spec.dataset), spec.transfer, protocol(same)
+        yield made.get(spec.backbone, spec.backbone), asked_dataset(spec.dataset), spec.transfer, protocol_of(same)
 
 
 def state_table(status: SweepStatus, named: Mapping[str, str]) -> pd.DataFrame:

@@ -89,7 +89,14 @@ def test_the_upstream_tab_of_detectors_is_that_of_map(detectors):
 def test_own_detectors_with_a_known_upstream_map_are_a_chart_of_their_own(
     detectors, home, metric, upstream, downstream
 ):
-    known = {"map50": 0.3, "map": 0.2, "upstream": "COCO", "architecture": "yolov3_tiny", "backbone": "half", "id": "half"}
+    known = {
+        "map50": 0.3,
+        "map": 0.2,
+        "upstream": "COCO",
+        "architecture": "yolov3_tiny",
+        "backbone": "half",
+        "id": "half",
+    }
     record = evaluation("net0.5", "val2017", **known)
     del record["top1"]
     evaluations.write(home, record)

@@ -1,17 +1,23 @@
 """Finetune with a detector, in Streamlit's test harness: what it is offered, what is refused, its progress and its result."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 
 from sparse_core.datasets import catalogue
-from sparse_core.jobs import queue
+from sparse_core.jobs import queue, sweeps
 from sparse_core.jobs.kinds import Job
+from sparse_core.networks import importing
 from sparse_core.specs.identity import recorded
 from sparse_core.specs.progress import Progress
+from sparse_core.specs.sweep import Plan, transfers
 from sparse_core.specs.transfer import DetectionSettings, DetectionSpec
 from sparse_core.views import activity
-from tests.pages.support import chart_text, choose, figure, messages, metrics, open_page, press, run, submitted
+from tests.pages.support import chart_text, choose, figure, messages, metrics, open_page, press, run, submitted, table
 from tests.support import boxes
+from tests.support.detectors import detector
 from tests.support.records import detection_record, write
 
 
@@ -118,6 +124,76 @@ def test_a_result_shows_map_with_seeds_beside_the_dense_detector(home, folder):
     )
     app.session_state["drawn"] = True
     assert not run(app).error and len(app.get("image")) == 2  # the network's and the dense one's
+
+
+@pytest.fixture
+def sparse(home, tmp_path):
+    """Two pruned detectors of COCO beside the dense one, which is not downloaded."""
+    torch.save(detector("yolov3_tiny", "darknet")[1].state_dict(), tmp_path / "net.pt")
+    for name, sparsity in (("half", 0.5), ("most", 0.8)):
+        importing.add(
+            home,
+            tmp_path / "net.pt",
+            name,
+            architecture="yolov3_tiny",
+            method="Magnitude",
+            sparsity=sparsity,
+            upstream="COCO",
+        )
+    return ["half", "most"]
+
+
+def batch(sparse, folder, **values) -> AppTest:
+    app = choose(open_page("finetune", several="true"), backbones=sparse)
+    return choose(choose(app, boxes_path=str(folder)), **values)
+
+
+def test_a_batch_of_detectors_is_a_sweep_with_the_dense_detector(home, sparse, folder):
+    app = batch(sparse, folder, seeds=2, box_epochs=3, box_size=64)
+    assert "Added: " in messages(app) and "YOLOv3-tiny" in messages(app) and "**6 runs**, all new." in messages(app)
+    (command,) = [code.value for code in app.code]
+    assert len(command.splitlines()) == 3 and "--image-size 64" in command
+    press(app, "Start batch")
+    tasks = [each.task for each in sweeps.recent(home)[0].tasks]
+    asked = [(task.kind, task.spec.backbone, task.seeds) for task in tasks]
+    names = ("yolov3_tiny", *sparse)
+    assert asked == [("finetune_detector", name, (seed,)) for name in names for seed in (0, 1)]
+    assert {task.spec for task in tasks} >= {
+        DetectionSpec(name, str(folder), settings=DetectionSettings(epochs=3), image_size=64) for name in sparse
+    }
+    again = open_page("finetune", sweep_id=app.query_params["sweep_id"])
+    assert again.multiselect(key="backbones").value == list(names)
+    assert again.text_input(key="boxes_path").value == str(folder)
+    assert again.number_input(key="box_epochs").value == 3
+
+
+def test_a_batch_takes_detectors_or_classifiers_and_boxes_by_name(home, sparse, folder):
+    app = choose(open_page("finetune", several="true"), backbones=[*sparse, "efficientnet_lite0"])
+    assert "not both" in app.error[0].value
+    app = batch(sparse, folder, box_datasets=["voc", "My own folder or COCO file"], baselines=False)
+    press(app, "Start batch")
+    assert [each.task.spec.dataset for each in sweeps.recent(home)[0].tasks] == [str(folder)] * 2 + ["voc"] * 2
+    assert "Choose at least one dataset." in messages(batch(sparse, folder, box_datasets=[]))
+    assert "YOLO" not in str(open_page("probe", several="true").multiselect(key="backbones").options)
+
+
+def test_a_batch_of_detectors_shows_its_results_as_map(home, sparse, folder):
+    specs = [DetectionSpec(name, str(folder), precision="fp32") for name in ("yolov3_tiny", "half")]
+    sweep_id = sweeps.submit(home, Plan("finetune", tuple(transfers("finetune_detector", specs, (0,)))))
+    for sparsity, name, value in ((0.0, "yolov3_tiny", 0.8), (0.5, "half", 0.7)):
+        made = detection_record(sparsity=sparsity, map50=value, dataset=str(folder))
+        result = {**made.result, "dataset_name": "voc (own data)"}
+        write(home, replace(made, spec={**made.spec, "backbone": name}, result=result))
+    sweeps.advance(home, sweep_id)
+    for _ in specs:
+        waiting = (each for each in sweeps.status(home, sweep_id).tasks if each.state == "waiting" and each.job_id)
+        queue.end(home, next(waiting).job_id, "done", result={"runs": ["a"], "found": []})
+        sweeps.advance(home, sweep_id)
+    app = open_page("finetune", sweep_id=sweep_id)
+    assert "Mean mAP@0.5 (%)" in app.dataframe[-1].proto.columns
+    rows = table(app).set_index("method")
+    assert rows["accuracy_mean"].to_dict() == pytest.approx({"Dense": 80, "Magnitude": 70})
+    assert rows.loc["Magnitude", "difference"] == pytest.approx(-10)
 
 
 def test_the_indicator_links_a_job_of_a_detector_to_finetune(home):
