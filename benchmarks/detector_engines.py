@@ -24,19 +24,24 @@ def no_report(progress: Progress) -> None:
     pass
 
 
+def measured(spec: SpeedupSpec, engine: str) -> dict[str, float]:
+    """What is reported of the dense and the sparse network in an engine, at the spec's only batch size."""
+    (batch_size,) = spec.batch_sizes
+    line = inference.measure(prepare(default_home(), spec), spec, engine, batch_size, no_report)
+    return {name: float(f"{line[name]:.4g}") for name in REPORTED}
+
+
 def main() -> None:
     given = harness.parser(__doc__, batch_size=16, rounds=10, side=640, sparsity=0.9).parse_args()
     harness.skip_without_deepsparse("detector_engines")
-    sizes = (given.batch_size,)
     spec = SpeedupSpec(
         architecture=ARCHITECTURE,
         sparsity=given.sparsity,
         image_size=given.side,
-        batch_sizes=sizes,
+        batch_sizes=(given.batch_size,),
         rounds=given.rounds,
     )
-    line = inference.measure(prepare(default_home(), spec), spec, "deepsparse", given.batch_size, no_report)
-    harness.report("detector_engines", given, **{name: float(f"{line[name]:.4g}") for name in REPORTED})
+    harness.report("detector_engines", given, **measured(spec, "deepsparse"))
 
 
 if __name__ == "__main__":

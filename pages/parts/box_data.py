@@ -25,20 +25,22 @@ SIDE = 640  # pixels of the longer side of a drawn image
 Row = Sequence[float]
 
 
-def dataset_choice(label: str = "Dataset", about: str = ABOUT) -> str | None:
-    """The control for images with boxes: the id or the path of a dataset that can be used; None, with a message, while there is
-    none."""
+def dataset_choice(
+    label: str = "Dataset", about: str = ABOUT, key: str = KEY, path_key: str = PATH_KEY, *, needed: bool = True
+) -> str | None:
+    """The control for images with boxes: the id or the path of a dataset. While there is none, None with a message, or "" where
+    it is not ``needed``."""
     cards = {card.id: card for card in catalogue.with_boxes(home())}
     chosen = choices.selectbox(
         label,
         [OWN, *cards],
         format_func=lambda name: _name(name, cards),
-        key=KEY,
+        key=key,
         persist_state="session",
         width=330,
         help=about,
     )
-    return _path() if chosen == OWN else chosen
+    return _path(path_key, needed) if chosen == OWN else chosen
 
 
 def dataset_choices() -> list[str]:
@@ -73,17 +75,22 @@ def of_datasets(datasets: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def of_dataset(dataset: str) -> dict[str, str]:
+def of_dataset(dataset: str, key: str = KEY, path_key: str = PATH_KEY) -> dict[str, str]:
     """The values of the controls that choose a dataset, given by name or path."""
     if any(card.id == dataset for card in catalogue.with_boxes(home())):
-        return {KEY: dataset}
-    return {KEY: OWN, PATH_KEY: dataset}
+        return {key: dataset}
+    return {key: OWN, path_key: dataset}
+
+
+def awaited(dataset: str) -> DatasetCard | None:
+    """The card of a dataset that is downloaded at its first use and is not here yet; None for any other."""
+    return next((card for card in catalogue.with_boxes(home()) if card.id == dataset and not card.ready), None)
 
 
 def look(dataset: str) -> bool:
     """What the chosen images hold, and what is wrong with their labels; False, with a message, where they cannot be used."""
-    card = next((card for card in catalogue.with_boxes(home()) if card.id == dataset), None)
-    if card and not card.ready:
+    card = awaited(dataset)
+    if card:
         st.caption(f"{card.name}: {frame.plain(card.note)}.")
         return True
     try:
@@ -106,7 +113,7 @@ def look(dataset: str) -> bool:
 
 def sample(dataset: str) -> None:
     """Some training images with their boxes, closed at first."""
-    if not any(card.id == dataset and not card.ready for card in catalogue.with_boxes(home())):
+    if not awaited(dataset):
         part = st.expander("Training images with their boxes", key="boxes_before", on_change="rerun")
         if part.open:
             with part, frame.errors_as_messages():
@@ -148,7 +155,7 @@ def with_boxes(image: Image.Image, truth: Sequence[Row], predicted: Sequence[Row
     return drawn
 
 
-def _path() -> str | None:
-    what = "a folder of images with boxes (VOC, COCO or YOLO layout), or of a COCO file"
-    dataset = choices.path_field(PATH_KEY, "/home/me/boxes", box_layouts.LAYOUTS, what)
-    return absolute_dataset(dataset) if dataset else None
+def _path(key: str = PATH_KEY, needed: bool = True) -> str | None:
+    what = "a folder of images with boxes (VOC, COCO or YOLO layout), or of a COCO file" if needed else ""
+    dataset = choices.path_field(key, "/home/me/boxes", box_layouts.LAYOUTS, what)
+    return absolute_dataset(dataset) if dataset else None if needed else ""

@@ -179,7 +179,8 @@ def _own_dataset(key: str) -> str | None:
 
 
 def path_field(key: str, example: str, layouts: str, what: str) -> str:
-    """The field for the path of the user's own data, "" with a message while it is empty."""
+    """The field for the path of the user's own data, "" while it is empty, with a message that asks for it unless ``what`` is
+    empty."""
     path = st.text_input(
         "Path on this machine",
         key=key,
@@ -188,7 +189,7 @@ def path_field(key: str, example: str, layouts: str, what: str) -> str:
         placeholder=example,
         help=f"Laid out as {layouts}.",
     )
-    if not path:
+    if not path and what:
         st.info(f"Enter the path of {what}.")
     return path or ""
 

@@ -148,7 +148,7 @@ def _sparsify(specs: Sequence[SparsifySpec]) -> dict[str, Any]:
     values |= {name: getattr(first, name) for name in ("precision", "augment", "nesterov", "prune_first")}
     values |= {"name": first.name if len(specs) == 1 else ""}
     if detector:
-        return values | {"upstream_boxes": printable(first.dataset)}
+        return values | box_data.of_dataset(printable(first.dataset), *sparsify_form.BOX_KEYS)
     return values | _dataset(first.dataset, "upstream", "upstream_path")
 
 

@@ -11,14 +11,13 @@ import streamlit as st
 from pages.parts import box_data, choices, frame
 from pages.parts.frame import home
 from sparse_core.catalog import DISTRIBUTIONS, METHODS, PRECISIONS
-from sparse_core.datasets import box_layouts, catalogue
+from sparse_core.datasets import catalogue
 from sparse_core.errors import InputError
 from sparse_core.networks import library
 from sparse_core.networks.library import DENSE_ZEROS, BackboneCard
 from sparse_core.sparsify import schedules
 from sparse_core.specs import options, sweep
 from sparse_core.specs.identity import network_id
-from sparse_core.specs.locations import absolute_dataset
 from sparse_core.specs.sparsify import (
     DETECTOR_SETTINGS,
     FROM_NEW_WEIGHTS,
@@ -41,7 +40,16 @@ PARENT_HELP = (
     f"{', '.join(FROM_NEW_WEIGHTS[:-2])} and RigL take its architecture and draw new weights from the seed. All other methods "
     "start from its weights, which have to be dense. "
 )
+BOX_KEYS = ("upstream_box_data", "upstream_boxes")  # of the controls for a detector's upstream data and for its path
+BOXES_HELP = (
+    "What the detector is trained and pruned on. Your own: VOC, COCO or YOLO layout. Magnitude prunes a trained detector without "
+    "data, too."
+)
 RATE_NAMES = {"cosine": "Cosine, with warm-up", "one-cycle": "One cycle", "step": "Tenth after 50 and 75 %"}
+AUGMENTATIONS = {
+    False: "Small shifts and flips; crops and flips of images above 64 pixels.",
+    True: "Zooming out, crops that keep boxes, flips and colours.",
+}
 OWN = "own"
 RESOLVED = ("name", "backbone_hash", "dataset_hash", "precision")  # of a spec: filled in when it runs
 
@@ -164,8 +172,9 @@ def controls() -> Request | None:
         chosen = "" if parent.is_detector else choices.dataset_choice("Upstream data", "upstream", about)
     if not parent.ready and set(methods) - set(FROM_NEW_WEIGHTS):
         st.caption(f"{labels.backbone_label(parent)}: {frame.plain(parent.note)}.")
-    dataset = _boxes(methods) if parent.is_detector else choices.resolve_dataset(chosen, "upstream_path")
-    settings = _settings(methods, parent.is_detector)
+    untrained = parent.kind == "architecture"
+    dataset = _boxes(methods, untrained) if parent.is_detector else choices.resolve_dataset(chosen, "upstream_path")
+    settings = _settings(methods, parent.is_detector, untrained)
     if not methods:
         st.info("Choose a method.")
         return None
@@ -237,31 +246,17 @@ def _parent() -> BackboneCard:
     return choices.backbone_choice(cards, "Start from", "parent", width=330, help=help_text)
 
 
-def _boxes(methods: list[str]) -> str | None:
-    """The control for a detector's upstream data: a path, empty where there is none to prune with; None, with a message, where it
-    is wrong or missing."""
-    path = st.text_input(
-        "Images with boxes (path on this machine)",
-        key="upstream_boxes",
-        bind="query-params",
-        placeholder="/home/me/boxes",
-        width=520,
-        help=f"Laid out as {box_layouts.LAYOUTS}. Magnitude prunes a detector without, too.",
-    )
-    if not path and set(methods) <= {"Magnitude"}:
-        st.caption("Without data, the smallest weights are set to 0 and nothing else changes. No mAP is measured.")
-        return ""
-    if not path:
-        st.info("Enter the path of images with boxes. Only Magnitude prunes a detector without.")
+def _boxes(methods: list[str], untrained: bool) -> str | None:
+    """The control for a detector's upstream data, "" where there is none to prune with; None, with a message, where it is wrong
+    or missing."""
+    dataset = box_data.dataset_choice("Upstream data", BOXES_HELP, *BOX_KEYS, needed=False)
+    if dataset:
+        return dataset if box_data.look(dataset) else None
+    if untrained or not set(methods) <= {"Magnitude"}:
+        st.info("Enter the path of images with boxes. Only Magnitude prunes a detector without, where it has weights.")
         return None
-    dataset = absolute_dataset(path)
-    try:
-        images = len(box_data.opened(home(), dataset).train.labels)
-    except InputError as error:
-        st.error(frame.plain(str(error)))
-        return None
-    st.caption(f"{images:,} training images with boxes.")
-    return dataset
+    st.caption("Without data, the smallest weights are set to 0 and nothing else changes. No mAP is measured.")
+    return ""
 
 
 def settings_fields(detector: bool) -> list[Field]:
@@ -274,19 +269,20 @@ def settings_fields(detector: bool) -> list[Field]:
     ]
 
 
-def _settings(methods: list[str], detector: bool) -> dict[str, Any]:
+def _settings(methods: list[str], detector: bool, untrained: bool) -> dict[str, Any]:
     """The training settings that differ from the defaults, by field of the spec."""
     with st.expander("Training settings (default: the methods' own)"):
         chosen = _numbers(settings_fields(detector))
-        if detector and set(methods) != {"Magnitude"}:
+        if detector and (untrained or set(methods) != {"Magnitude"}):
             usual = {name: SparsifySpec.__dataclass_fields__[name].default for name in DETECTOR_SETTINGS}
             chosen |= {name: DETECTOR_SETTINGS[name] for name in usual if chosen[name] == usual[name]}
-        columns = st.columns(4)
-        chosen["rate_schedule"] = columns[0].selectbox(
-            "LR schedule", RATE_SCHEDULES, format_func=RATE_NAMES.__getitem__, key="schedule", bind="query-params"
-        )
+        columns = iter(st.columns(4))
+        if not detector:  # theirs is a cosine
+            chosen["rate_schedule"] = next(columns).selectbox(
+                "LR schedule", RATE_SCHEDULES, format_func=RATE_NAMES.__getitem__, key="schedule", bind="query-params"
+            )
         names = {OWN: "The method's own", **DISTRIBUTIONS}
-        distribution = columns[1].selectbox(
+        distribution = next(columns).selectbox(
             "Sparsity over the layers",
             list(names),
             format_func=names.__getitem__,
@@ -295,7 +291,7 @@ def _settings(methods: list[str], detector: bool) -> dict[str, Any]:
             help="Own: Erdős–Rényi-Kernel for RigL, uniform for Structured, global magnitude for the others. STR learns it.",
         )
         precisions = {"auto": "bf16 where native", **{name: name for name in PRECISIONS}}
-        chosen["precision"] = columns[2].selectbox(
+        chosen["precision"] = next(columns).selectbox(
             "Training precision",
             list(precisions),
             format_func=precisions.__getitem__,
@@ -303,22 +299,29 @@ def _settings(methods: list[str], detector: bool) -> dict[str, Any]:
             bind="query-params",
         )
         help_text = "Of the new backbone in the library. Left empty, or for several networks, it says method, sparsity and seed."
-        name = columns[3].text_input(
+        name = next(columns).text_input(
             "Name", key="name", bind="query-params", placeholder="made from the method", help=help_text
         )
-        with st.container(horizontal=True):
-            help_text = "Small shifts and flips; crops and flips of images above 64 pixels."
-            chosen["augment"] = st.toggle("Augmentation", True, key="augment", bind="query-params", help=help_text)
-            chosen["nesterov"] = st.toggle("Nesterov momentum", key="nesterov", bind="query-params")
-            help_text = "Some papers prune it; by default it stays dense for all methods alike."
-            chosen["prune_first"] = st.toggle(
-                "Prune the first convolution", key="prune_first", bind="query-params", help=help_text
-            )
+        chosen |= _toggles(detector)
         used = [field for field in OF_METHODS if any(has_option(method, field.name) for method in methods)]
         if used:
             st.markdown("**Of these methods**")
             chosen |= _numbers(used)
     chosen |= {"distribution": "" if distribution == OWN else distribution, "name": (name or "").strip()}
+    return chosen
+
+
+def _toggles(detector: bool) -> dict[str, bool]:
+    chosen = {}
+    with st.container(horizontal=True):
+        help_text = AUGMENTATIONS[detector]
+        chosen["augment"] = st.toggle("Augmentation", True, key="augment", bind="query-params", help=help_text)
+        if not detector:
+            chosen["nesterov"] = st.toggle("Nesterov momentum", key="nesterov", bind="query-params")
+        help_text = "Some papers prune it; by default it stays dense for all methods alike."
+        chosen["prune_first"] = st.toggle(
+            "Prune the first convolution", key="prune_first", bind="query-params", help=help_text
+        )
     return chosen
 
 
@@ -387,7 +390,9 @@ def _require_dense(parent: BackboneCard, methods: list[str]) -> None:
 def _training_images(dataset: str, detector: bool) -> int | None:
     """The number of training images; None where there is no dataset, or where it is not on this machine yet."""
     if detector:
-        return len(box_data.opened(home(), dataset).train.labels) if dataset else None
+        if not dataset or box_data.awaited(dataset):
+            return None
+        return len(box_data.opened(home(), dataset).train.labels)
     card = next((card for card in catalogue.available(home()) if card.id == dataset), None)
     return None if card and not card.ready else _counted(str(home()), dataset)
 

@@ -24,6 +24,7 @@ from sparse_core.errors import InputError
 
 LAYOUTS = "VOC (D/Annotations/*.xml with D/JPEGImages/), COCO (JSON files in D/annotations/) or YOLO (D/images/ with D/labels/)"
 LARGEST = 1 << 30  # bytes of an annotation file
+MOST_CLASSES = 10_000  # of YOLO's numbers: a larger one is no class
 BY_SEED = "split by seed 0"
 
 Splits = dict[str, list[Annotated]]
@@ -113,8 +114,7 @@ def _voc_image(file: Path, root: ElementTree.Element, numbers: Mapping[str, int]
         rows.append((left - 1, top - 1, right, bottom, label, _text(entry, "difficult") == "1"))
     size = root.find("size")
     width, height = (_number(None if size is None else size.findtext(side)) for side in ("width", "height"))
-    stated = (int(width), int(height)) if width > 0 and height > 0 else None
-    return annotated(_voc_file(file, root), rows, stated)
+    return annotated(_voc_file(file, root), rows, _size(width, height))
 
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -189,9 +189,9 @@ def _coco_images(root: Path, file: Path, document: Mapping[str, Any], numbers: M
     for entry in images:
         name = entry.get("file_name")
         width, height = (_number(entry.get(side)) for side in ("width", "height"))
-        size = (int(width), int(height)) if width > 0 and height > 0 else None
         if isinstance(name, str):
-            found.append(annotated(_coco_image(root, file, name), rows.get(str(entry.get("id")), []), size))
+            image = _coco_image(root, file, name)
+            found.append(annotated(image, rows.get(str(entry.get("id")), []), _size(width, height)))
     return found
 
 
@@ -247,10 +247,10 @@ def _yolo_rows(file: Path) -> list[Row]:
         if not line.strip():
             continue
         values = [_number(part) for part in line.split()]
-        if len(values) < 5 or not math.isfinite(values[0]) or values[0] != int(values[0]) or values[0] < 0:
+        if len(values) < 5 or not 0 <= values[0] < MOST_CLASSES or values[0] != int(values[0]):
             raise InputError(
-                f"Line {number} of {file} is not a class number and four numbers from 0 to 1: '{line.strip()[:60]}'. "
-                "Repair or remove it."
+                f"Line {number} of {file} is not a class number below {MOST_CLASSES:,} and four numbers from 0 to 1: "
+                f"'{line.strip()[:60]}'. Repair or remove it."
             )
         if len(values) > 5:  # the corners of a polygon
             x, y = values[1::2], values[2::2]
@@ -267,10 +267,10 @@ def _yolo_names(path: Path) -> tuple[list[str], list[str]]:
     for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
         try:
             document = yaml.safe_load(_read_text(file))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise InputError(f"{file} is no YAML that can be read. Repair it, or remove it.") from error
         names = document.get("names") if isinstance(document, dict) else None
-        if isinstance(names, dict) and all(isinstance(key, int) for key in names):
+        if isinstance(names, dict) and all(isinstance(key, int) and key < MOST_CLASSES for key in names):
             return [str(names.get(number, number)) for number in range(max(names, default=-1) + 1)], []
         if isinstance(names, list) and names:
             return [str(name) for name in names], []
@@ -292,6 +292,11 @@ def _number(value: Any) -> float:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
+
+
+def _size(width: float, height: float) -> tuple[int, int] | None:
+    """Width and height in pixels; None where they are none."""
+    return (int(width), int(height)) if 0 < width < math.inf and 0 < height < math.inf else None
 
 
 def _text(entry: ElementTree.Element, name: str) -> str:

@@ -23,16 +23,17 @@ SMALLEST = 1.0  # pixels of each side of a box
 TEST_SHARE = 0.2
 
 _NOTES = {
-    "missing": "{} of the annotated images cannot be found and are left out: {}.",
-    "unreadable": "{} of the images cannot be read and are left out: {}.",
-    "unknown": "{} boxes have a class that is not in the list of classes, and are left out: {}.",
-    "empty": "{} boxes have no area or no finite coordinates, and are left out: {}.",
-    "outside": "{} boxes reach beyond their image and are cut at its border: {}.",
-    "rotated": "{} images are rotated by their EXIF data after they were annotated; their boxes are rotated with them: {}.",
-    "scaled": "{} images have another size than their annotations say; their boxes are scaled to it: {}.",
-    "misfit": "{} images have another shape than their annotations say; their boxes are taken as they are: {}.",
-    "ignored": "{} boxes are marked as difficult or as crowds; they are not trained on and count neither way in tests: {}.",
-    "background": "{} images have no box and are trained on as background: {}.",
+    "missing": "Annotated images that cannot be found, left out",
+    "unreadable": "Images that cannot be read, left out",
+    "unknown": "Boxes of a class that is not in the list of classes, left out",
+    "empty": "Boxes without area or finite coordinates, left out",
+    "outside": "Boxes that reach beyond their image, cut at its border",
+    "rotated": "Images that EXIF data rotate after they were annotated; their boxes are rotated with them",
+    "scaled": "Images of another size than their annotations say; their boxes are scaled to it",
+    "misfit": "Images of another shape than their annotations say; their boxes are taken as they are",
+    "ignored": "Boxes marked as difficult or as crowds, not trained on and counted neither way in tests",
+    "background": "Images without a box, trained on as background",
+    "shared": "Test images that are training images, too, which makes mAP optimistic",
 }
 
 
@@ -130,11 +131,17 @@ class Cleaning:
         counts = np.array([len(each.labels) for each in boxes], dtype=np.int64)
         return BoxSplit(counts, lambda row: Image.open(files[row]), names, boxes)
 
+    def compare(self, found: "Annotations") -> None:
+        """Note the images that are in both splits."""
+        trained = {each.image for each in found.train}
+        for each in found.test:
+            self._count("shared", each.image, int(each.image in trained))
+
     def notes(self) -> Iterator[str]:
         """What was found, with the first images in which it was."""
         for kind, text in _NOTES.items():
             if self._counts[kind]:
-                yield text.format(f"{self._counts[kind]:,}", listed(self._examples[kind]))
+                yield f"{text}: {self._counts[kind]:,} ({listed(self._examples[kind])})."
 
     def _count(self, kind: str, image: Path, number: int = 1) -> None:
         if number:
@@ -204,9 +211,10 @@ def dataset(name: str, root: Path, found: Annotations, content: str) -> BoxDatas
     tested on."""
     cleaning = Cleaning(root)
     train, test = cleaning.split(found.train), cleaning.split(found.test)
+    cleaning.compare(found)
     notes = (*found.notes, *cleaning.notes(), *_missing_classes(found.class_names, train, test))
     for split, what in ((train, "training"), (test, "test")):
-        if not split.labels.sum():
+        if all(boxes.ignored.all() for boxes in split.boxes):
             problems = " ".join(cleaning.notes())
             raise InputError(f"{root} has no box to use in its {what} images ({found.layout}). {problems}".strip())
     digest = _identity(content, found.class_names, train, test)

@@ -7,6 +7,7 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -103,7 +104,12 @@ def has_boxes(name: str) -> bool:
 
 def load_boxes(home: Path, name: str, *, download: bool = True) -> BoxDataset:
     """Open images with boxes, by name, folder or COCO file. Raises InputError where there are none, and unless ``download``
-    where they would have to be downloaded."""
+    where they would have to be downloaded. With it, every image is decoded the first time, as ``load`` does."""
+    dataset = _open_boxes(home, name, download)
+    return cast(BoxDataset, without_unreadable(home, dataset)) if download else dataset
+
+
+def _open_boxes(home: Path, name: str, download: bool) -> BoxDataset:
     if name == VOC:
         return voc.open_voc(home, download=download)
     path = None if name == DIGITS or name in TASKS else _existing(name)

@@ -37,7 +37,7 @@ TORCHVISION = ("resnet18", "resnet34", "resnet50")
 FETCHED_DETECTOR = "yolov3_tiny"
 DENSE_ZEROS = 0.05  # dense networks may contain a few zeros; one with more was pruned
 # Architectures of which there are no weights, for methods that draw new ones.
-WITHOUT_WEIGHTS = tuple(name for name in DEFAULTS if name not in (*TORCHVISION, "efficientnet_lite0", *DETECTORS))
+WITHOUT_WEIGHTS = tuple(name for name in DEFAULTS if name not in (*TORCHVISION, "efficientnet_lite0", FETCHED_DETECTOR))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

@@ -65,8 +65,8 @@ def test_boxes_beyond_the_image_without_area_and_of_no_number(tmp_path):
     (folder / "Annotations/001.xml").write_text(text.replace("<xmin>", "<xmin>nan", 1))
     data = loaded(tmp_path, folder)
     assert data.train.boxes[0].corners.tolist() == [[0, 10, 40, 50], [5, 5, 60, 60]]
-    assert note(data, "cut at its border").startswith("1 boxes") and "000.jpg" in note(data, "cut at its border")
-    assert note(data, "no area").startswith("3 boxes")
+    assert note(data, "cut at its border").endswith(": 1 (000.jpg).")
+    assert note(data, "without area").endswith(": 3 (000.jpg, 001.jpg).")
 
 
 def test_classes_that_only_the_test_images_have(tmp_path):
@@ -97,9 +97,8 @@ def test_difficult_and_crowded_boxes_are_ignored(tmp_path):
     document["annotations"][1] |= {"category_id": 99}
     file.write_text(json.dumps(document))
     data = loaded(tmp_path, folder)
-    assert sum(boxes.ignored.sum() for boxes in data.test.boxes) == 1 and note(data, "list of classes").startswith(
-        "1 boxes"
-    )
+    assert sum(boxes.ignored.sum() for boxes in data.test.boxes) == 1
+    assert ": 1 (" in note(data, "list of classes")
 
 
 @pytest.mark.parametrize("turn", [6, 8, 3])
@@ -140,12 +139,50 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     label.write_text("0 0.5 0.5\n")
     refused(loaded, tmp_path, folder, match="Line 1 of")
     label.write_text("9 0.5 0.5 0.1 0.1\n")
-    assert note(loaded(tmp_path, folder), "list of classes").startswith("1 boxes")
+    assert ": 1 (" in note(loaded(tmp_path, folder), "list of classes")
     folder = drawn.coco(tmp_path / "coco")
     (folder / "annotations/instances_val.json").write_text('{"images": [], "annotations": 3, "categories": []}')
     refused(loaded, tmp_path, folder, match="no list of annotations")
     (folder / "annotations/instances_val.json").write_text('{"images": [')
     refused(loaded, tmp_path, folder, match="no JSON")
+
+
+def test_numbers_that_are_none(tmp_path):
+    """Sizes without end and class numbers that no list could hold."""
+    folder = drawn.voc(tmp_path / "voc")
+    text = (folder / "Annotations/000.xml").read_text()
+    (folder / "Annotations/000.xml").write_text(text.replace("<width>96", "<width>1e999"))
+    assert len(loaded(tmp_path, folder).train.boxes[0].labels) == len(drawn.drawn(0)[1])
+    folder = drawn.coco(tmp_path / "coco")
+    file = folder / "annotations/instances_train.json"
+    file.write_text(file.read_text().replace('"width": 96', '"width": 1e999', 1))
+    assert len(loaded(tmp_path, folder).train.labels) == 4
+    folder = drawn.yolo(tmp_path / "yolo")
+    label = next((folder / "labels/train").iterdir())
+    for number in ("1e300", "100000000", "inf", "-1", "0.5"):
+        label.write_text(f"{number} 0.5 0.5 0.1 0.1\n")
+        refused(loaded, tmp_path, folder, match="class number below 10,000")
+    label.write_text("")
+    (folder / "data.yaml").write_text("names: " + "[" * 5000)
+    refused(loaded, tmp_path, folder, match="no YAML")
+
+
+def test_images_of_both_splits_are_named(tmp_path):
+    folder = drawn.voc(tmp_path / "data")
+    (folder / "ImageSets/Main/test.txt").write_text("000\n006\n007\n")
+    assert note(loaded(tmp_path, folder), "training images, too").endswith(": 1 (000.jpg).")
+
+
+def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path):
+    """Its size can be read, so only decoding tells: the job does, a page does not wait for it."""
+    folder = drawn.voc(tmp_path / "data", 120, 4)
+    file = folder / "JPEGImages/003.jpg"
+    file.write_bytes(file.read_bytes()[:-900])
+    data = loaded(tmp_path, folder)
+    assert len(data.train.labels) == 115 == len(data.train.boxes)
+    assert "1 of 120 images cannot be read: JPEGImages/003.jpg" in note(data, "cannot be read")
+    assert np.allclose(data.train.boxes[3].corners, np.array(drawn.drawn(4)[1])[:, :4], atol=1e-3)
+    assert len(catalogue.load_boxes(tmp_path / "home", str(folder), download=False).train.labels) == 116
 
 
 def test_folders_without_boxes_are_refused(tmp_path):
@@ -156,6 +193,12 @@ def test_folders_without_boxes_are_refused(tmp_path):
     for file in (folder / "JPEGImages").iterdir():
         file.unlink()
     refused(loaded, tmp_path, folder, match="no box to use in its training images")
+    folder = drawn.voc(tmp_path / "difficult")
+    for file in (folder / "Annotations").iterdir():
+        file.write_text(file.read_text().replace("<difficult>0", "<difficult>1"))
+    refused(loaded, tmp_path, folder, match="no box to use in its training images")
+    folder = drawn.voc(tmp_path / "one", 1, 0)
+    refused(loaded, tmp_path, folder, match="at least two annotated images")
 
 
 @pytest.fixture

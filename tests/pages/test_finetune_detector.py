@@ -78,7 +78,10 @@ def test_what_is_wrong_with_labels_is_said_before_the_start(folder):
         boxes.voc_xml("000.jpg", (96, 96), [(5, 5, 120, 60, 0), (9, 9, 9, 50, 1)])
     )
     app = with_data(folder)
-    assert "1 boxes reach beyond their image" in app.warning[0].value and "have no area" in app.warning[0].value
+    assert (
+        "reach beyond their image, cut at its border: 1" in app.warning[0].value
+        and "without area" in app.warning[0].value
+    )
     app.session_state["boxes_before"] = True
     assert not run(app).error and len(app.get("image")) == 4
 

@@ -69,6 +69,31 @@ def test_a_detector_is_pruned_without_data_or_with_boxes(home, tmp_path):
     assert (spec.method, spec.batch_size, spec.learning_rate, spec.momentum) == ("GMP", 16, 0.01, 0.937)
     app = choose(app, method=["WoodFisher"])
     assert "does not prune detectors here" in app.error[0].value
+    assert not {"schedule", "nesterov"} & {each.key for each in (*app.selectbox, *app.toggle)}  # theirs is fixed
+
+
+def test_a_detector_is_pruned_on_voc_by_name(home):
+    app = choose(open_page("sparsify"), method=["GMP"], parent="yolov3_tiny")
+    app = choose(app, upstream_box_data="voc")
+    assert "downloaded on first use" in messages(app)
+    press(app, START)
+    assert [(task.spec.method, task.spec.dataset) for task in planned(home)] == [("GMP", "voc")]
+    again = open_page("sparsify", sweep_id=app.query_params["sweep_id"])
+    assert again.selectbox(key="upstream_box_data").value == "voc"
+
+
+def test_a_detector_starts_from_new_weights(home, tmp_path):
+    """A dense detector is trained first for the methods that need its weights; all have the settings of detectors."""
+    app = choose(open_page("sparsify"), method=["Magnitude"], parent="yolov5n", sparsities="50")
+    assert "Only Magnitude prunes a detector without, where it has weights." in messages(app)
+    app = choose(app, upstream_boxes=str(boxes.voc(tmp_path / "voc", 40, 4)), epochs=20)
+    press(app, START)
+    tasks = planned(home)
+    assert [(task.spec.method, bool(task.after)) for task in tasks] == [("Dense", False), ("Magnitude", True)]
+    assert tasks[0].spec.backbone == "yolov5n" and tasks[1].spec.backbone == tasks[0].key
+    assert {(task.spec.learning_rate, task.spec.batch_size) for task in tasks} == {(0.01, 16)}
+    press(choose(app, method=["AC/DC"]), START)
+    assert [(task.spec.method, task.spec.backbone) for task in planned(home)] == [("AC/DC", "yolov5n")]
 
 
 def test_the_defaults_need_no_network_connection_and_no_weights(home):

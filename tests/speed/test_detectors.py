@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmarks import detector_engines
 from sparse_core import cli
 from sparse_core.engines import compiling
 from sparse_core.errors import InputError
@@ -123,3 +124,14 @@ def test_a_classifier_is_timed_at_another_image_size(home, sparse_backbone):
     assert record["image_size"] == 64 and "nms_milliseconds" not in record["lines"][0]
     with pytest.raises(InputError, match="Online training takes images of the network's own size"):
         spec(mode="training", dataset="digits", image_size=64)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_benchmark_reports_the_ratio_of_the_two_networks(home, engine):
+    timed = spec(architecture="yolov5n", sparsity=0.9, image_size=64, batch_sizes=(1,), rounds=2)
+    found = detector_engines.measured(timed, engine)
+    ratio = found["dense_milliseconds_per_image"] / found["milliseconds_per_image"]
+    assert found["ratio"] == pytest.approx(ratio, rel=2e-3) and found["ratio_low"] <= found["ratio"]
+    assert found["images_per_second"] == pytest.approx(1000 / found["milliseconds_per_image"], rel=2e-3)
+    assert found["nms_milliseconds"] > 0 and found["decoding_milliseconds"] > 0
+    assert found["difference"] <= compiling.TOLERANCE["fp32"]
