@@ -1,6 +1,6 @@
 """Runs: every run by configuration, newest first; one in detail, several compared; notes, tags, archive and trash."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +9,9 @@ import streamlit as st
 
 from pages.parts import choices, deletion, frame, links, results_import, run_actions, run_comparison, run_selection
 from pages.parts.frame import home
-from pages.parts.results import open_store, show_table
+from pages.parts.results import open_store, show_table, titles
 from pages.parts.run_details import OWN_RUN_COLUMNS, repeated, run_table
+from sparse_core.catalog import MAP
 from sparse_core.jobs import queue
 from sparse_core.results.filters import RunFilter
 from sparse_core.results.store import Store
@@ -136,17 +137,25 @@ def _configurations(table: pd.DataFrame, unfinished: pd.DataFrame, source: str) 
     if whole.empty:
         return
     annotated = [name for name in ("tags", "note") if (whole[name] != "").any()]
-    hidden = ["run_ids", "begun_at", "metric", "recipe"]
+    hidden = ["run_ids", "begun_at", "recipe"]
+    title, mixed = _metric(whole)
     if source == "measured" and run_actions.editing():
         run_actions.edit(whole)
         return
     show_table(
-        whole.drop(columns=hidden),
+        whole.drop(columns=hidden if mixed else [*hidden, "metric"]),
         key="configurations",
         name="configurations",
-        shown_columns=[*configurations.COLUMNS, *annotated],
+        shown_columns=[*mixed, *configurations.COLUMNS, *annotated],
+        title=title,
         picking=run_selection.of_configurations(whole),
     )
+
+
+def _metric(rows: pd.DataFrame) -> tuple[Callable[[str], str], list[str]]:
+    """The headings, by what the accuracies in the rows are; and the column that says so where they stand beside mAP."""
+    found = set(rows["metric"].dropna()) - {""}
+    return titles(labels.metric_name(found)), ["metric"] if MAP in found and len(found) > 1 else []
 
 
 def _single(table: pd.DataFrame, rows: pd.DataFrame, source: str) -> None:
@@ -154,11 +163,13 @@ def _single(table: pd.DataFrame, rows: pd.DataFrame, source: str) -> None:
         return
     annotated = [name for name in ("tags", "note") if (table[name].notna() & (table[name] != "")).any()]
     key = "all_runs" if source == "measured" else "shipped_runs"
+    title, mixed = _metric(table)
     show_table(
         table.drop(columns="spec"),
         key=key,
         name="runs",
-        shown_columns=[*RUN_COLUMNS, *repeated(table), "protocol", *annotated],
+        shown_columns=[*mixed, *RUN_COLUMNS, *repeated(table), "protocol", *annotated],
+        title=title,
         picking=run_selection.of_runs(table),
     )
 

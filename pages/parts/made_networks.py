@@ -16,7 +16,7 @@ from sparse_core.views import labels, sparsified
 from sparse_core.views.charts import sparsify as charts
 
 OVERVIEW = ["network_name", "architecture", "method", "sparsity", "measured_sparsity", "upstream_data"]
-OVERVIEW += ["upstream_accuracy", "seed", "seconds", "seconds_with_parents"]
+OVERVIEW += ["upstream_accuracy", "own_upstream_map", "seed", "seconds", "seconds_with_parents"]
 RESULTS = [name for name in OVERVIEW if name not in ("architecture", "upstream_data")]
 
 
@@ -33,7 +33,7 @@ def results(names: Sequence[str], found: int, drawn: bool) -> str:
         st.info("The networks of this request were deleted from the library. Restore them on the Library page.")
         return ""
     if len(cards) > 1:
-        show_table(sparsified.table(cards), key="made", name="made-networks", shown_columns=RESULTS)
+        _table(cards, "made", RESULTS)
         links.batch_links([card.name for card in cards])
     card = _chosen(cards, "network")
     _metrics(card)
@@ -52,7 +52,7 @@ def overview(made: Sequence[BackboneCard], above: str) -> None:
             "Digits within a few minutes, offline."
         )
         return
-    show_table(sparsified.table(made), key="all_made", name="made-networks", shown_columns=OVERVIEW)
+    _table(made, "all_made", OVERVIEW)
     names = {card.name: labels.backbone_label(card) for card in made}
     chosen = choices.selectbox(
         "Selected network",
@@ -71,6 +71,14 @@ def overview(made: Sequence[BackboneCard], above: str) -> None:
             _metrics(card)
             links.backbone_links(card.name)
             _details(card)
+
+
+def _table(cards: Sequence[BackboneCard], key: str, shown: Sequence[str]) -> None:
+    """Accuracies and mAP have columns of their own, shown at first where there are networks that have them."""
+    detect = {card.is_detector for card in cards}
+    others = {"own_upstream_map"} if True not in detect else {"upstream_accuracy"} if False not in detect else set()
+    columns = [name for name in shown if name not in others]
+    show_table(sparsified.table(cards), key=key, name="made-networks", shown_columns=columns)
 
 
 def _chosen(cards: Sequence[BackboneCard], key: str) -> BackboneCard:

@@ -11,7 +11,7 @@ from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.views.labels import backbone_label, duration, method_label, percent
 
 COLUMNS = ["network_name", "network", "architecture", "method", "sparsity", "measured_sparsity", "upstream_data"]
-COLUMNS += ["upstream_accuracy", "epochs", "seed", "seconds", "seconds_with_parents", "imported_at"]
+COLUMNS += ["upstream_accuracy", "own_upstream_map", "epochs", "seed", "seconds", "seconds_with_parents", "imported_at"]
 CURVES = ["run", "epoch", "sparsity", "loss", "accuracy"]
 _IDENTITY = (
     "method",
@@ -32,7 +32,8 @@ def made_here(cards: Iterable[BackboneCard]) -> list[BackboneCard]:
 
 
 def table(cards: Iterable[BackboneCard]) -> pd.DataFrame:
-    """A row for each backbone that this product made, newest first; sparsities and accuracy 0..1, times in seconds."""
+    """A row for each backbone that this product made, newest first; sparsities, accuracy and a detector's mAP@0.5 0..1, times in
+    seconds."""
     return pd.DataFrame([_row(card, card.provenance) for card in made_here(cards) if card.provenance], columns=COLUMNS)
 
 
@@ -42,7 +43,9 @@ def _row(card: BackboneCard, made: Provenance) -> dict[str, Any]:
         "network": card.hash,
         **{name: getattr(card, name) for name in ("architecture", "method", "sparsity", "measured_sparsity")},
         "upstream_data": upstream_data(made),
-        **{name: getattr(made, name) for name in ("upstream_accuracy", "epochs", "seed")},
+        "upstream_accuracy": None if card.is_detector else made.upstream_accuracy,
+        "own_upstream_map": made.upstream_accuracy if card.is_detector else None,
+        **{name: getattr(made, name) for name in ("epochs", "seed")},
         **{name: getattr(made, name) for name in ("seconds", "seconds_with_parents")},
         "imported_at": pd.Timestamp(card.imported_at),
     }

@@ -78,10 +78,8 @@ def test_what_is_wrong_with_labels_is_said_before_the_start(folder):
         boxes.voc_xml("000.jpg", (96, 96), [(5, 5, 120, 60, 0), (9, 9, 9, 50, 1)])
     )
     app = with_data(folder)
-    assert (
-        "reach beyond their image, cut at its border: 1" in app.warning[0].value
-        and "without area" in app.warning[0].value
-    )
+    said = app.warning[0].value.replace("\\", "")
+    assert "reach beyond their image, cut at its border: 1" in said and "Boxes without area" in said
     app.session_state["boxes_before"] = True
     assert not run(app).error and len(app.get("image")) == 4
 
@@ -131,19 +129,11 @@ def test_a_result_shows_map_with_seeds_beside_the_dense_detector(home, folder):
 
 @pytest.fixture
 def sparse(home, tmp_path):
-    """Two pruned detectors of COCO beside the dense one, which is not downloaded."""
+    """A pruned detector of COCO; the dense one is not downloaded."""
     torch.save(detector("yolov3_tiny", "darknet")[1].state_dict(), tmp_path / "net.pt")
-    for name, sparsity in (("half", 0.5), ("most", 0.8)):
-        importing.add(
-            home,
-            tmp_path / "net.pt",
-            name,
-            architecture="yolov3_tiny",
-            method="Magnitude",
-            sparsity=sparsity,
-            upstream="COCO",
-        )
-    return ["half", "most"]
+    about = {"architecture": "yolov3_tiny", "method": "Magnitude", "sparsity": 0.5, "upstream": "COCO"}
+    importing.add(home, tmp_path / "net.pt", "half", **about)
+    return ["half"]
 
 
 def batch(sparse, folder, **values) -> AppTest:
@@ -153,9 +143,9 @@ def batch(sparse, folder, **values) -> AppTest:
 
 def test_a_batch_of_detectors_is_a_sweep_with_the_dense_detector(home, sparse, folder):
     app = batch(sparse, folder, seeds=2, box_epochs=3, box_size=64)
-    assert "Added: " in messages(app) and "YOLOv3-tiny" in messages(app) and "**6 runs**, all new." in messages(app)
+    assert "Added: " in messages(app) and "YOLOv3-tiny" in messages(app) and "**4 runs**, all new." in messages(app)
     (command,) = [code.value for code in app.code]
-    assert len(command.splitlines()) == 3 and "--image-size 64" in command
+    assert len(command.splitlines()) == 2 and "--image-size 64" in command
     press(app, "Start batch")
     tasks = [each.task for each in sweeps.recent(home)[0].tasks]
     asked = [(task.kind, task.spec.backbone, task.seeds) for task in tasks]
@@ -175,7 +165,7 @@ def test_a_batch_takes_detectors_or_classifiers_and_boxes_by_name(home, sparse, 
     assert "not both" in app.error[0].value
     app = batch(sparse, folder, box_datasets=["voc", "My own folder or COCO file"], baselines=False)
     press(app, "Start batch")
-    assert [each.task.spec.dataset for each in sweeps.recent(home)[0].tasks] == [str(folder)] * 2 + ["voc"] * 2
+    assert [each.task.spec.dataset for each in sweeps.recent(home)[0].tasks] == [str(folder), "voc"]
     assert "Choose at least one dataset." in messages(batch(sparse, folder, box_datasets=[]))
     assert "YOLO" not in str(open_page("probe", several="true").multiselect(key="backbones").options)
 

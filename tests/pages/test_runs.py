@@ -356,3 +356,14 @@ def test_a_detector_s_run_shows_its_precision_and_its_boxes(home, tmp_path):
     app.run()
     assert not app.exception and not app.error
     assert "Misclassified images" not in [each.label for each in app.expander]
+
+
+def test_map_and_accuracies_are_told_apart(home):
+    write(home, detection_record(), detection_record(seed=1, map50=0.7))
+    app = open_page("runs")
+    assert "Mean final mAP@0.5 (%)" in app.dataframe[0].proto.columns
+    assert "Final mAP@0.5 (%)" in open_page("runs", rows="Each run").dataframe[0].proto.columns
+    write(home, record())
+    for rows in ("By configuration", "Each run"):
+        shown = table(open_page("runs", rows=rows))
+        assert set(shown["metric"]) == {"mAP@0.5", "top-1 accuracy"}
