@@ -59,10 +59,22 @@ def _form() -> None:
         if card.is_detector:
             boxes = box_data.dataset_choice("Evaluate on", BOXES_HELP)
     if card.is_detector:
-        if boxes and box_data.look(boxes):
+        if boxes and box_data.look(boxes) and _has_classes_of(card, boxes):
             _start(EvaluateSpec.of(card.name, boxes, ""), card)
         return
     _form_of_images(card)
+
+
+def _has_classes_of(card: BackboneCard, dataset: str) -> bool:
+    """Whether a detector may be for the classes of these images; says so where their numbers differ."""
+    if not card.classes or box_data.awaited(dataset):
+        return True
+    try:
+        evaluation_checks.require_classes(card.name, card.classes, len(box_data.opened(home(), dataset).class_names))
+    except InputError as error:
+        st.error(frame.plain(str(error)))
+        return False
+    return True
 
 
 def _form_of_images(card: BackboneCard) -> None:

@@ -105,7 +105,7 @@ PAGES = (
         "Evaluate",
         ":material/checklist:",
         "Experiments",
-        "How accurate is a network with its own classifier, on ImageNet, ReaL, ImageNetV2, CIFAR-10 or images of your own?",
+        "How accurate is a network with its classifier, on ImageNet, ReaL, ImageNetV2, CIFAR-10 or your images; or a detector?",
     ),
     ListedPage(
         "finetune",
@@ -113,7 +113,7 @@ PAGES = (
         ":material/tune:",
         "Experiments",
         "How accurate is a sparse backbone when it is finetuned on your task? Every weight that was not pruned is trained, with "
-        "BatchNorm and a new classifier; pruned weights stay exactly 0.",
+        "BatchNorm and a new classifier or prediction layers; pruned weights stay exactly 0.",
     ),
     ListedPage(
         "sparsify",

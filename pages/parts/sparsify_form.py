@@ -261,10 +261,12 @@ def _boxes(methods: list[str], untrained: bool) -> str | None:
 
 def settings_fields(detector: bool) -> list[Field]:
     """The numbers of the training; a detector's own have keys of their own in the link."""
-    own = {name: f"{value:g} for detectors" for name, value in DETECTOR_SETTINGS.items()}
+    own = {name: f"{value:g}" for name, value in DETECTOR_SETTINGS.items()} | {"length_factor": "1"}
     fields = [field for field in TRAINING if not (detector and field.name == "label_smoothing")]
     return [
-        replace(field, key=f"box_{field.key}", own=own[field.name]) if detector and field.name in own else field
+        replace(field, key=f"box_{field.key}", own=own[field.name], help=None)
+        if detector and field.name in own
+        else field
         for field in fields
     ]
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import ops
 
+from sparse_core.catalog import COARSEST
 from sparse_core.datasets.box_loading import BoxLoader, Loaded
 from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.datasets.loading import normalised
@@ -103,6 +104,7 @@ class DetectionTraining(EpochTraining):
         stage: str,
     ) -> None:
         super().__init__(len(dataset.train.labels), spec.settings.batch_size, stage, seed)
+        _require_statistics(len(dataset.train.labels), spec.settings.batch_size, transform.crop)
         self.dataset, self.protocol, self.transform = dataset, spec, transform
         self.curves |= {"map50": [], "map": []}
         self.network = network
@@ -281,6 +283,15 @@ def targets(batch: Sequence[Loaded], device: torch.device) -> Targets:
     boxes = ops.box_convert(torch.from_numpy(corners).float(), "xyxy", "cxcywh")
     found = (torch.from_numpy(numbers.astype(np.int64)), torch.from_numpy(labels.astype(np.int64)), boxes)
     return Targets(*(tensor.to(device) for tensor in found))
+
+
+def _require_statistics(images: int, batch_size: int, side: int) -> None:
+    """Raise InputError where BatchNorm would see a single value: one image in a step, one cell in the coarsest map."""
+    if side == COARSEST and 1 in (batch_size, images % batch_size or batch_size):
+        raise InputError(
+            f"Images of {side} pixels need two or more in every step; with {images} training images in batches of {batch_size} "
+            f"one is alone. Choose {2 * COARSEST} pixels or another batch size."
+        )
 
 
 def _optimizer(network: nn.Module, spec: DetectionSpec) -> torch.optim.Optimizer:

@@ -93,6 +93,8 @@ def test_a_detector_is_evaluated_on_boxes(home, tmp_path):
     label = next(option for option in app.selectbox(key="backbone").options if option.startswith("found"))
     app = open_app("evaluate", backbone=label)
     assert not any(each.key == "evaluate_on" for each in app.selectbox)
+    two = choose(app, boxes_path=str(boxes.voc(tmp_path / "two", 4, 2)))
+    assert "was trained on 3 classes; these images have 2" in two.error[0].value and "Evaluate" not in buttons(two)
     press(choose(app, boxes_path=str(folder)), "Evaluate")
     (job,) = submitted(home, "evaluate")
     assert job.spec == EvaluateSpec("found", str(folder))

@@ -22,6 +22,7 @@ from sparse_core.transfer.average_precision import Detections
 from sparse_core.transfer.detection_loss import Targets
 from tests.support import boxes as drawn
 from tests.support.detectors import detector as made
+from tests.support.refusals import refused
 
 
 def network(architecture, variant="", classes=2):
@@ -273,3 +274,25 @@ def test_the_command_line_finetunes_a_detector(tmp_path, monkeypatch, capsys):
     ):
         assert cli.main(wrong) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(4, 1), (3, 2), (1, 8)])
+def test_a_step_of_one_image_needs_more_than_one_cell(data, images, batch_size):
+    few = dataclasses.replace(data, train=data.train.only(np.arange(images)))
+    spec = dataclasses.replace(SPEC, settings=DetectionSettings(epochs=1, batch_size=batch_size))
+    smallest = backbones.for_images(backbones.untrained("yolov5n"), 32)
+    refused(detection.train, smallest, few, spec, 0, match="Choose 64 pixels or another batch size")
+
+
+def test_nothing_found_at_all_is_a_map_of_zero(data):
+    """And images without a true box count no prediction as right."""
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    truth = [BoxLoader(data.test, 64, 0).whole(row) for row in range(len(data.test.labels))]
+    found = average_precision.precision([nothing] * len(truth), truth, 2)
+    assert (found.map50, found.map) == (0.0, 0.0)
+    bare = [
+        dataclasses.replace(each, boxes=Boxes(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)))
+        for each in truth
+    ]
+    some = Detections(np.float32([[0, 0, 9, 9]]), np.float32([0.9]), np.int64([0]))
+    assert average_precision.precision([some] * len(bare), bare, 2).map50 == 0.0
