@@ -117,6 +117,9 @@ def test_darknet_files_of_the_wrong_size_are_refused(tiny, tmp_path):
     refused(checkpoints.read, darknet_file(tmp_path / "odd.weights", *tiny, cut=2), match="whole numbers of 4 bytes")
     refused(checkpoints.read, darknet_file(tmp_path / "own.weights", *tiny), "yolov5n", match="not yolov5n")
     refused(checkpoints.read, tmp_path / "own.weights", "yolov3", match="fit no YOLOv3")
+    for content in (b"", b"\0\0\0\0\2\0\0\0\0\0\0\0", b"\0" * 20, b"\xff" * 4096):
+        (tmp_path / "short.weights").write_bytes(content)
+        refused(checkpoints.read, tmp_path / "short.weights")
 
 
 def test_other_yolos_are_refused_by_name(yolov5n, tmp_path):

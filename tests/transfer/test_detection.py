@@ -196,6 +196,8 @@ def test_the_mask_is_exact_and_a_resumed_training_is_the_same(data, tmp_path):
     assert again.curves == whole.curves
     state = whole.network.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.network.state_dict().items())
+    (tmp_path / "state.pt").write_bytes(b"damaged")  # or deleted: it begins anew
+    assert detection.train(backbone, data, SPEC, 1, checkpoint=tmp_path / "state.pt").curves == whole.curves
 
 
 def test_the_duration_is_estimated_from_a_few_steps(tmp_path):
