@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_core import stored
-from sparse_core.catalog import TRANSFERS
+from sparse_core.catalog import METHODS, TRANSFERS
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_file, remove
 
@@ -33,6 +33,8 @@ KEY = [
 ]
 LARGEST_FILE = 500_000_000  # bytes
 PREFIX = "imported-"  # before run ids
+_METHODS = {name.casefold(): name for name in METHODS}
+_OURS = ("published", "shipped", "measured", "all", "paper results", "shipped results", "your runs")
 _NAME = re.compile(r"[\w][\w .+-]{0,59}")
 
 
@@ -56,7 +58,7 @@ def read(file: Path, mapping: Mapping[str, str], source: str) -> Import:
     they differ; one that begins with "=" is a value for all rows, such as "=linear". The paper's raw text layout is recognised by
     its columns; its file's name says transfer and architecture. Sparsity and accuracies are fractions of 1. Raises InputError,
     which names the first row that is wrong."""
-    if not _NAME.fullmatch(source) or source.lower() in ("published", "shipped", "measured", "all"):
+    if not _NAME.fullmatch(source) or source.lower() in _OURS:
         raise InputError(
             f"A source's name has letters, digits, spaces, dots and dashes, and is none of ours; got '{source}'."
         )
@@ -71,8 +73,13 @@ def read(file: Path, mapping: Mapping[str, str], source: str) -> Import:
     columns: dict[str, Any] = {name: table[column] for name, column in fields.items()}
     for name in ("architecture", "method", "dataset", "transfer", *(name for name in usual if name in fields)):
         columns[name] = _texts(columns[name], name, required=name not in usual)
-    for name in ("sparsity", "accuracy", *(["accuracy_final"] if "accuracy_final" in fields else [])):
+    for name in ("sparsity", "accuracy"):
         columns[name] = _fractions(columns[name], name)
+    if "accuracy_final" in fields:
+        columns["accuracy_final"] = _fractions(columns["accuracy_final"], "accuracy_final", required=False)
+    columns["method"] = columns["method"].map(lambda name: _METHODS.get(name.casefold(), name))
+    dense = (columns["method"] == "Dense") & (columns["sparsity"] > 0)
+    _refuse(dense, columns["sparsity"], "sparsity", "0 for the method Dense, the baseline of the others")
     columns["seed"] = _seeds(columns["seed"]) if "seed" in fields else 0
     columns["transfer"] = columns["transfer"].str.lower()
     _refuse(
@@ -141,7 +148,8 @@ def _table(file: Path) -> pd.DataFrame:
     try:
         if file.suffix.lower() == ".parquet":
             return pd.read_parquet(file).reset_index(drop=True)
-        return pd.read_csv(file, sep=None, engine="python", skipinitialspace=True)  # commas, semicolons or tabs
+        # commas, semicolons or tabs; a spreadsheet may begin its file with a byte order mark
+        return pd.read_csv(file, sep=None, engine="python", skipinitialspace=True, encoding="utf-8-sig")
     except Exception as error:  # pandas, pyarrow and csv raise errors of many kinds
         raise InputError(f"{file} cannot be read as CSV or Parquet: {error}") from error
 
@@ -187,17 +195,24 @@ def _texts(values: pd.Series, name: str, *, required: bool) -> pd.Series:
     return texts
 
 
-def _fractions(values: pd.Series, name: str) -> pd.Series:
-    numbers = pd.to_numeric(values, errors="coerce")
-    _refuse(~numbers.between(0, 1), values, name, "a fraction from 0 to 1")
+def _fractions(values: pd.Series, name: str, *, required: bool = True) -> pd.Series:
+    numbers = _numbers(values)
+    wrong = ~numbers.between(0, 1) & (values.notna() | required)
+    _refuse(wrong, values, name, "a fraction from 0 to 1")
     return numbers
 
 
 def _seeds(values: pd.Series) -> pd.Series:
-    numbers = pd.to_numeric(values, errors="coerce")
+    numbers = _numbers(values)
     whole = numbers.notna() & (numbers % 1 == 0) & numbers.abs().lt(2**31)
     _refuse(~whole, values, "seed", "a whole number")
     return numbers.astype("int64")
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    """Values as floats, NaN for what is none; truth values are none."""
+    texts = values.map(str) if values.dtype in ("bool", "boolean") else values
+    return pd.to_numeric(texts, errors="coerce").astype(float)
 
 
 def _refuse(wrong: pd.Series, values: pd.Series, name: str, expected: str) -> None:

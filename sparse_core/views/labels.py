@@ -322,7 +322,9 @@ def name_tasks(table: pd.DataFrame) -> list[str]:
     several = table["dataset"].map(contents).gt(1)
     names = table["dataset"].map(task_label).where(~several, marked_task_names(table))
     metrics = table.groupby(["source", "dataset", "dataset_hash"])["metric"].transform("nunique")
-    return names.where(metrics == 1, names + ", " + table["metric"].map(METRICS)).tolist()
+    return names.where(
+        metrics == 1, names + ", " + table["metric"].map(lambda metric: METRICS.get(metric, metric))
+    ).tolist()
 
 
 def marked_task_names(table: pd.DataFrame) -> list[str]:

@@ -69,6 +69,17 @@ def test_tables_name_the_source(home, file):
     assert "Smith 2024" in labels.series_names(rows).values()
 
 
+def test_seeds_of_others_are_no_pairs(home, tmp_path):
+    """That runs of one seed share the order of the training data is known of ours only."""
+    table = pd.concat([GIVEN, GIVEN[GIVEN["seed"] == 0].assign(seed=2, top1=lambda rows: rows["top1"] - 0.03)])
+    table.to_csv(tmp_path / "three.csv", index=False)
+    imported.keep(home, imported.read(tmp_path / "three.csv", MAP, "Smith 2024"), COLUMNS)
+    rows = Store(Records(home)).results(source="Smith 2024", methods=["STR"])
+    compared = measures.difference_to_dense(rows).set_index("method")
+    assert compared.loc["STR", "interval"] == "Welch's t, over seeds"
+    assert measures.difference_to_dense(rows.assign(source="measured"))["interval"].max() == "paired t, over seeds"
+
+
 def test_a_dry_run_imports_nothing(home, file, capsys):
     assert main(["import-results", str(file), *FLAGS, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["imported"] is False
@@ -101,6 +112,8 @@ def test_rows_that_repeat_a_key_are_found_and_count_as_one_seed(home, tmp_path, 
         ("kind", "partial", "Row 3: transfer takes one of linear, full"),
         ("seed", 0.5, "Row 3: seed takes a whole number"),
         ("method", None, "Row 3: method takes a name"),
+        ("sparsity", "0,9", "Row 3: sparsity takes a fraction from 0 to 1, got '0,9'"),
+        ("method", "dense", "Row 3: sparsity takes 0 for the method Dense"),
     ],
 )
 def test_a_wrong_row_is_named_and_nothing_is_imported(home, tmp_path, capsys, column, value, message):
@@ -179,6 +192,63 @@ def test_the_papers_raw_text_layout_gives_the_published_rows(tmp_path, name, tra
     columns = ["architecture", "transfer", "method", "sparsity", "dataset", "seed", "replicate", "accuracy_best"]
     pd.testing.assert_frame_equal(made.rows[columns].reset_index(drop=True), expected[columns], check_dtype=False)
     assert len(made.duplicates) == (expected["replicate"] > 0).sum()
+
+
+def test_a_file_of_a_spreadsheet_begins_with_a_mark(tmp_path):
+    GIVEN.to_csv(tmp_path / "sheet.csv", index=False, encoding="utf-8-sig")
+    assert len(imported.read(tmp_path / "sheet.csv", MAP, "x").rows) == 6
+    assert imported.columns(tmp_path / "sheet.csv")[0] == "arch"
+
+
+def test_methods_are_known_in_any_case_so_the_dense_one_is_the_baseline(tmp_path):
+    GIVEN.replace({"Dense": "dense", "STR": "str"}).to_csv(tmp_path / "small.csv", index=False)
+    assert set(imported.read(tmp_path / "small.csv", MAP, "x").rows["method"]) == {"Dense", "STR", "GMP"}
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("top1", pd.array([0.9, None, 0.8, 0.8, 0.8, 0.8], dtype="Float64")),
+        ("top1", [True, False, True, True, True, True]),
+        ("seed", [True, False, True, True, True, True]),
+        ("seed", pd.array([0, None, 0, 1, 0, 0], dtype="Int64")),
+        ("top1", [[0.9]] * 6),
+    ],
+)
+def test_wrong_types_in_parquet_are_refused(tmp_path, column, values):
+    GIVEN.assign(**{column: values}).to_parquet(tmp_path / "wrong.parquet")
+    with pytest.raises(InputError, match=r"Row [12]: (accuracy|seed) takes"):
+        imported.read(tmp_path / "wrong.parquet", MAP, "x")
+
+
+def test_a_last_epoch_may_be_unknown_of_some_rows(home, tmp_path):
+    GIVEN.assign(accuracy_final=[0.88, None, 0.7, None, None, 0.4]).to_csv(tmp_path / "some.csv", index=False)
+    made = imported.read(tmp_path / "some.csv", MAP, "x")
+    imported.keep(home, made, COLUMNS)
+    assert Store(Records(home)).results(source="x")["accuracy_final"].notna().sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("pets,STR,0.9", "Row 2: accuracy takes"),
+        ("pets,STR,0.9,seed_x,0.8", "Row 2: seed takes a whole number, got 'x'"),
+        ("### cut off", "Row 2: method takes a name"),
+        ("pets,STR,0.9,seed_0,0.8,0.7", "Expected 5 fields in line 3, saw 6"),
+    ],
+)
+def test_damaged_lines_of_the_raw_text_layout_are_named(tmp_path, line, message):
+    (tmp_path / "full_x.txt").write_text(f"dset,model,sparsity,seed,val_acc\npets,Dense,0,seed_0,0.9\n{line}\n")
+    with pytest.raises(InputError, match=message):
+        imported.read(tmp_path / "full_x.txt", {}, "x")
+
+
+def test_two_metrics_on_a_task_are_told_apart_by_name_whatever_they_are(home, tmp_path):
+    both = pd.concat([GIVEN.assign(metric="top1"), GIVEN.assign(metric="f1")])
+    both.to_csv(tmp_path / "both.csv", index=False)
+    imported.keep(home, imported.read(tmp_path / "both.csv", MAP, "x"), COLUMNS)
+    table = measures.per_configuration(Store(Records(home)).results(source="x"))
+    assert {name.rpartition(", ")[2] for name in labels.name_tasks(table)} == {"top-1 accuracy", "f1"}
 
 
 def test_a_value_for_all_rows(tmp_path):
