@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 import pandas as pd
 import streamlit as st
@@ -43,6 +44,16 @@ class View:
         """The method of each network by name."""
         return dict(zip(self.networks["name"], self.networks["method"], strict=True))
 
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The runs of the networks and of their baseline on the shared tasks."""
+        return measures.underlying_runs(self.rows, self.found.table)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What must be said of these runs."""
+        return footnotes.row_notes(self.runs)
+
     @property
     def tasks(self) -> list[str]:
         """The names of the shared tasks."""
@@ -67,7 +78,7 @@ def main() -> None:
         "Ranks": lambda: _ranks(view),
         "Means": lambda: _table(_mean_table(view), "means"),
         "By task": lambda: _by_task(view),
-        "Runs": lambda: run_table(_runs(view), key="behind"),
+        "Runs": lambda: run_table(view.runs, key="behind"),
     }
     choices.tabs("compared", tabs)
 
@@ -78,17 +89,18 @@ def _choose(store: Store) -> View | None:
         architecture = choices.architecture_choice(store, "accuracy")
         transfer = choices.choice("Transfer", "compare_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
         known = _networks(store, store.version, architecture, transfer, "best")
-        sources = {name: label for name, label in labels.SOURCES.items() if name in set(known["source"])}
+        sources = {name: label for name, label in choices.sources().items() if name in set(known["source"])}
         source = choices.choice(
             "Results", "compare_source", sources or labels.SOURCES, "Networks of different sources are never compared."
         )
         accuracy = choices.accuracy_choice()
         interval = choices.choice("Interval", "compare_interval", comparisons.INTERVALS, INTERVAL_HELP)
-    rows = _rows(store, store.version, architecture, transfer, source)
+    rows = _rows(store, store.version, architecture, transfer)
+    rows = rows[rows["source"] == source]
     there = side_by_side.series(rows) if len(rows) else []
     series = _series(there) if len(there) > 1 else next(iter(there), ())
     named = _networks(store, store.version, architecture, transfer, accuracy)
-    named = named[(named[measures.SERIES_KEY] == list(series)).all(axis=1)] if there else named.iloc[:0]
+    named = _of_series(named, series) if there else named.iloc[:0]
     if len(named) < 2:
         st.info(
             choices.HELD
@@ -101,9 +113,15 @@ def _choose(store: Store) -> View | None:
     if len(chosen) < 2:
         st.info("Choose two or more networks.")
         return None
-    of_series = rows[(rows[measures.SERIES_KEY] == list(series)).all(axis=1)]
-    found = _compared(store, store.version, of_series, tuple(chosen["point"]), chosen, accuracy, interval)
-    return View(of_series, chosen, found, accuracy, interval, architecture, transfer)
+    found = _compared(store, store.version, series, tuple(chosen["point"]), chosen, accuracy, interval)
+    return View(_of_series(rows, series), chosen, found, accuracy, interval, architecture, transfer)
+
+
+def _of_series(rows: pd.DataFrame, series: tuple[str, ...]) -> pd.DataFrame:
+    kept = pd.Series(True, index=rows.index)
+    for name, value in zip(measures.SERIES_KEY, series, strict=True):
+        kept &= rows[name] == value
+    return rows[kept]
 
 
 def _series(there: list[tuple[str, ...]]) -> tuple[str, ...]:
@@ -129,16 +147,23 @@ def _networks_choice(named: pd.DataFrame) -> pd.DataFrame:
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)
-def _rows(_store: Store, version: tuple[int, ...], architecture: str, transfer: str, source: str) -> pd.DataFrame:
-    """The runs, networks joined. Never change them."""
-    return measures.joined(_store.results(source=source, architecture=architecture, transfer=transfer))
+def _rows(_store: Store, version: tuple[int, ...], architecture: str, transfer: str) -> pd.DataFrame:
+    """The runs of every source, networks joined. Never change them."""
+    return measures.joined(_store.results(architecture=architecture, transfer=transfer, coded=True))
+
+
+@st.cache_resource(show_spinner=False, max_entries=20)
+def _differences(
+    _store: Store, version: tuple[int, ...], architecture: str, transfer: str, accuracy: str
+) -> pd.DataFrame:
+    """Every network and dense one on every task, of all series. Never change them."""
+    return measures.difference_to_dense(_rows(_store, version, architecture, transfer), accuracy)
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)
 def _networks(_store: Store, version: tuple[int, ...], architecture: str, transfer: str, accuracy: str) -> pd.DataFrame:
     """The networks of every series, named. Never change them."""
-    rows = measures.joined(_store.results(architecture=architecture, transfer=transfer))
-    found = side_by_side.networks(measures.difference_to_dense(rows, accuracy))
+    found = side_by_side.networks(_differences(_store, version, architecture, transfer, accuracy))
     parts = [comparisons.named(part) for _, part in found.groupby(measures.SERIES_KEY)]
     return pd.concat(parts, ignore_index=True) if parts else found.assign(point="", name="")
 
@@ -147,13 +172,22 @@ def _networks(_store: Store, version: tuple[int, ...], architecture: str, transf
 def _compared(
     _store: Store,
     version: tuple[int, ...],
-    _rows: pd.DataFrame,
+    series: tuple[str, ...],
     points: tuple[str, ...],
     _chosen: pd.DataFrame,
     accuracy: str,
     interval: str,
 ) -> Comparison:
-    return side_by_side.compare(_rows, comparisons.keys(_chosen), accuracy=accuracy, interval=interval)
+    """The networks (``_chosen``, named by ``points``) of a series (``measures.SERIES_KEY``) side by side."""
+    names = dict(zip(measures.SERIES_KEY, series, strict=True))
+    about = (_store, version, names["architecture"], names["transfer"])
+    return side_by_side.compare(
+        _of_series(_rows(*about), series),
+        comparisons.keys(_chosen),
+        accuracy=accuracy,
+        interval=interval,
+        compared=_of_series(_differences(*about, accuracy), series),
+    )
 
 
 def _subtitle(view: View) -> str:
@@ -161,13 +195,7 @@ def _subtitle(view: View) -> str:
 
 
 def _caption(view: View, *notes: str) -> str:
-    rows = _runs(view)
-    said = [*notes, *footnotes.row_notes(rows)]
-    return footnotes.caption(rows, [], said, view.accuracy, date.today())
-
-
-def _runs(view: View) -> pd.DataFrame:
-    return measures.underlying_runs(view.rows, view.found.table)
+    return footnotes.caption(view.runs, [], [*notes, *view.notes], view.accuracy, date.today())
 
 
 def _means(view: View) -> None:

@@ -41,7 +41,7 @@ def main() -> None:
 
 @st.cache_data(show_spinner=False, max_entries=20, ttl=60)  # structures and upstream accuracies change, too
 def _checked(_store: Store, version: tuple[int, ...], speeds: tuple[int, int], source: str) -> list[Finding]:
-    return findings.check(_store.results(source=source), source, facts=network_facts.known(home(), source))
+    return findings.check(_store.results(source=source, coded=True), source, facts=network_facts.known(home(), source))
 
 
 def _view_link(found: list[Finding], source: str) -> None:
@@ -53,7 +53,8 @@ def _view_link(found: list[Finding], source: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = texts[choices.selectbox("Statement to look at", list(texts), key="finding")]
         query: dict[str, str | list[str]] = {"architecture": chosen.architecture, "source": labels.SOURCES[source]}
-        if len(chosen.transfers) == 1:
+        query |= {"metric": chosen.metric} if chosen.metric != "accuracy" else {}
+        if len(chosen.transfers) == 1 and chosen.metric == "accuracy":  # of detectors there is one transfer
             query["transfer"] = labels.TRANSFER_NAMES[chosen.transfers[0]]
         if chosen.methods and all(name in METHODS for name in chosen.methods):
             query["methods"] = list(chosen.methods)

@@ -1,5 +1,7 @@
 """Guide: which network to transfer, ranked by the rows there are, with the evidence beside each answer."""
 
+import shlex
+
 import streamlit as st
 
 from pages.parts import choices, frame, links
@@ -59,7 +61,7 @@ def main() -> None:
 def _request(store: Store) -> Request:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = choices.choice(
-            "Rows", "guide_source", labels.SOURCES, "Whose rows count. They are never averaged together."
+            "Rows", "guide_source", choices.sources(), "Whose rows count. They are never averaged together."
         )
         architecture = choices.architecture_choice(store, "accuracy")
         transfer = choices.choice("Transfer", "guide_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
@@ -95,21 +97,27 @@ def _number(
 
 @st.cache_data(show_spinner=False, max_entries=50)
 def _advised(_store: Store, version: tuple[int, ...], speeds: tuple[int, int], request: Request) -> Advice:
-    rows = _store.results(source=request.source, architecture=request.architecture)
+    rows = _store.results(source=request.source, architecture=request.architecture, coded=True)
     return advice.advise(rows, request, fastest.measured(home(), request.architecture))
 
 
 def _links(request: Request) -> None:
-    query = {"architecture": architecture_label(request.architecture), "source": labels.SOURCES[request.source]}
+    query = {"architecture": architecture_label(request.architecture), "source": choices.sources()[request.source]}
     query["transfer"] = labels.TRANSFER_NAMES[request.transfer]
     with st.container(horizontal=True):
         st.page_link("pages/tradeoffs.py", label="Show the rows", icon=":material/show_chart:", query_params=query)
         page = "probe" if request.transfer == "linear" else "finetune"
         st.page_link(f"pages/{page}.py", label=f"{page.capitalize()} a backbone", icon=":material/science:")
         numbers = {name: getattr(request, name) for name in ("loss", "sparsity", "difficulty", "file_size", "speedup")}
-        needs = [f"--{name.replace('_', '-')} {value:.10g}" for name, value in numbers.items() if value is not None]
-        needs += [f"--{name} {getattr(request, name)}" for name in ("transfer", "kind", "source", "architecture")]
-        links.share(" ".join([*PROGRAM, "guide", *needs, "--json"]), key="share_guide")
+        needs = [
+            text
+            for name, value in numbers.items()
+            if value is not None
+            for text in (f"--{name.replace('_', '-')}", f"{value:.10g}")
+        ]
+        about = [(f"--{name}", getattr(request, name)) for name in ("transfer", "kind", "source", "architecture")]
+        command = [*PROGRAM, "guide", *needs, *(text for pair in about for text in pair), "--json"]
+        links.share(shlex.join(command), key="share_guide")
 
 
 main()

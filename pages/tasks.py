@@ -65,7 +65,9 @@ def main() -> None:
     """Controls, the heat map, the runs behind its cells, and the full table."""
     store = open_store("tasks")
     controls = _controls(store)
-    rows = store.results(source=controls.source, architecture=controls.architecture, transfer=controls.transfer)
+    rows = store.results(
+        source=controls.source, architecture=controls.architecture, transfer=controls.transfer, coded=True
+    )
     rows = measures.measured_in(rows, controls.metric).dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     if controls.level is not None:
         rows = rows[(rows["sparsity"] == controls.level) | (rows["method"] == "Dense")]
@@ -236,7 +238,7 @@ def _say_empty(store: Store, controls: Controls) -> None:
         )
     elif controls.source == "shipped":
         st.info(f"No shipped result of {name} matches these choices.")
-    elif controls.architecture not in store.results(source="published")["architecture"].unique():
+    elif controls.architecture not in store.results(source="published", coded=True)["architecture"].unique():
         st.info(f"{name} is not in the paper's published results, and you have no runs of it.")
     else:
         st.info(f"No run of {name} under {TRANSFERS[controls.transfer].lower()} matches these choices.")

@@ -123,14 +123,14 @@ def _relations(store: Store, controls: Controls, view: View) -> dict[str, Callab
 @st.cache_resource(show_spinner=False, max_entries=50)
 def _questions(_store: Store, version: tuple[int, ...], architecture: str) -> list[Question]:
     """Those that the architecture's rows can answer, whatever the controls leave of them: the tabs stay where they are."""
-    return questions.asked(_store.results(architecture=architecture))
+    return questions.asked(_store.results(architecture=architecture, coded=True))
 
 
 def _prune_downstream(store: Store, controls: Controls) -> dict[str, Callable[[], None]]:
     """The tab on pruning on the task itself, where a network of the architecture was."""
     if controls.metric != "accuracy":
         return {}
-    full = store.results(source="measured", architecture=controls.architecture, transfer="full")
+    full = store.results(source="measured", architecture=controls.architecture, transfer="full", coded=True)
     made = sparsified.made_here(library.cards(home())) if len(full) else []
     if not downstream.has_both_routes(full, made):
         return {}
@@ -328,7 +328,7 @@ def _explain_empty(store: Store, controls: Controls) -> None:
         st.info(choices.HELD)
         choices.reset_button(store, controls.architecture, UNFILTERED)
         return None
-    if controls.metric != "accuracy" and not (store.results()["metric"] == MAP).any():
+    if controls.metric != "accuracy" and not (store.results(coded=True)["metric"] == MAP).any():
         st.info(
             "You have no runs of detectors yet, and the paper's table 6 is not in its public rows. Finetune a detector on images "
             "with boxes on the Finetune page: its mAP is then shown here."
@@ -364,7 +364,7 @@ def _unpublished(store: Store, controls: Controls) -> str:
     """The architecture or methods asked for that the paper has no results of, with the verb; empty if there are any."""
     if controls.source in ("shipped", "measured"):
         return ""
-    published = store.results(source="published", architecture=controls.architecture)
+    published = store.results(source="published", architecture=controls.architecture, coded=True)
     if published.empty:
         return f"{architecture_label(controls.architecture)} is"
     absent = footnotes.absent_methods(controls.methods, published["method"])
@@ -374,7 +374,7 @@ def _unpublished(store: Store, controls: Controls) -> str:
 
 
 def _not_shipped(store: Store, architecture: str) -> str:
-    shipped = store.results(source="shipped")["architecture"].unique()
+    shipped = store.results(source="shipped", coded=True)["architecture"].unique()
     if architecture in shipped:
         return "No shipped run matches these choices. Widen or reset the filters."
     names = ", ".join(architecture_label(name) for name in shipped)
@@ -384,7 +384,7 @@ def _not_shipped(store: Store, architecture: str) -> str:
 
 
 def _explain_missing_sizes(store: Store, controls: Controls) -> None:
-    known = store.results().dropna(subset=[controls.axis])["architecture"].unique()
+    known = store.results(coded=True).dropna(subset=[controls.axis])["architecture"].unique()
     others = [architecture_label(name) for name in known if name != controls.architecture]
     st.info(
         f"No matching run has a known {AXES[controls.axis].lower()}: the paper's networks are not published with its "

@@ -98,6 +98,11 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
         raise InputError(f"There are no results of {options.architecture} under {options.transfer} transfer.")
     rows = measures.joined(rows[(rows[measures.SERIES_KEY] == list(there[0])).all(axis=1)])
     known = side_by_side.networks(measures.difference_to_dense(rows, options.accuracy))
+    if known.empty:
+        raise InputError(
+            f"No sparse {options.architecture} of these results has a dense baseline with errors, of the same upstream data, "
+            "task and protocol."
+        )
     chosen = _chosen(known, options.networks) if options.networks else side_by_side.usual(known)
     keys = chosen[measures.NETWORK_KEY].itertuples(index=False, name=None)
     names = dict(zip(keys, side_by_side.short_names(chosen), strict=True))

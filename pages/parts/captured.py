@@ -35,8 +35,11 @@ def capture(page: str, query: dict[str, list[str]]) -> dict[str, Any]:
     controls = {widget.key: widget.label for widget in widgets if widget.key}
     filters = [[controls[name], ", ".join(values)] for name, values in query.items() if controls.get(name)]
     title = next(each.title for each in PAGES if each.name == page)
-    blocks = list(_blocks(app.main))
-    return {"title": title, "filters": filters, "blocks": blocks[:-1]}  # the last is the frame's own line
+    blocks = list(_blocks(app.main))[:-1]  # the last is the frame's own line
+    unknown = [
+        {"kind": "error", "text": each.value} for each in app.toast
+    ]  # what the link names and the page does not have
+    return {"title": title, "filters": filters, "blocks": [*unknown, *blocks]}
 
 
 def _blocks(parent: Any) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ from sparse_core.datasets import catalogue
 from sparse_core.datasets.boxes import METRIC
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.networks.library import BackboneCard
-from sparse_core.results import measures
+from sparse_core.results import imported, measures
 from sparse_core.results.store import Store
 from sparse_core.specs.locations import absolute_dataset
 from sparse_core.views import labels
@@ -232,15 +232,20 @@ def architecture_choice(store: Store, metric: str) -> str:
     )
 
 
+def sources() -> dict[str, str]:
+    """The sources of results with their labels, those that were imported too."""
+    return {**labels.SOURCES, **{name: name for name in imported.sources(home())}}
+
+
 def source_choice(known: pd.DataFrame | None = None) -> str:
     """The control for ``all``, ``published``, ``shipped`` or ``measured`` results; of the sources, those that are ``known``."""
-    options = {"all": "All", **labels.SOURCES}
+    options = {"all": "All", **sources()}
     help_text = (
         "Paper results: the runs published with the paper. Shipped results: small networks that come with this product. Your "
         "runs: made on this machine. They are never averaged together."
     )
     if known is not None:
-        there = offered("source", list(labels.SOURCES), known["source"], labels.SOURCES.__getitem__)
+        there = offered("source", list(sources()), known["source"], options.__getitem__)
         missing = [name for source, name in labels.SOURCES.items() if source not in there]
         options = {name: label for name, label in options.items() if name == "all" or name in there}
         help_text += f" Not offered, for there are none of this architecture: {', '.join(missing)}." if missing else ""
@@ -283,7 +288,7 @@ def join_choice(store: Store, architecture: str) -> bool:
 
 @st.cache_data(show_spinner=False, max_entries=20)
 def _has_recipes(_store: Store, version: tuple[int, ...], architecture: str) -> bool:
-    return bool((_store.results(architecture=architecture)["recipe"] != "").any())
+    return bool((_store.results(architecture=architecture, coded=True, columns=["recipe"])["recipe"] != "").any())
 
 
 def accuracy_choice(known: pd.DataFrame | None = None) -> str:
@@ -318,7 +323,8 @@ def ordered_tasks(store: Store, architecture: str, order: str) -> dict[tuple[str
 
 @st.cache_data(show_spinner=False, max_entries=50)
 def _tasks(_store: Store, version: tuple[int, ...], architecture: str, order: str) -> dict[tuple[str, str], float]:
-    return measures.ordered_tasks(_store.results(architecture=architecture), order)
+    columns = [*measures.CONFIGURATION_KEY, "seed", "accuracy_best", measures.CELL]
+    return measures.ordered_tasks(_store.results(architecture=architecture, coded=True, columns=columns), order)
 
 
 def measured_task(runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from streamlit.elements.lib.column_types import ColumnConfig
 
 from pages.parts import export, frame, jobs_indicator, links, run_filters, saved_views_list, text_size
@@ -22,7 +23,7 @@ from sparse_core.views import columns, times
 from sparse_core.views.charts import captions
 
 NOT_SEARCHED = ("tied",)  # names of other rows
-MOST_ROWS = 1000  # of a table whose rows can be picked
+MOST_PICKED, MOST_SHOWN = 1000, 10_000  # rows of a table in which some can be picked, and of others; downloads hold all
 PICKING: list[Any] = ["multi-row", "single-cell"]
 ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what the table shows of it
 
@@ -157,7 +158,7 @@ def show_table(
     if rows.empty:
         st.info(_why_empty(frame, chosen))
         return
-    first = rows.head(MOST_ROWS) if picking else rows
+    first = rows.head(MOST_PICKED if picking else MOST_SHOWN)
     shown, config = columns.for_display(first), _column_config(first, title)
     ticks = _ticks(key, first.index, picking) if picking else {"key": f"{key}_rows"}
     st.dataframe(shown, hide_index=True, column_config=config, placeholder="–", **ticks)
@@ -235,14 +236,30 @@ def _why_empty(frame: pd.DataFrame, chosen: list[str]) -> str:
 
 def _matching(frame: pd.DataFrame, wanted: str) -> pd.DataFrame:
     """The rows that contain every word: as text, shown or stored, or as a number of its own."""
-    if not wanted.strip():
+    words = wanted.lower().split()
+    if not words:
         return frame
-    shown = columns.for_display(frame)
-    numbers = shown.select_dtypes("number")
-    words = pd.concat([shown, frame], axis=1).drop(columns=[*numbers.columns, *NOT_SEARCHED], errors="ignore")
-    text = words.astype(str).agg(" ".join, axis=1).str.lower()
-    keep = pd.Series(True, index=frame.index)
-    for word in wanted.lower().split():
+    texts: list[tuple[np.ndarray, pd.Series]] = []  # each row's place among the different texts of a column
+    numbers: list[np.ndarray] = []
+    for name in frame.columns:
+        shown = columns.for_display(frame[[name]])[name]
+        if is_numeric_dtype(shown) and not is_bool_dtype(shown):
+            numbers.append(shown.to_numpy(float, na_value=np.nan))
+        elif name not in NOT_SEARCHED:
+            texts += [_different_texts(values) for values in (shown, frame[name])]
+    keep = np.full(len(frame), True)
+    for word in words:
         number = pd.to_numeric(word, errors="coerce")
-        keep &= text.str.contains(word, regex=False) | np.isclose(numbers, number, atol=ROUNDING).any(axis=1)
+        found = np.full(len(frame), False)
+        for places, different in texts:
+            found |= different.str.contains(word, regex=False).to_numpy()[places]
+        for values in numbers:
+            found |= np.isclose(values, number, atol=ROUNDING)
+        keep &= found
     return frame[keep]
+
+
+def _different_texts(values: pd.Series) -> tuple[np.ndarray, pd.Series]:
+    """The place (N,) of each value's text among the different ones of a column, and these in small letters."""
+    places, different = pd.factorize(values.astype(str) if values.dtype == object else values, use_na_sentinel=False)
+    return places, pd.Series(different).astype(str).str.lower()

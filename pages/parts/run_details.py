@@ -9,6 +9,7 @@ import streamlit as st
 from pages.parts import choices, frame
 from pages.parts.results import show_chart, show_table, titles
 from sparse_core.catalog import METRICS, TRANSFERS, architecture_label, task_label
+from sparse_core.results import measures
 from sparse_core.results.records import Record
 from sparse_core.results.statistics import per_class
 from sparse_core.results.store import Store
@@ -30,8 +31,9 @@ def run_table(rows: pd.DataFrame, *, key: str) -> None:
     """The table of single runs, as the store returns them, and the note on disputed rows."""
     annotations = [name for name in ("note", "tags") if name in rows and (rows[name] != "").any()]
     usual = [*NETWORK_COLUMNS, *tables.network_columns(rows), *SAMPLE_COLUMNS, *repeated(rows)]
-    title = titles(labels.metric_name(rows["metric"]))
-    show_table(rows.drop(columns="spec"), key=key, name="runs", shown_columns=[*usual, *annotations], title=title)
+    title = titles(labels.metric_name(rows["metric"].unique()))
+    shown = rows.drop(columns=["spec", measures.CELL], errors="ignore")
+    show_table(shown, key=key, name="runs", shown_columns=[*usual, *annotations], title=title)
     for note in footnotes.result_notes(rows):
         st.caption(frame.plain(f"{note.rstrip('.')}."))
 

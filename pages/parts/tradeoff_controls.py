@@ -140,9 +140,11 @@ def _axis_choice(known: pd.DataFrame) -> str:
 @st.cache_data(show_spinner=False, max_entries=20)
 def available(_store: Store, version: tuple[int, ...], architecture: str, metric: str) -> pd.DataFrame:
     """Which results exist for this architecture in this metric; ``version`` includes new runs at once."""
-    rows = measures.measured_in(_store.results(architecture=architecture), metric)
+    about = ["source", "method", "sparsity", "transfer", "dataset"]
+    needed = [*about, "metric", "accuracy_best", "accuracy_final", "map_best", "map_final", *labels.SIZES]
+    rows = measures.measured_in(_store.results(architecture=architecture, coded=True, columns=needed), metric)
     known = {f"has_{name}": rows[name].notna() for name in (*labels.SIZES, "accuracy_final")}
-    return rows[["source", "method", "sparsity", "transfer", "dataset"]].assign(**known).drop_duplicates()
+    return measures.grouped(rows.assign(**known), [*about, *known])[1]
 
 
 def _vertical_scale(*, several: bool) -> tradeoffs.Scale:

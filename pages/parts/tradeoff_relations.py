@@ -266,7 +266,7 @@ def _transfer(controls: Controls, rows: pd.DataFrame, key: str) -> str:
 @st.cache_resource(show_spinner=False, max_entries=10)
 def _dense(_store: Store, version: tuple[int, ...], architecture: str) -> pd.DataFrame:
     """The dense runs of an architecture, of both transfers. Never change them."""
-    return _store.results(architecture=architecture, methods=["Dense"]).query("method == 'Dense'")
+    return _store.results(architecture=architecture, methods=["Dense"], coded=True).query("method == 'Dense'")
 
 
 @st.cache_data(show_spinner=False, max_entries=2, ttl=60)

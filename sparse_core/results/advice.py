@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import TASKS, TRANSFERS
+from sparse_core.catalog import TASKS, TRANSFERS, architecture_label
 from sparse_core.errors import InputError
 from sparse_core.results.comparison import Interval, pair_intervals, t_interval
 from sparse_core.results.evidence import Evidence
@@ -43,6 +43,10 @@ class Request:
         for name, value in (("loss", self.loss), ("sparsity", self.sparsity)):
             if value is not None and not 0 <= value < 1:
                 raise InputError(f"{name} takes a fraction in [0, 1), such as 0.01; got {value}.")
+        if self.difficulty is not None and not -1 <= self.difficulty <= 1:
+            raise InputError(
+                f"difficulty takes a difference of accuracies from -1 to 1, such as 0.1; got {self.difficulty}."
+            )
         for name, value in (("file_size", self.file_size), ("speedup", self.speedup)):
             if value is not None and not value > 0:
                 raise InputError(f"{name} takes a number above 0; got {value}.")
@@ -120,6 +124,7 @@ def advise(rows: pd.DataFrame, request: Request, speedups: Speedups | None = Non
     tasks = _tasks(evidence, request, notes)
     known = {key: _facts(evidence, key, speedups or {}) for key in _networks(evidence, request.transfer)}
     candidates = _candidates(evidence, request, known, notes)
+    notes += _without_baseline(evidence, request)
     cells = {key: cell.loc[cell.index.intersection(tasks)] for key, cell in candidates.items()}
     cells = {key: cell for key, cell in cells.items() if len(cell)}
     answers = [_answer(evidence, key, cell, request, known[key]) for key, cell in cells.items()]
@@ -187,6 +192,18 @@ def _candidates(
         if highest < request.sparsity:
             notes.append(f"The rows end at {100 * highest:.3g} % sparsity.")
     return found
+
+
+def _without_baseline(evidence: Evidence, request: Request) -> list[str]:
+    """That there are no results at all, or which networks have none of a dense one beside them, or one without errors."""
+    rows = evidence.cells[evidence.cells["transfer"] == request.transfer]
+    if rows.empty:
+        name = architecture_label(request.architecture)
+        return [f"There are no results of {name} under {request.transfer} transfer here."]
+    sparse = rows[rows["method"] != "Dense"]
+    known = sparse.groupby(["method", "sparsity"])["relative_error_increase"].count()
+    names = [f"{method} {100 * level:.3g} %" for (method, level), tasks in known.items() if not tasks]
+    return [f"No dense baseline to compare with, or one without errors: {', '.join(names)}."] if names else []
 
 
 def _excluded(cell: pd.DataFrame, facts: _Facts, request: Request) -> str:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from sparse_core.results import measures
@@ -114,8 +115,8 @@ class Evidence:
 
 def _most_frequent(rows: pd.DataFrame, within: Sequence[str], chosen: Sequence[str]) -> pd.DataFrame:
     """The rows of that combination of ``chosen`` which has most rows in each group ``within``; of equals, the first by name."""
-    if rows.empty:
-        return rows
-    counts = rows.groupby([*within, *chosen], as_index=False).size()
+    number, kinds = measures.grouped(rows, [*within, *chosen])
+    counts = kinds.assign(size=np.bincount(number, minlength=len(kinds)))
     ordered = counts.sort_values(["size", *chosen], ascending=[False, *[True] * len(chosen)], kind="stable")
-    return rows.merge(ordered.drop_duplicates(list(within))[[*within, *chosen]], on=[*within, *chosen])
+    kept = kinds.index.isin(ordered.drop_duplicates(list(within)).index)
+    return rows if kept.all() else rows[kept[number]]

@@ -32,6 +32,10 @@ class RunFilter:
 
     def apply(self, rows: pd.DataFrame, annotations: Mapping[str, Annotation]) -> pd.DataFrame:
         """The rows, as ``Store.results`` returns them, that are kept."""
+        return rows[self.keeps(rows, annotations)].reset_index(drop=True)
+
+    def keeps(self, rows: pd.DataFrame, annotations: Mapping[str, Annotation]) -> pd.Series:
+        """Whether each row is kept."""
         keep = pd.Series(True, index=rows.index)
         dense = (rows["method"] == "Dense") if self.keep_dense else pd.Series(False, index=rows.index)
         for name in ("architecture", "transfer", "dataset", "source"):
@@ -42,7 +46,7 @@ class RunFilter:
         if self.tags:
             tagged = [run_id for run_id, each in annotations.items() if set(each.tags) & set(self.tags)]
             keep &= dense | rows["run_id"].isin(tagged)
-        return rows[keep].reset_index(drop=True)
+        return keep
 
     def keeps_network(self, architecture: str, method: str) -> bool:
         """Whether a network passes, by what is known of it without a run; one without a method is none of any."""

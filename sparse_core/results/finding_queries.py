@@ -1,6 +1,6 @@
 """What the paper's statements ask of the rows: each query gives one figure with its interval."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 
@@ -187,6 +187,16 @@ def structured_at_equal_upstream(transfer: str) -> Query:
         return Figure(*network_facts.structured_at_equal_upstream(evidence.facts, rows, evidence.accuracy))
 
     return query
+
+
+def first_upstream(first: Mapping[float, str], datasets: Sequence[str]) -> Query:
+    """How much more accurate upstream the ``first`` method at each sparsity is than the next one, on these labels."""
+    return lambda evidence: Figure(*network_facts.first_upstream(evidence.facts, "resnet50", first, datasets))
+
+
+def maps_go_together(evidence: Evidence) -> Figure:
+    """The slope of downstream against upstream mAP of detectors."""
+    return Figure(*network_facts.slope_of_maps(evidence.facts, evidence.rows, evidence.accuracy))
 
 
 def fall(transfer: str, method: str, first: float, second: float, tasks: Sequence[str]) -> Query:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from sparse_core.catalog import architecture_label
+from sparse_core.results import measures
 from sparse_core.results.comparison import Interval
 from sparse_core.results.evidence import Evidence
-from sparse_core.results.finding_queries import WITHOUT, Figure
 from sparse_core.results.network_facts import NetworkFacts
 from sparse_core.results.statements import STATEMENTS, Statement
 
@@ -33,17 +33,19 @@ class Finding:
     transfers: tuple[str, ...] = field(default=("linear",))
     methods: tuple[str, ...] = ()
     note: str = ""
+    metric: str = "accuracy"
 
 
 def check(rows: pd.DataFrame, source: str, accuracy: str = "best", facts: NetworkFacts | None = None) -> list[Finding]:
     """Every statement, checked against the rows of ``source`` among ``rows`` and what is known beside them (``facts``)."""
     own = rows[rows["source"] == source]
-    evidence: dict[tuple[str, bool], Evidence] = {}
+    evidence: dict[tuple[str, bool, str], Evidence] = {}
     found = []
     for statement in STATEMENTS:
-        key = (statement.architecture, statement.only or source == "published")
+        key = (statement.architecture, statement.only or source == "published", statement.metric)
         if key not in evidence:
-            evidence[key] = Evidence(own, key[0], only=key[1], accuracy=accuracy, facts=facts)
+            of_metric = measures.measured_in(own, statement.metric)
+            evidence[key] = Evidence(of_metric, key[0], only=key[1], accuracy=accuracy, facts=facts)
         found.append(_checked(statement, evidence[key], source))
     return found
 
@@ -58,7 +60,7 @@ def verdict(interval: Interval, low: float, high: float) -> str:
 
 
 def _checked(statement: Statement, evidence: Evidence, source: str) -> Finding:
-    figure = statement.query(evidence) if statement.query else Figure(WITHOUT, 0)
+    figure = statement.query(evidence)
     interval = figure.interval
     shown = architecture_label(evidence.architecture or statement.architecture) if figure.rows else ""
     return Finding(
@@ -77,4 +79,5 @@ def _checked(statement: Statement, evidence: Evidence, source: str) -> Finding:
         statement.transfers,
         statement.methods,
         statement.note,
+        statement.metric,
     )

@@ -10,7 +10,7 @@ interval. Networks are joined where ``joined`` says so, and into the dense basel
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -31,19 +31,26 @@ TASK_KEY = ["source", "architecture", "upstream", *CONTENT_KEY]
 
 RECIPE_KEY = ["source", "architecture", "upstream", "method", "sparsity", "recipe"]
 
+OURS = ("shipped", "measured")  # sources whose runs share the order of the training data where they share a seed
 NEAR = 0.011  # sparsities that count as the same: M-FAC was run at 89 % where others were at 90 %
+CELL = "cell"  # a column of coded rows: the number of what they have in common in ``CONFIGURATION_KEY``
 SIZES = ["nonzero_parameters", "multiply_adds", "file_size"]
+Regroup = Callable[[pd.DataFrame], pd.DataFrame]
 ACCURACIES = {"best": "accuracy_best", "final": "accuracy_final"}
 
+# Rows come as numbers: ``runs`` has the number of each row's network on its task, ``networks`` what that is (see ``_query``).
 # favg sums by Kahan's method, so a mean does not depend on the order of its rows: the command line prints what a page shows.
 _PARTS = f"""
-    WITH samples AS (
-        SELECT {", ".join(CONFIGURATION_KEY)}, member, seed, favg(accuracy) AS accuracy, count(*) AS runs
-        FROM runs GROUP BY ALL),
-    members AS (
-        SELECT {", ".join(CONFIGURATION_KEY)}, member, favg(accuracy) AS accuracy, stddev_samp(accuracy) AS std,
-               count(*) AS seeds, sum(runs)::BIGINT AS runs
-        FROM samples GROUP BY ALL),
+    WITH samples AS MATERIALIZED (
+        SELECT number, seed, accuracy, 1 AS runs FROM runs WHERE NOT repeated
+        UNION ALL
+        SELECT number, seed, favg(accuracy) AS accuracy, count(*) AS runs FROM runs WHERE repeated GROUP BY ALL),
+    members AS MATERIALIZED (
+        SELECT networks.*, accuracy, std, seeds, runs
+        FROM networks JOIN (
+            SELECT number, favg(accuracy) AS accuracy, stddev_samp(accuracy) AS std, count(*) AS seeds,
+                   sum(runs)::BIGINT AS runs
+            FROM samples GROUP BY number) USING (number)),
     configurations AS (
         SELECT {", ".join(CONFIGURATION_KEY)}, favg(accuracy) AS accuracy_mean,
                CASE WHEN count(*) = 1 THEN max(std) ELSE stddev_samp(accuracy) END AS accuracy_std,
@@ -71,12 +78,18 @@ _PARTS = f"""
 _CONFIGURATIONS = f"{_PARTS} SELECT * FROM configurations"
 
 _COMPARED = f"""{_PARTS},
-    pairs AS (
-        SELECT {", ".join(f"sparse.{name}" for name in CONFIGURATION_KEY)}, count(*) AS pairs,
-               stddev_samp(sparse.accuracy - reference.accuracy) AS pairs_std,
+    own AS MATERIALIZED (
+        SELECT number, baseline, method, seed, accuracy FROM samples JOIN networks USING (number)
+        WHERE source IN {OURS}),
+    numbered AS (
+        SELECT sparse.number, count(*) AS pairs, stddev_samp(sparse.accuracy - reference.accuracy) AS pairs_std,
                covar_samp(sparse.accuracy, reference.accuracy) AS pairs_covariance
-        FROM samples AS sparse JOIN samples AS reference USING ({", ".join(BASELINE_KEY)}, seed)
-        WHERE sparse.source != 'published' AND sparse.method != 'Dense' AND reference.method = 'Dense' GROUP BY ALL)
+        FROM own AS sparse JOIN own AS reference USING (baseline, seed)
+        WHERE sparse.method != 'Dense' AND reference.method = 'Dense' GROUP BY ALL),
+    pairs AS (  -- of one network: of several joined ones there are none
+        SELECT {", ".join(CONFIGURATION_KEY)}, max(pairs) AS pairs, max(pairs_std) AS pairs_std,
+               max(pairs_covariance) AS pairs_covariance
+        FROM numbered JOIN networks USING (number) GROUP BY ALL HAVING count(*) = 1)
     SELECT * FROM compared LEFT JOIN pairs USING ({", ".join(CONFIGURATION_KEY)})"""
 
 _DIFFICULTY = f"""{_PARTS}
@@ -116,54 +129,99 @@ def joined(results: pd.DataFrame) -> pd.DataFrame:
     if results.empty:
         return results.assign(member=results["network"])
     recipe_of, recipes = grouped(results, RECIPE_KEY)
-    pairs = grouped(results.assign(number=recipe_of), ["number", "network"])[1]
-    networks = pairs.groupby("number").size().to_numpy()
-    several = (networks > 1) & recipes["recipe"].ne("").to_numpy()
+    if recipes["recipe"].eq("").all():
+        return results.assign(member=results["network"])
+    network_of, networks = grouped(results.assign(number=recipe_of), ["number", "network", "network_name"])
+    counts = networks.groupby("number")["network"].nunique().to_numpy()
+    several = (counts > 1) & recipes["recipe"].ne("").to_numpy()
     hashes = pd.util.hash_pandas_object(recipes.astype(str), index=False).map("{:016x}".format).to_numpy()
-    names = np.array([f"{count} networks" for count in networks], dtype=object)
-    joint = several[recipe_of]
-    return results.assign(
-        member=results["network"],
-        network=_replaced(results["network"], joint, hashes[recipe_of]),
-        network_name=_replaced(results["network_name"], joint, names[recipe_of]),
+    recipe, joint = networks["number"].to_numpy(), several[networks["number"]]
+    names = np.array([f"{count} networks" for count in counts], dtype=object)
+    named = {"network": hashes[recipe], "network_name": names[recipe]}
+    found = results.assign(member=results["network"])
+    if not joint.any():
+        return found
+    return found.assign(
+        **{
+            name: _spread(networks[name].where(~joint, texts), network_of, results[name])
+            for name, texts in named.items()
+        }
     )
 
 
-def _replaced(texts: pd.Series, where: np.ndarray, others: np.ndarray) -> pd.Series:
-    return texts.astype("str").where(~where, others) if where.any() else texts
+def _spread(texts: pd.Series, number: np.ndarray, former: pd.Series) -> pd.Series:
+    """The text (of G) of each row by its ``number`` (N,), as categories where the ``former`` column has them."""
+    if not isinstance(former.dtype, pd.CategoricalDtype):
+        return pd.Series(texts.array.take(number), index=former.index)
+    coded = texts.astype("category")
+    return pd.Series(coded.array.take(number), index=former.index)
 
 
 def grouped(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
     """The number (N,) of each row's group, and the groups (G rows): different values of ``columns``, in order of appearance.
 
-    Column by column, which takes a fraction of the time of a ``groupby`` by several texts.
+    Column by column, which takes a fraction of the time of a ``groupby`` by several texts; or by ``CELL``, where that tells the
+    columns. Categories are texts in the groups.
     """
+    if CELL in rows and {*CONFIGURATION_KEY, "member"}.issuperset(columns):
+        cells, first = _numbered(rows[CELL].to_numpy())
+        numbers, found = grouped(rows[list(columns)].iloc[first], columns)
+        return numbers[cells], found
     numbers, groups = np.zeros(len(rows), dtype=np.int64), 1
     for name in columns:
-        codes, values = pd.factorize(rows[name], use_na_sentinel=False)
-        numbers = numbers * max(len(values), 1) + codes
-        groups *= max(len(values), 1)
-        if groups > 2**31:
+        codes, count = _codes(rows[name])
+        if groups * count > 2**62:
             numbers, kept = pd.factorize(numbers)
             groups = len(kept)
-    numbers, kept = pd.factorize(numbers)
-    first = np.full(len(kept), len(rows))
-    np.minimum.at(first, numbers, np.arange(len(rows)))
-    return numbers, rows[list(columns)].iloc[first].reset_index(drop=True)
+        numbers *= count
+        numbers += codes
+        groups *= count
+    numbers, first = _numbered(numbers)
+    found = rows[list(columns)].iloc[first].reset_index(drop=True)
+    coded = [name for name in columns if isinstance(found[name].dtype, pd.CategoricalDtype)]
+    return numbers, found.astype(dict.fromkeys(coded, "str")) if coded else found
 
 
-def per_configuration(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
+def _numbered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values (N,) as numbers in order of appearance, and the places (G,) at which each appears first."""
+    numbers, _ = pd.factorize(values)
+    return numbers, np.flatnonzero(np.diff(np.maximum.accumulate(numbers), prepend=-1))
+
+
+def _codes(values: pd.Series) -> tuple[np.ndarray, int]:
+    """A number (N,) for each value, the same for equal and for missing ones, and how many numbers there are at most."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, missing = values.cat.codes.to_numpy(), len(values.cat.categories)
+        return (np.where(codes < 0, missing, codes) if codes.min(initial=0) < 0 else codes), missing + 1
+    if values.dtype.kind == "i" and len(values):
+        low = int(values.min())
+        return values.to_numpy() - low, int(values.max()) - low + 1
+    codes, found = pd.factorize(values, use_na_sentinel=False)
+    return codes, max(len(found), 1)
+
+
+def _of_groups(rows: pd.DataFrame, columns: Sequence[str], wanted: pd.DataFrame) -> np.ndarray:
+    """Whether each row (N,) has the values of ``columns`` of a row of ``wanted``."""
+    numbers, groups = grouped(rows, columns)
+    there = wanted[list(columns)].drop_duplicates().assign(there=True)
+    return groups.merge(there, how="left", on=list(columns))["there"].notna().to_numpy()[numbers]
+
+
+def per_configuration(results: pd.DataFrame, accuracy: str = "best", regroup: Regroup | None = None) -> pd.DataFrame:
     """Mean and sample standard deviation (n − 1) over the seeds of each network on each task.
 
     Returns one row per configuration with ``accuracy_mean``, ``accuracy_std`` (NaN if n = 1), ``seeds`` (n), ``runs`` (more
     than n where seeds were repeated) and ``error``. Of networks that are ``joined``, ``networks`` is the number: then
     ``accuracy_mean`` is the mean of their means, ``accuracy_std`` the deviation between networks, n their number, and
     ``seed_std`` the deviation between the seeds of one (root of the mean variance).
+
+    ``regroup`` gets the networks, a row for each with its values of ``CONFIGURATION_KEY`` and ``member``, and returns them as
+    they are to be averaged: with other values, fewer rows, or a row several times.
     """
-    return _query(results, accuracy, _CONFIGURATIONS, CONFIGURATION_KEY)
+    return _query(results, accuracy, _CONFIGURATIONS, CONFIGURATION_KEY, regroup)
 
 
-def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
+def difference_to_dense(results: pd.DataFrame, accuracy: str = "best", regroup: Regroup | None = None) -> pd.DataFrame:
     """(err(D, sparse) − err(D, dense)) / err(D, dense) for each configuration, errors averaged over seeds first.
 
     Adds to ``per_configuration``: ``baseline_accuracy``, the mean of the ``baseline_networks`` dense networks' means, with
@@ -175,9 +233,10 @@ def difference_to_dense(results: pd.DataFrame, accuracy: str = "best") -> pd.Dat
     standard error of the increase over seeds: see ``statistics.ratio_error``.
 
     The interval is that of a t test, NaN without two samples on both sides: paired over seeds if both sides are the user's
-    runs with the same seeds, which then also share the order of the training data; else Welch's.
+    runs with the same seeds, which then also share the order of the training data; else Welch's. ``regroup`` as in
+    ``per_configuration``.
     """
-    return with_intervals(compared(results, accuracy))
+    return with_intervals(compared(results, accuracy, regroup))
 
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
@@ -193,10 +252,10 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=["pairs", "pairs_std", "one", "paired"])
 
 
-def compared(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
+def compared(results: pd.DataFrame, accuracy: str = "best", regroup: Regroup | None = None) -> pd.DataFrame:
     """``difference_to_dense`` before its intervals, which need SciPy: with ``pairs`` and ``pairs_std``, whether a row compares
     ``one`` network with one, and whether it is ``paired`` over seeds."""
-    table = _query(results, accuracy, _COMPARED, CONFIGURATION_KEY)
+    table = _query(results, accuracy, _COMPARED, CONFIGURATION_KEY, regroup)
     table["one"] = (table["baseline_networks"] == 1) & (table["networks"] == 1)
     same = (table["pairs"] == table["seeds"]) & (table["pairs"] == table["baseline_seeds"])
     table["paired"] = table["one"] & same
@@ -247,7 +306,8 @@ def difficulty(results: pd.DataFrame, accuracy: str = "best") -> pd.DataFrame:
     One row for each pair of a linear and a full protocol (``linear_protocol``, ``full_protocol``), which are never averaged,
     with ``full``, ``linear``, ``difficulty`` and the ``seeds`` of both. Several dense networks count as their mean.
     """
-    return _query(results, accuracy, _DIFFICULTY, [*TASK_KEY, "linear_protocol", "full_protocol"])
+    dense = results[results["method"] == "Dense"]
+    return _query(dense, accuracy, _DIFFICULTY, [*TASK_KEY, "linear_protocol", "full_protocol"])
 
 
 def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
@@ -296,7 +356,7 @@ def ordered_tasks(results: pd.DataFrame, order: str = "difficulty") -> dict[tupl
     known = difficulty(results).sort_values("seeds", ascending=False, kind="stable")
     published = known[known["source"] == "published"].drop_duplicates("dataset").set_index("dataset")["difficulty"]
     own = known.drop_duplicates(["dataset", "dataset_hash"]).set_index(["dataset", "dataset_hash"])["difficulty"]
-    pairs = results[["dataset", "dataset_hash"]].drop_duplicates().itertuples(index=False, name=None)
+    pairs = grouped(results, ["dataset", "dataset_hash"])[1].itertuples(index=False, name=None)
     by_name = sorted(pairs, key=lambda task: (task_label(task[0]), task[1]))
     tasks = {task: float(published.get(task[0], own.get(task, np.nan))) for task in by_name}
     if order == "name":
@@ -307,9 +367,9 @@ def ordered_tasks(results: pd.DataFrame, order: str = "difficulty") -> dict[tupl
 def underlying_runs(rows: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     """The runs that these rows of a summary or task table average, and the dense runs they are compared with."""
     baseline = [name for name in BASELINE_KEY if name in means]
-    runs = rows.merge(means[[*baseline, *NETWORK_KEY]].drop_duplicates())
-    dense = rows[rows["method"] == "Dense"].merge(means[baseline].drop_duplicates())
-    return pd.concat([runs, dense]).drop_duplicates("run_id")
+    of_means = _of_groups(rows, [*baseline, *NETWORK_KEY], means)
+    dense = (rows["method"] == "Dense").to_numpy() & _of_groups(rows, baseline, means) & ~of_means
+    return pd.concat([rows[of_means], rows[dense]]) if dense.any() else rows[of_means]
 
 
 def present(transfers: Iterable[str], rows: pd.DataFrame) -> list[str]:
@@ -328,19 +388,33 @@ def is_hidden_lottery_ticket(rows: pd.DataFrame) -> pd.Series:
     return (rows["method"] == "LTH-T") & (rows["transfer"] == "linear")
 
 
-def _query(results: pd.DataFrame, accuracy: str, query: str, key: list[str]) -> pd.DataFrame:
-    """The query over ``runs``, the rows that have the chosen accuracy, sorted by ``key``."""
+def _query(
+    results: pd.DataFrame, accuracy: str, query: str, key: list[str], regroup: Regroup | None = None
+) -> pd.DataFrame:
+    """The query over ``runs``, the rows that have the chosen accuracy, and their ``networks``, sorted by ``key``."""
     if accuracy not in ACCURACIES:
         raise unknown_name("accuracy", accuracy, ACCURACIES)
     if "member" not in results:
         results = results.assign(member=results["network"])
-    needed = [*CONFIGURATION_KEY, "member", "seed", ACCURACIES[accuracy]]
-    rows = results[needed].dropna(subset=[ACCURACIES[accuracy]])
+    rows = results[[*CONFIGURATION_KEY, "member", "seed", ACCURACIES[accuracy]]]
+    known = rows[ACCURACIES[accuracy]].notna().to_numpy()
+    rows = rows if known.all() else rows[known]
+    number, networks = grouped(rows, [*CONFIGURATION_KEY, "member"])
+    networks = networks.assign(number=np.arange(len(networks)))
+    networks = regroup(networks) if regroup else networks
+    networks = networks.assign(baseline=grouped(networks, BASELINE_KEY)[0])
+    seed, seeds = _codes(rows["seed"])
+    sample = number * seeds + seed
+    ordered = np.sort(sample)
+    twice = ordered[:-1][ordered[1:] == ordered[:-1]]
+    runs = {"number": number, "seed": seed, "accuracy": rows[ACCURACIES[accuracy]].to_numpy(float)}
+    runs["repeated"] = pd.Series(sample).isin(twice).to_numpy()
     with _memory().cursor() as cursor:
-        cursor.register("runs", rows.set_axis([*needed[:-1], "accuracy"], axis=1))
+        cursor.register("runs", pd.DataFrame(runs))
+        cursor.register("networks", networks)
         found = cursor.execute(f"{query} ORDER BY {', '.join(key)}").df()
-    # DuckDB returns empty text columns as objects, coded ones as categories, and counts with gaps as nullable integers.
-    kinds: dict[str, Any] = {name: "str" for name in key if found[name].dtype in ("object", "category")}
+    # DuckDB returns empty text columns as objects, and counts with gaps as nullable integers.
+    kinds: dict[str, Any] = {name: "str" for name in key if found[name].dtype == "object"}
     kinds |= {name: float for name in found if found[name].dtype == "Int64"}
     return found.astype(kinds) if kinds else found
 

@@ -22,8 +22,9 @@ ONE_SHOT = "0 epochs"
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its ``title``. ``split`` returns the rows that it concerns with the column ``setting``, which it takes out
-    of the column that tells it, and ``place``, by which settings are ordered: the first is what others are compared with."""
+    """A question with its ``title``. ``split`` takes networks (rows with ``GROUP_KEY``) and returns those it concerns, with the
+    column ``setting``, which it takes out of the column that tells it, and ``place``, by which settings are ordered: the first is
+    what others are compared with."""
 
     title: str
     text: str
@@ -49,11 +50,14 @@ def asked(rows: pd.DataFrame) -> list[Question]:
 
 def answer(rows: pd.DataFrame, question: Question, accuracy: str = "best") -> Answer:
     """What the setting changes; empty tables where no group has two settings on one task."""
-    found = question.split(rows)
-    member = found["member"] if "member" in found else found["network"]
-    found = found.assign(member=member, network=found["setting"], network_name=found["setting"])
-    places = dict(zip(found["setting"], found["place"], strict=True))
-    table = measures.per_configuration(found, accuracy).rename(columns={"network": "setting"})
+    places: dict[str, float] = {}
+
+    def by_setting(networks: pd.DataFrame) -> pd.DataFrame:
+        found = question.split(networks)
+        places.update(zip(found["setting"], found["place"], strict=True))
+        return found.assign(network=found["setting"], network_name=found["setting"])
+
+    table = measures.per_configuration(rows, accuracy, by_setting).rename(columns={"network": "setting"})
     tasks = _against_first(table.assign(place=table["setting"].map(places)))
     keys = [*GROUP_KEY, "setting", "first"]
     return Answer(pd.DataFrame(_means(tasks, keys), columns=[*keys, "mean", "low", "high", "tasks", "runs"]), tasks)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from sparse_core.errors import InputError
 from sparse_core.results.comparison import Interval
-from sparse_core.results.measures import CONTENT_KEY
+from sparse_core.results.measures import CONTENT_KEY, grouped
 
 RESAMPLES = 10_000
 POPULATIONS = {"new": "new tasks like these", "these": "these tasks"}
@@ -41,9 +41,13 @@ def samples(rows: pd.DataFrame, names: Sequence[str], accuracy: str = "accuracy_
     """
     member = rows["member"] if "member" in rows else rows["network"]
     table = rows[[*CONTENT_KEY, "seed", accuracy]].assign(name=list(names), member=member).dropna(subset=[accuracy])
-    means = 1 - table.groupby([*CONTENT_KEY, "name", "member", "seed"])[accuracy].mean()
+    key = [*CONTENT_KEY, "name", "member"]
+    number, cells_of = grouped(table, key)
+    by_seed = 1 - table[accuracy].groupby([number, table["seed"].to_numpy()]).mean()
+    labels = cells_of.loc[by_seed.index.get_level_values(0)].assign(seed=by_seed.index.get_level_values(1))
+    means = pd.Series(by_seed.to_numpy(), pd.MultiIndex.from_frame(labels)).sort_index()
     ordered = list(dict.fromkeys(name for name in names if name))
-    by_task = means.reset_index().groupby(CONTENT_KEY)["name"].agg(set)
+    by_task = cells_of.groupby(CONTENT_KEY)["name"].agg(set)
     tasks = list(by_task.index[[set(ordered) | {""} <= found for found in by_task]])
     if not tasks or not ordered:
         raise InputError("The networks and their dense baseline share no task.")

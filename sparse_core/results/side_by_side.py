@@ -55,7 +55,8 @@ class Pair:
 
 def series(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     """The values of ``SERIES_KEY`` among the rows, those with most runs first; of equals, by name."""
-    counts = rows.groupby(SERIES_KEY).size().reset_index(name="size")
+    number, known = measures.grouped(rows, SERIES_KEY)
+    counts = known.assign(size=np.bincount(number, minlength=len(known)))
     ordered = counts.sort_values(["size", *SERIES_KEY], ascending=[False, *[True] * len(SERIES_KEY)], kind="stable")
     return list(ordered[SERIES_KEY].itertuples(index=False, name=None))
 
@@ -94,16 +95,22 @@ def usual(found: pd.DataFrame, near: float = 0.9) -> pd.DataFrame:
 
 
 def compare(
-    rows: pd.DataFrame, names: Mapping[tuple[object, ...], str], *, accuracy: str = "best", interval: str = "t"
+    rows: pd.DataFrame,
+    names: Mapping[tuple[object, ...], str],
+    *,
+    accuracy: str = "best",
+    interval: str = "t",
+    compared: pd.DataFrame | None = None,
 ) -> Comparison:
     """Compare the networks of ``names``, by their values of ``NETWORK_KEY``, over the tasks that all of them have.
 
-    ``rows`` are runs of one series, ``measures.joined`` or not, with its dense ones. Raises InputError for fewer than two
-    networks or more than ``MOST_NETWORKS``, and where they share no task.
+    ``rows`` are runs of one series, ``measures.joined`` or not, with its dense ones; ``compared`` is
+    ``measures.difference_to_dense`` of them, where that is known already. Raises InputError for fewer than two networks or more
+    than ``MOST_NETWORKS``, and where they share no task.
     """
     if len(names) > MOST_NETWORKS:
         raise InputError(f"At most {MOST_NETWORKS} networks can be compared; got {len(names)}.")
-    compared = measures.difference_to_dense(rows, accuracy)
+    compared = measures.difference_to_dense(rows, accuracy) if compared is None else compared
     named = [names.get(tuple(key), "") for key in compared[NETWORK_KEY].itertuples(index=False, name=None)]
     table = compared.assign(name=named)
     table = table[table["name"] != ""].dropna(subset=[INCREASE])
@@ -147,24 +154,25 @@ def _intervals(
     """The interval of each column's mean."""
     if interval == "t":
         return [comparison.t_interval(values[name]) for name in values.columns]
-    chosen = rows[pd.MultiIndex.from_frame(rows[comparison.CONTENT_KEY]).isin(values.index)]
-    keys = chosen[NETWORK_KEY].itertuples(index=False, name=None)
-    of_row = pd.Series([names.get(tuple(key), "") for key in keys], index=chosen.index)
-    kept = (of_row != "") | _is_baseline(chosen)
-    drawn = resampling.samples(chosen[kept], of_row[kept].tolist(), measures.ACCURACIES[accuracy])
+    number, networks = measures.grouped(rows, [*BASELINE_KEY, *NETWORK_KEY, *(["member"] if "member" in rows else [])])
+    on_shared = pd.MultiIndex.from_frame(networks[comparison.CONTENT_KEY]).isin(values.index)
+    keys = networks[NETWORK_KEY].itertuples(index=False, name=None)
+    named = np.array([names.get(tuple(key), "") for key in keys], dtype=object)
+    kept = (on_shared & ((named != "") | _is_baseline(networks)))[number]
+    drawn = resampling.samples(rows[kept], named[number[kept]].tolist(), measures.ACCURACIES[accuracy])
     made = dict(zip(drawn.names, resampling.bootstrap(drawn, interval)[0], strict=True))
     return [made[name] for name in values.columns]
 
 
-def _is_baseline(rows: pd.DataFrame) -> pd.Series:
-    """True for the dense rows that ``measures`` takes for the baseline: of several recipes that with most networks."""
+def _is_baseline(rows: pd.DataFrame) -> np.ndarray:
+    """True (N,) for the dense rows that ``measures`` takes for the baseline: of several recipes that with most networks."""
     dense = rows[rows["method"] == "Dense"]
     key = [*BASELINE_KEY, "recipe"]
     member = "member" if "member" in dense else "network"
     counts = dense.groupby(key)[member].nunique().reset_index(name="alike")
     ordered = counts.sort_values(["alike", "recipe"], ascending=[False, True], kind="stable")
     usual_ones = pd.MultiIndex.from_frame(ordered.drop_duplicates(BASELINE_KEY)[key])
-    return (rows["method"] == "Dense") & pd.MultiIndex.from_frame(rows[key]).isin(usual_ones)
+    return (rows["method"] == "Dense").to_numpy() & pd.MultiIndex.from_frame(rows[key]).isin(usual_ones)
 
 
 def _mean_row(name: str, mean: Interval, rows: pd.DataFrame) -> dict[str, object]:

@@ -22,6 +22,7 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file, printable_values
 from sparse_core.results import imported
 from sparse_core.results.filters import RunFilter
+from sparse_core.results.measures import CELL, CONFIGURATION_KEY, grouped
 from sparse_core.results.records import Record, Records, write_compacted
 
 log = logging.getLogger(__name__)
@@ -129,12 +130,13 @@ class Store:
         sparsity: tuple[float, float] = (0.0, 1.0),
         archived: bool = False,
         coded: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """One row per run, columns ``COLUMNS``, filtered. None means no filter; ``sparsity`` bounds are inclusive.
 
         Dense rows pass every method and sparsity filter: they are the baseline of the others. A network that was imported
         under several names has that of its first run. With ``coded``, texts that repeat are categories, in alphabetical order:
-        a million rows are then filtered and averaged in a fraction of the time.
+        a million rows are then filtered and averaged in a fraction of the time; so they are with few ``columns`` (None: all).
         """
         known = ("all", *SOURCES, *imported.sources(self.records.folder))
         if source not in known:
@@ -153,14 +155,15 @@ class Store:
             keep &= sparse | (rows["method"] == "Dense")
         if not archived and (hidden := self.records.annotations.archived()):
             keep &= ~rows["run_id"].isin(hidden)
-        rows = rows[keep].reset_index(drop=True)
-        return self._kept.apply(rows, self.records.annotations.all()) if self._kept else rows
+        if self._kept:
+            keep &= self._kept.keeps(rows, self.records.annotations.all())
+        return (rows if columns is None else rows[list(columns)])[keep].reset_index(drop=True)
 
     def values(self, column: str) -> list[str]:
         """The different values of one column, sorted."""
         if column not in COLUMNS:
             raise unknown_name("column", column, COLUMNS)
-        rows = self.results() if self._kept else self._rows(coded=False)
+        rows = self.results(coded=True) if self._kept else self._rows(coded=True)
         return sorted(rows[column].dropna().unique().tolist())
 
     def read(self, run_ids: Sequence[str]) -> list[Record]:
@@ -217,9 +220,11 @@ class Store:
 
 
 def coded_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with texts that repeat as categories, and counts as floats (NaN: unknown): quicker to filter and to average."""
+    """The rows with texts that repeat as categories, counts as floats (NaN: unknown), and ``measures.CELL``: quicker to filter
+    and to average."""
     counts = [name for name in rows if rows[name].dtype == "Int64"]
-    return rows.astype(dict.fromkeys(_REPEATED, "category") | dict.fromkeys(counts, "float64"))
+    coded = rows.astype(dict.fromkeys(_REPEATED, "category") | dict.fromkeys(counts, "float64"))
+    return coded.assign(**{CELL: grouped(coded, CONFIGURATION_KEY)[0].astype("int32")})
 
 
 def rebuild(records: Records, database: Path | None = None) -> int:

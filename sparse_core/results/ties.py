@@ -17,6 +17,7 @@ from sparse_core.results.measures import (
     CONFIGURATION_KEY,
     CONTENT_KEY,
     NEAR,
+    OURS,
     SERIES_KEY,
     SUMMARY_KEY,
     grouped,
@@ -26,6 +27,7 @@ from sparse_core.results.statistics import paired_interval, welch_interval
 MOST_NAMED = 6  # ties in a list
 MOST = 40  # networks of a group, beyond which no pairs are compared
 DENSE = "dense"
+Samples = dict[tuple[object, ...], tuple[np.ndarray, np.ndarray]]  # seeds (S,), in their order, and accuracies (S,)
 
 
 def over_tasks(means: pd.DataFrame, compared: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -89,35 +91,38 @@ def _groups(rows: pd.DataFrame, key: Sequence[str]) -> list[pd.DataFrame]:
     return [group for _, group in rows.groupby(numbers) if len(group) <= MOST]
 
 
-def _samples(results: pd.DataFrame, accuracy: str) -> dict[tuple[object, ...], dict[int, float]]:
-    """The accuracy of each seed of the user's networks, by configuration; of joined networks there are none."""
-    own = results[results["source"] != "published"]
-    if "member" in own:
-        own = own[own["member"] == own["network"]]
-    means = own.groupby([*CONFIGURATION_KEY, "seed"])[ACCURACIES[accuracy]].mean().dropna()
-    found: dict[tuple[object, ...], dict[int, float]] = {}
-    for (*key, seed), value in means.items():
-        found.setdefault(tuple(key), {})[seed] = value
-    return found
+def _samples(results: pd.DataFrame, accuracy: str) -> Samples:
+    """The accuracy of each seed of our networks, by configuration; of joined networks there are none."""
+    own = results[results["source"].isin(OURS)].dropna(subset=[ACCURACIES[accuracy]])
+    number, configurations = grouped(own, [*CONFIGURATION_KEY, *(["member"] if "member" in own else [])])
+    means = own[ACCURACIES[accuracy]].groupby([number, own["seed"].to_numpy()]).mean()
+    single = configurations.get("member", configurations["network"]) == configurations["network"]
+    keys = configurations[CONFIGURATION_KEY].itertuples(index=False, name=None)
+    return {
+        tuple(key): (part.index.get_level_values(1).to_numpy(), part.to_numpy())
+        for (_, part), key, one in zip(means.groupby(level=0), keys, single, strict=True)
+        if one
+    }
 
 
-def _on_task_pairs(
-    rows: pd.DataFrame, samples: dict[tuple[object, ...], dict[int, float]]
-) -> tuple[np.ndarray, np.ndarray]:
+def _on_task_pairs(rows: pd.DataFrame, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
     """The interval of accuracy i minus accuracy j, at (i, j)."""
     size = len(rows)
     first, second = (index.ravel() for index in np.indices((size, size)))
     mean, spread, count = (rows[name].to_numpy(float) for name in ("accuracy_mean", "accuracy_std", "seeds"))
     sides = [(pd.Series(spread[side]), pd.Series(count[side])) for side in (first, second)]
     low, high = welch_interval(pd.Series(mean[first] - mean[second]), sides[0], sides[1])
-    seeds = [samples.get(tuple(row), {}) for row in rows[CONFIGURATION_KEY].itertuples(index=False, name=None)]
-    for pair, (one, other) in enumerate(zip(first, second, strict=True)):
-        if one != other and len(seeds[one]) > 1 and seeds[one].keys() == seeds[other].keys():
-            difference = pd.Series(seeds[one]) - pd.Series(seeds[other])
-            ends = paired_interval(
-                *(pd.Series([value]) for value in (difference.mean(), difference.std(), len(difference)))
-            )
-            low[pair], high[pair] = ends[0].item(), ends[1].item()
+    none: tuple[np.ndarray, np.ndarray] = (np.empty(0), np.empty(0))
+    known = [samples.get(tuple(row), none) for row in rows[CONFIGURATION_KEY].itertuples(index=False, name=None)]
+    differences = {
+        pair: known[one][1] - known[other][1]
+        for pair, (one, other) in enumerate(zip(first, second, strict=True))
+        if one != other and len(known[one][0]) > 1 and np.array_equal(known[one][0], known[other][0])
+    }
+    if differences:
+        paired = [(each.mean(), each.std(ddof=1), len(each)) for each in differences.values()]
+        ends = paired_interval(*(pd.Series(column) for column in zip(*paired, strict=True)))
+        low[list(differences)], high[list(differences)] = ends[0].to_numpy(), ends[1].to_numpy()
     return low.to_numpy().reshape(size, size), high.to_numpy().reshape(size, size)
 
 

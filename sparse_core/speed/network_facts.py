@@ -8,8 +8,9 @@ import pandas as pd
 from sparse_core.catalog import MAP, STRICT_MAP, UNKNOWN
 from sparse_core.networks import library, structure
 from sparse_core.networks.library import Provenance
+from sparse_core.paths import PUBLISHED
 from sparse_core.results import evaluations
-from sparse_core.results.network_facts import SPEEDS, NetworkFacts
+from sparse_core.results.network_facts import DETECTOR_MAPS, EVALUATED, SPEEDS, NetworkFacts
 from sparse_core.speed import measurements
 from sparse_core.stored import NUMBER, is_kind
 
@@ -17,15 +18,29 @@ TRAITS = ("filters_pruned", "filters_removable", "channels_removable", "sparsity
 
 
 def known(home: Path, source: str) -> NetworkFacts:
-    """What a source's findings rest on: of the shipped networks or of those of this home folder; nothing of the paper's, which
-    are not published."""
+    """What a source's findings rest on: of the shipped networks or of those of this home folder. The paper's networks are not
+    published; of detectors there are the figures of others."""
     if source == "published":
-        return NetworkFacts()
+        return NetworkFacts(detectors=published_maps()[DETECTOR_MAPS])
     records = measurements.shipped() if source == "shipped" else measurements.read_all(home)
     speeds = measurements.frame(home, records)
     reliable = speeds[speeds["reliable"].astype(bool)]
     traits = structures(home)[["network", "filters_pruned"]]
-    return NetworkFacts(reliable[SPEEDS], traits, own_upstream(home)[["network", "upstream_accuracy"]])
+    upstream = pd.concat([own_upstream(home, metric) for metric in ("accuracy", MAP)], ignore_index=True)
+    upstream = upstream[["network", "upstream_accuracy"]]
+    evaluated = pd.DataFrame(evaluations.read_all(home), columns=EVALUATED) if source == "measured" else None
+    return NetworkFacts(reliable[SPEEDS], traits, upstream, *([] if evaluated is None else [evaluated]))
+
+
+def published_maps() -> pd.DataFrame:
+    """mAP@0.5 (0..1) on COCO (``upstream_map``) and on VOC (``transfer_map``) of the detectors that SparseML publishes, not those
+    of the paper's table 6: ``architecture``, ``method``, ``sparsity`` (NaN where it is not said), ``reading`` of the VOC figure,
+    ``upstream_origin`` (the page)."""
+    rows = pd.read_csv(PUBLISHED / "detection.csv")
+    key = ["architecture", "method", "sparsity"]
+    sides = {data: rows[rows["dataset"] == data].rename(columns={"value": data}) for data in ("COCO", "VOC")}
+    found = sides["COCO"][[*key, "COCO"]].merge(sides["VOC"][[*key, "VOC", "reading", "source"]], on=key)
+    return found.rename(columns={"COCO": "upstream_map", "VOC": "transfer_map", "source": "upstream_origin"})
 
 
 def structures(home: Path) -> pd.DataFrame:

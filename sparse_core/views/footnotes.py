@@ -102,7 +102,7 @@ def joined_notes(rows: pd.DataFrame) -> list[str]:
 
 def repeated_notes(rows: pd.DataFrame) -> list[str]:
     """A note on the runs that repeat a seed: reruns, and the paper's rows that have one seed twice."""
-    repeats = rows[rows["replicate"] > 0]
+    repeats = rows[(rows["replicate"] > 0).to_numpy()]
     notes = []
     for source, which in (
         ("published", "published under a seed that has another row"),
@@ -111,7 +111,8 @@ def repeated_notes(rows: pd.DataFrame) -> list[str]:
     ):
         found = repeats[repeats["source"] == source]
         if len(found):
-            networks = "; ".join(sorted({method_label(row.method, row.sparsity) for row in found.itertuples()}))
+            _, kinds = grouped(found, ["method", "sparsity"])
+            networks = "; ".join(sorted({method_label(row.method, row.sparsity) for row in kinds.itertuples()}))
             notes.append(
                 f"{counted(len(found), 'run')} {'is' if len(found) == 1 else 'are'} {which} ({networks}): averaged into that "
                 "seed, n counts seeds"
@@ -121,13 +122,17 @@ def repeated_notes(rows: pd.DataFrame) -> list[str]:
 
 def baseline_notes(rows: pd.DataFrame) -> list[str]:
     """A note where several dense networks are the baseline of the others, or some are not for their recipe."""
-    dense = rows[rows["method"] == "Dense"]
-    members = dense["member"] if "member" in dense else dense["network"]
+    member = "member" if "member" in rows else "network"
+    _, networks = grouped(
+        rows, list(dict.fromkeys([*BASELINE_KEY, "method", "recipe", "network", "network_name", member]))
+    )
+    dense = networks[networks["method"] == "Dense"]
     keys, _ = grouped(dense, BASELINE_KEY)
-    several = members.groupby(keys).transform("nunique") > 1
+    several = dense[member].groupby(keys).transform("nunique") > 1
     if not several.any():
         return []
-    names = ", ".join(sorted({network_names(rows)[network] for network in dense.loc[several, "network"]}))
+    named = network_names(networks)
+    names = ", ".join(sorted({named[network] for network in dense.loc[several, "network"]}))
     rule = "the baseline is the mean of their means, n is their number"
     if (dense["recipe"].groupby(keys).transform("nunique") > 1).any():
         rule = "those of the most frequent recipe are the baseline: the mean of their means, n is their number"

@@ -86,10 +86,16 @@ def regression_table(lines: dict[tuple[float, str], Regression]) -> pd.DataFrame
 def with_structure(rows: pd.DataFrame, known: pd.DataFrame, accuracy: str) -> pd.DataFrame:
     """A row for each single network whose structure is ``known``: its mean relative error increase ``y`` over the tasks that
     most networks have, ``tasks``, ``TRAITS``, ``line`` and ``hover``."""
-    single = rows.assign(network=rows["member"]) if "member" in rows else rows
-    single = single.drop(columns="network_name").merge(known.rename(columns={"name": "network_name"}), on="network")
-    single = pd.concat([single, rows[rows["method"] == "Dense"]]).drop_duplicates("run_id")
-    table = measures.difference_to_dense(single, accuracy)
+    names = known.set_index("network")["name"]
+
+    def single(networks: pd.DataFrame) -> pd.DataFrame:
+        """Those that were analysed, each for itself, and the other dense ones."""
+        analysed = networks["member"].isin(names.index)
+        found = networks[analysed]
+        found = found.assign(network=found["member"], network_name=found["member"].map(names))
+        return pd.concat([found, networks[~analysed & (networks["method"] == "Dense")]])
+
+    table = measures.difference_to_dense(rows, accuracy, single)
     table = table[table["method"] != "Dense"].dropna(subset=["relative_error_increase"])
     if table.empty:
         return table
@@ -158,14 +164,8 @@ def published_upstream() -> pd.DataFrame:
 
 
 def detector_map() -> pd.DataFrame:
-    """mAP@0.5 (0..1) on COCO (``upstream_map``) and on VOC (``transfer_map``) of the detectors that SparseML publishes, not those
-    of the paper's table 6: ``architecture``, ``method``, ``sparsity`` (NaN where it is not said), ``reading`` of the VOC figure,
-    ``upstream_origin`` (the page) and ``hover``."""
-    rows = pd.read_csv(PUBLISHED / "detection.csv")
-    key = ["architecture", "method", "sparsity"]
-    sides = {data: rows[rows["dataset"] == data].rename(columns={"value": data}) for data in ("COCO", "VOC")}
-    found = sides["COCO"][[*key, "COCO"]].merge(sides["VOC"][[*key, "VOC", "reading", "source"]], on=key)
-    found = found.rename(columns={"COCO": "upstream_map", "VOC": "transfer_map", "source": "upstream_origin"})
+    """``network_facts.published_maps`` with ``hover``."""
+    found = network_facts.published_maps()
     return found.assign(
         hover=[
             f"<b>{architecture_label(row.architecture)}</b>, {html.escape(row.method)}"
@@ -180,17 +180,22 @@ def detector_map() -> pd.DataFrame:
 def with_upstream(rows: pd.DataFrame, published: pd.DataFrame, own: pd.DataFrame, accuracy: str) -> pd.DataFrame:
     """A row for each network with an upstream accuracy: the paper's by architecture, method and nominal sparsity, others by
     hash. ``y`` is the mean accuracy over the tasks that all networks of the series with one have."""
-    paper = rows[rows["source"] == "published"]
-    single = rows[rows["source"] != "published"]
-    single = single.assign(network=single["member"]) if "member" in single else single
-    first = paper.merge(published, on=["architecture", "method", "sparsity"])
-    second = single.merge(own, on="network")
-    matched = pd.concat([part for part in (first, second) if len(part)]) if len(first) or len(second) else first
-    if matched.empty:
-        return matched
-    about = matched.drop_duplicates(SUMMARY_KEY)[[*SUMMARY_KEY, "upstream_accuracy", "upstream_origin"]]
-    table = measures.per_configuration(matched.drop(columns="member", errors="ignore"), accuracy)
-    means = measures.over_same_tasks(table).merge(about, on=SUMMARY_KEY)
+
+    def matched(networks: pd.DataFrame) -> pd.DataFrame:
+        paper = networks[networks["source"] == "published"].merge(published, on=["architecture", "method", "sparsity"])
+        single = networks[networks["source"] != "published"].merge(own, on="network")
+        return pd.concat([part for part in (paper, single) if len(part)] or [paper])
+
+    def single(networks: pd.DataFrame) -> pd.DataFrame:
+        own_name = networks["network"].where(networks["source"] == "published", networks["member"])
+        return matched(networks.assign(network=own_name)).drop_duplicates("number")
+
+    table = measures.per_configuration(rows, accuracy, single)
+    if table.empty:
+        return table
+    means = measures.over_same_tasks(table)
+    about = matched(means).drop_duplicates(SUMMARY_KEY)[[*SUMMARY_KEY, "upstream_accuracy", "upstream_origin"]]
+    means = means.merge(about, on=SUMMARY_KEY)
     return means.assign(
         y=means["accuracy_mean"],
         line=name_lines(means.assign(network="", network_name="")),

@@ -2,7 +2,17 @@
 
 import pytest
 
-from tests.pages.support import chart_text, choose, command_output, messages, open_app, table, write_runs
+from sparse_core.cli import main
+from tests.pages.support import (
+    chart_text,
+    choose,
+    command_output,
+    import_results,
+    messages,
+    open_app,
+    table,
+    write_runs,
+)
 
 NAMES = ("AC/DC 90 %", "STR 90 %", "WoodFisher 90 %")
 
@@ -59,10 +69,12 @@ def test_ties_everywhere(home):
     assert "nothing to rank" in messages(app)
 
 
-def test_fewer_than_two_networks_or_no_baseline_is_said(home):
+def test_fewer_than_two_networks_or_no_baseline_is_said(home, capsys):
     write_runs(home, "A", 0.9, [0.8])
     app = open_app("compare", compare_source="Your runs", architecture="EfficientNet-Lite0")
     assert "fewer than two networks" in app.info[0].value
+    assert main(["compare", "--source", "measured", "--architecture", "efficientnet_lite0"]) == 2
+    assert "No sparse efficientnet_lite0 of these results has a dense baseline" in capsys.readouterr().err
     app = open_app("compare", compare_networks=["STR 90 %"])
     assert "Choose two or more networks" in app.info[0].value
 
@@ -78,3 +90,19 @@ def test_the_command_names_the_settings_and_networks_that_are_seen(home):
     assert len(printed["means"]) == 3 and all(
         line["runs"] == 2 for line in printed["means"]
     )  # not those with most runs
+
+
+def test_the_same_networks_under_the_other_transfer_are_compared_anew():
+    chosen = {"compare_networks": ["AC/DC 90 %", "WoodFisher 90 %"], "compared": "All pairs"}
+    app = open_app("compare", **chosen)
+    linear = table(app)
+    choose(app, compare_transfer="full")
+    assert app.header[0].value.startswith("WoodFisher 90 % makes the fewest errors")
+    assert table(app)["difference"].iloc[0] != linear["difference"].iloc[0]
+
+
+def test_imported_results_are_compared_among_themselves(home):
+    import_results(home, "Smith 2024")
+    app = open_app("compare", compare_source="Smith 2024")
+    assert app.header[0].value.startswith("STR 90 % makes the fewest errors on 2 shared tasks")
+    assert command_output(app)["tasks"] == 2

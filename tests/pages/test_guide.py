@@ -2,7 +2,7 @@
 
 from sparse_core import paths
 from sparse_core.paths import SHIPPED  # as imported: tests usually do not see it
-from tests.pages.support import choose, command_output, open_app, table, write_runs
+from tests.pages.support import choose, command_output, import_results, open_app, table, write_runs
 
 
 def test_the_guide_answers_with_evidence_and_the_command_gives_the_same():
@@ -50,3 +50,10 @@ def test_a_speed_and_a_difficulty_are_needs_too(monkeypatch):
     assert len(printed) == len(shown) and all(line["speedup"]["ratio"] >= 3.5 for line in printed)
     app = open_app("guide", guide_size="1")
     assert any("File size not known" in each.value for each in app.caption)
+
+
+def test_the_guide_takes_imported_results_too(home):
+    import_results(home, "Smith 2024")
+    app = open_app("guide", guide_source="Smith 2024", guide_loss="20")
+    assert table(app)["answer"].tolist() == ["STR 90 %", "GMP 90 %"]
+    assert [line["method"] for line in command_output(app)] == ["STR", "GMP"]

@@ -1,5 +1,6 @@
 """Report and Share in Streamlit's test harness."""
 
+from pages.parts.captured import capture
 from sparse_core.results import saved_views
 from sparse_core.results.saved_views import SavedView
 from sparse_core.views import report
@@ -34,3 +35,11 @@ def test_one_view_is_a_file_from_its_share(monkeypatch):
     press(app, "Make report")
     assert asked[0][0].page == "tasks" and asked[0][0].query == {"transfer": ["Full"]}
     assert "Make report" not in buttons(open_app("structure"))
+
+
+def test_a_report_says_what_its_link_names_and_the_page_does_not_have():
+    found = capture("guide", {"guide_source": ["Nobody"]})
+    first = found["blocks"][0]
+    assert (
+        first["kind"] == "error" and "an option that does not exist here" in first["text"] and "Nobody" in first["text"]
+    )

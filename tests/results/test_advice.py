@@ -120,11 +120,20 @@ def test_a_sparsity_beyond_the_rows_is_said(rows):
 @pytest.mark.parametrize(
     ("given", "message"),
     [({"loss": 1.5}, r"loss takes a fraction"), ({"sparsity": -1}, "sparsity takes"), ({"speedup": 0}, "above 0"),
-     ({"kind": "odd"}, "kind of task"), ({"transfer": "both"}, "transfer")],
+     ({"kind": "odd"}, "kind of task"), ({"difficulty": float("nan")}, "difficulty"), ({"transfer": "both"}, "transfer")],
 )  # fmt: skip
 def test_contradictory_needs_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         Request(**given)
+
+
+def test_networks_without_a_baseline_and_rows_without_networks_are_said():
+    rows = measured(row("STR", 0.9, 0.8), row("GMP", 0.9, 0.8, dataset="pets"), row("Dense", 0.0, 0.9, dataset="pets"))
+    found = advise(rows, Request("linear", source="measured", architecture="resnet18"))
+    assert [answer.name for answer in found.answers] == ["GMP 90 %"]
+    assert found.notes == ["No dense baseline to compare with, or one without errors: STR 90 %."]
+    none = advise(rows, Request("full", source="measured", architecture="resnet18"))
+    assert none.notes == ["There are no results of ResNet18 under full transfer here."] and not none.answers
 
 
 def test_the_verb_prints_ranked_answers(capsys):
