@@ -48,7 +48,7 @@ def _dialog(figure: go.Figure, name: str, alt: str, table: pd.DataFrame | None) 
     smaller = canvas.width / fitted.layout.width  # where a slide is too low for the chart in the font asked for
     scale *= smaller
     width, height = (side * scale / PIXELS_PER_INCH for side in (fitted.layout.width, fitted.layout.height))
-    font = f" in {scale * BASE_FONT * POINTS_PER_INCH / PIXELS_PER_INCH:.0f} pt, to fit" if smaller < 1 else ""
+    font = f", font {scale * BASE_FONT * POINTS_PER_INCH / PIXELS_PER_INCH:.0f} pt to fit" if smaller < 1 else ""
     file = f"{name}-{date.today():%Y-%m-%d}"
     buttons.chart_files(fitted, key="export_files", file=file, alt=alt, scale=scale)
     with st.container(horizontal=True, vertical_alignment="center"):
