@@ -79,10 +79,12 @@ def per_task(rows: pd.DataFrame) -> pd.DataFrame:
     return tables.task_table(rows, "best", measures.ordered_tasks(rows))
 
 
-def heat_map(value: str) -> go.Figure:
+def heat_map(value: str, most: int | None = None) -> go.Figure:
     table = per_task(paper().query("transfer == 'linear' and (method != 'Dense' or @value == 'accuracy_mean')"))
     table = table.dropna(subset=[value]) if value == "accuracy_mean" else _with_differences()
-    return task_charts.heat_map(table, value, labels.distinct(table["row"]), labels.distinct(table["task"]))
+    rows = labels.distinct(table["row"])[:most]
+    table = table[table["row"].isin(rows)]
+    return task_charts.heat_map(table, value, rows, labels.distinct(table["task"]))
 
 
 def _with_differences() -> pd.DataFrame:
@@ -285,6 +287,7 @@ KINDS: dict[str, Callable[[], go.Figure]] = {
     "accuracy per task": accuracy_per_task,
     "heat map": lambda: heat_map("accuracy_mean"),
     "heat map of differences": lambda: heat_map("difference"),
+    "heat map of two rows": lambda: heat_map("difference", 2),
     "curves": curves,
     "mean curves": lambda: curves(mean=True),
     "loss on a log scale": lambda: curves("loss", mean=True, log=True),

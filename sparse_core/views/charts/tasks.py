@@ -20,6 +20,7 @@ from sparse_core.views.charts.style import (
 from sparse_core.views.labels import metric_name, metric_title
 
 DIFFERENCE = "Difference to dense (points)"
+FEW_ROWS = 5  # a colour bar beside so few is too low for its title
 
 
 def accuracy_per_task(table: pd.DataFrame, transfers: Sequence[str], tasks: Sequence[str]) -> go.Figure:
@@ -80,11 +81,12 @@ def heat_map(table: pd.DataFrame, value: str, rows: Sequence[str], tasks: Sequen
         colour=lambda cells: readable_on(scale, (100 * cells[value] - low) / ((high - low) or 1)),
     )
     panels = Panels([""], "", "", plot_height=28 * len(rows), legend_from=99)
+    unit = DIFFERENCE if diverging else f"{_title(table)} (%)"
     heat = {
         **{"type": "heatmap", "z": numbers, "zmin": low, "zmax": high, "colorscale": scale, "xgap": 1, "ygap": 1},
         "hoverinfo": "skip",
         "colorbar": {
-            "title": {"text": DIFFERENCE if diverging else f"{_title(table)} (%)", "side": "right"},
+            "title": {"text": "" if len(rows) <= FEW_ROWS else unit, "side": "right"},
             **style.COLOUR_BAR,
             "nticks": 1 + min(len(rows), 5),
         },
