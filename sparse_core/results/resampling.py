@@ -21,6 +21,7 @@ FEWEST_DEGREES = 5  # of freedom, such as of six tasks: below, the interval cove
 POWER = 0.8
 SIMULATIONS = 2000
 MOST = 200  # tasks or seeds; more are not worth asking for
+MANY_SEEDS = 100  # means of so many draws are normally distributed, to less than what 10,000 resamples vary by
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,17 @@ def _drawn_cells(errors: np.ndarray, random: np.random.Generator, resamples: int
         for network in range(networks):
             n = int(counts[task, network])
             if n > 1:
-                drawn = residuals[task, network][random.integers(n, size=(n, resamples))]
-                total[task] += drawn.mean(axis=0)
+                total[task] += _drawn_means(residuals[task, network, :n], random, resamples)
     present = (counts > 0).sum(axis=1)
     return _cell_means(errors)[:, None] + total / present[:, None]
+
+
+def _drawn_means(residuals: np.ndarray, random: np.random.Generator, resamples: int) -> np.ndarray:
+    """Means (R,) of n residuals (n,) around 0, drawn with replacement."""
+    n = len(residuals)
+    if n > MANY_SEEDS:
+        return random.normal(0.0, residuals.std() / np.sqrt(n), resamples)
+    return residuals[random.integers(n, size=(n, resamples))].mean(axis=0)
 
 
 def _network_means(given: Samples) -> np.ndarray:
@@ -169,7 +177,7 @@ def _network_shifts(given: Samples, random: np.random.Generator, resamples: int)
         known = means[~np.isnan(means)]
         if (n := len(known)) >= FEWEST_NETWORKS:
             residuals = (known - known.mean()) * np.sqrt(n / (n - 1))
-            shifts[number] = residuals[random.integers(n, size=(n, resamples))].mean(axis=0)
+            shifts[number] = _drawn_means(residuals, random, resamples)
     return shifts
 
 

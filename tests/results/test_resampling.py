@@ -35,10 +35,23 @@ def test_the_interval_over_tasks_covers_the_mean_of_new_tasks(tasks, task_sd, se
     assert 0.93 <= share_covered(given, 0.05, "new") <= 0.97
 
 
-@pytest.mark.parametrize(("tasks", "seeds"), [(1, 6), (3, 3), (12, 3), (12, 5)])
+@pytest.mark.parametrize(("tasks", "seeds"), [(1, 6), (3, 3), (12, 3), (12, 5), (1, 150)])
 def test_the_interval_over_seeds_covers_the_mean_of_these_tasks(tasks, seeds):
     given, truth = simulated(700, tasks, seeds=seeds, new=False)
     assert 0.93 <= share_covered(given, truth, "these") <= 0.97
+
+
+def test_means_of_many_draws_are_as_spread_as_drawn_ones(monkeypatch):
+    residuals = stats.expon.rvs(size=150, random_state=0)
+    residuals -= residuals.mean()
+    made = resampling._drawn_means(residuals, np.random.default_rng(1), 10_000)
+    monkeypatch.setattr(resampling, "MANY_SEEDS", 1000)
+    drawn = resampling._drawn_means(residuals, np.random.default_rng(2), 10_000)
+    ends = [2.5, 97.5]
+    assert np.percentile(made, ends) == pytest.approx(
+        np.percentile(drawn, ends), abs=0.08 * np.ptp(np.percentile(drawn, ends))
+    )
+    assert made.std() == pytest.approx(drawn.std(), rel=0.03)
 
 
 @pytest.mark.parametrize("population", ["new", "these"])
