@@ -265,9 +265,10 @@ class _Fitting:
         return measure.wrapped(plain, PANEL_TITLE_SIZE, self.panel_width)
 
     def _short_title(self, title: str) -> str:
-        """The title of a panel that is too narrow for all: what is bold in it, else its first line."""
+        """The title of a panel that is too narrow for all: the first line of what is bold in it, else of the whole."""
         bold, end, _ = title.partition("</b>")
-        return bold + end if end else "".join(self._title_lines(title)[:1])
+        line = html.escape("".join(self._title_lines(bold)[:1]))
+        return f"<b>{line}</b>" if end else line
 
     def _named_ends(self) -> dict[int, list[tuple[float, float, str, str]]] | None:
         """The names to write at the ends of lines, by panel; None where a legend is needed because they find no room."""

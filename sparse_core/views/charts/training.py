@@ -88,7 +88,8 @@ def confusion_matrix(
     classes = len(class_names)
     numbered, named = classes <= NUMBERED_CLASSES, classes <= NAMED_CLASSES
     height = max(240, min((26 if numbered else 14) * classes, 700))
-    panels = Panels(beside[:2] if beside else [""], "Predicted class", "True class", plot_height=height, spacing=0.03)
+    titles = [html.escape(title) for title in beside[:2]] if beside else [""]
+    panels = Panels(titles, "Predicted class", "True class", plot_height=height, spacing=0.03)
     for number, cells in enumerate(counts):
         panels.add(number, "cells", _cells(cells, class_names, numbered, number == 0), legend=False)
         if not number and cell_names:
