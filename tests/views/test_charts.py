@@ -395,6 +395,10 @@ def test_per_class_accuracy_is_sorted_with_wilson_intervals() -> None:
 
 def test_class_names_are_escaped() -> None:
     assert "<img" not in training.confusion_matrix(np.eye(2), ["<img src=x>", "b"]).to_json()
+    cells = np.eye(2)
+    titles = ("R&D <b>z</b> of a name that is too long for a panel beside another one", "Dense", cells)
+    shown = [each.text for each in training.confusion_matrix(cells, ["a", "b"], titles).layout.annotations]
+    assert any(text.startswith("R&amp;D &lt;b&gt;z") for text in shown) and "&amp;amp;" not in str(shown)
 
 
 def test_a_long_name_has_room_in_the_legend() -> None:

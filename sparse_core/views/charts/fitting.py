@@ -267,7 +267,7 @@ class _Fitting:
     def _short_title(self, title: str) -> str:
         """The title of a panel that is too narrow for all: the first line of what is bold in it, else of the whole."""
         bold, end, _ = title.partition("</b>")
-        line = html.escape("".join(self._title_lines(bold)[:1]))
+        line = "".join(self._title_lines(bold)[:1])  # escaped already
         return f"<b>{line}</b>" if end else line
 
     def _named_ends(self) -> dict[int, list[tuple[float, float, str, str]]] | None:
