@@ -89,13 +89,9 @@ def _summary(options: argparse.Namespace) -> list[dict[str, Any]]:
         _note("No paper results for these choices.")
     _note_on(rows)
     rows = rows if options.separate else measures.joined(rows)
-    measure, name = (
-        (measures.difference_to_dense, labels.cell_names)
-        if options.per_task
-        else (measures.summary, labels.point_names)
-    )
-    table = measure(rows, options.accuracy)
-    return _as_rows(_only(options.points, table, name(table)) if options.points else table)
+    table = (measures.difference_to_dense if options.per_task else measures.summary)(rows, options.accuracy)
+    names = labels.cell_names if options.per_task else labels.point_names
+    return _as_rows(_only(options.points, table, names(table)) if options.points else table)
 
 
 def _of_sources(store: Store, sources: list[str], filters: dict[str, Any]) -> pd.DataFrame:
@@ -319,9 +315,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = _verb(verbs, "summary", _summary, "mean relative error increase over dense, by sparse network")
     summary.add_argument("--architecture", help="such as resnet50; all by default")
     summary.add_argument("--transfer", choices=list(catalog.TRANSFERS), help="both by default")
-    summary.add_argument(
-        "--source", nargs="+", default=["all"], help=f"{sources}, or imported ones; one or several (default all)"
-    )
+    summary.add_argument("--source", nargs="+", default=["all"], help=f"{sources}, or imported ones (default all)")
     summary.add_argument(
         "--metric",
         choices=list(catalog.RESULT_METRICS),
@@ -339,13 +333,9 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument(
         "--separate", action="store_true", help="do not join networks that differ in upstream seed only"
     )
-    summary.add_argument(
-        "--tags", nargs="+", default=[], help="runs with one of these tags, and dense ones; all by default"
-    )
+    summary.add_argument("--tags", nargs="+", default=[], help="runs with one of these tags, and dense ones")
     summary.add_argument("--per-task", action="store_true", help="accuracy and difference to dense, by task")
-    named = (
-        "these rows only, by the names that links of the dashboard have: 'Full: STR 90 %%', by task 'STR 90 %% on Pets'"
-    )
+    named = "these rows only, as links name them: 'Full: STR 90 %%', by task 'STR 90 %% on Pets'"
     summary.add_argument("--points", nargs="+", default=[], metavar="POINT", help=named)
 
     listed = _verb(verbs, "backbones", _backbones, "list the backbones")

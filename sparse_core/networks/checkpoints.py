@@ -90,10 +90,7 @@ def read(path: str | Path, architecture: str | None = None, weights: str = "", *
     path = Path(path)
     asked = architectures.split_name(architecture) if architecture else None
     opened = weight_files.open_file(path, trusted=trusted)
-    if opened.kind == "darknet":
-        document: Any = yolo_files.darknet_tensors(opened.document, asked, path)
-    else:
-        document = backbone_files.unpacked(opened.document, path)
+    document = _document(opened, asked, path)
     found = weight_sets.find(document, path, weights)
     chosen = found.chosen
     formats = _containers(opened, document, chosen)
@@ -106,10 +103,7 @@ def read(path: str | Path, architecture: str | None = None, weights: str = "", *
         return _detector(detector, document, found, formats, tuple(_notes(found, Head(), unused, opened.objects)), path)
     layout = recognition.public_layout(plain, asked, _stated(document), path) or recognition.layout_of(plain)
     plain, kept, head, (name, variant), others = _recognised(plain, kept, layout, asked, found, path)
-    if len(head.shape) == 4 and "STR" not in formats and not layout.public:
-        formats.append("STR")
-    if layout.format:
-        formats.append(layout.format)
+    formats += _told_by_layout(head, layout, formats)
     unused += recognition.unused(plain, name, variant)
     head, left_out = recognition.fitting_head(head, name)
     state, classifier = _owned(plain, head, name, variant, path)
@@ -135,6 +129,19 @@ def read(path: str | Path, architecture: str | None = None, weights: str = "", *
         weight_sets=found.names,
         alternatives=tuple("-".join(filter(None, each)) for each in ((name, variant), *others)) if others else (),
     )
+
+
+def _document(opened: Opened, asked: tuple[str, str] | None, path: Path) -> Any:
+    """What the file holds, with the tensors of Darknet's under their names."""
+    if opened.kind == "darknet":
+        return yolo_files.darknet_tensors(opened.document, asked, path)
+    return backbone_files.unpacked(opened.document, path)
+
+
+def _told_by_layout(head: Head, layout: recognition.Layout, formats: Sequence[str]) -> list[str]:
+    """The formats that the network's layout tells, beside the known ones."""
+    is_str = len(head.shape) == 4 and "STR" not in formats and not layout.public
+    return [*(["STR"] if is_str else []), *([layout.format] if layout.format else [])]
 
 
 def _detector(
