@@ -123,7 +123,8 @@ def _relations(store: Store, controls: Controls, view: View) -> dict[str, Callab
 @st.cache_resource(show_spinner=False, max_entries=50)
 def _questions(_store: Store, version: tuple[int, ...], architecture: str) -> list[Question]:
     """Those that the architecture's rows can answer, whatever the controls leave of them: the tabs stay where they are."""
-    return questions.asked(_store.results(architecture=architecture, coded=True))
+    columns = [*questions.GROUP_KEY, measures.CELL]
+    return questions.asked(_store.results(architecture=architecture, coded=True, columns=columns))
 
 
 def _prune_downstream(store: Store, controls: Controls) -> dict[str, Callable[[], None]]:
@@ -166,8 +167,9 @@ def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> View:
         coded=True,
     )
     rows = measures.measured_in(rows, controls.metric)
-    rows = rows[rows["transfer"].isin(controls.transfers)].dropna(subset=[measures.ACCURACIES[controls.accuracy]])
-    rows, left_out = rows[rows[controls.axis].notna()], int(rows[controls.axis].isna().sum())
+    asked = rows["transfer"].isin(controls.transfers) & rows[measures.ACCURACIES[controls.accuracy]].notna()
+    placed = rows[controls.axis].notna()
+    rows, left_out = rows[asked & placed], int((asked & ~placed).sum())
     rows = measures.joined(rows) if controls.join else rows
     compared = measures.compared(rows, controls.accuracy)
     means = measures.over_tasks(compared).sort_values("source", ascending=False, kind="stable")

@@ -139,12 +139,23 @@ def _axis_choice(known: pd.DataFrame) -> str:
 
 @st.cache_data(show_spinner=False, max_entries=20)
 def available(_store: Store, version: tuple[int, ...], architecture: str, metric: str) -> pd.DataFrame:
-    """Which results exist for this architecture in this metric; ``version`` includes new runs at once."""
+    """Which results exist for this architecture in this metric, and which have sizes and a last epoch; ``version`` includes new
+    runs at once."""
     about = ["source", "method", "sparsity", "transfer", "dataset"]
-    needed = [*about, "metric", "accuracy_best", "accuracy_final", "map_best", "map_final", *labels.SIZES]
+    needed = [
+        *about,
+        "metric",
+        "accuracy_best",
+        "accuracy_final",
+        "map_best",
+        "map_final",
+        *labels.SIZES,
+        measures.CELL,
+    ]
     rows = measures.measured_in(_store.results(architecture=architecture, coded=True, columns=needed), metric)
-    known = {f"has_{name}": rows[name].notna() for name in (*labels.SIZES, "accuracy_final")}
-    return measures.grouped(rows.assign(**known), [*about, *known])[1]
+    number, known = measures.grouped(rows, about)
+    counts = rows[[*labels.SIZES, "accuracy_final"]].groupby(number).count()
+    return known.join(counts.gt(0).add_prefix("has_"))
 
 
 def _vertical_scale(*, several: bool) -> tradeoffs.Scale:

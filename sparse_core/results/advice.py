@@ -12,6 +12,7 @@ import pandas as pd
 
 from sparse_core.catalog import TASKS, TRANSFERS, architecture_label
 from sparse_core.errors import InputError
+from sparse_core.results import measures
 from sparse_core.results.comparison import Interval, pair_intervals, t_interval
 from sparse_core.results.evidence import Evidence
 from sparse_core.specs.checks import require_known
@@ -119,7 +120,7 @@ def advise(rows: pd.DataFrame, request: Request, speedups: Speedups | None = Non
     none of it does. Order: that verdict, then the mean relative error increase. Ties: the interval of the difference of two
     networks' increases over shared tasks includes 0.
     """
-    evidence = Evidence(rows[rows["source"] == request.source], request.architecture, only=True)
+    evidence = Evidence(measures.selected(rows, rows["source"] == request.source), request.architecture, only=True)
     notes: list[str] = []
     tasks = _tasks(evidence, request, notes)
     known = {key: _facts(evidence, key, speedups or {}) for key in _networks(evidence, request.transfer)}

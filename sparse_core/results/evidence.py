@@ -22,6 +22,7 @@ CELL = [
     "accuracy_std",
 ]
 CELL += ["seeds", "networks", "runs", "relative_error_increase", "difference", "difference_low", "difference_high"]
+_USED = [*measures.CONFIGURATION_KEY, "seed", *measures.ACCURACIES.values(), "file_size", measures.CELL]
 _COUNTED = ["transfer", "method", "sparsity", "runs"]
 
 
@@ -45,7 +46,8 @@ class Evidence:
     ) -> None:
         has = bool(architecture) and bool((rows["architecture"] == architecture).any())
         if architecture and (has or only):
-            rows = rows[rows["architecture"] == architecture]
+            rows = measures.selected(rows, rows["architecture"] == architecture)
+        rows = rows[[name for name in _USED if name in rows]]
         self.rows = _most_frequent(rows, ["transfer"], SERIES)
         self.accuracy, self.facts = accuracy, facts or NetworkFacts()
         joined = measures.joined(self.rows)
@@ -119,4 +121,4 @@ def _most_frequent(rows: pd.DataFrame, within: Sequence[str], chosen: Sequence[s
     counts = kinds.assign(size=np.bincount(number, minlength=len(kinds)))
     ordered = counts.sort_values(["size", *chosen], ascending=[False, *[True] * len(chosen)], kind="stable")
     kept = kinds.index.isin(ordered.drop_duplicates(list(within)).index)
-    return rows if kept.all() else rows[kept[number]]
+    return measures.selected(rows, kept[number])

@@ -38,7 +38,7 @@ class Finding:
 
 def check(rows: pd.DataFrame, source: str, accuracy: str = "best", facts: NetworkFacts | None = None) -> list[Finding]:
     """Every statement, checked against the rows of ``source`` among ``rows`` and what is known beside them (``facts``)."""
-    own = rows[rows["source"] == source]
+    own = measures.selected(rows, rows["source"] == source)
     evidence: dict[tuple[str, bool, str], Evidence] = {}
     found = []
     for statement in STATEMENTS:

@@ -107,8 +107,7 @@ def measured_in(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     if metric not in RESULT_METRICS:
         raise unknown_name("metric", metric, RESULT_METRICS)
     if metric == "accuracy":
-        others = results["metric"].isin([MAP, STRICT_MAP])
-        return results[~others] if others.any() else results
+        return selected(results, ~results["metric"].isin([MAP, STRICT_MAP]))
     found = results[results["metric"] == metric]
     if metric == MAP:
         return found
@@ -180,6 +179,16 @@ def grouped(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, pd.
     found = rows[list(columns)].iloc[first].reset_index(drop=True)
     coded = [name for name in columns if isinstance(found[name].dtype, pd.CategoricalDtype)]
     return numbers, found.astype(dict.fromkeys(coded, "str")) if coded else found
+
+
+def selected(rows: pd.DataFrame, keep: pd.Series | np.ndarray) -> pd.DataFrame:
+    """The rows to ``keep`` (N,), copied only where some are left out."""
+    return rows if keep.all() else rows[keep]
+
+
+def first_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of coded rows a run of each network on each task, which has all that they have in common; other rows as they are."""
+    return rows.iloc[_numbered(rows[CELL].to_numpy())[1]] if CELL in rows else rows
 
 
 def _numbered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -329,6 +338,7 @@ def over_same_tasks(table: pd.DataFrame) -> pd.DataFrame:
 
 def with_sizes(means: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """The means, a row for each network, with columns ``SIZES``, averaged over ``runs``: NaN for published ones."""
+    runs = runs[runs[SIZES].notna().any(axis=1)]
     of_run, networks = grouped(runs, SUMMARY_KEY)
     sizes = runs[SIZES].groupby(of_run).mean()
     numbers, _ = grouped(pd.concat([means[SUMMARY_KEY], networks]), SUMMARY_KEY)
@@ -397,8 +407,7 @@ def _query(
     if "member" not in results:
         results = results.assign(member=results["network"])
     rows = results[[*CONFIGURATION_KEY, "member", "seed", ACCURACIES[accuracy]]]
-    known = rows[ACCURACIES[accuracy]].notna().to_numpy()
-    rows = rows if known.all() else rows[known]
+    rows = selected(rows, rows[ACCURACIES[accuracy]].notna())
     number, networks = grouped(rows, [*CONFIGURATION_KEY, "member"])
     networks = networks.assign(number=np.arange(len(networks)))
     networks = regroup(networks) if regroup else networks

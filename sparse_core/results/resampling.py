@@ -45,14 +45,16 @@ def samples(rows: pd.DataFrame, names: Sequence[str], accuracy: str = "accuracy_
     key = [*CONTENT_KEY, "name", "member"]
     number, cells_of = grouped(table, key)
     by_seed = 1 - table[accuracy].groupby([number, table["seed"].to_numpy()]).mean()
-    labels = cells_of.loc[by_seed.index.get_level_values(0)].assign(seed=by_seed.index.get_level_values(1))
-    means = pd.Series(by_seed.to_numpy(), pd.MultiIndex.from_frame(labels)).sort_index()
+    starts = np.flatnonzero(np.diff(by_seed.index.get_level_values(0))) + 1
+    cells: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
+    values = np.split(by_seed.to_numpy(), starts)
+    for (*cell, member), errors in zip(cells_of[key].itertuples(index=False, name=None), values, strict=False):
+        cells.setdefault(tuple(cell), {})[member] = errors
     ordered = list(dict.fromkeys(name for name in names if name))
     by_task = cells_of.groupby(CONTENT_KEY)["name"].agg(set)
     tasks = list(by_task.index[[set(ordered) | {""} <= found for found in by_task]])
     if not tasks or not ordered:
         raise InputError("The networks and their dense baseline share no task.")
-    cells = dict(iter(means.groupby([*CONTENT_KEY, "name"])))
     made = [_padded([cells[(*task, name)] for task in tasks]) for name in (*ordered, "")]
     depth, seeds = (max(array.shape[axis] for array in made) for axis in (1, 2))
     whole = [np.full((len(tasks), depth, seeds), np.nan) for _ in made]
@@ -61,16 +63,14 @@ def samples(rows: pd.DataFrame, names: Sequence[str], accuracy: str = "accuracy_
     return Samples(ordered, np.stack(whole[:-1]), whole[-1])
 
 
-def _padded(cells: Sequence[pd.Series]) -> np.ndarray:
-    """The cells of tasks, series indexed by member and seed, as (T, K, S); a network has one place on all tasks."""
-    members = sorted({member for cell in cells for member in cell.index.get_level_values("member")})
-    groups = [
-        [cell[cell.index.get_level_values("member") == member].to_numpy() for member in members] for cell in cells
-    ]
-    array = np.full((len(cells), len(members), max(len(values) for group in groups for values in group)), np.nan)
-    for place, group in enumerate(groups):
-        for number, values in enumerate(group):
-            array[place, number, : len(values)] = values
+def _padded(cells: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+    """The cells of tasks, errors over seeds by member, as (T, K, S); a network has one place on all tasks."""
+    members = sorted({member for cell in cells for member in cell})
+    array = np.full((len(cells), len(members), max(len(each) for cell in cells for each in cell.values())), np.nan)
+    for place, cell in enumerate(cells):
+        for number, member in enumerate(members):
+            if member in cell:
+                array[place, number, : len(cell[member])] = cell[member]
     return array
 
 

@@ -22,7 +22,7 @@ from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import PUBLISHED, SHIPPED, atomic_file, printable_values
 from sparse_core.results import imported
 from sparse_core.results.filters import RunFilter
-from sparse_core.results.measures import CELL, CONFIGURATION_KEY, grouped
+from sparse_core.results.measures import CELL, CONFIGURATION_KEY, grouped, selected
 from sparse_core.results.records import Record, Records, write_compacted
 
 log = logging.getLogger(__name__)
@@ -135,8 +135,9 @@ class Store:
         """One row per run, columns ``COLUMNS``, filtered. None means no filter; ``sparsity`` bounds are inclusive.
 
         Dense rows pass every method and sparsity filter: they are the baseline of the others. A network that was imported
-        under several names has that of its first run. With ``coded``, texts that repeat are categories, in alphabetical order:
-        a million rows are then filtered and averaged in a fraction of the time; so they are with few ``columns`` (None: all).
+        under several names has that of its first run. With ``coded``, texts that repeat are categories, in alphabetical order,
+        and there is no ``spec``: a million rows are then filtered and averaged in a fraction of the time; so they are with few
+        ``columns`` (None: all).
         """
         known = ("all", *SOURCES, *imported.sources(self.records.folder))
         if source not in known:
@@ -157,7 +158,7 @@ class Store:
             keep &= ~rows["run_id"].isin(hidden)
         if self._kept:
             keep &= self._kept.keeps(rows, self.records.annotations.all())
-        return (rows if columns is None else rows[list(columns)])[keep].reset_index(drop=True)
+        return selected(rows if columns is None else rows[list(columns)], keep).reset_index(drop=True)
 
     def values(self, column: str) -> list[str]:
         """The different values of one column, sorted."""
@@ -220,10 +221,10 @@ class Store:
 
 
 def coded_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with texts that repeat as categories, counts as floats (NaN: unknown), and ``measures.CELL``: quicker to filter
-    and to average."""
+    """The rows with texts that repeat as categories, counts as floats (NaN: unknown), ``measures.CELL``, and without ``spec``:
+    quicker to filter and to average."""
     counts = [name for name in rows if rows[name].dtype == "Int64"]
-    coded = rows.astype(dict.fromkeys(_REPEATED, "category") | dict.fromkeys(counts, "float64"))
+    coded = rows.drop(columns="spec").astype(dict.fromkeys(_REPEATED, "category") | dict.fromkeys(counts, "float64"))
     return coded.assign(**{CELL: grouped(coded, CONFIGURATION_KEY)[0].astype("int32")})
 
 

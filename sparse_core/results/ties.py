@@ -66,20 +66,20 @@ def on_task(table: pd.DataFrame, results: pd.DataFrame, names: Sequence[str], ac
 
     ``results`` are the rows that it was made of, ``names`` how each row is called. Dense networks have no rank of their own.
     """
-    found = table.assign(rank=np.nan, tied="")
-    named = pd.Series(list(names), index=table.index)
-    samples = _samples(results, accuracy)
+    table, kept = table.reset_index(drop=True), table.index
+    named, rank, tied = list(names), np.full(len(table), np.nan), np.full(len(table), "", dtype=object)
     dense = dict(list(table[table["method"] == "Dense"].groupby(BASELINE_KEY)))
+    groups = []
     for group in _groups(table[table["method"] != "Dense"], BASELINE_KEY):
         reference = dense.get(tuple(group.iloc[0][BASELINE_KEY]))
         # Several dense networks are no single one to be tied with.
-        rows = group if reference is None or len(reference) != 1 else pd.concat([group, reference])
-        low, high = _on_task_pairs(rows, samples)
-        size = len(group)
-        found.loc[group.index, "rank"] = 1.0 + (low > 0)[:size, :size].sum(axis=0)
-        called = [*named[group.index], *[DENSE] * (len(rows) - size)]
-        found.loc[group.index, "tied"] = _tied(low, high, called)[:size]
-    return found
+        groups.append((group.index, [] if reference is None or len(reference) != 1 else [*reference.index]))
+    intervals = _on_task_pairs(table, [np.array([*rows, *reference]) for rows, reference in groups], results, accuracy)
+    for (rows, reference), (low, high) in zip(groups, intervals, strict=True):
+        size = len(rows)
+        rank[rows] = 1.0 + (low > 0)[:size, :size].sum(axis=0)
+        tied[rows] = _tied(low, high, [*(named[row] for row in rows), *[DENSE] * len(reference)])[:size]
+    return table.assign(rank=rank, tied=tied).set_axis(kept)
 
 
 def _groups(rows: pd.DataFrame, key: Sequence[str]) -> list[pd.DataFrame]:
@@ -105,25 +105,39 @@ def _samples(results: pd.DataFrame, accuracy: str) -> Samples:
     }
 
 
-def _on_task_pairs(rows: pd.DataFrame, samples: Samples) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of accuracy i minus accuracy j, at (i, j)."""
-    size = len(rows)
-    first, second = (index.ravel() for index in np.indices((size, size)))
-    mean, spread, count = (rows[name].to_numpy(float) for name in ("accuracy_mean", "accuracy_std", "seeds"))
+def _on_task_pairs(
+    table: pd.DataFrame, groups: Sequence[np.ndarray], results: pd.DataFrame, accuracy: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each group of rows (G,) the interval of accuracy i minus accuracy j, at (i, j). All groups are computed at once."""
+    pairs = [np.stack(np.meshgrid(rows, rows, indexing="ij")).reshape(2, -1) for rows in groups]
+    first, second = np.concatenate([np.empty((2, 0), dtype=int), *pairs], axis=1)
+    mean, spread, count = (table[name].to_numpy(float) for name in ("accuracy_mean", "accuracy_std", "seeds"))
     sides = [(pd.Series(spread[side]), pd.Series(count[side])) for side in (first, second)]
     low, high = welch_interval(pd.Series(mean[first] - mean[second]), sides[0], sides[1])
-    none: tuple[np.ndarray, np.ndarray] = (np.empty(0), np.empty(0))
-    known = [samples.get(tuple(row), none) for row in rows[CONFIGURATION_KEY].itertuples(index=False, name=None)]
-    differences = {
-        pair: known[one][1] - known[other][1]
-        for pair, (one, other) in enumerate(zip(first, second, strict=True))
-        if one != other and len(known[one][0]) > 1 and np.array_equal(known[one][0], known[other][0])
-    }
-    if differences:
-        paired = [(each.mean(), each.std(ddof=1), len(each)) for each in differences.values()]
-        ends = paired_interval(*(pd.Series(column) for column in zip(*paired, strict=True)))
-        low[list(differences)], high[list(differences)] = ends[0].to_numpy(), ends[1].to_numpy()
-    return low.to_numpy().reshape(size, size), high.to_numpy().reshape(size, size)
+    same, *differences = _paired(table, _samples(results, accuracy), first, second)
+    ends = paired_interval(*map(pd.Series, differences))
+    low[same], high[same] = ends[0].to_numpy(), ends[1].to_numpy()
+    starts = np.cumsum([len(rows) ** 2 for rows in groups])[:-1]
+    for rows, lows, highs in zip(groups, *(np.split(each.to_numpy(), starts) for each in (low, high)), strict=False):
+        yield lows.reshape(len(rows), -1), highs.reshape(len(rows), -1)
+
+
+def _paired(table: pd.DataFrame, samples: Samples, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Which pairs of rows (P,) have the same seeds, two or more, and of these the mean, deviation and number of differences."""
+    known = [samples.get(key) for key in table[CONFIGURATION_KEY].itertuples(index=False, name=None)]
+    seeds = pd.Series([each[0].tobytes() if each and len(each[0]) > 1 else None for each in known], dtype=object)
+    codes, _ = pd.factorize(seeds)
+    together = (codes[first] == codes[second]) & (codes[first] >= 0) & (first != second)
+    found = [np.empty((4, 0))]
+    for code in np.unique(codes[first[together]]):
+        rows, same = np.flatnonzero(codes == code), np.flatnonzero(together & (codes[first] == code))
+        values = np.stack([samples_of[1] for row in rows if (samples_of := known[row])])
+        one, other = np.searchsorted(rows, first[same]), np.searchsorted(rows, second[same])
+        differences = values[one] - values[other]
+        count = np.full(len(same), values.shape[1])
+        found.append(np.stack([same, differences.mean(axis=1), differences.std(axis=1, ddof=1), count]))
+    same, *statistics = np.concatenate(found, axis=1)
+    return same.astype(int), *statistics
 
 
 def _tied(low: np.ndarray, high: np.ndarray, names: Sequence[str]) -> list[str]:

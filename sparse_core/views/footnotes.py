@@ -6,7 +6,7 @@ from datetime import date
 import pandas as pd
 
 from sparse_core.catalog import CITATION, task_label
-from sparse_core.results.measures import BASELINE_KEY, SERIES_KEY, grouped, has_disputed_rows
+from sparse_core.results.measures import BASELINE_KEY, SERIES_KEY, first_runs, grouped, has_disputed_rows
 from sparse_core.views.labels import (
     SIZES,
     SOURCES,
@@ -76,7 +76,7 @@ def size_notes(axis: str, left_out: int) -> list[str]:
 def row_notes(rows: pd.DataFrame) -> list[str]:
     """The notes that must accompany these rows wherever they are shown."""
     notes = result_notes(rows)
-    _, series = grouped(rows, SERIES_KEY)
+    _, series = grouped(first_runs(rows), SERIES_KEY)
     for (source, upstream, protocol), name in series_names(series).items():
         if source != "published":
             baseline = "compared with the dense network of the same architecture, upstream data and protocol"
@@ -86,8 +86,9 @@ def row_notes(rows: pd.DataFrame) -> list[str]:
 
 def result_notes(rows: pd.DataFrame) -> list[str]:
     """The notes on disputed rows, repeated seeds, joined networks and several dense networks."""
-    disputed = [RIGL_NOTE] if has_disputed_rows(rows) else []
-    return [*disputed, *repeated_notes(rows), *joined_notes(rows), *baseline_notes(rows)]
+    first = first_runs(rows)
+    disputed = [RIGL_NOTE] if has_disputed_rows(first) else []
+    return [*disputed, *repeated_notes(rows), *joined_notes(first), *baseline_notes(first)]
 
 
 def joined_notes(rows: pd.DataFrame) -> list[str]:
