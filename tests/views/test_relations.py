@@ -108,3 +108,20 @@ def test_no_point_of_figure_3_lies_outside_of_its_panel(paper):
     assert (
         low <= 100 * points["relative_error_increase"].min() and high >= 100 * points["relative_error_increase"].max()
     )
+
+
+def test_changing_ranks_are_named_at_their_ends_best_on_top(paper):
+    figure = charts.rank_change(relations.ranks(measures.summary(paper), 0.9))
+    places = {note.text: note.y for note in figure.layout.annotations}
+    paper_order = ["WoodFisher", "AC/DC", "RigL ERK 5x", "STR", "RigL ERK 1x", "LTH-T"]
+    assert {name: places[name] for name in paper_order} == pytest.approx(
+        dict(zip(paper_order, range(1, 7), strict=True))
+    )
+
+
+def test_where_names_of_ranks_find_no_room_there_is_a_legend(paper):
+    found = relations.ranks(measures.summary(paper), 0.9)
+    figure = charts.rank_change(
+        found.assign(name=[f"a long name of a network, number {n}: " + "n" * 60 for n in found.index])
+    )
+    assert figure.layout.showlegend and not figure.layout.annotations

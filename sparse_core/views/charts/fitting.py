@@ -295,11 +295,12 @@ class _Fitting:
         high = low + (last - low) / (1 - share)
         self._set_axis("x", panel, range=[low, high])
         bottom, top = self._axis("y", panel)["range"]
-        pixel, across = (top - bottom) / plot, (high - low) / self.panel_width
-        heights = spread([end[1] for end in ends], LABEL_GAP * pixel, bottom + EDGE * pixel, top - EDGE * pixel)
+        pixel, across = (top - bottom) / plot, (high - low) / self.panel_width  # pixel < 0 where the axis points down
+        heights = spread([(end[1] - bottom) / pixel for end in ends], LABEL_GAP, EDGE, plot - EDGE)
         axes = {"xref": f"x{panel + 1}", "yref": f"y{panel + 1}"}
         at = last + (LEADER - 4) * across
-        for (x, y, name, colour), height in zip(ends, heights or [], strict=heights is not None):
+        for (x, y, name, colour), above in zip(ends, heights or [], strict=heights is not None):
+            height = bottom + above * pixel
             line = {"type": "line", "line": {"color": colour, "width": 1}, "layer": "below", "name": "leader"}
             self.shapes.append({**line, **axes, "x0": x + 6 * across, "y0": y, "x1": at, "y1": height})
             style = {"font": {"size": LABEL_SIZE}, "showarrow": False, "borderpad": 0}

@@ -91,7 +91,7 @@ def rank_change(ranks: pd.DataFrame) -> go.Figure:
 
     ``ranks`` has ``method``, ``name``, ``linear``, ``full`` and ``hover``.
     """
-    panels = Panels([""], "", "Rank (1: fewest errors)", plot_height=max(220, 34 * len(ranks)), legend_from=99)
+    panels = Panels([""], "", "Rank (1: fewest errors)", plot_height=max(220, 34 * len(ranks)))
     ends = []
     for row in ranks.itertuples():
         colour, symbol = method_style(row.method)
