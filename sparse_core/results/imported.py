@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sparse_core import stored
-from sparse_core.catalog import METHODS, TRANSFERS
+from sparse_core.catalog import ARCHITECTURES, BUILT_IN, DETECTORS, METHODS, METRICS, TRANSFERS
 from sparse_core.errors import InputError, unknown_name
 from sparse_core.paths import atomic_file, remove
 
@@ -33,7 +33,6 @@ KEY = [
 ]
 LARGEST_FILE = 500_000_000  # bytes
 PREFIX = "imported-"  # before run ids
-_METHODS = {name.casefold(): name for name in METHODS}
 _OURS = ("published", "shipped", "measured", "all", "paper results", "shipped results", "your runs")
 _NAME = re.compile(r"[\w][\w .+-]{0,59}")
 
@@ -41,6 +40,23 @@ _NAME = re.compile(r"[\w][\w .+-]{0,59}")
 # The paper's own text files, raw_results/*.txt of IST-DASLab/sparse-imagenet-transfer: columns, and tasks named otherwise.
 RAW_COLUMNS = {"dset": "dataset", "model": "method", "val_acc": "accuracy"}
 RAW_TASKS = {"SUN": "sun397"}
+
+
+def _key(name: str) -> str:
+    """A name without case, spaces and punctuation."""
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+# The ids of what the product knows, by the keys of their ids and of their usual names: ResNet-50 is resnet50, CIFAR-10 cifar10.
+_IDS = {
+    field: {_key(name): each for each, usual in ids.items() for name in (each, usual)}
+    for field, ids in {
+        "architecture": ARCHITECTURES | DETECTORS,
+        "method": {name: name for name in METHODS},
+        "dataset": BUILT_IN,
+        "metric": METRICS,
+    }.items()
+}
 
 
 @dataclass(frozen=True)
@@ -56,8 +72,9 @@ class Import:
 def read(file: Path, mapping: Mapping[str, str], source: str) -> Import:
     """Read and check a file. ``mapping`` gives for a field, one of ``REQUIRED`` or ``OPTIONAL``, the name of its column where
     they differ; one that begins with "=" is a value for all rows, such as "=linear". The paper's raw text layout is recognised by
-    its columns; its file's name says transfer and architecture. Sparsity and accuracies are fractions of 1. Raises InputError,
-    which names the first row that is wrong."""
+    its columns; its file's name says transfer and architecture. The product's architectures, methods, tasks and metrics are known
+    in any case and punctuation. Sparsity and accuracies are fractions of 1. Raises InputError, which names the first row that is
+    wrong."""
     if not _NAME.fullmatch(source) or source.lower() in _OURS:
         raise InputError(
             f"A source's name has letters, digits, spaces, dots and dashes, and is none of ours; got '{source}'."
@@ -72,12 +89,13 @@ def read(file: Path, mapping: Mapping[str, str], source: str) -> Import:
     usual = {"upstream": "ImageNet", "protocol": f"as reported by {source}", "metric": "accuracy", "network_name": ""}
     columns: dict[str, Any] = {name: table[column] for name, column in fields.items()}
     for name in ("architecture", "method", "dataset", "transfer", *(name for name in usual if name in fields)):
-        columns[name] = _texts(columns[name], name, required=name not in usual)
+        texts = _texts(columns[name], name, required=name not in usual)
+        texts = texts.replace("", usual[name]) if name in usual else texts
+        columns[name] = _known(texts, name)
     for name in ("sparsity", "accuracy"):
         columns[name] = _fractions(columns[name], name)
     if "accuracy_final" in fields:
         columns["accuracy_final"] = _fractions(columns["accuracy_final"], "accuracy_final", required=False)
-    columns["method"] = columns["method"].map(lambda name: _METHODS.get(name.casefold(), name))
     dense = (columns["method"] == "Dense") & (columns["sparsity"] > 0)
     _refuse(dense, columns["sparsity"], "sparsity", "0 for the method Dense, the baseline of the others")
     columns["seed"] = _seeds(columns["seed"]) if "seed" in fields else 0
@@ -193,6 +211,12 @@ def _texts(values: pd.Series, name: str, *, required: bool) -> pd.Series:
     if required:
         _refuse(texts == "", values, name, "a name")
     return texts
+
+
+def _known(texts: pd.Series, name: str) -> pd.Series:
+    """Texts with the ids of what is known of this field in place of other spellings."""
+    ids = _IDS.get(name, {})
+    return texts.map({text: ids.get(_key(text), text) for text in texts.unique()})
 
 
 def _fractions(values: pd.Series, name: str, *, required: bool = True) -> pd.Series:

@@ -200,9 +200,38 @@ def test_a_file_of_a_spreadsheet_begins_with_a_mark(tmp_path):
     assert imported.columns(tmp_path / "sheet.csv")[0] == "arch"
 
 
-def test_methods_are_known_in_any_case_so_the_dense_one_is_the_baseline(tmp_path):
-    GIVEN.replace({"Dense": "dense", "STR": "str"}).to_csv(tmp_path / "small.csv", index=False)
-    assert set(imported.read(tmp_path / "small.csv", MAP, "x").rows["method"]) == {"Dense", "STR", "GMP"}
+def test_what_is_known_is_known_in_any_spelling_so_it_has_a_baseline_and_a_kind(tmp_path):
+    spelt = {
+        "Dense": "dense",
+        "STR": "str",
+        "GMP": "AcDc",
+        "pets": "Oxford-IIIT Pets",
+        "dtd": "DTD",
+        "resnet50": "ResNet-50",
+    }
+    GIVEN.replace(spelt).assign(metric="Top-1").to_csv(tmp_path / "small.csv", index=False)
+    rows = imported.read(tmp_path / "small.csv", MAP, "x").rows
+    assert set(rows["method"]) == {"Dense", "STR", "AC/DC"}
+    assert set(rows["dataset"]) == {"pets", "dtd"} and set(rows["architecture"]) == {"resnet50"}
+    assert set(rows["metric"]) == {"top1"}
+
+
+def test_names_of_their_own_stay_as_they_are(tmp_path):
+    spelt = {"GMP": "My-Method", "pets": "数据 pets", "resnet50": "resnet50-cifar"}
+    GIVEN.replace(spelt).to_csv(tmp_path / "own.csv", index=False)
+    rows = imported.read(tmp_path / "own.csv", MAP, "x").rows
+    assert set(rows["method"]) == {"Dense", "STR", "My-Method"} and set(rows["dataset"]) == {"数据 pets", "dtd"}
+    assert set(rows["architecture"]) == {"resnet50-cifar"}
+
+
+def test_empty_cells_are_as_an_absent_column(tmp_path):
+    GIVEN.assign(metric=["", "accuracy", ""] * 2, upstream=None, protocol=" ").to_csv(
+        tmp_path / "empty.csv", index=False
+    )
+    GIVEN.to_csv(tmp_path / "absent.csv", index=False)
+    empty, absent = (imported.read(tmp_path / name, MAP, "x").rows for name in ("empty.csv", "absent.csv"))
+    names = ["metric", "upstream", "protocol"]
+    assert empty[names].equals(absent[names])
 
 
 @pytest.mark.parametrize(
