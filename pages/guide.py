@@ -7,7 +7,7 @@ import streamlit as st
 from pages.parts import choices, frame, links
 from pages.parts.frame import home
 from pages.parts.results import open_store, show_table
-from sparse_core.catalog import architecture_label
+from sparse_core.catalog import architecture_label, task_label
 from sparse_core.results import advice
 from sparse_core.results.advice import Advice, Request
 from sparse_core.results.store import Store
@@ -35,6 +35,11 @@ RULE = (
     "transfer count, never accuracies upstream."
 )
 
+NEXT_STEP = (
+    "Ask for less: sparsity, speed, or saving of size. Or choose any kind of task or another source, or run what is missing on "
+    "Probe or Finetune."
+)
+
 
 def main() -> None:
     """The needs, the answer in a sentence, and the ranked networks with their evidence."""
@@ -50,12 +55,8 @@ def main() -> None:
         show_table(table, key="guide", name="guide", title=lambda name: decisions.ANSWER_COLUMNS[name])
         st.caption(f"{RULE} {labels.counted(len(found.tasks), 'task')} stand for yours.")
     else:
-        st.info(
-            choices.HELD
-            if store.kept.count
-            else "Ask for less sparsity or a smaller loss of size, choose another source, or run the missing networks on Probe."
-        )
-    _links(request)
+        st.info(choices.HELD if store.kept.count else NEXT_STEP)
+    _links(request, found.tasks)
 
 
 def _request(store: Store) -> Request:
@@ -101,13 +102,19 @@ def _advised(_store: Store, version: tuple[int, ...], speeds: tuple[int, int], r
     return advice.advise(rows, request, fastest.measured(home(), request.architecture))
 
 
-def _links(request: Request) -> None:
-    query = {"architecture": architecture_label(request.architecture), "source": choices.sources()[request.source]}
+def _links(request: Request, tasks: list[str]) -> None:
+    """To the rows of the tasks that stand for the user's, and to what gives more of them."""
+    query: dict[str, str | list[str]] = {
+        "architecture": architecture_label(request.architecture),
+        "source": choices.sources()[request.source],
+    }
     query["transfer"] = labels.TRANSFER_NAMES[request.transfer]
+    if request.kind != "all" or request.difficulty is not None:
+        query["tasks"] = [task_label(name) for name in tasks]
     with st.container(horizontal=True):
         st.page_link("pages/tradeoffs.py", label="Show the rows", icon=":material/show_chart:", query_params=query)
-        page = "probe" if request.transfer == "linear" else "finetune"
-        st.page_link(f"pages/{page}.py", label=f"{page.capitalize()} a backbone", icon=":material/science:")
+        st.page_link("pages/probe.py", label="Probe a backbone", icon=":material/science:")
+        st.page_link("pages/finetune.py", label="Finetune a backbone", icon=":material/tune:")
         numbers = {name: getattr(request, name) for name in ("loss", "sparsity", "difficulty", "file_size", "speedup")}
         needs = [
             text

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from sparse_core.catalog import TASKS, TRANSFERS, architecture_label
+from sparse_core.catalog import TASKS, TRANSFERS, architecture_label, task_label
 from sparse_core.errors import InputError
 from sparse_core.results import measures
 from sparse_core.results.comparison import Interval, pair_intervals, t_interval
@@ -105,6 +105,8 @@ class Advice:
         if best:
             tied = f"; tied with {', '.join(best[0].tied_with)}" if best[0].tied_with else ""
             return f"Take {best[0].name}{tied}."
+        if not self.tasks:
+            return "Not enough evidence: there are no results of such tasks."
         if not self.answers:
             return "No network in these rows fits the needs."
         if any(answer.verdict == OPEN for answer in self.answers):
@@ -150,6 +152,9 @@ def _tasks(evidence: Evidence, request: Request, notes: list[str]) -> list[str]:
         return sorted(nearest)
     if request.kind == "all":
         return known
+    if unknown := [task for task in known if task not in TASKS]:
+        listed = ", ".join(map(task_label, unknown))
+        notes.append(f"Whether these are general or specialised is not known, so they do not count: {listed}.")
     return [task for task in known if task in TASKS and TASKS[task].kind == request.kind]
 
 

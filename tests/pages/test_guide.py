@@ -57,3 +57,16 @@ def test_the_guide_takes_imported_results_too(home):
     app = open_app("guide", guide_source="Smith 2024", guide_loss="20")
     assert table(app)["answer"].tolist() == ["STR 90 %", "GMP 90 %"]
     assert [line["method"] for line in command_output(app)] == ["STR", "GMP"]
+
+
+def test_a_click_leads_to_the_rows_of_these_tasks_to_a_probe_and_to_a_finetune(home, monkeypatch):
+    links = {}
+    monkeypatch.setattr(
+        "streamlit.page_link", lambda page, label, **given: links.update({label: given.get("query_params")})
+    )
+    open_app("guide", guide_transfer="Full", guide_kind="General")
+    assert {"Probe a backbone", "Finetune a backbone"} <= set(links)
+    assert links["Show the rows"]["transfer"] == "Full" and len(links["Show the rows"]["tasks"]) == 6
+    assert "CIFAR-10" in links["Show the rows"]["tasks"]
+    open_app("guide", guide_transfer="Linear")
+    assert "tasks" not in links["Show the rows"]

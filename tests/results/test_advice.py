@@ -12,6 +12,8 @@ from sparse_core.results.advice import FAILS, MEETS, OPEN, Request, Speedup, adv
 from sparse_core.results.store import published_rows
 from tests.support.records import measured, row
 
+DENSE_AND_STR = [("Dense", 0.0, 0.9), ("STR", 0.9, 0.8)]
+
 
 @pytest.fixture(scope="module")
 def rows():
@@ -134,6 +136,19 @@ def test_networks_without_a_baseline_and_rows_without_networks_are_said():
     assert found.notes == ["No dense baseline to compare with, or one without errors: STR 90 %."]
     none = advise(rows, Request("full", source="measured", architecture="resnet18"))
     assert none.notes == ["There are no results of ResNet18 under full transfer here."] and not none.answers
+
+
+def test_tasks_of_unknown_kind_are_named_and_are_no_evidence_of_a_kind():
+    """Of tasks that are none of the paper's nothing is known; with no others, there is no evidence rather than no network."""
+    rows = measured(*(row(m, s, a, dataset=d) for d in ("digits", "my task") for m, s, a in DENSE_AND_STR))
+    found = advise(rows, Request(kind="general", loss=0.2, source="measured", architecture="resnet18"))
+    assert found.summary == "Not enough evidence: there are no results of such tasks." and not found.answers
+    assert found.notes == [
+        "Whether these are general or specialised is not known, so they do not count: Digits, my task."
+    ]
+    known = measured(*(row(m, s, a, dataset=d) for d in ("pets", "my task") for m, s, a in DENSE_AND_STR))
+    found = advise(known, Request(kind="specialised", loss=0.2, source="measured", architecture="resnet18"))
+    assert [answer.tasks_for for answer in found.answers] == [("pets",)] and "my task" in found.notes[0]
 
 
 def test_the_verb_prints_ranked_answers(capsys):
