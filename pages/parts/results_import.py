@@ -15,6 +15,7 @@ from sparse_core.views import labels
 
 NOT_THERE = "not in the file"
 SHOWN = ["architecture", "transfer", "method", "sparsity", "dataset", "seed", "metric", "accuracy_best"]
+MAP_HELP = "The file's column; or type one value for all rows."
 LAYOUTS = (
     "CSV or Parquet with a row for each run, accuracy and sparsity as fractions of 1; or the paper's raw text files "
     "(raw_results/*.txt). They are shown as a source of their own and never averaged with others."
@@ -49,9 +50,17 @@ def _import(file: Path) -> None:
             options = [NOT_THERE, *there]
             usual = options.index(name) if name in there else 0
             label = name.replace("_", " ").capitalize()
-            column = st.selectbox(label, options, index=usual, key=f"results_map_{name}", width=170)
+            column = st.selectbox(
+                label,
+                options,
+                index=usual,
+                key=f"results_map_{name}",
+                width=170,
+                help=MAP_HELP,
+                accept_new_options=True,
+            )
             if column != NOT_THERE:
-                mapping[name] = column
+                mapping[name] = column if column in there else f"={column}"
     found = imported.read(file, mapping, source or "")
     _preview(found)
     replaces = found.source in imported.sources(home())

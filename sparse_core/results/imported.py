@@ -200,8 +200,10 @@ def _fields(table: pd.DataFrame, mapping: Mapping[str, str]) -> dict[str, str]:
     missing = [name for name in REQUIRED if found[name] not in table.columns]
     if missing:
         listed = ", ".join(map(str, table.columns))
+        name = missing[0]
         raise InputError(
-            f"No column for {', '.join(missing)}. Name it with --map {missing[0]}=COLUMN; the file has {listed}."
+            f"No column for {', '.join(missing)}; the file has {listed}. Choose it (--map {name}=COLUMN), or give one value for "
+            f"all rows (--map {name}==VALUE)."
         )
     return {name: column for name, column in found.items() if column in table.columns}
 

@@ -43,3 +43,12 @@ def test_a_wrong_row_is_named_and_nothing_imported(home, app):
 def test_a_file_that_is_none(app):
     upload(app, "\x00\x01", "x.parquet")
     assert "cannot be read as CSV or Parquet" in app.error[0].value
+
+
+def test_one_value_for_all_rows_is_typed_in_place_of_a_column(app):
+    app.session_state["results_map_transfer"] = (
+        "full"  # before there is a file: the harness cannot type what is no option
+    )
+    upload(app, HEAD.replace("top1", "accuracy").replace("transfer,", "") + ROWS.replace("linear,", ""))
+    shown = next(each.value for each in app.dataframe if "accuracy_best" in each.value)
+    assert set(shown["transfer"]) == {"full"} and "Nothing is imported yet" in messages(app)
