@@ -5,7 +5,6 @@ import streamlit as st
 from pages.parts import choices, links
 from pages.parts.frame import home
 from pages.parts.results import open_store, show_table
-from sparse_core.catalog import METHODS
 from sparse_core.results import findings
 from sparse_core.results.findings import Finding
 from sparse_core.results.store import Store
@@ -21,7 +20,7 @@ RULE = (
 
 
 def main() -> None:
-    """The source, how many statements hold, the table, and a link to the view of one of them."""
+    """The source, how many statements hold, and the table with a link to the view of each."""
     store = open_store("findings")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         source = choices.choice("Rows", "findings_source", labels.SOURCES, "Whose rows are checked.")
@@ -34,7 +33,6 @@ def main() -> None:
     table = decisions.finding_table(found)
     show_table(table, key="findings", name="findings", title=lambda name: decisions.FINDING_COLUMNS[name])
     st.caption(RULE)
-    _view_link(found, source)
     command = " ".join([*PROGRAM, "findings", "--source", source, "--json"])
     links.share(command, key="share_findings")
 
@@ -42,23 +40,6 @@ def main() -> None:
 @st.cache_data(show_spinner=False, max_entries=20, ttl=60)  # structures and upstream accuracies change, too
 def _checked(_store: Store, version: tuple[int, ...], speeds: tuple[int, int], source: str) -> list[Finding]:
     return findings.check(_store.results(source=source, coded=True), source, facts=network_facts.known(home(), source))
-
-
-def _view_link(found: list[Finding], source: str) -> None:
-    """A statement to choose, and the link to the chart of the rows that it speaks of."""
-    shown = [each for each in found if each.rows]
-    if not shown:
-        return
-    texts = {each.statement: each for each in shown}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        chosen = texts[choices.selectbox("Statement to look at", list(texts), key="finding")]
-        query: dict[str, str | list[str]] = {"architecture": chosen.architecture, "source": labels.SOURCES[source]}
-        query |= {"metric": chosen.metric} if chosen.metric != "accuracy" else {}
-        if len(chosen.transfers) == 1 and chosen.metric == "accuracy":  # of detectors there is one transfer
-            query["transfer"] = labels.TRANSFER_NAMES[chosen.transfers[0]]
-        if chosen.methods and all(name in METHODS for name in chosen.methods):
-            query["methods"] = list(chosen.methods)
-        st.page_link("pages/tradeoffs.py", label="Show on Tradeoffs", icon=":material/show_chart:", query_params=query)
 
 
 main()

@@ -60,6 +60,8 @@ def _blocks(parent: Any) -> Iterator[dict[str, Any]]:
 def _table(element: Any) -> dict[str, Any]:
     frame = element.value
     settings = json.loads(element.proto.columns or "{}")
+    kinds = {name: each.get("type_config", {}).get("type") for name, each in settings.items()}
+    frame = frame[[name for name in frame.columns if kinds.get(str(name)) != "link"]]  # to pages, which a file has not
     headings = [settings.get(str(name), {}).get("label") or str(name) for name in frame.columns]
     formats = [settings.get(str(name), {}).get("type_config", {}).get("format") for name in frame.columns]
     shown = json.loads(frame.head(MOST_ROWS).to_json(orient="values", date_format="iso", double_precision=10))

@@ -22,7 +22,7 @@ from sparse_core.results.store import Store, default_database
 from sparse_core.views import columns, times
 from sparse_core.views.charts import captions
 
-NOT_SEARCHED = ("tied",)  # names of other rows
+NOT_SEARCHED = ("tied", "finding_view")  # names of other rows, and links
 MOST_PICKED, MOST_SHOWN = 1000, 10_000  # rows of a table in which some can be picked, and of others; downloads hold all
 PICKING: list[Any] = ["multi-row", "single-cell"]
 ROUNDING = 0.005  # half a unit of the second decimal: a number is found by what the table shows of it
@@ -218,6 +218,8 @@ def _table_downloads(rows: pd.DataFrame, *, key: str, name: str) -> None:
 def _config(column: columns.Column, title: str) -> ColumnConfig:
     if column.unit is columns.IMAGE:
         return st.column_config.ImageColumn(title, width=50, help=column.help)
+    if column.unit is columns.LINK:
+        return st.column_config.LinkColumn(title, width=70, help=column.help, display_text="Show")
     if column.number_format is None:
         return st.column_config.Column(title, help=column.help)
     dated = column.unit is columns.TIMESTAMP

@@ -34,6 +34,9 @@ class Finding:
     methods: tuple[str, ...] = ()
     note: str = ""
     metric: str = "accuracy"
+    tasks: tuple[str, ...] = ()
+    tab: str = ""
+    page: str = ""
 
 
 def check(rows: pd.DataFrame, source: str, accuracy: str = "best", facts: NetworkFacts | None = None) -> list[Finding]:
@@ -62,7 +65,10 @@ def verdict(interval: Interval, low: float, high: float) -> str:
 def _checked(statement: Statement, evidence: Evidence, source: str) -> Finding:
     figure = statement.query(evidence)
     interval = figure.interval
-    shown = architecture_label(evidence.architecture or statement.architecture) if figure.rows else ""
+    of = (
+        statement.architecture if statement.page else evidence.architecture or statement.architecture
+    )  # speeds have no stand-in
+    shown = architecture_label(of) if figure.rows else ""
     return Finding(
         statement.id,
         statement.text,
@@ -80,4 +86,7 @@ def _checked(statement: Statement, evidence: Evidence, source: str) -> Finding:
         statement.methods,
         statement.note,
         statement.metric,
+        statement.tasks,
+        statement.tab,
+        statement.page,
     )

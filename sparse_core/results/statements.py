@@ -27,6 +27,7 @@ from sparse_core.results.finding_queries import (
     worst_level,
 )
 
+UPSTREAM_TAB = "Upstream and downstream"
 LEVEL = 0.05  # of the relative error increase: networks nearer to each other are called level
 
 
@@ -35,8 +36,8 @@ class Statement:
     """A statement of the paper: it holds where the figure of ``query`` lies between ``low`` and ``high``.
 
     ``architecture`` is the one it speaks of; rows of another one are checked in its place unless ``only`` is set. ``percent``:
-    the figure is a fraction of 1. ``transfers`` and ``methods`` are what the view that shows it
-    selects; ``metric``, one of ``RESULT_METRICS``, is that of its rows.
+    the figure is a fraction of 1. ``transfers``, ``methods`` and ``tasks`` are what the view that shows it selects, a ``tab`` of
+    Tradeoffs or another ``page``; ``metric``, one of ``RESULT_METRICS``, is that of its rows.
     """
 
     id: str
@@ -51,6 +52,9 @@ class Statement:
     methods: tuple[str, ...] = ()
     note: str = ""
     metric: str = "accuracy"
+    tasks: tuple[str, ...] = ()
+    tab: str = ""
+    page: str = ""
 
 
 def _percent(sparsity: float) -> str:
@@ -105,6 +109,7 @@ def _aircraft() -> Iterator[Statement]:
             accuracy_on("aircraft", "linear", method, "WoodFisher", 0.8),
             low=0.0,
             methods=(method, "WoodFisher"),
+            tasks=("aircraft",),
         )
 
 
@@ -122,8 +127,9 @@ def _difficulties() -> Iterator[Statement]:
                 low=low,
                 high=high,
                 percent=False,
-                transfers=("linear", "full"),
+                transfers=("linear",),
                 methods=(method,),
+                tab="Difficulty",
             )
     yield Statement(
         "linear-difficulty-falls",
@@ -131,7 +137,7 @@ def _difficulties() -> Iterator[Statement]:
         rho_falls(0.8, 0.9),
         high=0.0,
         percent=False,
-        transfers=("linear", "full"),
+        tab="Difficulty",
     )
 
 
@@ -185,7 +191,9 @@ def _mobilenet() -> Iterator[Statement]:
 def _tasks() -> Iterator[Statement]:
     both = ("linear", "full")
     harder = "Specialised tasks are harder than general ones (difficulty 0.174 against 0.046)."
-    yield Statement("specialised-tasks-harder", harder, specialised_are_harder, low=0.0, transfers=both)
+    yield Statement(
+        "specialised-tasks-harder", harder, specialised_are_harder, low=0.0, transfers=both, tab="Difficulty"
+    )
     better = "Full transfer is more accurate than linear transfer (206 of 240 ResNet50 cells)."
     yield Statement("full-beats-linear", better, full_beats_linear, low=0.5, transfers=both)
     for transfer, figure in (("linear", "+38"), ("full", "+81")):
@@ -201,7 +209,7 @@ def _tasks() -> Iterator[Statement]:
     listed = ", ".join(TASKS[name].name for name in names)
     text = f"Full transfer: LTH-T loses 8 to 27 points of accuracy from 80 to 95 % on {listed}."
     query = fall("full", "LTH-T", 0.8, 0.95, names)
-    yield Statement("full-ltht-falls", text, query, low=0.0, transfers=("full",), methods=("LTH-T",))
+    yield Statement("full-ltht-falls", text, query, low=0.0, transfers=("full",), methods=("LTH-T",), tasks=names)
 
 
 def _by_network_facts() -> Iterator[Statement]:
@@ -214,6 +222,7 @@ def _by_network_facts() -> Iterator[Statement]:
         low=2.0,
         high=4.0,
         percent=False,
+        page="speedup",
         note=note,
     )
     yield Statement(
@@ -222,6 +231,7 @@ def _by_network_facts() -> Iterator[Statement]:
         speedup("inference", "resnet50", 0.9, 0.9),
         low=3.0,
         percent=False,
+        page="speedup",
         note=note,
     )
     yield Statement(
@@ -229,7 +239,7 @@ def _by_network_facts() -> Iterator[Statement]:
         "AC/DC has clearly more fully pruned filters than the others at 80 and 90 %.",
         more_pruned_filters("AC/DC", (0.8, 0.9)),
         low=0.0,
-        methods=("AC/DC",),
+        tab="Why",
         note=note,
     )
     yield Statement(
@@ -237,7 +247,7 @@ def _by_network_facts() -> Iterator[Statement]:
         "Structured pruning transfers worse than unstructured at equal upstream accuracy.",
         structured_at_equal_upstream("linear"),
         high=0.0,
-        methods=("Structured",),
+        tab=UPSTREAM_TAB,
         note=note,
     )
 
@@ -251,6 +261,7 @@ def _upstream() -> Iterator[Statement]:
         low=0.0,
         only=True,
         methods=("WoodFisher", "RigL ERK 5x"),
+        tab=UPSTREAM_TAB,
         note="Not in the paper's public rows. Evaluate fills it: ResNet50 of several methods on ReaL and ImageNetV2.",
     )
     yield Statement(
@@ -261,12 +272,14 @@ def _upstream() -> Iterator[Statement]:
         architecture="yolov3_spp",
         percent=False,
         transfers=("full",),
+        tab=UPSTREAM_TAB,
         note="Not in the paper's public rows: Paper results has SparseML's own YOLOv3-SPP and YOLOv5.",
         metric=MAP,
     )
 
 
 _SPARSITIES = (0.8, 0.9, 0.95)
+_ACDC_FIRST = ("sun397", "caltech256", "dtd")
 STATEMENTS: tuple[Statement, ...] = (
     *_against_dense("linear", "AC/DC", {0.8: "−3.2", 0.9: "−2.0"}, ahead=True),
     *_against_dense("linear", "WoodFisher", {0.8: "+15", 0.9: "+14", 0.95: "+17"}),
@@ -278,9 +291,10 @@ STATEMENTS: tuple[Statement, ...] = (
     Statement(
         "full-acdc-best-on-three",
         "Full transfer: AC/DC is the most accurate of all methods on SUN397, Caltech-256 and DTD at 80, 90 and 95 %.",
-        best_of_all("full", "AC/DC", _SPARSITIES, ("sun397", "caltech256", "dtd")),
+        best_of_all("full", "AC/DC", _SPARSITIES, _ACDC_FIRST),
         low=0.0,
         transfers=("full",),
+        tasks=_ACDC_FIRST,
     ),
     *_against_dense("full", "LTH-T", {0.8: "+9", 0.9: "+37", 0.95: "+110"}),
     *_against_dense("linear", "LTH-T", {0.8: "+79", 0.9: "+221", 0.95: "+402"}),

@@ -35,7 +35,7 @@ SIGNIFICANT = Unit(format="%.3g")
 TIMES = Unit("×", format="%.2f")
 SECONDS = Unit("s", format="%.2f")
 TIMESTAMP = Unit(format="YYYY-MM-DD HH:mm")
-IMAGE = Unit()
+IMAGE, LINK = Unit(), Unit()
 OWN_DATA = "on "  # a column of accuracies on the user's own data begins with it, and its name follows
 LOCAL_TIME = "In this machine's local time; records and downloads have it in UTC."
 
@@ -93,6 +93,7 @@ COLUMNS = {
     "member": Column("Joined network", label=_short_hash, help="The single network, where several are shown as one."),
     "run_id": Column("Run"),
     "colour": Column("Colour", IMAGE, help="That of the method, as in all charts."),
+    "finding_view": Column("View", LINK, help="The rows that the statement speaks of, on Tradeoffs, in a new tab."),
     "final_mean": Column("Mean final accuracy", PERCENT, help="After the last epoch, over seeds."),
     "final_std": Column("SD of final accuracy", POINTS, format="%.2f", help="Over seeds (n − 1); empty for one seed."),
     "best_mean": Column("Mean best accuracy", PERCENT, help="Best epoch (selected on test data: optimistic)."),

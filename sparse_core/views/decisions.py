@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 import pandas as pd
 
-from sparse_core.catalog import task_label
+from sparse_core.catalog import RESULT_METRICS, task_label
 from sparse_core.results.advice import Advice, Speedup
 from sparse_core.results.findings import FAILS, HOLDS, OPEN, Finding
-from sparse_core.views.labels import SOURCES, file_size, percent
+from sparse_core.views.labels import SOURCES, TRANSFER_NAMES, file_size, percent
 
 VERDICTS = {HOLDS: "Holds", FAILS: "Does not hold", OPEN: "Cannot tell"}
 FINDING_COLUMNS = {
     "statement": "Statement",
     "finding_verdict": "Verdict",
+    "finding_view": "View",
     "finding_value": "Figure",
     "finding_interval": "95 % interval",
     "finding_samples": "n",
@@ -42,6 +44,7 @@ def finding_table(found: Sequence[Finding]) -> pd.DataFrame:
         (
             each.statement,
             VERDICTS[each.verdict],
+            _view(each),
             _figure(each.value, each.percent),
             _ends(each.low, each.high, each.percent),
             each.n,
@@ -51,6 +54,19 @@ def finding_table(found: Sequence[Finding]) -> pd.DataFrame:
         for each in found
     ]
     return pd.DataFrame(lines, columns=list(FINDING_COLUMNS))
+
+
+def _view(found: Finding) -> str | None:
+    """The link to the chart of the rows that a finding speaks of, beside the page with the finding."""
+    if not found.rows or found.page:
+        return f"./{found.page}" if found.rows else None
+    query = {"architecture": found.architecture, "source": SOURCES[found.source], "view": found.tab}
+    query["metric"] = RESULT_METRICS[found.metric] if found.metric != "accuracy" else ""
+    if len(found.transfers) == 1 and found.metric == "accuracy":  # of detectors there is one transfer
+        query["transfer"] = TRANSFER_NAMES[found.transfers[0]]
+    query["lottery"] = "true" if "LTH-T" in found.methods and "linear" in found.transfers else ""
+    lists = [("methods", name) for name in found.methods] + [("tasks", task_label(name)) for name in found.tasks]
+    return f"./?{urlencode([(name, value) for name, value in (*query.items(), *lists) if value])}"
 
 
 def finding_summary(found: Sequence[Finding], source: str) -> str:

@@ -1,5 +1,7 @@
 """Guide and Findings in Streamlit's test harness: the answer, its evidence, and the commands that give the same."""
 
+from urllib.parse import parse_qs, urlsplit
+
 from sparse_core import paths
 from sparse_core.paths import SHIPPED  # as imported: tests usually do not see it
 from tests.pages.support import choose, command_output, import_results, open_app, table, write_runs
@@ -28,6 +30,37 @@ def test_findings_of_each_source():
     assert len(command_output(app)) == len(shown)
     choose(app, findings_source="measured")
     assert "There are no rows to check yet" in app.info[0].value
+
+
+def test_each_finding_links_to_a_view_with_its_rows():
+    shown = table(open_app("findings")).set_index("statement")["finding_view"].dropna()
+    assert len(shown) == 61  # the others have no rows
+    kinds = {}  # a link for each kind of view: whatever its method
+    for link in shown:
+        query = parse_qs(urlsplit(link).query)
+        key = tuple(
+            sorted((name, *values) for name, values in query.items() if name not in ("methods", "architecture"))
+        )
+        kinds.setdefault((key, "LTH-T" in query.get("methods", ())), query)
+    assert len(kinds) >= 8
+    for query in kinds.values():
+        app = open_app("tradeoffs", **query)
+        charts = 2 if "view" in query and "metric" not in query else 1  # of detectors there are published figures alone
+        assert not app.toast and len(app.get("plotly_chart")) == charts, query
+        assert len(app.multiselect(key="tasks").value) == len(query.get("tasks", ()))
+
+
+def test_findings_beside_the_rows_link_to_their_pages(monkeypatch):
+    monkeypatch.setattr(paths, "SHIPPED", SHIPPED)
+    shown = table(open_app("findings", findings_source="Shipped results")).set_index("statement")["finding_view"]
+    assert {link for text, link in shown.dropna().items() if "times" in text} == {"./speedup"}
+    found = {
+        each["id"]: each["architecture"]
+        for each in command_output(open_app("findings", findings_source="Shipped results"))
+    }
+    assert (
+        found["inference-90-over-3"] == "ResNet50"
+    )  # which was measured, although ResNet20 stands in for it elsewhere
 
 
 def test_names_of_the_users_methods_are_text(home):
