@@ -3,9 +3,11 @@
 import streamlit as st
 
 from pages.parts import choices, links
+from pages.parts.frame import home
 from pages.parts.results import show_table, titles
 from sparse_core.catalog import MAP
 from sparse_core.jobs.sweeps import SweepStatus
+from sparse_core.networks import library
 from sparse_core.results.store import Store
 from sparse_core.specs.sparsify import SparsifySpec
 from sparse_core.views import labels
@@ -20,7 +22,8 @@ def show(store: Store, status: SweepStatus) -> None:
     made = {each.task.key: each.made for each in status.tasks if each.made}
     accuracy = choices.accuracy_choice()
     rows = store.results(source="measured")
-    table = views.results(rows, [each.task for each in transfers], made, accuracy)
+    sizes = {card.name: card.preprocessing.crop for card in library.available(home()) if card.preprocessing}
+    table = views.results(rows, [each.task for each in transfers], made, sizes, accuracy)
     if table.empty:
         st.info("The runs of this sweep were deleted. Start it again to repeat them.")
         return

@@ -55,9 +55,8 @@ class Finished:
             return False
         assert not isinstance(spec, SparsifySpec)
         card = library.find(self.home, spec.backbone)
-        own_size = card is not None and card.preprocessing and card.preprocessing.crop == spec.image_size
-        size = 0 if own_size else spec.image_size  # as runs have it
-        known = dataclasses.replace(spec, backbone_hash=backbone, dataset_hash=dataset, image_size=size)
+        own_size = card.preprocessing.crop if card and card.preprocessing else 0
+        known = dataclasses.replace(spec.as_run(own_size), backbone_hash=backbone, dataset_hash=dataset)
         precisions = PRECISIONS if spec.precision == "auto" else (spec.precision,)
         return any(
             run_id(dataclasses.replace(known, precision=precision), seed) in self._runs for precision in precisions

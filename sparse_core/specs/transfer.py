@@ -2,8 +2,8 @@
 classify images or, on images with boxes, of detectors."""
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self, TypeVar
 
 from sparse_core.catalog import COARSEST, ENGINES, MAX_SIDE, MIN_SIDE, PRECISIONS
 from sparse_core.specs.checks import require, require_known
@@ -39,6 +39,10 @@ class _Transfer:
     def __post_init__(self) -> None:
         within = self.image_size == 0 or MIN_SIDE <= self.image_size <= MAX_SIDE
         require(within, "image_size", f"whole pixels from {MIN_SIDE} to {MAX_SIDE}", self.image_size)
+
+    def as_run(self, own_size: int) -> Self:
+        """The spec as its runs have it: without an image size that is the backbone's own, in pixels."""
+        return replace(self, image_size=0) if self.image_size == own_size else self
 
 
 @dataclass(frozen=True)

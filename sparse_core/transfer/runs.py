@@ -130,9 +130,8 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
 
 def sized(backbone: Backbone, spec: AnySized) -> tuple[Backbone, AnySized]:
     """The backbone for images of the size that the spec asks for, and the spec without it where it is the backbone's own."""
-    if spec.image_size in (0, backbone.transform.crop):
-        return backbone, dataclasses.replace(spec, image_size=0)
-    return backbones.for_images(backbone, spec.image_size), spec
+    spec = spec.as_run(backbone.transform.crop)
+    return (backbones.for_images(backbone, spec.image_size) if spec.image_size else backbone), spec
 
 
 def resolve(

@@ -80,13 +80,21 @@ def _network(run: Mapping[str, Any], named: Mapping[str, str]) -> str:
     return run["name"] or method_label(run["method"], run["sparsity"])
 
 
-def results(rows: pd.DataFrame, tasks: Iterable[Task], made: Mapping[str, str], accuracy: str = "best") -> pd.DataFrame:
+def results(
+    rows: pd.DataFrame,
+    tasks: Iterable[Task],
+    made: Mapping[str, str],
+    own_sizes: Mapping[str, int],
+    accuracy: str = "best",
+) -> pd.DataFrame:
     """What the transfers of a sweep gave, each network on each task beside dense, columns of ``measures.difference_to_dense``.
 
-    ``rows`` are the user's runs, ``made`` the names of the networks that the sweep made, by task. Dense runs of other sweeps
-    count in the baseline too.
+    ``rows`` are the user's runs, ``made`` the names of the networks that the sweep made, by task, ``own_sizes`` the pixels that
+    backbones' images have, by name. Dense runs of other sweeps count in the baseline too.
     """
-    keys = [key for task in tasks if not isinstance(task.spec, SparsifySpec) for key in _asked(task.spec, made)]
+    keys = [
+        key for task in tasks if not isinstance(task.spec, SparsifySpec) for key in _asked(task.spec, made, own_sizes)
+    ]
     asked = pd.DataFrame(keys, columns=["backbone", "dataset", "transfer", "protocol"]).drop_duplicates()
     own = rows.merge(asked)
     comparable = rows.merge(own[measures.BASELINE_KEY].drop_duplicates())
@@ -94,12 +102,13 @@ def results(rows: pd.DataFrame, tasks: Iterable[Task], made: Mapping[str, str], 
     return table.merge(own[["network", *measures.BASELINE_KEY]].drop_duplicates())
 
 
-def _asked(spec: Spec, made: Mapping[str, str]) -> Iterable[tuple[str, str, str, str]]:
+def _asked(spec: Spec, made: Mapping[str, str], own_sizes: Mapping[str, int]) -> Iterable[tuple[str, str, str, str]]:
     """The rows of a transfer, by backbone, dataset, transfer and protocol, in whichever precision it is trained."""
     assert not isinstance(spec, SparsifySpec)
+    backbone = made.get(spec.backbone, spec.backbone)
     for precision in PRECISIONS if spec.precision == "auto" else (spec.precision,):
-        same = dataclasses.replace(spec, precision=precision)
-        yield made.get(spec.backbone, spec.backbone), asked_dataset(spec.dataset), spec.transfer, protocol_of(same)
+        same = dataclasses.replace(spec.as_run(own_sizes.get(backbone, 0)), precision=precision)
+        yield backbone, asked_dataset(spec.dataset), spec.transfer, protocol_of(same)
 
 
 def state_table(status: SweepStatus, named: Mapping[str, str]) -> pd.DataFrame:

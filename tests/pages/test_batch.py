@@ -93,8 +93,10 @@ def test_the_command_names_every_transfer():
     assert all("--seeds 2" in line for line in command.splitlines())
 
 
-def test_a_batch_shows_its_progress_and_each_result_beside_dense(home):
-    specs = [ProbeSpec(name, "digits") for name in (DENSE, ACDC)]
+@pytest.mark.parametrize("size", [0, 32])  # pixels; 32 are the networks' own, and runs have it as 0
+def test_a_batch_shows_its_progress_and_each_result_beside_dense(home, size):
+    specs = [ProbeSpec(name, "digits", image_size=size) for name in (DENSE, ACDC)]
+    ran = protocol(ProbeSpec(DENSE, "digits"))
     sweep_id = sweeps.submit(home, Plan("probe", tuple(transfers("probe", specs, (0, 1)))))
     sweeps.advance(home, sweep_id)
     app = open_page("probe", sweep_id=sweep_id)
@@ -103,8 +105,8 @@ def test_a_batch_shows_its_progress_and_each_result_beside_dense(home):
     assert app.multiselect(key="backbones").value == [DENSE, ACDC]  # the form is that of the batch
     assert len(app.dataframe) == 1  # the list of its runs
     for method, sparsity, name, accuracies in (("Dense", 0.0, DENSE, [0.8, 0.9]), ("AC/DC", 0.9, ACDC, [0.6, 0.8])):
-        write_runs(home, method, sparsity, accuracies, network=name, protocol=protocol(specs[0]))
-    write_runs(home, "GMP", 0.5, [0.1], network="of another sweep", protocol=protocol(specs[0]))
+        write_runs(home, method, sparsity, accuracies, network=name, protocol=ran)
+    write_runs(home, "GMP", 0.5, [0.1], network="of another sweep", protocol=ran)
     for _ in specs:
         job_id = next(
             each.job_id for each in sweeps.status(home, sweep_id).tasks if each.state == "waiting" and each.job_id
