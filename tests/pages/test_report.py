@@ -43,3 +43,11 @@ def test_a_report_says_what_its_link_names_and_the_page_does_not_have():
     assert (
         first["kind"] == "error" and "an option that does not exist here" in first["text"] and "Nobody" in first["text"]
     )
+
+
+def test_forms_beside_a_view_and_links_to_pages_are_no_part_of_a_report():
+    texts = [block.get("text", "") for block in capture("runs", {})["blocks"]]
+    assert not any("CSV or Parquet" in text for text in texts)
+    table = next(block for block in capture("findings", {})["blocks"] if block["kind"] == "table")
+    assert "Verdict" in table["headings"] and "View" not in table["headings"]
+    assert {len(row) for row in table["rows"]} == {len(table["headings"])}
