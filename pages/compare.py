@@ -88,25 +88,25 @@ def _choose(store: Store) -> View | None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         architecture = choices.architecture_choice(store, "accuracy")
         transfer = choices.choice("Transfer", "compare_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
-        known = _networks(store, store.version, architecture, transfer, "best")
-        sources = {name: label for name, label in choices.sources().items() if name in set(known["source"])}
+        rows = _rows(store, store.version, architecture, transfer)
+        there = set(labels.distinct(rows["source"]))
+        sources = {name: label for name, label in choices.sources().items() if name in there}
         source = choices.choice(
             "Results", "compare_source", sources or labels.SOURCES, "Networks of different sources are never compared."
         )
         accuracy = choices.accuracy_choice()
         interval = choices.choice("Interval", "compare_interval", comparisons.INTERVALS, INTERVAL_HELP)
-    rows = _rows(store, store.version, architecture, transfer)
     rows = rows[rows["source"] == source]
-    there = side_by_side.series(rows) if len(rows) else []
-    series = _series(there) if len(there) > 1 else next(iter(there), ())
+    several = side_by_side.series(rows) if len(rows) else []
+    series = _series(several) if len(several) > 1 else next(iter(several), ())
     named = _networks(store, store.version, architecture, transfer, accuracy)
-    named = _of_series(named, series) if there else named.iloc[:0]
+    named = _of_series(named, series) if several else named.iloc[:0]
     if len(named) < 2:
         st.info(
             choices.HELD
             if store.kept.count
             else f"There are fewer than two networks of {frame.plain(architecture_label(architecture))} with a dense "
-            "baseline here. Choose other results, or run the missing ones on Probe or Finetune."
+            "baseline that makes errors here. Choose other results, or run the missing ones on Probe or Finetune."
         )
         return None
     chosen = _networks_choice(named.assign(asked=side_by_side.asked_names(named)))

@@ -406,8 +406,8 @@ def _warn_without_baseline(summary: pd.DataFrame) -> None:
         pages = [MEASURED_ON[transfer] for transfer in measures.present(TRANSFERS, uncompared)]
         st.warning(
             f"No baseline for {frame.plain('; '.join(uncompared['shown']))}: there is no dense run of the same "
-            "architecture, upstream data, task and protocol to compare with. Run the dense backbone on the "
-            f"{' and the '.join(pages)} page with the same settings. The accuracies are in the tables below."
+            "architecture, upstream data, task and protocol to compare with, or it makes no errors. Run the dense backbone "
+            f"on the {' and the '.join(pages)} page with the same settings. The accuracies are in the tables below."
         )
 
 

@@ -1,5 +1,6 @@
 """What the page Compare says of networks side by side: names, sentences, tables."""
 
+import numpy as np
 import pandas as pd
 
 from sparse_core.results import comparison, resampling
@@ -59,7 +60,12 @@ def answer(found: Comparison) -> tuple[str, str]:
     rule = "Wilcoxon, Holm" if tested else "95 % intervals of the differences, not corrected"
     end = f"not told apart from {', '.join(tied)}" if tied else "told apart from all others"
     detail = f"{percent(best['mean'], signed=True)} % over dense ({interval_text(best['low'], best['high'])}); {end} ({rule})."
-    return f"{best['name']} makes the fewest errors on {counted(len(found.grid), 'shared task')}", detail
+    equal = int(np.isclose(found.means["mean"], best["mean"], rtol=0, atol=1e-12).sum())
+    who = f"{best['name']} makes the fewest errors"
+    if equal > 1:
+        everyone = "Both" if equal == 2 else f"All {equal}"
+        who = f"{everyone if equal == len(found.means) else equal} networks make equally few errors"
+    return f"{who} on {counted(len(found.grid), 'shared task')}", detail
 
 
 def power_sentence(found: Pair) -> str:

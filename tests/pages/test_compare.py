@@ -67,6 +67,9 @@ def test_ties_everywhere(home):
             write_runs(home, method, sparsity, [0.8, 0.8, 0.8], dataset=dataset, dataset_hash=dataset)
     app = open_app("compare", compare_source="Your runs", architecture="EfficientNet-Lite0", compared="Ranks")
     assert "nothing to rank" in messages(app)
+    assert app.header[0].value == "All 3 networks make equally few errors on 2 shared tasks"
+    choose(app, compare_networks=app.multiselect(key="compare_networks").value[:2])
+    assert app.header[0].value == "Both networks make equally few errors on 2 shared tasks"
 
 
 def test_fewer_than_two_networks_or_no_baseline_is_said(home, capsys):
@@ -77,6 +80,13 @@ def test_fewer_than_two_networks_or_no_baseline_is_said(home, capsys):
     assert "No sparse efficientnet_lite0 of these results has a dense baseline" in capsys.readouterr().err
     app = open_app("compare", compare_networks=["STR 90 %"])
     assert "Choose two or more networks" in app.info[0].value
+
+
+def test_imported_results_without_a_baseline_are_offered_and_it_is_said(home):
+    import_results(home, "Smith 2024")
+    import_results(home, "No dense", dense=False)
+    app = open_app("compare", compare_source="No dense")
+    assert not app.toast and "fewer than two networks" in app.info[0].value and "dense baseline" in app.info[0].value
 
 
 def test_the_command_names_the_settings_and_networks_that_are_seen(home):
