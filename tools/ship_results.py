@@ -1,10 +1,10 @@
-"""Write the runs of a home folder as ``data/measured`` has them: the results that come with the product.
+"""Add the runs of a home folder to ``data/measured``: the results that come with the product.
 
     python -m tools.ship_results HOME
 
-Only runs of networks that this product made in that home count, and each gets the network's training from its card. Folders of
-datasets are reduced to their names. The home's measurements of speed with random weights are written, too, and the structures of
-the zoo's networks.
+Only runs of networks that this product made, the zoo's among them, count, and each gets the network's training from its card.
+Runs that are shipped already stay. Folders of datasets are reduced to their names. The home's measurements of speed with random
+weights are added, too, and the structures of zoo networks that have none.
 """
 
 import dataclasses
@@ -21,21 +21,26 @@ from sparse_core.speed import measurements
 
 def main(home: Path) -> None:
     records = Records(home)
-    recipes = {card.hash: card.provenance.recipe for card in library.cards(home) if card.provenance}
+    recipes = {
+        card.hash: card.provenance.recipe for card in (*library.zoo_cards(), *library.cards(home)) if card.provenance
+    }
+    shipped = Records(SHIPPED)
+    known = shipped.ids()
     found = [
         _shippable(record, recipes)
-        for record in records.read_many(records.ids())
+        for record in records.read_many(records.ids() - known)
         if record.spec["backbone_hash"] in recipes
     ]
     SHIPPED.mkdir(parents=True, exist_ok=True)
-    write_shipped(sorted(found, key=lambda record: record.run_id), SHIPPED)
+    write_shipped(sorted([*shipped.read_many(known), *found], key=lambda record: record.run_id), SHIPPED)
     timed = [record for record in measurements.read_all(home) if record["timing_only"]]
     for measurement in timed:
         measurements.write(SHIPPED, _without_folders(measurement))
     for card in library.zoo_cards():
-        _write_structure(home, card.name, card.hash)
+        if not structure.mask_file(SHIPPED, card.hash).is_file():
+            _write_structure(home, card.name, card.hash)
     size = sum(file.stat().st_size for file in SHIPPED.rglob("*.*"))
-    print(f"{len(found):,} runs and {len(timed)} measurements of speed, {size / 1e6:.1f} MB in {SHIPPED}")
+    print(f"{len(found):,} new runs and {len(timed)} measurements of speed, {size / 1e6:.1f} MB in {SHIPPED}")
 
 
 def _shippable(record: Record, recipes: dict[str, str]) -> Record:
