@@ -19,8 +19,8 @@ def main() -> None:
     kept = {f"{view.name} ({_title(view)})": view for view in saved_views.views(home()) if view.page in report.PAGES}
     if not kept:
         st.info(
-            "No views are saved yet. On Tradeoffs, Tasks, Guide, Compare, Findings, Runs or Speedup open Views, give the view a "
-            "name and save it; then put it into a report here."
+            "No views are saved yet. On Tradeoffs, Tasks, Guide, Compare, Findings, Runs, Speedup or Structure open Views, give "
+            "the view a name and save it; then put it into a report here."
         )
         return
     chosen = choices.multiselect(

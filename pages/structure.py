@@ -77,6 +77,9 @@ def _structure(card: BackboneCard) -> Structure | None:
     known = structure.recall_card(home(), card)
     if known:
         return known
+    if st.session_state.get("in_memory"):  # a report computes nothing new
+        st.info("This network is not analysed yet. Open this view in the dashboard once, then make the report again.")
+        return None
     submitted = st.session_state.setdefault("structure_jobs", {})
     status = queue.find(home(), submitted[card]) if card in submitted else None
     if status is None:

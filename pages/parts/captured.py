@@ -51,6 +51,8 @@ def _blocks(parent: Any) -> Iterator[dict[str, Any]]:
         elif kind in TEXTS:
             if kind != "title":
                 yield {"kind": TEXTS[kind], "text": element.value}
+        elif kind == "metric":
+            yield {"kind": "text", "text": f"{element.label}: {element.value}"}
         elif kind == "plotly_chart":
             yield {"kind": "chart", "figure": json.loads(element.proto.spec)}
         elif kind == "dataframe":

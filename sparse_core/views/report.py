@@ -26,7 +26,16 @@ from sparse_core.results.store import Store
 from sparse_core.views.labels import SOURCES, counted
 from sparse_core.views.report_page import SCRIPT, STYLE
 
-PAGES = ("tradeoffs", "tasks", "guide", "compare", "findings", "runs", "speedup")  # whose views compute nothing new
+PAGES = (
+    "tradeoffs",
+    "tasks",
+    "guide",
+    "compare",
+    "findings",
+    "runs",
+    "speedup",
+    "structure",
+)  # views that can be saved
 FIRST_PAGE = "tradeoffs"
 MOST_VIEWS = 50
 CAPTURE = "pages.parts.captured"  # started as a process: it needs Streamlit, which the library does not know

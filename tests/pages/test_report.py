@@ -1,6 +1,9 @@
 """Report and Share in Streamlit's test harness."""
 
 from pages.parts.captured import capture
+from sparse_core import paths
+from sparse_core.jobs import queue
+from sparse_core.paths import REPOSITORY
 from sparse_core.results import saved_views
 from sparse_core.results.saved_views import SavedView
 from sparse_core.views import report
@@ -34,7 +37,7 @@ def test_one_view_is_a_file_from_its_share(monkeypatch):
     app = open_app("tasks", transfer="Full")
     press(app, "Make report")
     assert asked[0][0].page == "tasks" and asked[0][0].query == {"transfer": ["Full"]}
-    assert "Make report" not in buttons(open_app("structure"))
+    assert "Make report" not in buttons(open_app("library"))
 
 
 def test_a_report_says_what_its_link_names_and_the_page_does_not_have():
@@ -51,3 +54,14 @@ def test_forms_beside_a_view_and_links_to_pages_are_no_part_of_a_report():
     table = next(block for block in capture("findings", {})["blocks"] if block["kind"] == "table")
     assert "Verdict" in table["headings"] and "View" not in table["headings"]
     assert {len(row) for row in table["rows"]} == {len(table["headings"])}
+
+
+def test_a_structure_is_in_a_report_once_it_is_analysed(home, monkeypatch):
+    monkeypatch.setattr(paths, "ZOO", REPOSITORY / "data" / "zoo")
+    found = capture("structure", {"backbone": ["resnet20_acdc_90_s0: ResNet20, AC/DC 90 %"]})
+    assert "not analysed yet" in found["blocks"][-1]["text"] and not queue.waiting(home)
+    monkeypatch.setattr(paths, "SHIPPED", REPOSITORY / "data" / "measured")
+    found = capture("structure", {"backbone": ["resnet20_acdc_90_s0: ResNet20, AC/DC 90 %"]})
+    texts = [block.get("text", "") for block in found["blocks"]]
+    assert "Backbone sparsity: 90.0 %" in texts
+    assert [block["kind"] for block in found["blocks"]].count("chart") == 1
