@@ -9,14 +9,15 @@ from sparse_core.results import measures
 from sparse_core.results.comparison import Interval
 from sparse_core.results.evidence import Evidence
 from sparse_core.results.network_facts import NetworkFacts
-from sparse_core.results.statements import STATEMENTS, Statement
+from sparse_core.results.statements import POINTS, STATEMENTS, Statement
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot tell"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A statement checked against the rows of a source; ``value``, ``low`` and ``high`` are NaN where it cannot be computed."""
+    """A statement checked against the rows of a source; ``value``, ``low`` and ``high`` are NaN where it cannot be computed,
+    and fractions of 1 where the ``unit`` is "%" or "points"."""
 
     id: str
     statement: str
@@ -29,7 +30,7 @@ class Finding:
     n: int = 0
     interval: str = ""
     architecture: str = ""
-    percent: bool = True
+    unit: str = POINTS
     transfers: tuple[str, ...] = field(default=("linear",))
     methods: tuple[str, ...] = ()
     note: str = ""
@@ -81,7 +82,7 @@ def _checked(statement: Statement, evidence: Evidence, source: str) -> Finding:
         interval.n,
         interval.method,
         shown,
-        statement.percent,
+        statement.unit,
         statement.transfers,
         statement.methods,
         statement.note,

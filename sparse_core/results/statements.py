@@ -28,6 +28,7 @@ from sparse_core.results.finding_queries import (
 )
 
 UPSTREAM_TAB = "Upstream and downstream"
+POINTS, PERCENT, TIMES, NUMBER = "points", "%", "×", ""
 LEVEL = 0.05  # of the relative error increase: networks nearer to each other are called level
 
 
@@ -35,9 +36,10 @@ LEVEL = 0.05  # of the relative error increase: networks nearer to each other ar
 class Statement:
     """A statement of the paper: it holds where the figure of ``query`` lies between ``low`` and ``high``.
 
-    ``architecture`` is the one it speaks of; rows of another one are checked in its place unless ``only`` is set. ``percent``:
-    the figure is a fraction of 1. ``transfers``, ``methods`` and ``tasks`` are what the view that shows it selects, a ``tab`` of
-    Tradeoffs or another ``page``; ``metric``, one of ``RESULT_METRICS``, is that of its rows.
+    The figure is a fraction of 1 where its ``unit`` is "%" or, of differences, "points". ``architecture`` is the one it speaks
+    of; rows of another one are checked in its place unless ``only`` is set. ``transfers``, ``methods`` and ``tasks`` are what the
+    view that shows it selects, a ``tab`` of Tradeoffs or another ``page``; ``metric``, one of ``RESULT_METRICS``, is that of its
+    rows.
     """
 
     id: str
@@ -47,7 +49,7 @@ class Statement:
     high: float = inf
     architecture: str = "resnet50"
     only: bool = False
-    percent: bool = True
+    unit: str = POINTS
     transfers: tuple[str, ...] = ("linear",)
     methods: tuple[str, ...] = ()
     note: str = ""
@@ -81,6 +83,7 @@ def _against_dense(
             over_dense(transfer, method, sparsity),
             low=low,
             high=high,
+            unit=PERCENT,
             architecture=architecture,
             only=architecture != "resnet50",
             transfers=(transfer,),
@@ -126,7 +129,7 @@ def _difficulties() -> Iterator[Statement]:
                 rho(method, sparsity),
                 low=low,
                 high=high,
-                percent=False,
+                unit=NUMBER,
                 transfers=("linear",),
                 methods=(method,),
                 tab="Difficulty",
@@ -136,7 +139,7 @@ def _difficulties() -> Iterator[Statement]:
         "Linear transfer: Spearman's rho of error and difficulty is lower at 90 % than at 80 % (mean over methods).",
         rho_falls(0.8, 0.9),
         high=0.0,
-        percent=False,
+        unit=NUMBER,
         tab="Difficulty",
     )
 
@@ -178,6 +181,7 @@ def _mobilenet() -> Iterator[Statement]:
             f"MobileNetV1, linear transfer: AC/DC at {_percent(sparsity)} is within +3 % of dense's errors.",
             over_dense("linear", "AC/DC", sparsity),
             high=0.03,
+            unit=PERCENT,
             architecture=name,
             only=True,
             methods=("AC/DC",),
@@ -195,7 +199,7 @@ def _tasks() -> Iterator[Statement]:
         "specialised-tasks-harder", harder, specialised_are_harder, low=0.0, transfers=both, tab="Difficulty"
     )
     better = "Full transfer is more accurate than linear transfer (206 of 240 ResNet50 cells)."
-    yield Statement("full-beats-linear", better, full_beats_linear, low=0.5, transfers=both)
+    yield Statement("full-beats-linear", better, full_beats_linear, low=0.5, unit=PERCENT, transfers=both)
     for transfer, figure in (("linear", "+38"), ("full", "+81")):
         yield Statement(
             f"{transfer}-str-98-worst",
@@ -221,7 +225,7 @@ def _by_network_facts() -> Iterator[Statement]:
         speedup("training", "resnet50", 0.8, 0.95),
         low=2.0,
         high=4.0,
-        percent=False,
+        unit=TIMES,
         page="speedup",
         note=note,
     )
@@ -230,7 +234,7 @@ def _by_network_facts() -> Iterator[Statement]:
         "ResNet50 at 90 % infers more than 3 times faster than dense.",
         speedup("inference", "resnet50", 0.9, 0.9),
         low=3.0,
-        percent=False,
+        unit=TIMES,
         page="speedup",
         note=note,
     )
@@ -270,7 +274,7 @@ def _upstream() -> Iterator[Statement]:
         maps_go_together,
         low=0.0,
         architecture="yolov3_spp",
-        percent=False,
+        unit=NUMBER,
         transfers=("full",),
         tab=UPSTREAM_TAB,
         note="Not in the paper's public rows: Paper results has SparseML's own YOLOv3-SPP and YOLOv5.",

@@ -45,8 +45,8 @@ def finding_table(found: Sequence[Finding]) -> pd.DataFrame:
             each.statement,
             VERDICTS[each.verdict],
             _view(each),
-            _figure(each.value, each.percent),
-            _ends(each.low, each.high, each.percent),
+            _figure(each.value, each.unit),
+            _ends(each.low, each.high, each.unit),
             each.n,
             each.rows,
             each.note if each.rows or not each.note else f"{each.note} No rows here.",
@@ -85,7 +85,7 @@ def answer_table(advice: Advice) -> pd.DataFrame:
             each.verdict[:1].upper() + each.verdict[1:],
             _points(each.loss.mean),
             f"{_points(each.loss.low)} to {_points(each.loss.high)}" if each.loss.known else each.loss.method,
-            _figure(each.increase.mean, True),
+            _figure(each.increase.mean, "%"),
             _speedup(each.speedup),
             "not known" if each.file_size is None else file_size(round(each.file_size)),
             _tasks(each.tasks_for),
@@ -115,11 +115,12 @@ def _points(fraction: float) -> str:
     return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", "−")
 
 
-def _figure(value: float, is_percent: bool) -> str:
+def _figure(value: float, unit: str) -> str:
     if math.isnan(value):
         return "–"
-    return f"{percent(value, signed=True)} %" if is_percent else f"{value:.2f}".replace("-", "−")
+    number = percent(value, signed=True) if unit in ("%", "points") else f"{value:.2f}".replace("-", "−")
+    return f"{number} {unit}".strip()
 
 
-def _ends(low: float, high: float, is_percent: bool) -> str:
-    return "none" if math.isnan(low) else f"{_figure(low, is_percent)} to {_figure(high, is_percent)}"
+def _ends(low: float, high: float, unit: str) -> str:
+    return "none" if math.isnan(low) else f"{_figure(low, unit).removesuffix(unit).strip()} to {_figure(high, unit)}"
