@@ -3,8 +3,9 @@
     python -m tools.ship_results HOME
 
 Only runs of networks that this product made, the zoo's among them, count, and each gets the network's training from its card.
-Runs that are shipped already stay. Folders of datasets are reduced to their names. The home's measurements of speed with random
-weights are added, too, and the structures of zoo networks that have none.
+Runs that are shipped already stay. Folders of datasets are reduced to their names, and predictions on images that a user would
+have to get first are left out. The home's measurements of speed with random weights are added, too, and the structures of zoo
+networks that have none.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sparse_core.datasets import catalogue
 from sparse_core.networks import backbones, library, masks, structure, structure_analysis
 from sparse_core.paths import SHIPPED
 from sparse_core.results.records import Record, Records
@@ -32,7 +34,8 @@ def main(home: Path) -> None:
         if record.spec["backbone_hash"] in recipes
     ]
     SHIPPED.mkdir(parents=True, exist_ok=True)
-    write_shipped(sorted([*shipped.read_many(known), *found], key=lambda record: record.run_id), SHIPPED)
+    every = map(_lean, (*shipped.read_many(known), *found))
+    write_shipped(sorted(every, key=lambda record: record.run_id), SHIPPED)
     timed = [record for record in measurements.read_all(home) if record["timing_only"]]
     for measurement in timed:
         measurements.write(SHIPPED, _without_folders(measurement))
@@ -46,6 +49,14 @@ def main(home: Path) -> None:
 def _shippable(record: Record, recipes: dict[str, str]) -> Record:
     spec = {**record.spec, "dataset": Path(record.spec["dataset"]).name}
     return dataclasses.replace(record, spec=spec, result={**record.result, "recipe": recipes[spec["backbone_hash"]]})
+
+
+def _lean(record: Record) -> Record:
+    """Without predictions where the images do not come with the product."""
+    if record.spec["dataset"] == catalogue.DIGITS:
+        return record
+    result = {name: value for name, value in record.result.items() if name != "predicted"}
+    return dataclasses.replace(record, result=result)
 
 
 def _write_structure(home: Path, name: str, network: str) -> None:

@@ -57,7 +57,8 @@ def _misclassified(store: Store, records: Sequence[Record]) -> None:
     kept = [record for record in records if "predicted" in record.result]
     if not kept:
         st.info(
-            "This run was made by a version that did not keep its predictions. Rerun it on the Runs page to see its images."
+            "The predictions of this run were not kept: it comes with the product, or an earlier version made it. Make the same "
+            "run here to see its images."
         )
         return
     by_seed = {record.spec["seed"]: record for record in kept}

@@ -93,7 +93,7 @@ def test_where_dense_and_sparse_differ(home):
 
 
 def test_a_run_of_an_earlier_version_says_why_there_are_none(home):
-    assert "did not keep its predictions" in messages(shown(home, probed(None)))
+    assert "predictions of this run were not kept" in messages(shown(home, probed(None)))
 
 
 def test_images_that_have_changed_are_not_shown(home):
