@@ -20,6 +20,10 @@ OF_STREAMLIT = {
         "presentation-role-conflict",
         "section[data-testid=stFileUploaderDropzone]",
     ): "minor: the area to drop a file on has a name and no role; the button in it has both",
+    (
+        "color-contrast",
+        "[data-testid=stElementContainer]:has(button:disabled) [data-testid=stWidgetLabel] p",
+    ): "the dimmed name of a control that is closed, such as SLURM's where there is none: WCAG 2.2, 1.4.3, leaves these out",
 }
 
 
