@@ -9,7 +9,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -171,11 +171,21 @@ def _read_coco(path: Path) -> Annotations:
         role: [each for file in group for each in _coco_images(root, file, documents[file], numbers)]
         for role, group in files.items()
     }
-    return _split(splits, [categories[each] for each in sorted(categories)], "COCO", list(documents))
+    notes = [note for file, document in documents.items() for note in _without_image(file, document)]
+    return _split(splits, [categories[each] for each in sorted(categories)], "COCO", list(documents), notes)
+
+
+def _without_image(file: Path, document: Mapping[str, Any]) -> Iterator[str]:
+    """A note where boxes belong to no image of the file."""
+    images, entries = _coco_entries(document)
+    known = {str(each.get("id")) for each in images}
+    lacking = sum(str(each.get("image_id")) not in known for each in entries)
+    if lacking:
+        yield f"Boxes of images that {file.name} does not list, left out: {lacking:,}."
 
 
 def _coco_images(root: Path, file: Path, document: Mapping[str, Any], numbers: Mapping[int, int]) -> list[Annotated]:
-    images, entries = ([each for each in document[key] if isinstance(each, dict)] for key in ("images", "annotations"))
+    images, entries = _coco_entries(document)
     rows: dict[str, list[Row]] = {}
     for entry in entries:
         box = entry.get("bbox")
@@ -193,6 +203,12 @@ def _coco_images(root: Path, file: Path, document: Mapping[str, Any], numbers: M
             image = _coco_image(root, file, name)
             found.append(annotated(image, rows.get(str(entry.get("id")), []), _size(width, height)))
     return found
+
+
+def _coco_entries(document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The images and the annotations of a document."""
+    images, entries = ([each for each in document[key] if isinstance(each, dict)] for key in ("images", "annotations"))
+    return images, entries
 
 
 def _coco_image(root: Path, file: Path, name: str) -> Path:
@@ -247,10 +263,10 @@ def _yolo_rows(file: Path) -> list[Row]:
         if not line.strip():
             continue
         values = [_number(part) for part in line.split()]
-        if len(values) < 5 or not 0 <= values[0] < MOST_CLASSES or values[0] != int(values[0]):
+        if len(values) < 5 or len(values) % 2 == 0 or not 0 <= values[0] < MOST_CLASSES or values[0] != int(values[0]):
             raise InputError(
-                f"Line {number} of {file} is not a class number below {MOST_CLASSES:,} and four numbers from 0 to 1: "
-                f"'{line.strip()[:60]}'. Repair or remove it."
+                f"Line {number} of {file} is not a class number below {MOST_CLASSES:,} and four numbers from 0 to 1, or a "
+                f"polygon's corners: '{line.strip()[:60]}'. Repair or remove it."
             )
         if len(values) > 5:  # the corners of a polygon
             x, y = values[1::2], values[2::2]
@@ -290,7 +306,7 @@ def _number(value: Any) -> float:
     """The value as a number; NaN where it is none."""
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

@@ -29,6 +29,7 @@ _NOTES = {
     "empty": "Boxes without area or finite coordinates, left out",
     "outside": "Boxes that reach beyond their image, cut at its border",
     "rotated": "Images that EXIF data rotate after they were annotated; their boxes are rotated with them",
+    "unclear": "Images that EXIF data turn; their boxes are taken as they are, but may be of the image as it is stored",
     "scaled": "Images of another size than their annotations say; their boxes are scaled to it",
     "misfit": "Images of another shape than their annotations say; their boxes are taken as they are",
     "ignored": "Boxes marked as difficult or as crowds, not trained on and counted neither way in tests",
@@ -180,6 +181,8 @@ class Cleaning:
     def _upright(self, each: Annotated, stored: tuple[int, int], upright: tuple[int, int], turn: int) -> np.ndarray:
         """The corners in pixels of the upright image."""
         corners, size = each.corners, each.size
+        if turn in range(2, 9) and len(corners) and (size is None or size == stored == upright):
+            self._count("unclear", each.image)
         if size is None or size == upright or not len(corners):
             return corners
         if size == stored:

@@ -101,7 +101,18 @@ def test_difficult_and_crowded_boxes_are_ignored(tmp_path):
     assert ": 1 (" in note(data, "list of classes")
 
 
-@pytest.mark.parametrize("turn", [6, 8, 3])
+def test_boxes_of_no_listed_image_are_told(tmp_path):
+    folder = drawn.coco(tmp_path / "data")
+    file = folder / "annotations/instances_train.json"
+    document = json.loads(file.read_text())
+    document["annotations"][0] |= {"image_id": 12345}
+    document["annotations"][1] |= {"image_id": None}
+    file.write_text(json.dumps(document))
+    data = loaded(tmp_path, folder)
+    assert "instances_train.json does not list, left out: 2." in note(data, "Boxes of images")
+
+
+@pytest.mark.parametrize("turn", [6, 8, 3, 0])
 def test_boxes_turn_with_the_image(tmp_path, turn):
     folder = drawn.voc(tmp_path / "data")
     exif = Image.Exif()
@@ -111,10 +122,12 @@ def test_boxes_turn_with_the_image(tmp_path, turn):
     expected = {
         6: [80 - 40, 10, 80 - 10, 30],  # a quarter clockwise: x' = height − y
         8: [10, 60 - 30, 40, 60 - 10],  # a quarter counterclockwise: y' = width − x
+        0: [10, 10, 30, 40],  # no rotation that EXIF knows
         3: [10, 10, 30, 40],  # upside down has the same size: the boxes are taken as those of the upright image
     }
     assert data.train.boxes[0].corners.tolist() == [expected[turn]]
-    assert bool(note(data, "EXIF")) == (turn != 3)
+    assert bool(note(data, "rotated with them")) == (turn in (6, 8))
+    assert bool(note(data, "may be of the image as it is stored")) == (turn == 3)
 
 
 def test_annotations_of_another_size(tmp_path):
@@ -138,6 +151,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     label = next((folder / "labels/train").iterdir())
     label.write_text("0 0.5 0.5\n")
     refused(loaded, tmp_path, folder, match="Line 1 of")
+    label.write_text("0 0.5 0.5 0.1 0.1 0.9\n")  # a prediction with its probability is no polygon
+    refused(loaded, tmp_path, folder, match="Line 1 of")
     label.write_text("9 0.5 0.5 0.1 0.1\n")
     assert ": 1 (" in note(loaded(tmp_path, folder), "list of classes")
     folder = drawn.coco(tmp_path / "coco")
@@ -157,6 +172,10 @@ def test_numbers_that_are_none(tmp_path):
     file = folder / "annotations/instances_train.json"
     file.write_text(file.read_text().replace('"width": 96', '"width": 1e999', 1))
     assert len(loaded(tmp_path, folder).train.labels) == 4
+    document = json.loads(file.read_text())
+    document["images"][1]["height"] = document["annotations"][0]["bbox"][0] = 10**400  # more than a float holds
+    file.write_text(json.dumps(document))
+    assert "1 (0.png)" in note(loaded(tmp_path, folder), "finite coordinates")
     folder = drawn.yolo(tmp_path / "yolo")
     label = next((folder / "labels/train").iterdir())
     for number in ("1e300", "100000000", "inf", "-1", "0.5"):
