@@ -16,7 +16,7 @@ from pages.parts import (
     run_details,
     run_ranking,
 )
-from pages.parts.results import show_chart, show_table
+from pages.parts.results import show_chart, show_table, titles
 from sparse_core.catalog import METRICS
 from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Record
@@ -75,7 +75,10 @@ def _one(record: Record, store: Store, where: str) -> None:
 
 
 def _several(records: Sequence[Record], store: Store, where: str) -> None:
-    """Curves, what they gave, and what differs in their settings."""
+    """Curves, what they gave, and what differs in their settings. Accuracies and mAP are never shown together."""
+    if len({labels.metric_name([record.result["metric"]]) for record in records}) > 1:
+        st.info("Runs of detectors (mAP) and of classifiers (accuracy) are not compared. Select runs of one kind.")
+        return
     names = configurations.names(records)
     groups = list(dict.fromkeys(names))
     if len(groups) == 1:
@@ -88,7 +91,9 @@ def _several(records: Sequence[Record], store: Store, where: str) -> None:
     if len(groups) == 1:
         if where != "shipped":
             run_actions.annotation_form([record.run_id for record in records], store.records)
-        if st.toggle("Per-class accuracy and confusion matrix", key="details_of_seeds", bind="query-params"):
+        detected = detections.is_detection(records[0])
+        more = "Precision–recall and predictions" if detected else "Per-class accuracy and confusion matrix"
+        if st.toggle(more, key="details_of_seeds", bind="query-params"):
             _details(store, records, where)
 
 
@@ -125,16 +130,17 @@ def _curves(records: Sequence[Record], names: Sequence[str], where: str) -> None
     )
     metrics = {record.result["metric"] for record in records}
     metric = metrics.pop() if len(metrics) == 1 else "top1"
+    title, _ = run_details.CURVE_TITLES[labels.metric_name([metric])]
     count = labels.counted(len(records), "run")
     subtitle = f"{count} · {'mean ± SD over seeds' if mean else 'one line per run'} · higher is better"
     show_chart(
         training.learning_curves(lines, metric, mean=mean),
-        "Test accuracy per epoch",
+        title,
         subtitle,
         _caption(records, where),
         key="compare",
         name="compared-runs",
-        alt="Test accuracy per epoch, one line per run or configuration",
+        alt=f"{title}, one line per run or configuration",
         table=lines,
         beside=lambda: links.share(_command(records), key="share_comparison"),
     )
@@ -158,7 +164,8 @@ def _figures(records: Sequence[Record], names: Sequence[str]) -> None:
     seeds: dict[str, Any] = {"seed": [record.spec["seed"] for record in records]}
     table = pd.concat([pd.DataFrame({"colour": colours, "run": single, **seeds}), differing, table], axis=1)
     table = table.dropna(axis=1, how="all")
-    show_table(table, key="compared", name="compared-runs")
+    metric = labels.metric_name([record.result["metric"] for record in records])
+    show_table(table, key="compared", name="compared-runs", title=titles(metric))
     if len(groups) > 1:
         st.caption("Only settings that differ are shown.")
 

@@ -35,12 +35,16 @@ def known(home: Path, source: str) -> NetworkFacts:
 def published_maps() -> pd.DataFrame:
     """mAP@0.5 (0..1) on COCO (``upstream_map``) and on VOC (``transfer_map``) of the detectors that SparseML publishes, not those
     of the paper's table 6: ``architecture``, ``method``, ``sparsity`` (NaN where it is not said), ``reading`` of the VOC figure,
-    ``upstream_origin`` (the page)."""
+    ``upstream_map_origin`` and ``transfer_map_origin`` (the pages)."""
     rows = pd.read_csv(PUBLISHED / "detection.csv")
     key = ["architecture", "method", "sparsity"]
-    sides = {data: rows[rows["dataset"] == data].rename(columns={"value": data}) for data in ("COCO", "VOC")}
-    found = sides["COCO"][[*key, "COCO"]].merge(sides["VOC"][[*key, "VOC", "reading", "source"]], on=key)
-    return found.rename(columns={"COCO": "upstream_map", "VOC": "transfer_map", "source": "upstream_origin"})
+    upstream, downstream = (
+        rows[rows["dataset"] == data].rename(columns={"value": side, "source": f"{side}_origin"})
+        for data, side in (("COCO", "upstream_map"), ("VOC", "transfer_map"))
+    )
+    return upstream[[*key, "upstream_map", "upstream_map_origin"]].merge(
+        downstream[[*key, "transfer_map", "reading", "transfer_map_origin"]], on=key
+    )
 
 
 def structures(home: Path) -> pd.DataFrame:

@@ -238,6 +238,8 @@ COLUMNS = {
     "evaluated_network": Column("Detector"),
     "reading": Column("Reading", help="How the downstream figure was read off its source."),
     "upstream_origin": Column("Upstream accuracy from"),
+    "upstream_map_origin": Column("Upstream mAP from"),
+    "transfer_map_origin": Column("Downstream mAP from"),
     # Comparisons
     "first": Column("First"),
     "second": Column("Second"),

@@ -75,6 +75,10 @@ def test_without_runs_the_next_step_and_the_published_figures_are_shown():
     assert points == [pytest.approx(pair) for pair in sorted(pairs.itertuples(index=False, name=None))]
     shown = table(app)
     assert len(shown) == 9 and shown["transfer_map"].max() == pytest.approx(90.0)
+    sources = rows.pivot_table(index=["architecture", "method"], columns="dataset", values="source", aggfunc="first")
+    assert set(zip(shown["upstream_map_origin"], shown["transfer_map_origin"], strict=True)) == set(
+        sources.itertuples(index=False, name=None)
+    )
 
 
 def test_the_upstream_tab_of_detectors_is_that_of_map(detectors):

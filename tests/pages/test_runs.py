@@ -367,3 +367,16 @@ def test_map_and_accuracies_are_told_apart(home):
     for rows in ("By configuration", "Each run"):
         shown = table(open_page("runs", rows=rows))
         assert set(shown["metric"]) == {"mAP@0.5", "top-1 accuracy"}
+
+
+def test_compared_detectors_are_compared_by_map(home):
+    app = compare(home, detection_record(), detection_record(seed=1, map50=0.7))
+    assert "Test mAP@0.5 per epoch" in chart_text(app) and "accuracy" not in chart_text(app)
+    columns = app.dataframe[-1].proto.columns
+    assert "Final mAP@0.5 (%)" in columns and "Best mAP@0.5 (%)" in columns and "Final accuracy" not in columns
+    assert "accuracy" not in " ".join(each.label for each in app.toggle)
+
+
+def test_a_detector_and_a_classifier_are_not_compared(home):
+    app = compare(home, detection_record(), record())
+    assert "not compared" in app.info[-1].value and not app.get("plotly_chart")
