@@ -117,8 +117,9 @@ def _on_task_pairs(
     same, *differences = _paired(table, _samples(results, accuracy), first, second)
     ends = paired_interval(*map(pd.Series, differences))
     low[same], high[same] = ends[0].to_numpy(), ends[1].to_numpy()
-    starts = np.cumsum([len(rows) ** 2 for rows in groups])[:-1]
-    for rows, lows, highs in zip(groups, *(np.split(each.to_numpy(), starts) for each in (low, high)), strict=False):
+    starts = np.cumsum([len(rows) ** 2 for rows in groups], dtype=int)[:-1]
+    parts = (np.split(each.to_numpy(), starts) for each in (low, high))
+    for rows, lows, highs in zip(groups, *parts, strict=False):  # without groups there is still one part, an empty one
         yield lows.reshape(len(rows), -1), highs.reshape(len(rows), -1)
 
 
