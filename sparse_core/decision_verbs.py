@@ -21,7 +21,7 @@ from sparse_core.specs.ranking import RANKINGS
 from sparse_core.speed import fastest, network_facts
 
 PROMISED = ("id", "statement", "source", "verdict", "value", "low", "high", "rows")
-MORE = ("n", "interval", "architecture", "note")
+MORE = ("unit", "n", "interval", "architecture", "note")
 
 
 def _add_findings(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,7 @@ def test_findings_of_each_source():
     figures = shown.set_index("statement")["finding_value"]  # differences of accuracies and of increases are points
     aircraft = next(text for text in figures.index if "Aircraft at 80 %: AC/DC (0.551)" in text)
     assert figures[aircraft] == "+15.1 points"  # 0.551 − 0.400
+    assert {each["unit"] for each in command_output(app)} == {"points", "%", "×", ""}
     assert figures["ResNet50, full transfer: AC/DC at 95 % makes more errors than dense (+21.3 %)."] == "+21.3 %"
     choose(app, findings_source="measured")
     assert "There are no rows to check yet" in app.info[0].value
