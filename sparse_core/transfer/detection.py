@@ -7,8 +7,8 @@ YOLOv5's release 6: SGD with warm-up and a cosine schedule, and a moving average
 import copy
 import dataclasses
 import math
-import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from sparse_core.networks.backbones import Backbone
 from sparse_core.networks.detector import DetectorNetwork, new_layers
 from sparse_core.specs.progress import Progress, Report
 from sparse_core.specs.transfer import AVERAGE, WARM_UP_EPOCHS, DetectionSpec
-from sparse_core.transfer import average_precision
+from sparse_core.transfer import average_precision, network_training
 from sparse_core.transfer.average_precision import Detections, Precision
 from sparse_core.transfer.detection_loss import Targets, loss
 from sparse_core.transfer.finetune import FixedMask
@@ -71,21 +71,10 @@ def train(
 
 
 def time_epoch(backbone: Backbone, dataset: BoxDataset, spec: DetectionSpec) -> float:
-    """Estimated seconds per epoch, test included, from one step on a few images after one to warm up."""
-    whole = (dataset.train, dataset.test)
-    rows = [np.arange(min(TIMED_IMAGES, len(split.labels))) for split in whole]
-    few = dataclasses.replace(dataset, train=dataset.train.only(rows[0]), test=dataset.test.only(rows[1]))
-    steps = dataclasses.replace(spec.settings, batch_size=len(rows[0]))
-    training = _MaskedTraining(backbone, few, dataclasses.replace(spec, settings=steps), 0)
-    training.set_training_mode()
-    list(training.learn(rows[0]))
-    started = time.perf_counter()
-    list(training.learn(rows[0]))
-    trained = time.perf_counter()
-    training.test()
-    seconds = (trained - started, time.perf_counter() - trained)
-    timed = zip(seconds, rows, whole, strict=True)
-    return sum(each / len(sample) * len(split.labels) for each, sample, split in timed)
+    """Estimated seconds per epoch, test included, from steps and tests on a few images."""
+    few = dataclasses.replace(spec, settings=dataclasses.replace(spec.settings, batch_size=TIMED_IMAGES))
+    train = partial(_MaskedTraining, backbone, spec=few, seed=0)
+    return network_training.time_epoch(train, dataset, TIMED_IMAGES, TIMED_IMAGES)
 
 
 class DetectionTraining(EpochTraining):

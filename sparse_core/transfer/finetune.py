@@ -5,7 +5,6 @@ upstream is exactly 0 after every step: momentum and weight decay may move it, a
 """
 
 import copy
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from sparse_core.networks.classifier import ClassifierNetwork
 from sparse_core.networks.masks import Mask
 from sparse_core.specs.progress import Report
 from sparse_core.specs.transfer import FinetuneSpec
-from sparse_core.transfer.network_training import TEST_BATCH, NetworkTraining, Passes
+from sparse_core.transfer import network_training
+from sparse_core.transfer.network_training import NetworkTraining, Passes
 from sparse_core.transfer.training import (
     Diverged,
     Reporter,
@@ -30,6 +30,7 @@ from sparse_core.transfer.training import (
 )
 
 TIMED_IMAGES = 8
+TIMED_PIXELS = TIMED_IMAGES * 224**2
 
 
 def train(
@@ -66,22 +67,9 @@ def train(
 
 
 def time_epoch(backbone: Backbone, dataset: Dataset, spec: FinetuneSpec) -> float:
-    """Estimated seconds per epoch, test included, from one step on a few images after one to warm up."""
-    train_labels, test_labels = dataset.train.labels, dataset.test.labels
-    sample = min(TIMED_IMAGES, spec.settings.batch_size, len(train_labels))
-    training = _Training(backbone, dataset, spec, 0)
-    training.set_training_mode()
-
-    def step() -> None:
-        training.step(next(training.training_batches(range(sample), sample)), train_labels[:sample])
-
-    step()
-    started = time.perf_counter()
-    step()
-    trained = time.perf_counter()
-    tested = training.predict(spec.precision, range(min(TEST_BATCH, len(test_labels))))
-    ended = time.perf_counter()
-    return (trained - started) / sample * len(train_labels) + (ended - trained) / len(tested) * len(test_labels)
+    """Estimated seconds per epoch, test included, from a few images of usual size or as many smaller ones as have its pixels."""
+    images = max(TIMED_IMAGES, TIMED_PIXELS // backbone.transform.crop**2)
+    return network_training.time_epoch(lambda part: _Training(backbone, part, spec, 0), dataset, images, images)
 
 
 class FixedMask:

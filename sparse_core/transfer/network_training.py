@@ -3,10 +3,11 @@
 ``finetune`` trains under a fixed mask, ``sparsify`` while it prunes: they subclass ``NetworkTraining``.
 """
 
+import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -14,16 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparse_core.datasets.boxes import BoxDataset
 from sparse_core.datasets.dataset import Dataset
 from sparse_core.datasets.loading import ImageLoader, batches, normalised, shifted
 from sparse_core.datasets.transforms import Transform
 from sparse_core.errors import InputError
 from sparse_core.networks.classifier import ClassifierNetwork
 from sparse_core.transfer.evaluation import Scores
-from sparse_core.transfer.training import Curves, Diverged, Reporter, Result, shuffled_rows
+from sparse_core.transfer.training import Curves, Diverged, Reporter, Result, no_report, shuffled_rows
 
 TEST_BATCH = 16
 MEMORY_SHARE = 0.4  # of the free memory, for decoded images
+AnyDataset = TypeVar("AnyDataset", Dataset, BoxDataset)
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,26 @@ class NetworkTraining(EpochTraining):
         if self.passes.augmentation != "shifts":
             return images
         return shifted(images, np.random.default_rng([self.seed, self.epoch, number]))
+
+
+def time_epoch(train: Callable[[AnyDataset], EpochTraining], dataset: AnyDataset, images: int, tested: int) -> float:
+    """Estimated seconds per epoch, test included: from an epoch of what ``train`` makes for a part of the dataset, up to
+    ``images`` to train on and ``tested`` to test, after one to warm up, in which they are decoded."""
+    rows, test_rows = len(dataset.train.labels), len(dataset.test.labels)
+    part = dataclasses.replace(
+        dataset,
+        train=dataset.train.only(np.arange(min(images, rows))),
+        test=dataset.test.only(np.arange(min(tested, test_rows))),
+    )
+    training = train(part)
+    reporter = Reporter(no_report, 2)
+    for _ in range(2):
+        training.run_epoch(reporter)
+    started = time.perf_counter()
+    training.test()
+    test = time.perf_counter() - started
+    trained = max(0.0, training.seconds[-1] - test)
+    return trained / len(part.train.labels) * rows + test / len(part.test.labels) * test_rows
 
 
 def _classes(logits: Tensor) -> Tensor:

@@ -70,9 +70,10 @@ def lasting_violations(page: Page, *rules: str) -> list[str]:
 
 
 def _is_of_streamlit(page: Page, rule: str, target: str) -> bool:
+    """False for an element that is gone since: the page is not at rest, and is checked again."""
     return any(
         rule == listed
-        and page.evaluate("([target, one]) => document.querySelector(target).matches(one)", [target, one])
+        and page.evaluate("([target, one]) => document.querySelector(target)?.matches(one) ?? false", [target, one])
         for listed, one in OF_STREAMLIT
     )
 

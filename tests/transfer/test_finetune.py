@@ -1,6 +1,7 @@
 """Full transfer against a plain torch loop, and its guarantee: a pruned weight stays exactly 0, whatever the options."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -287,3 +288,16 @@ def test_augmented_images_depend_on_seed_epoch_and_row_only(dataset):
 def test_the_last_batch_is_smaller_and_the_order_kept(dataset):
     labels = [batch[:, 0, 0, 0].tolist() for batch in loading.batches(lambda row: np.full((1, 1, 1), row), range(8), 3)]
     assert labels == [[0, 1, 2], [3, 4, 5], [6, 7]]
+
+
+def test_the_estimate_of_an_epoch_decodes_only_what_it_times(backbone, dataset, monkeypatch):
+    """Small images are decoded at once: of a large dataset that would take longer than what is timed."""
+    monkeypatch.setattr(finetune, "TIMED_IMAGES", 2)
+    monkeypatch.setattr(finetune, "TIMED_PIXELS", 4 * TINY.crop**2)
+    decoded: list[str] = []
+    splits = {
+        name: replace(split, open=lambda row, name=name, split=split: decoded.append(name) or split.open(row))
+        for name, split in (("train", dataset.train), ("test", dataset.test))
+    }
+    assert finetune.time_epoch(backbone, replace(dataset, **splits), spec(augment=False)) > 0
+    assert (decoded.count("train"), decoded.count("test")) == (4, 4)
