@@ -108,7 +108,7 @@ class Worker:
             if self._postponed.get(job_id, 0.0) > time.monotonic() or queue.is_paused(self.home, job_id):
                 continue
             try:
-                if not queue.status(self.home, job_id).job.kind.startswith("estimate"):
+                if not _is_estimate(queue.status(self.home, job_id)):
                     return job_id
                 if queue.seconds_since_submitted(self.home, job_id) >= ESTIMATE_AFTER_SECONDS:
                     found = found or job_id
@@ -154,9 +154,15 @@ class Worker:
 
 @functools.cache
 def _warm_up() -> None:
-    """Load what takes seconds and only some jobs need, while there is none: torch itself was loaded at the start."""
+    """Load what takes seconds and only some jobs need, while there is none: torch itself was loaded at the start. A job that
+    comes meanwhile does not wait for it."""
     reader_process.start()
-    public_networks.torchvision_models()
+    _load_torchvision()
+
+
+@functools.cache
+def _load_torchvision() -> None:
+    threading.Thread(target=public_networks.torchvision_models, daemon=True).start()
 
 
 def work(home: Path, job_id: str) -> None:
@@ -175,7 +181,7 @@ def work(home: Path, job_id: str) -> None:
     reports.start()
     try:
         with _cancellable(home, job_id):
-            result = kinds.run(home, status.job, lambda progress: _report(home, job_id, progress, reports))
+            result = kinds.run(home, status.job, lambda progress: _report(home, status, progress, reports))
         queue.end(home, job_id, "done", result=result)
     except Paused:
         reports.paused()
@@ -196,12 +202,24 @@ def work(home: Path, job_id: str) -> None:
         queue.end(home, job_id, "failed", str(wrong or fault), details)
 
 
-def _report(home: Path, job_id: str, progress: Progress, reports: Reports) -> None:
-    if queue.is_cancelled(home, job_id):
+def _report(home: Path, status: queue.Status, progress: Progress, reports: Reports) -> None:
+    if queue.is_cancelled(home, status.job_id):
         raise Cancelled
-    if queue.is_paused(home, job_id):
+    if queue.is_paused(home, status.job_id) or _gives_way(home, status):
         raise Paused
     reports.report(progress)
+
+
+def _gives_way(home: Path, status: queue.Status) -> bool:
+    """Whether this is an estimate, and something that users asked for waits for the same worker."""
+    if not _is_estimate(status):
+        return False
+    others = queue.waiting(home, kinds.KINDS[status.job.kind].lane)
+    return any(not (_is_estimate(other) or queue.is_paused(home, other.job_id)) for other in others)
+
+
+def _is_estimate(status: queue.Status) -> bool:
+    return status.job.kind.startswith("estimate")
 
 
 @contextmanager

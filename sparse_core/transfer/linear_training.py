@@ -223,8 +223,8 @@ class Classifier:
             predicted = self.predictions.update(self.product_weight, self.bias)
         classes, dimensions = self.weight.shape
         products = "bf16" if self.product_weight.dtype == torch.bfloat16 else "fp32"
-        network = nn.utils.skip_init(nn.Linear, dimensions, classes)
-        network.load_state_dict({"weight": self.weight, "bias": self.bias[:, 0]})
+        network = nn.Linear(dimensions, classes, device="meta")  # no values are drawn
+        network.load_state_dict({"weight": self.weight.clone(), "bias": self.bias[:, 0].clone()}, assign=True)
         return Result(
             self.seed,
             self.rate,

@@ -83,7 +83,8 @@ def no_report(progress: Progress) -> None:
 
 
 class Reporter:
-    """Reports progress towards ``total`` units a few times per second, whenever an epoch has ended, and at the end.
+    """Reports progress towards ``total`` units a few times per second, whenever an epoch has ended, and at the end. Epochs that
+    end faster are reported together.
 
     The time left follows from the pace since this object was made, counted from ``start`` units (where a resumed work
     starts), plus ``seconds_after`` for the stages that follow.
@@ -92,7 +93,7 @@ class Reporter:
     def __init__(self, report: Report, total: int, start: int = 0, seconds_after: float = 0.0) -> None:
         self.report, self.total, self.start, self.seconds_after = report, total, start, seconds_after
         self.started = time.perf_counter()
-        self.reported_at = -math.inf
+        self.reported_at = self.epoch_reported_at = -math.inf
         self.epochs_reported = 0
         self.latest = Progress("")
 
@@ -104,10 +105,12 @@ class Reporter:
             for epoch in range(self.epochs_reported + 1, ended + 1)
             for seed, curve in (curves or {}).items()
         )
-        if not epochs and done < self.total and time.monotonic() - self.reported_at < SECONDS_BETWEEN:
+        now = time.monotonic()
+        since = now - (self.epoch_reported_at if epochs else self.reported_at)
+        if done < self.total and since < SECONDS_BETWEEN:
             return
-        self.reported_at = time.monotonic()
-        self.epochs_reported = ended
+        self.reported_at, self.epochs_reported = now, ended
+        self.epoch_reported_at = now if epochs else self.epoch_reported_at
         left = None
         if done > self.start:
             pace = (time.perf_counter() - self.started) / (done - self.start)

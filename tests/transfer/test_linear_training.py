@@ -136,6 +136,18 @@ def test_different_seeds_differ():
     assert not np.array_equal(weight_of(first), weight_of(second))
 
 
+def test_epochs_faster_than_reports_are_reported_together_each_once(monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN", 600.0)
+    reports: list[Progress] = []
+    curves = {0: (losses := {"loss": []})}
+    reporter = training.Reporter(reports.append, 4)
+    for epoch in range(1, 5):
+        reporter.update("a step", epoch - 0.5, curves)
+        losses["loss"].append(1.0 / epoch)
+        reporter.update("an epoch", epoch, curves)
+    assert [[epoch["epoch"] for epoch in report.epochs] for report in reports] == [[], [1], [2, 3, 4]]
+
+
 @pytest.fixture
 def every_epoch_saved(monkeypatch):
     monkeypatch.setattr(linear_training, "SAVING_SECONDS", 0.0)
