@@ -1,7 +1,7 @@
 """Tasks: every network on every task, as a heat map and as in tables C.1 and C.2 of the paper."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -61,25 +61,42 @@ class Controls:
     metric: str = "accuracy"
 
 
+QUICKLY: dict[str | type, Callable[..., str]] = {Controls: repr}  # field by field takes Streamlit a millisecond
+
+
 def main() -> None:
     """Controls, the heat map, the runs behind its cells, and the full table."""
     store = open_store("tasks")
     controls = _controls(store)
-    rows = store.results(
+    rows, table = _view(store, store.version, controls)
+    if rows.empty:
+        _say_empty(store, controls)
+        return
+    _heat_map(store, controls, rows, table)
+    _underlying_runs(rows, table)
+    _full_table(store, controls, table)
+
+
+@st.cache_resource(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)
+def _view(_store: Store, version: tuple[int, ...], controls: Controls) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs that these controls ask for, and the table of networks and tasks; cached so that a click below the heat map
+    computes nothing twice. Never change them."""
+    rows = _store.results(
         source=controls.source, architecture=controls.architecture, transfer=controls.transfer, coded=True
     )
     rows = measures.measured_in(rows, controls.metric).dropna(subset=[measures.ACCURACIES[controls.accuracy]])
     if controls.level is not None:
         rows = rows[(rows["sparsity"] == controls.level) | (rows["method"] == "Dense")]
-    if rows.empty:
-        _say_empty(store, controls)
-        return
     rows = measures.joined(rows) if controls.join else rows
-    tasks = choices.ordered_tasks(store, controls.architecture, controls.order)
-    table = tables.task_table(rows, controls.accuracy, tasks)
-    _heat_map(store, controls, rows, table)
-    _underlying_runs(rows, table)
-    _full_table(controls, rows, table)
+    tasks = choices.ordered_tasks(_store, controls.architecture, controls.order)
+    return rows, tables.task_table(rows, controls.accuracy, tasks)
+
+
+@st.cache_resource(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)
+def _ranked(_store: Store, version: tuple[int, ...], controls: Controls) -> pd.DataFrame:
+    """The table of the view with ranks and ties on each task. Never change it."""
+    rows, table = _view(_store, version, controls)
+    return rankings.on_task(table, rows, controls.accuracy)
 
 
 def _controls(store: Store) -> Controls:
@@ -176,7 +193,7 @@ def _underlying_runs(rows: pd.DataFrame, table: pd.DataFrame) -> None:
         run_table(measures.underlying_runs(rows, table[table["point"].isin(cells)]), key="behind")
 
 
-def _full_table(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> None:
+def _full_table(store: Store, controls: Controls, table: pd.DataFrame) -> None:
     st.header("All numbers", anchor=False)
     name = f"table-{controls.architecture}-{controls.transfer}"
 
@@ -189,7 +206,7 @@ def _full_table(controls: Controls, rows: pd.DataFrame, table: pd.DataFrame) -> 
 
     def by_task() -> None:
         columns = ["source", "method", "sparsity", *tables.network_columns(table), *LONG_COLUMNS]
-        ranked = rankings.on_task(table, rows, controls.accuracy)
+        ranked = _ranked(store, store.version, controls)
         show_table(
             ranked.drop(columns=tables.LABELS),
             key="long",

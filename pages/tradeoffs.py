@@ -95,7 +95,7 @@ def main() -> None:
     columns = _shown(SUMMARY_COLUMNS, controls, averages)
     tabs: dict[str, Callable[[], None]] = {
         "Averages": lambda: show_table(averages, key="averages", name="tradeoffs", shown_columns=columns),
-        f"{labels.metric_title(controls.metric)} per task": lambda: _per_task(store, controls, only),
+        f"{labels.metric_title(controls.metric)} per task": lambda: _per_task(store, controls, only, points),
         "Pareto front": lambda: _pareto(controls, only, points),
         **_relations(store, controls, only),
         **{
@@ -238,7 +238,17 @@ def _beats(controls: Controls, transfers: list[str]) -> str:
     return f"{beats} · each panel has its own y axis" if own else beats
 
 
-def _per_task(store: Store, controls: Controls, view: View) -> None:
+@st.cache_resource(show_spinner=False, max_entries=50, hash_funcs=QUICKLY)
+def _task_table(
+    _store: Store, version: tuple[int, ...], controls: Controls, points: list[str], order: str
+) -> pd.DataFrame:
+    """Networks and tasks of these points, with ranks and ties on each task. Never change it."""
+    rows = _view(_store, version, controls).only(points).rows
+    tasks = choices.ordered_tasks(_store, controls.architecture, order)
+    return rankings.on_task(tables.task_table(rows, controls.accuracy, tasks), rows, controls.accuracy)
+
+
+def _per_task(store: Store, controls: Controls, view: View, points: list[str]) -> None:
     rows = view.rows
     levels = sorted(rows.loc[rows["method"] != "Dense", "sparsity"].unique())
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -253,8 +263,7 @@ def _per_task(store: Store, controls: Controls, view: View) -> None:
             help="The chart shows one sparsity, ± 1 percentage point; the table has all.",
         )
         order = choices.task_order()
-    table = tables.task_table(rows, controls.accuracy, choices.ordered_tasks(store, controls.architecture, order))
-    table = rankings.on_task(table, rows, controls.accuracy)
+    table = _task_table(store, store.version, controls, points, order)
     at_level, shown = (  # the rows at this sparsity ± 1 percentage point, and the dense ones
         frame[((frame["sparsity"] - level).abs() < measures.NEAR) | (frame["method"] == "Dense")]
         for frame in (table, rows)

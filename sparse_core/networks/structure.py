@@ -9,6 +9,7 @@ backbone's hash, next to the mask; those of the zoo come with the product. Readi
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from sparse_core.networks.library import BackboneCard, file_stamp
 from sparse_core.paths import write_text
 
 NAME_LENGTH = 200  # bytes; file systems allow 255
+KEPT = 1024  # structures in memory
 FILE_SIZE_FORMULA = (
     "32 bits per parameter and BatchNorm statistic; in the sparse file, convolutions take 1 bit per weight for the mask "
     "and 32 bits per nonzero weight, or the dense size if smaller"
@@ -111,7 +113,7 @@ def recall(home: Path, backbone_hash: str) -> Structure | None:
     for root in (home, paths.SHIPPED):
         file = _folder(root) / f"{backbone_hash}.json"
         with stored.reading(file):
-            found = from_document(json.loads(file.read_bytes()))
+            found = _read(file, file.stat().st_mtime_ns)
             packed_masks.load_packed(mask_file(root, backbone_hash))
             return found
     return None
@@ -141,6 +143,12 @@ def mask_file(home: Path, backbone_hash: str) -> Path:
 def from_document(document: dict[str, Any]) -> Structure:
     """The inverse of ``dataclasses.asdict``, after JSON. Raises InputError for another document."""
     return stored.made(Structure, document)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _read(file: Path, changed_at: int) -> Structure:
+    """The structure in a file that was changed at this time."""
+    return from_document(json.loads(file.read_bytes()))
 
 
 def image(kept: np.ndarray, height: int, width: int) -> np.ndarray:

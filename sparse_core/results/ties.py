@@ -58,7 +58,7 @@ def _increases(means: pd.DataFrame, compared: pd.DataFrame) -> Iterator[tuple[pd
     increases[tasks, numbers[len(placed) :]] = of_task["relative_error_increase"]
     column = pd.Series(numbers[: len(placed)], index=placed.index)
     for group in _groups(placed, SERIES_KEY):
-        yield group.index, np.column_stack([increases[:, column[group.index]], np.zeros(len(contents))])
+        yield group, np.column_stack([increases[:, column[group]], np.zeros(len(contents))])
 
 
 def on_task(table: pd.DataFrame, results: pd.DataFrame, names: Sequence[str], accuracy: str = "best") -> pd.DataFrame:
@@ -68,12 +68,14 @@ def on_task(table: pd.DataFrame, results: pd.DataFrame, names: Sequence[str], ac
     """
     table, kept = table.reset_index(drop=True), table.index
     named, rank, tied = list(names), np.full(len(table), np.nan), np.full(len(table), "", dtype=object)
-    dense = dict(list(table[table["method"] == "Dense"].groupby(BASELINE_KEY)))
+    baselines, is_dense = grouped(table, BASELINE_KEY)[0], (table["method"] == "Dense").to_numpy()
+    dense: dict[int, list[int]] = {}
+    for row in np.flatnonzero(is_dense):
+        dense.setdefault(baselines[row], []).append(int(row))
     groups = []
-    for group in _groups(table[table["method"] != "Dense"], BASELINE_KEY):
-        reference = dense.get(tuple(group.iloc[0][BASELINE_KEY]))
-        # Several dense networks are no single one to be tied with.
-        groups.append((group.index, [] if reference is None or len(reference) != 1 else [*reference.index]))
+    for rows in _groups(table[~is_dense], BASELINE_KEY):
+        reference = dense.get(baselines[rows[0]], [])
+        groups.append((rows, reference if len(reference) == 1 else []))  # several are no single one to be tied with
     intervals = _on_task_pairs(table, [np.array([*rows, *reference]) for rows, reference in groups], results, accuracy)
     for (rows, reference), (low, high) in zip(groups, intervals, strict=True):
         size = len(rows)
@@ -82,13 +84,15 @@ def on_task(table: pd.DataFrame, results: pd.DataFrame, names: Sequence[str], ac
     return table.assign(rank=rank, tied=tied).set_axis(kept)
 
 
-def _groups(rows: pd.DataFrame, key: Sequence[str]) -> list[pd.DataFrame]:
-    """The rows of each value of ``key`` and sparsity, sparsities closer than ``NEAR`` as one."""
+def _groups(rows: pd.DataFrame, key: Sequence[str]) -> list[pd.Index]:
+    """The index of the rows of each value of ``key`` and sparsity, sparsities closer than ``NEAR`` as one."""
     levels = np.sort(rows["sparsity"].unique())
     starts = np.concatenate([[0], np.cumsum(np.diff(levels) > NEAR)]) if len(levels) else levels
     level = rows["sparsity"].map(dict(zip(levels, starts, strict=True)))
     numbers, _ = grouped(rows.assign(level=level), [*key, "level"])
-    return [group for _, group in rows.groupby(numbers) if len(group) <= MOST]
+    order = np.argsort(numbers, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+    return [rows.index[group] for group in groups if 0 < len(group) <= MOST]
 
 
 def _samples(results: pd.DataFrame, accuracy: str) -> Samples:
