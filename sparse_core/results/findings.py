@@ -43,10 +43,13 @@ class Finding:
 def check(rows: pd.DataFrame, source: str, accuracy: str = "best", facts: NetworkFacts | None = None) -> list[Finding]:
     """Every statement, checked against the rows of ``source`` among ``rows`` and what is known beside them (``facts``)."""
     own = measures.selected(rows, rows["source"] == source)
+    there = set(own["architecture"].unique())
     evidence: dict[tuple[str, bool, str], Evidence] = {}
     found = []
     for statement in STATEMENTS:
-        key = (statement.architecture, statement.only or source == "published", statement.metric)
+        only = statement.only or source == "published"
+        stands_in = statement.architecture not in there and not only  # one and the same for all
+        key = ("" if stands_in else statement.architecture, only, statement.metric)
         if key not in evidence:
             of_metric = measures.measured_in(own, statement.metric)
             evidence[key] = Evidence(of_metric, key[0], only=key[1], accuracy=accuracy, facts=facts)
