@@ -35,7 +35,7 @@ RESULTS = {"top1": "Top-1 accuracy", "map50": MAP, "map": STRICT_MAP}
 
 def main() -> None:
     """The form; the job that the link names, or that runs; then the table."""
-    open_store()
+    open_store("evaluate")
     _form()
     status = progress.linked_job("evaluate") or progress.unfinished_job("evaluate")
     if status:

@@ -34,10 +34,11 @@ assert set(MEASURES) == set(RANKINGS)
 
 def main() -> None:
     """The form; then the job that the link names, or that runs: its progress, or the ranking."""
-    open_store()
+    open_store("rank")
     _form()
     status = progress.linked_job("rank") or progress.unfinished_job("rank")
     if status is None:
+        st.info("No ranking is shown yet. Choose a dataset and a measure, then rank.")
         return
     task = task_label(asked_dataset(status.job.spec.dataset))
     st.header(frame.plain(f"{MEASURES[status.job.spec.measure]} on {task}"), divider="gray")

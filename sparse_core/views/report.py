@@ -35,6 +35,8 @@ PAGES = (
     "runs",
     "speedup",
     "structure",
+    "rank",
+    "evaluate",
 )  # views that can be saved
 FIRST_PAGE = "tradeoffs"
 MOST_VIEWS = 50

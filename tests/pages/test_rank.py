@@ -1,5 +1,6 @@
 """Rank in Streamlit's test harness: the job it submits, its result, and a ranking that cannot be done."""
 
+from pages.parts.captured import capture
 from sparse_core.jobs import queue, worker
 from sparse_core.networks import importing
 from sparse_core.specs.ranking import RankSpec
@@ -31,6 +32,9 @@ def test_a_ranking_from_the_button_to_the_chart(home, tmp_path, images):
     assert set(shown["row"].str.partition(":")[0]) == set(NAMES)
     assert shown["score"].is_monotonic_decreasing and "k = " in shown["chosen"].iloc[0]
     assert "too few to say how well they agree" in chart_text(app) and "not a probe" in chart_text(app)
+    blocks = capture("rank", {"job": [job_id]})["blocks"]  # for a report
+    assert [block["kind"] for block in blocks if block["kind"] in ("chart", "table")] == ["chart", "table"]
+    assert any("No ranking is shown yet" in block.get("text", "") for block in capture("rank", {})["blocks"])
 
 
 def test_chosen_backbones_only_and_progress_with_cancel(home, tmp_path, images):
