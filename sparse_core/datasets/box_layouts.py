@@ -161,27 +161,41 @@ def _read_coco(path: Path) -> Annotations:
     files = {"all": [path]} if path.is_file() else _coco_files(path)
     root = path.parent if path.is_file() else path
     documents = {file: _json(file) for group in files.values() for file in group}
-    categories: dict[int, str] = {}
-    for document in documents.values():
-        for entry in document["categories"]:
-            if isinstance(entry, dict) and isinstance(entry.get("id"), int):
-                categories.setdefault(entry["id"], str(entry.get("name", entry["id"])))
+    categories, notes = _coco_categories(documents)
     numbers = {category: number for number, category in enumerate(sorted(categories))}
     splits = {
         role: [each for file in group for each in _coco_images(root, file, documents[file], numbers)]
         for role, group in files.items()
     }
-    notes = [note for file, document in documents.items() for note in _without_image(file, document)]
+    notes += [note for file, document in documents.items() for note in _coco_notes(file, document)]
     return _split(splits, [categories[each] for each in sorted(categories)], "COCO", list(documents), notes)
 
 
-def _without_image(file: Path, document: Mapping[str, Any]) -> Iterator[str]:
-    """A note where boxes belong to no image of the file."""
+def _coco_categories(documents: Mapping[Path, Mapping[str, Any]]) -> tuple[dict[int, str], list[str]]:
+    """The names of the classes by id, and a note for each id that has another name later on: the first counts."""
+    categories: dict[int, str] = {}
+    notes = {}
+    for file, document in documents.items():
+        for entry in document["categories"]:
+            if isinstance(entry, dict) and isinstance(entry.get("id"), int):
+                number, name = entry["id"], str(entry.get("name", entry["id"]))
+                if categories.setdefault(number, name) != name:
+                    notes[number] = (
+                        f"Class {number} is '{categories[number]}', and '{name}' in {file.name}: the first counts."
+                    )
+    return categories, list(notes.values())
+
+
+def _coco_notes(file: Path, document: Mapping[str, Any]) -> Iterator[str]:
+    """What is left out of a file: boxes that belong to no image of it, and images whose id is listed before."""
     images, entries = _coco_entries(document)
     known = {str(each.get("id")) for each in images}
     lacking = sum(str(each.get("image_id")) not in known for each in entries)
     if lacking:
         yield f"Boxes of images that {file.name} does not list, left out: {lacking:,}."
+    repeated = sum(isinstance(each, dict) for each in document["images"]) - len(images)
+    if repeated:
+        yield f"Images whose id {file.name} lists more than once, left out after the first: {repeated:,}."
 
 
 def _coco_images(root: Path, file: Path, document: Mapping[str, Any], numbers: Mapping[int, int]) -> list[Annotated]:
@@ -206,9 +220,12 @@ def _coco_images(root: Path, file: Path, document: Mapping[str, Any], numbers: M
 
 
 def _coco_entries(document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The images and the annotations of a document."""
+    """The images of a document, the first of each id, and its annotations."""
     images, entries = ([each for each in document[key] if isinstance(each, dict)] for key in ("images", "annotations"))
-    return images, entries
+    first: dict[str, dict[str, Any]] = {}
+    for place, image in enumerate(images):
+        first.setdefault(str(image.get("id", f"none, {place}")), image)
+    return list(first.values()), entries
 
 
 def _coco_image(root: Path, file: Path, name: str) -> Path:

@@ -112,6 +112,23 @@ def test_boxes_of_no_listed_image_are_told(tmp_path):
     assert "instances_train.json does not list, left out: 2." in note(data, "Boxes of images")
 
 
+def test_ids_that_coco_files_use_twice_are_told_and_the_first_counts(tmp_path):
+    folder = drawn.coco(tmp_path / "data")
+    before = loaded(tmp_path, folder)
+    for name in ("instances_train.json", "instances_val.json"):
+        file = folder / "annotations" / name
+        document = json.loads(file.read_text())
+        first = document["categories"][0]
+        document["categories"].append({**first, "name": "another"})
+        document["images"].append({**document["images"][0], "file_name": document["images"][1]["file_name"]})
+        file.write_text(json.dumps(document))
+    data = loaded(tmp_path, folder)
+    assert data.class_names == before.class_names
+    assert [each.names for each in (data.train, data.test)] == [each.names for each in (before.train, before.test)]
+    assert note(data, "Class ").count("'another'") == 1 and first["name"] in note(data, "Class ")
+    assert "instances_val.json lists more than once, left out after the first: 1." in note(data, "val.json lists")
+
+
 @pytest.mark.parametrize("turn", [6, 8, 3, 0])
 def test_boxes_turn_with_the_image(tmp_path, turn):
     folder = drawn.voc(tmp_path / "data")
