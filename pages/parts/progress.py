@@ -78,8 +78,8 @@ def measure_estimate(key: Hashable, job: Job) -> None:
         status = queue.status(home(), asked[key])
     if status.state == "failed":
         st.caption(f"The time cannot be estimated: {frame.plain(status.message)}", width="content")
-    elif status.state == "queued" and queue.queued(home(), status.job.lane)[:1] != [status.job_id]:
-        st.caption("The time will be estimated when the running job has ended.", width="content")
+    elif status.state == "queued" and queue.before_estimates(home(), status.job.lane):
+        st.caption("The time will be estimated when the jobs that were started have ended.", width="content")
     else:
         st.caption("Estimating the time on this machine …", width="content")
 

@@ -160,6 +160,11 @@ class Job:
         """The name in lists of jobs; empty where a page submitted it by itself."""
         return KINDS[self.kind].label
 
+    @property
+    def is_estimate(self) -> bool:
+        """Whether it measures how long another job would take."""
+        return self.kind in ESTIMATES.values()
+
 
 def job_from_json(document: dict[str, Any]) -> Job:
     """The job that ``specs.identity.to_json`` wrote. Raises InputError for an unknown kind or field."""

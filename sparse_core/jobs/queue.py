@@ -172,6 +172,11 @@ def waiting(home: Path, lane: str | None = None) -> list[Status]:
     return _readable(home, queued(home, lane))
 
 
+def before_estimates(home: Path, lane: str) -> list[Status]:
+    """The jobs of a lane for which its estimates wait: all others that have not ended and are not paused."""
+    return [each for each in waiting(home, lane) if not (each.job.is_estimate or is_paused(home, each.job_id))]
+
+
 def queued(home: Path, lane: str | None = None) -> list[str]:
     """The names in the queue of a lane (of all by default), oldest first; a job may be missing or unreadable."""
     lanes = _lanes(home) if lane is None else (lane,)

@@ -108,7 +108,7 @@ class Worker:
             if self._postponed.get(job_id, 0.0) > time.monotonic() or queue.is_paused(self.home, job_id):
                 continue
             try:
-                if not _is_estimate(queue.status(self.home, job_id)):
+                if not queue.status(self.home, job_id).job.is_estimate:
                     return job_id
                 if queue.seconds_since_submitted(self.home, job_id) >= ESTIMATE_AFTER_SECONDS:
                     found = found or job_id
@@ -205,21 +205,10 @@ def work(home: Path, job_id: str) -> None:
 def _report(home: Path, status: queue.Status, progress: Progress, reports: Reports) -> None:
     if queue.is_cancelled(home, status.job_id):
         raise Cancelled
-    if queue.is_paused(home, status.job_id) or _gives_way(home, status):
+    gives_way = status.job.is_estimate and queue.before_estimates(home, status.job.lane)
+    if gives_way or queue.is_paused(home, status.job_id):
         raise Paused
     reports.report(progress)
-
-
-def _gives_way(home: Path, status: queue.Status) -> bool:
-    """Whether this is an estimate, and something that users asked for waits for the same worker."""
-    if not _is_estimate(status):
-        return False
-    others = queue.waiting(home, kinds.KINDS[status.job.kind].lane)
-    return any(not (_is_estimate(other) or queue.is_paused(home, other.job_id)) for other in others)
-
-
-def _is_estimate(status: queue.Status) -> bool:
-    return status.job.kind.startswith("estimate")
 
 
 @contextmanager
