@@ -1,8 +1,8 @@
 """The command line: ``sparse-transfer VERB … --json``; in a clone also ``python -m sparse_core VERB … --json``.
 
 With ``--json``, stdout holds one JSON document; messages go to stderr. Exit codes: 0 done, 2 the user's input is wrong
-(one line, no traceback), 1 an internal error, 130 interrupted. The dashboard may run at the same time: the command line
-never opens its cache.
+(one line, no traceback), 1 an internal error, 130 interrupted, 141 the reader of stdout closed it. The dashboard may run at the
+same time: the command line never opens its cache.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from sparse_core.errors import InputError, as_input_error, unknown_name
 from sparse_core.jobs import kinds
 from sparse_core.jobs.kinds import KINDS, Job
 from sparse_core.networks import finetuned, library, reader_process
-from sparse_core.paths import atomic_file, default_home, finite
+from sparse_core.paths import atomic_file, default_home
 from sparse_core.results import measures
 from sparse_core.results.filters import RunFilter
 from sparse_core.results.records import Records
@@ -38,7 +38,7 @@ from sparse_core.specs.sparsify import DETECTOR_SETTINGS, SparsifySpec
 from sparse_core.specs.speedup import SpeedupSpec
 from sparse_core.specs.transfer import ProbeSpec, TransferSpec
 from sparse_core.views import footnotes, labels, report, speed_tables
-from sparse_core.views.answers import finetune_answer, probe_answer
+from sparse_core.views.answers import finetune_answer, print_answer, probe_answer
 
 # Of the measured time in the answer of ``export``.
 MEASURED = ["mode", "engine", "precision", "batch_size", "threads", "machine", "milliseconds_per_image"]
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         print(f"Internal error: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    _print(answer, as_json=options.json)
+    if not print_answer(answer, as_json=options.json):
+        return 141  # 128 + SIGPIPE, as a shell reports it
     return 2 if isinstance(answer, dict) and answer.get("failures") else 0
 
 
@@ -434,14 +435,3 @@ def _note(*notes: str) -> None:
 
 def _as_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return json.loads(frame.to_json(orient="records", date_format="iso", double_precision=15))
-
-
-def _print(answer: Any, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(finite(answer), allow_nan=False))
-    elif isinstance(answer, list):
-        print(pd.DataFrame(answer).to_string(index=False) if answer else "No entries.")
-    else:
-        print(pd.Series({name: value for name, value in answer.items() if name != "runs"}, dtype=object).to_string())
-        if isinstance(answer.get("runs"), list):
-            print(pd.DataFrame(answer["runs"]).to_string(index=False))

@@ -142,6 +142,16 @@ def test_summary_prints_one_document():
     assert {"architecture", "transfer", "method", "sparsity", "standard_error", "tasks"} <= set(found["AC/DC", 0.8])
 
 
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_a_reader_that_closes_the_pipe_is_no_error(home, form):
+    verb = [sys.executable, "-m", "sparse_core", "summary", *form]
+    writer = subprocess.Popen(verb, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    writer.stdout.close()  # before anything is printed
+    _, said = writer.communicate(timeout=60)
+    assert writer.returncode == 141
+    assert all(line.startswith("Note: ") for line in said.decode().splitlines())
+
+
 def test_probe_and_features_give_the_promised_fields(images, answer):
     arguments = ["--backbone", "efficientnet_lite0", "--dataset", images]
     printed = answer("features", *arguments)

@@ -1,5 +1,8 @@
-"""What the command line prints of the runs of a transfer."""
+"""What the command line prints: of the runs of a transfer, and how."""
 
+import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,27 @@ import pandas as pd
 
 from sparse_core.datasets.boxes import METRIC
 from sparse_core.networks import finetuned
+from sparse_core.paths import finite
 from sparse_core.results.records import Record
+
+
+def print_answer(answer: Any, *, as_json: bool) -> bool:
+    """Print the answer of a verb, as one JSON document or as a table; False if the reader closed stdout, as ``| head`` does."""
+    try:
+        print(json.dumps(finite(answer), allow_nan=False) if as_json else _as_table(answer))
+        sys.stdout.flush()  # here, where the error is handled
+    except BrokenPipeError:  # the remedy is that of Python's library reference, ``signal``, "Note on SIGPIPE"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _as_table(answer: Any) -> str:
+    if isinstance(answer, list):
+        return pd.DataFrame(answer).to_string(index=False) if answer else "No entries."
+    shown = pd.Series({name: value for name, value in answer.items() if name != "runs"}, dtype=object).to_string()
+    runs = answer.get("runs")
+    return f"{shown}\n{pd.DataFrame(runs).to_string(index=False)}" if isinstance(runs, list) else shown
 
 
 def probe_answer(records: Sequence[Record]) -> dict[str, Any]:
