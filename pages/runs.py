@@ -102,7 +102,10 @@ def _own(store: Store, source: str, by: str, archived: bool, recent: Sequence[qu
         st.caption(frame.plain(f"{note}."))
     chosen = run_selection.choose(rows, table) if len(rows) else {}  # below the table, which so stays where it is
     if chosen:
-        run_actions.bulk(store.records, [run_id for each in chosen.values() for run_id in each], source, archived)
+        selected = dict.fromkeys(
+            run_id for each in chosen.values() for run_id in each
+        )  # a seed may be chosen twice over
+        run_actions.bulk(store.records, list(selected), source, archived)
         run_comparison.show(store, chosen, source)
 
 

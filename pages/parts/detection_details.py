@@ -66,7 +66,7 @@ def _precision(
         columns=columns
     )
     formats = {column: st.column_config.NumberColumn(format="%.1f") for column in ("Average precision (%)", "SD")}
-    st.dataframe(percent, hide_index=True, column_config=formats, key="precision_by_class")
+    st.dataframe(percent, hide_index=True, column_config=formats, placeholder="–", key="precision_by_class")
 
 
 def _drawn(records: Sequence[Record], dense: Sequence[Record]) -> None:

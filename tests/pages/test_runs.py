@@ -259,6 +259,15 @@ def test_rows_are_ticked_where_they_are_selected(home):
     assert rows == [] and third not in (first, second)  # no row that stands there now
 
 
+def test_a_run_that_is_chosen_with_its_configuration_counts_once(home):
+    write(home, record(seed=0), record(seed=1))
+    app = open_page("runs")
+    app = choose(app, chosen=app.multiselect(key="chosen").options)
+    assert len(app.multiselect(key="chosen").value) == 3  # the configuration and both seeds
+    press(app, "Archive 2 runs")
+    assert len(Records(home).annotations.archived()) == 2
+
+
 def test_archived_runs_are_hidden_and_can_be_restored(home):
     app = compare(home, record(seed=0))
     press(app, "Archive 1 run")
@@ -352,6 +361,7 @@ def test_a_detector_s_run_shows_its_precision_and_its_boxes(home, tmp_path):
         ["cat", "Magnitude 50 %", 70.0],
         ["cat", "Dense", 80.0],
     ]
+    assert by_class["SD"].isna().all() and "–" in {each.proto.placeholder for each in app.dataframe}  # one seed each
     app.session_state["drawn"] = True
     app.run()
     assert not app.exception and not app.error
