@@ -140,8 +140,9 @@ def configurations(records: Sequence[Record]) -> list[str]:
 def dense_baselines(store: Store, records: Sequence[Record]) -> list[Record]:
     """The runs of the dense network with which these runs, of one configuration, are compared, by seed; none for a dense network.
 
-    They agree in source, architecture, upstream, dataset content, metric and protocol. Of several dense networks it is the one
-    that shares most seeds with the runs, then the one with most runs, then the first by its hash.
+    They agree in source, architecture, upstream, dataset content, metric and protocol. Of several dense networks it is one of the
+    most frequent recipe, as in ``measures``: the one that shares most seeds with the runs, then that with most runs, then the
+    first by name.
     """
     result, spec = records[0].result, records[0].spec
     if result["method"] == "Dense":
@@ -153,9 +154,10 @@ def dense_baselines(store: Store, records: Sequence[Record]) -> list[Record]:
     rows = rows[same[0] & same[1] & same[2]]
     if rows.empty:
         return []
+    rows = rows[rows["recipe"] == rows.groupby("recipe")["network"].nunique().idxmax()]
     seeds = {record.spec["seed"] for record in records}
-    shared = rows["seed"].isin(seeds).groupby(rows["network"]).agg(["sum", "size"])
-    best = shared.sort_index().sort_values(["sum", "size"], ascending=False, kind="stable").index[0]
+    shared = rows["seed"].isin(seeds).groupby([rows["network_name"], rows["network"]]).agg(["sum", "size"])
+    _, best = shared.sort_values(["sum", "size"], ascending=False, kind="stable").index[0]
     rows = rows[rows["network"] == best].drop_duplicates("seed").sort_values("seed")
     found = store.read(list(rows["run_id"]))
     return [record for record in found if record.result["class_names"] == result["class_names"]]

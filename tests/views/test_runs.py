@@ -1,16 +1,19 @@
 """Runs: labels, and the command that repeats them, parsed by the command line itself."""
 
+import dataclasses
 import shlex
 
 import pytest
 
 from sparse_core import cli
 from sparse_core.jobs.kinds import KINDS
+from sparse_core.results.records import Records
+from sparse_core.results.store import Store
 from sparse_core.specs.options import from_arguments
 from sparse_core.specs.training import Hyperparameters, full_learning_rate
 from sparse_core.specs.transfer import FinetuneSpec, ProbeSpec
 from sparse_core.views import runs
-from tests.support.records import record
+from tests.support.records import record, write
 
 SHORT = Hyperparameters(epochs=2, learning_rate=0.05, batch_size=32)
 OTHERS = {"from_scratch": True, "freeze_batch_norm": True, "label_smoothing": 0.1, "precision": "fp32"}
@@ -47,3 +50,20 @@ def test_defaults_are_left_out():
 
 def test_a_label_includes_the_transfer():
     assert runs.label(record(sparsity=0.5, seed=2)) == "Magnitude 50 %, Digits, linear, seed 2"
+
+
+def test_the_dense_network_beside_a_run_is_of_the_most_frequent_recipe(home):
+    def dense(network, recipe, seed=0):
+        made = record(seed=seed)
+        spec = {**made.spec, "backbone": network, "backbone_hash": network}
+        named = f"linear-{seed}-{network}"
+        return dataclasses.replace(made, run_id=named, spec=spec, result={**made.result, "recipe": recipe})
+
+    sparse = [record(sparsity=0.5, seed=seed) for seed in (0, 1)]
+    smoothed = [dense("a_smoothed", "12 epochs, label smoothing 0.1", seed) for seed in (0, 1)]
+    write(home, *sparse, *smoothed, dense("b", "12 epochs"), dense("c", "12 epochs"))
+    store = Store(Records(home))
+    assert [found.spec["backbone"] for found in runs.dense_baselines(store, sparse)] == ["b"]
+    write(home, dense("c", "12 epochs", 1))
+    found = runs.dense_baselines(Store(Records(home)), sparse)
+    assert [(each.spec["backbone"], each.spec["seed"]) for each in found] == [("c", 0), ("c", 1)]  # shares both seeds
