@@ -27,7 +27,7 @@ DIFFICULTY_HELP = (
 SIZE_HELP = "Of the network's weights, stored sparse. Networks of unknown size are left out. Empty: any size."
 SPEEDUP_HELP = (
     "Over the dense network, in the fastest engine measured on the Speedup page. A network that was not measured counts as a "
-    "mask made for timing at its sparsity. Empty: any speed."
+    "timing-only mask of its sparsity: random weights, so not the network whose accuracy stands beside it. Empty: any speed."
 )
 RULE = (
     "A network meets the budget if the whole 95 % t interval of its accuracy loss over tasks lies within the accepted loss. "
@@ -64,7 +64,7 @@ def _request(store: Store) -> Request:
         source = choices.choice(
             "Rows", "guide_source", choices.sources(), "Whose rows count. They are never averaged together."
         )
-        architecture = choices.architecture_choice(store, "accuracy")
+        architecture = choices.architecture_choice(store, "accuracy", source)
         transfer = choices.choice("Transfer", "guide_transfer", labels.TRANSFER_NAMES, choices.TRANSFER_HELP)
         kind = choices.choice("Kind of task", "guide_kind", KINDS, KIND_HELP)
     difficulty = None

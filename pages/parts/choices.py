@@ -214,10 +214,12 @@ def metric_choice() -> str:
     )
 
 
-def architecture_choice(store: Store, metric: str) -> str:
+def architecture_choice(store: Store, metric: str, source: str = "") -> str:
     """The control that chooses among the architectures of the paper and those measured here that have or can have results in the
-    metric, ResNet50 first."""
+    metric, ResNet50 first; of one ``source``, among those that have results there, if any has."""
     names = {*PAPER_ARCHITECTURES, *store.values("architecture")}
+    if source:
+        names = set(store.results(source=source, coded=True)["architecture"].unique()) or names
     names = names & set(store.kept.architecture) or names
     detectors = {name for name in names if name.partition("-")[0] in DETECTORS}
     names = names - detectors if metric == "accuracy" else detectors or set(DETECTORS)

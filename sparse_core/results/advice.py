@@ -55,12 +55,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Speedup:
-    """A measured speed over dense in the same engine: the ratio with its 95 % interval, and how it was measured."""
+    """A measured speed over dense in the same engine: the ratio with its 95 % interval, how it was measured, and whether with a
+    mask on random weights that was made for timing only."""
 
     ratio: float
     low: float
     high: float
     how: str
+    timing_only: bool = False
 
 
 Speedups = Mapping[tuple[str, float], Speedup]  # by method, "" for masks made for timing, and sparsity

@@ -40,7 +40,8 @@ def fastest(home: Path, records: Sequence[dict[str, Any]], architecture: str) ->
 
 
 def _speedup(row: Any, another: bool) -> Speedup:
-    mask = "" if row.method else ", mask for timing"
+    mask = "" if row.method else ", timing-only mask"
     machine = ", another machine" if another else ""
     engine = ENGINES.get(row.engine, row.engine)
-    return Speedup(row.ratio, row.ratio_low, row.ratio_high, f"{engine}, batch {row.batch_size:.0f}{mask}{machine}")
+    how = f"{engine}, batch {row.batch_size:.0f}{mask}{machine}"
+    return Speedup(row.ratio, row.ratio_low, row.ratio_high, how, timing_only=not row.method)

@@ -102,7 +102,8 @@ def answer_table(advice: Advice) -> pd.DataFrame:
 def _speedup(found: Speedup | None) -> str:
     if found is None:
         return "not measured"
-    return f"{found.ratio:.2f} × ({found.low:.2f} to {found.high:.2f})"
+    mask = ", timing only" if found.timing_only else ""
+    return f"{found.ratio:.2f} × ({found.low:.2f} to {found.high:.2f}){mask}"
 
 
 def _tasks(names: Sequence[str]) -> str:

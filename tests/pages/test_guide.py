@@ -76,12 +76,25 @@ def test_names_of_the_users_methods_are_text(home):
     assert shown and not [text for text in shown if ":red[x]" in text or "**b**" in text]
 
 
+def test_another_source_offers_the_architectures_that_have_results_there(home):
+    for method, sparsity, accuracy in (("Dense", 0, 0.9), ("GMP", 0.9, 0.89)):
+        write_runs(home, method, sparsity, [accuracy, accuracy])
+    app = open_app("guide")
+    assert app.selectbox(key="architecture").value == "resnet50"
+    choose(app, guide_source="measured")
+    assert app.selectbox(key="architecture").options == ["EfficientNet-Lite0"]
+    assert table(app)["answer"].tolist() == ["GMP 90 %"]
+    choose(app, guide_source="shipped")  # none has any: all are offered
+    assert "ResNet50" in app.selectbox(key="architecture").options
+
+
 def test_a_speed_and_a_difficulty_are_needs_too(monkeypatch):
     monkeypatch.setattr(paths, "SHIPPED", SHIPPED)
     app = open_app("guide", guide_speedup="3.5", guide_loss="5", guide_kind="By difficulty", guide_difficulty="20")
     shown = table(app)
     assert shown["answer"].str.endswith("95 %").all()  # masks for timing at 90 % were measured at three times dense
-    assert shown["answer_speed_of"].str.contains("mask for timing, another machine").all()
+    assert shown["answer_speed_of"].str.contains("timing-only mask, another machine").all()
+    assert shown["answer_speedup"].str.endswith("timing only").all()
     assert any("nearest in difficulty" in each.value for each in app.caption)
     assert any("Too slow" in each.value for each in app.caption)
     printed = command_output(app)

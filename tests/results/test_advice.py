@@ -106,7 +106,7 @@ def test_sizes_and_speeds_leave_out_what_does_not_fit():
     assert [answer.name for answer in small.answers] == ["STR 90 %"]
     assert small.notes == ["Too large: GMP 90 %."]
     request = Request(source="measured", architecture="resnet18", speedup=2, loss=0.05)
-    three, one = Speedup(3.0, 2.5, 3.5, "DeepSparse"), Speedup(1.5, 1.4, 1.6, "mask for timing")
+    three, one = Speedup(3.0, 2.5, 3.5, "DeepSparse"), Speedup(1.5, 1.4, 1.6, "timing-only mask")
     fast = advise(given, request, {("GMP", 0.9): three})
     assert [(answer.name, answer.speedup, answer.file_size) for answer in fast.answers] == [("GMP 90 %", three, 900.0)]
     assert fast.notes == ["Speed not measured: STR 90 %."]
