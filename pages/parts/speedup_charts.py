@@ -162,7 +162,7 @@ def _accuracy_and_speed_chart(
         f"{metric}, mean ± standard deviation over {labels.counted(int(table['runs'].sum()), 'run')}; median "
         f"time with quartiles, {setting} · up and to the {better} is better, backbones on the grey line are "
         "Pareto-optimal",
-        f"{filters.caption(timed)} Best epoch of each run (selected on test data: optimistic). Dense: timed together "
+        f"{filters.caption(timed, 'points')} Best epoch of each run (selected on test data: optimistic). Dense: timed together "
         f"with the sparse networks.{single}",
         key="front",
         name="accuracy-speed",
@@ -204,7 +204,7 @@ def _training_against_accuracy(store: Store, filters: Filters, training: pd.Data
         "Training speedup against accuracy",
         "Speedup of online linear training over dense, with its 95 % interval · accuracy of linear transfer minus "
         "dense, with its 95 % interval (t) where both have two seeds · up and to the right is better",
-        f"{filters.caption(training[~training['timing_only'].astype(bool)])} Accuracy: best epoch (selected on test "
+        f"{filters.caption(training[~training['timing_only'].astype(bool)], 'points')} Accuracy: best epoch (selected on test "
         "data: optimistic) of linear probes of the same backbones on the same tasks. "
         f"{'; '.join(known['protocol'].unique())}.",
         key="training",
@@ -248,8 +248,8 @@ def _training_against_paper_accuracy(store: Store, filters: Filters, masks: pd.D
         f"Accuracy: the paper's {architecture_label(architecture)} by linear transfer to {task_label(task)}, minus dense, with "
         f"the 95 % interval (t) · speedup: timing-only masks of the same sparsity on {filters.machine}, online training on "
         f"{timed_on} · up and to the right is better",
-        f"{filters.caption(masks)} Paper results: best epoch (selected on test data: optimistic). A mask on random weights has "
-        "the sparsity of the paper's networks, not their layers' densities.",
+        f"{filters.caption(masks, 'points')} Paper results: best epoch (selected on test data: optimistic). A mask on random "
+        "weights has the sparsity of the paper's networks, not their layers' densities.",
         key="paper_training",
         name="training-paper-accuracy",
         alt="The paper's accuracy difference to dense against the measured speedup of online training at the same sparsity",
@@ -273,7 +273,7 @@ def _epoch_split(
         f"Online training on {datasets} · mean seconds per epoch, dense and sparse in the same pipeline · shorter is "
         "better",
         "Images are decoded and augmented in parallel, so decoding is not part of a bar: the mark shows how long it "
-        f"takes alone, and the bar contains the time spent waiting for it.{more} {filters.caption(training)}",
+        f"takes alone, and the bar contains the time spent waiting for it.{more} {filters.caption(training, 'bars')}",
         key="split",
         name="training-split",
         alt="Seconds of an epoch by part, dense and sparse",

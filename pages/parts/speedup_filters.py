@@ -37,8 +37,8 @@ class Filters:
             keep &= rows["batch_size"] == self.batch_size
         return speed_tables.latest(rows[keep])
 
-    def caption(self, shown: pd.DataFrame) -> str:
-        """Machine and dates of these rows, and which of them are timing only or unreliable."""
+    def caption(self, shown: pd.DataFrame, drawn: str = "lines") -> str:
+        """Machine and dates of these rows, and which are timing only or unreliable; ``drawn`` as lines, points or bars."""
         days = sorted({times.day(made) for made in shown["created_at"]})
         parts = [f"Measured on {self.machine}, {' to '.join(dict.fromkeys((days[0], days[-1])))}"]
         if self.image_size:
@@ -46,9 +46,10 @@ class Filters:
         if self.architecture in DETECTORS:
             parts.append("The network alone, without decoding of boxes and non-maximum suppression")
         if shown["timing_only"].any():
-            parts.append("Timing only (dotted): a mask on random weights, which has no accuracy")
+            dotted = " (dotted)" if drawn == "lines" else ""
+            parts.append(f"Timing only{dotted}: a mask on random weights, which has no accuracy")
         if not shown["reliable"].all():
-            parts.append(f"Hollow markers are {speed_tables.UNRELIABLE}")
+            parts.append(f"{'Some bars' if drawn == 'bars' else 'Hollow markers'} are {speed_tables.UNRELIABLE}")
         parts.append("The newest measurement of each network is shown")
         return ". ".join([*parts, f"Sparse Transfer Lab, {date.today():%Y-%m-%d}"]) + "."
 

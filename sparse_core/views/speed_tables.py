@@ -260,16 +260,17 @@ def series(compared: pd.DataFrame) -> list[str]:
 
 
 def epoch_split(home: Path, records: Sequence[dict[str, Any]], backbones: Mapping[str, str]) -> pd.DataFrame:
-    """Time per epoch of online training by part, two rows for each line: dense and sparse.
+    """Time per epoch of online training by part, two rows for each line, dense and sparse: from low to high sparsity.
 
     Columns in seconds, averaged over the epochs: those of ``EPOCH_PARTS``, and ``decode``, which decoding and augmenting takes on
     its own. It runs in parallel to the rest, so it is not part of the sum.
     """
     lines = [line for record in records for line in record["lines"]]
     keys = table(home, records, backbones)[EPOCH_KEY].to_dict("records")
+    pairs = sorted(zip(keys, lines, strict=True), key=lambda pair: (pair[0]["architecture"], pair[0]["sparsity"]))
     return pd.DataFrame(
         {**key, "which": which, **{part: float(split.get(part) or 0) for part in (*EPOCH_PARTS, "decode")}}
-        for key, line in zip(keys, lines, strict=True)
+        for key, line in pairs
         for which, split in (("dense", line.get("dense_split")), ("sparse", line.get("split")))
         if split
     )

@@ -326,9 +326,23 @@ def test_figure_4_has_the_papers_accuracy_at_the_sparsity_of_a_timing_only_mask(
     assert "the paper's ResNet50 by linear transfer to Caltech-101" in text
     assert "timing-only masks of the same sparsity on Some processor, 2 cores, online training on textures" in text
     assert "ResNet50 at 90 %, uniform mask (timing only)" in figure(app, 1)["data"][0]["hovertext"][0]
+    assert "Timing only: a mask on random weights" in text and "dotted" not in text  # which has points alone
     sparsest = speed_record("c", sparsity=0.97, mode="training", lines=[training_line()])
     published = Store(Records(home)).results(source="published", architecture="resnet50", transfer="linear")
     assert speed_tables.training_with_paper_accuracy(speed_tables.table(home, [sparsest], {}), published).empty
+
+
+def test_the_legend_of_figure_4_has_a_filled_marker_where_some_point_is_reliable(home):
+    made = [("a", 0.9, False), ("b", 0.8, True)]
+    settings = {"mode": "training", "spec": {"dataset": "textures"}}
+    masks = [
+        speed_record(name, sparsity=level, lines=[training_line(reliable=reliable)], **settings)
+        for name, level, reliable in made
+    ]
+    app = open_measured(home, *masks, part="Online training", mode="training")
+    first = next(trace for trace in figure(app, 1)["data"] if trace["name"].startswith("AC/DC"))
+    assert first["marker"]["symbol"] == ["square", "square-open"] and first["text"] == [" 80 %", " 90 %"]
+    assert "Some bars are unreliable" in chart_text(app, 2)
 
 
 def test_shipped_measurements_are_shown_until_this_machine_was_measured(home):

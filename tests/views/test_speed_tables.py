@@ -163,6 +163,15 @@ def test_background_load_is_described_and_warned_of(home):
     assert warning == "Background CPU load was 40 % in DeepSparse at batch 64."
 
 
+def test_the_parts_of_an_epoch_are_in_order_of_sparsity(home):
+    records = [
+        speed_record(str(n), sparsity=level, lines=[training_line()]) for n, level in enumerate((0.9, 0.8, 0.95))
+    ]
+    split = speed_tables.epoch_split(home, records, {})
+    assert split["sparsity"].tolist() == [0.8, 0.8, 0.9, 0.9, 0.95, 0.95]
+    assert split["which"].tolist() == ["dense", "sparse"] * 3
+
+
 def test_layers_of_each_line():
     given = speed_record(lines=[line(layers=[["conv1", 0.25], ["fc", 0.75]]), line(engine="torch")])
     found = speed_tables.layer_shares(json.loads(json.dumps(given)))

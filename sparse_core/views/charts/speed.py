@@ -63,6 +63,7 @@ def training_against_accuracy(compared: pd.DataFrame) -> go.Figure:
     x_title = f"Training: {SPEEDUP_TITLE[0].lower()}{SPEEDUP_TITLE[1:]}"
     panels = Panels([""], x_title, "Accuracy difference to dense (points)", legend_from=1)
     named = compared.assign(series=speed_tables.series(compared), label=_highest_labels(compared))
+    named = named.sort_values("reliable", ascending=False, kind="stable")  # the legend shows a line's first marker
     several = compared["threads"].nunique() > 1
     look = {name: number for number, name in enumerate(sorted(named["series"].unique()))}
     for (method, engine, dataset, threads, series), points in named.groupby(
