@@ -26,6 +26,7 @@ from sparse_core.views.charts import structure as structure_charts
 SOURCES = {"upload": "Upload", "path": "Path on this machine", "name": "torchvision or timm"}
 COLUMNS = ["name", "architecture", "method", "sparsity", "measured_sparsity", "upstream"]
 COLUMNS += ["preprocessing", "imported_from", "imported_at"]
+KINDS = ("library", "offline", "zoo")  # the user's own, then those that come with the product
 
 
 def main() -> None:
@@ -218,8 +219,9 @@ def _backbones() -> None:
     deletion.offer_undo(
         "removed", f"“{st.session_state.get('removed')}” was deleted.", partial(library.restore, home())
     )
-    cards = {card.name: card for card in library.available(home()) if card.kind in ("library", "zoo")}
-    if all(card.kind == "zoo" for card in cards.values()):
+    found = [card for card in library.available(home()) if card.kind in KINDS]
+    cards = {card.name: card for card in sorted(found, key=lambda card: KINDS.index(card.kind))}
+    if all(card.kind != "library" for card in cards.values()):
         st.info(
             "Nothing of your own yet. Upload a checkpoint file above, or enter its path. Its contents are shown before it is "
             "imported."
@@ -235,16 +237,18 @@ def _backbone_table(cards: dict[str, BackboneCard]) -> None:
         name = st.selectbox(
             "Backbone", names, format_func=names.__getitem__, key="card", label_visibility="collapsed", width=420
         )
-        shipped = cards[name].kind == "zoo"
+        shipped = cards[name].kind != "library"
         help_text = "It comes with the product and cannot be deleted." if shipped else None
         if st.button("Delete …", icon=":material/delete:", disabled=shipped, help=help_text):
             text = f"“{name}” will be removed from the library. Its runs are kept. You can undo this afterwards."
             deletion.confirm("Delete this backbone?", text, lambda: _remove(name), {"removed": name})
         links.backbone_links(name)
     st.caption(f"Preprocessing: {cards[name].preprocessing.description}.")
-    exported_files.show(cards[name])
+    if cards[name].hash:
+        exported_files.show(cards[name])
     frame = pd.DataFrame([dataclasses.asdict(card) for card in cards.values()])
     frame = frame.rename(columns={"origin": "imported_from"})
+    frame["imported_from"] = frame["imported_from"].where(frame["imported_from"] != "", frame["note"])
     frame["preprocessing"] = [card.preprocessing.description for card in cards.values()]
     frame["formats"] = [", ".join(formats) for formats in frame["formats"]]
     frame["imported_at"] = pd.to_datetime(frame["imported_at"]).dt.floor("s")

