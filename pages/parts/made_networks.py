@@ -51,6 +51,7 @@ def overview(made: Sequence[BackboneCard], above: str) -> None:
             "Nothing was made here yet. Press Start sparsifying above: with the defaults, a ResNet20 is trained and pruned on "
             "Digits within a few minutes, offline."
         )
+        _example()
         return
     _table(made, "all_made", OVERVIEW)
     names = {card.name: labels.backbone_label(card) for card in made}
@@ -71,6 +72,28 @@ def overview(made: Sequence[BackboneCard], above: str) -> None:
             _metrics(card)
             links.backbone_links(card.name)
             _details(card)
+
+
+def _example() -> None:
+    """What there is to see of networks that were made, until there are own ones: those of the zoo at the example's sparsity that
+    were trained as it was, one of each method."""
+    zoo = {card.name: card for card in library.zoo_cards() if card.provenance}
+    if choices.EXAMPLE not in zoo:
+        return
+    first = zoo[choices.EXAMPLE]
+    alike = [card for card in zoo.values() if _training(card) == _training(first)]
+    level = labels.sparsity_label(first.sparsity)
+    st.header(f"An example: {architecture_label(first.architecture)} at {level}, by {len(alike)} methods", anchor=False)
+    st.caption(
+        frame.plain(f"Shipped with this version, trained on {first.upstream}. Your own networks take this place.")
+    )
+    _course(alike, shipped=True)
+    _table(alike, "example", RESULTS)
+
+
+def _training(card: BackboneCard) -> tuple[object, ...]:
+    made = card.provenance
+    return (card.sparsity, made.seed, made.recipe) if made else ()
 
 
 def _table(cards: Sequence[BackboneCard], key: str, shown: Sequence[str]) -> None:
@@ -111,7 +134,7 @@ def _metrics(card: BackboneCard) -> None:
         st.warning(frame.plain(str(note)))
 
 
-def _course(cards: Sequence[BackboneCard]) -> None:
+def _course(cards: Sequence[BackboneCard], shipped: bool = False) -> None:
     """Sparsity, loss and accuracy by epoch of the trainings; nothing for methods that do not train."""
     curves = sparsified.curves(cards)
     if curves.empty or curves["epoch"].max() < 2:
@@ -119,13 +142,14 @@ def _course(cards: Sequence[BackboneCard]) -> None:
     first = cards[0]
     made = first.provenance
     assert made is not None
-    data = sparsified.upstream_data(made)
+    data = first.upstream if shipped else sparsified.upstream_data(made)
+    where = f"Shipped: made on {made.details.get('machine')}" if shipped else "Your runs: made on this machine"
     metric = METRIC if first.is_detector else ""
     show_chart(
         charts.course(curves, [card.sparsity for card in cards], int(curves["epoch"].max()), metric),
         "Sparsity, loss and accuracy by epoch",
         f"{architecture_label(first.architecture)} on {data} · {labels.counted(len(cards), 'network')} · dashed: target sparsity",
-        f"Your runs: made on this machine, {first.imported_at[:10]}. Accuracy on the test images, once per network and epoch.",
+        f"{where}, {first.imported_at[:10]}. Accuracy on the test images, once per network and epoch.",
         key="course",
         name=f"course-{first.architecture}",
         alt="Sparsity, training loss and test accuracy by epoch, one line per network",

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from sparse_core import paths
 from sparse_core.jobs import queue, sweep_checks, sweep_files, sweeps
 from sparse_core.jobs.kinds import Job
 from sparse_core.networks import importing
+from sparse_core.paths import REPOSITORY
 from sparse_core.sparsify import durations
 from sparse_core.specs.progress import Progress
 from sparse_core.specs.sparsify import SparsifySpec
@@ -336,6 +338,19 @@ def test_a_link_to_jobs_of_another_machine_says_so(home):
 def test_an_empty_home_says_what_to_do():
     assert "Nothing was made here yet." in messages(open_page("sparsify"))
     assert "Nothing to compare yet." in messages(open_page("sparsify", part="Prune downstream"))
+
+
+def test_until_a_network_is_made_those_of_the_zoo_show_how_methods_prune(home, file, monkeypatch):
+    monkeypatch.setattr(paths, "ZOO", REPOSITORY / "data" / "zoo")
+    app = open_page("sparsify")
+    assert "An example: ResNet20 at 90 %, by 8 methods" in [each.value for each in app.header]
+    rows = table(app)
+    assert len(rows) == 8 == rows["method"].nunique() and set(rows["seed"]) == {0}
+    assert not rows["network_name"].str.contains("3x|smoothed").any()  # which were trained otherwise
+    text = chart_text(app)
+    assert "CIFAR-10 (JPEG copy)" in text and "Shipped: made on NVIDIA" in text and "Your runs" not in text
+    add_made(home, file, "mine", ACDC)
+    assert table(open_page("sparsify"))["network_name"].tolist() == ["mine"]
 
 
 def test_networks_made_here_are_listed(home, file):
