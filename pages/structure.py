@@ -14,9 +14,10 @@ from sparse_core.jobs.kinds import Job
 from sparse_core.networks import library, packed_masks, structure
 from sparse_core.networks.library import BackboneCard
 from sparse_core.networks.structure import Structure
+from sparse_core.results import measures
 from sparse_core.results.store import Store
 from sparse_core.specs.checkpoints import StructureSpec
-from sparse_core.views import columns, labels, tables
+from sparse_core.views import columns, footnotes, labels, tables
 from sparse_core.views.charts import structure as structure_charts
 
 LAYER_COLUMNS = ["layer", "name", "shape", "sparsity", "filters", "filters_pruned", "filters_removable"]
@@ -202,7 +203,7 @@ def _side_by_side(card: BackboneCard, cards: dict[str, BackboneCard]) -> None:
     chosen = st.multiselect(
         "Backbones",
         list(cards),
-        placeholder=f"All {architecture_label(card.architecture)} backbones: choose others here",
+        placeholder=f"{architecture_label(card.architecture)} backbones of the nearest sparsity: choose others here",
         format_func=lambda name: labels.backbone_label(cards[name]),
         key="side",
         bind="query-params",
@@ -356,17 +357,19 @@ def _accuracy_and_size(store: Store, card: BackboneCard) -> None:
             "Each counts nonzero weights only: parameters, multiply-adds for one image, and the size of a sparse file."
         )
         size = choices.choice("X axis", "size", {name: size.label for name, size in labels.SIZES.items()}, help_text)
+    picked = measures.joined(picked)
     table = tables.accuracy_table(picked)
     protocols = labels.distinct(table["protocol"])
     protocol = protocols[0] if len(protocols) == 1 else f"{len(protocols)} protocols, never averaged together"
     single = " n = 1 where there is no error bar." if (table["seeds"] == 1).any() else ""
     metric = METRICS.get(picked["metric"].iloc[0], "accuracy")
+    notes = [*footnotes.origins(picked), *footnotes.joined_notes(picked)]
     show_chart(
         structure_charts.accuracy(table, size),
         f"{labels.metric_title(labels.metric_name(picked['metric']))} against size",
         f"{architecture_label(card.architecture)} on {chosen} · {metric}, mean ± standard deviation over "
         f"{labels.counted(int(table['runs'].sum()), 'run')} · up and to the left is better",
-        f"Your runs on this machine. Best epoch (selected on test data: optimistic). {protocol}.{single}",
+        f"{'. '.join(notes)}. Best epoch (selected on test data: optimistic). {protocol}.{single}",
         key="accuracy_chart",
         name=f"accuracy-{card.architecture}",
         alt="Accuracy of each measured network against its size",

@@ -36,7 +36,7 @@ def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], ac
     metric = metric_name(rows["metric"].unique())
     errors = [] if metric == "accuracy" else [f"Error is 1 − {metric}"]
     parts = [
-        *_origins(rows),
+        *origins(rows),
         f"{counted(len(rows), 'run')}; {metric} {which}",
         *errors,
         *filters,
@@ -46,7 +46,8 @@ def caption(rows: pd.DataFrame, filters: Sequence[str], notes: Sequence[str], ac
     return ". ".join(part for part in parts if part) + "."
 
 
-def _origins(rows: pd.DataFrame) -> list[str]:
+def origins(rows: pd.DataFrame) -> list[str]:
+    """The sources of the rows, each with where it comes from."""
     found = [f"{SOURCES[source]}: {origin}" for source, origin in ORIGINS.items() if (rows["source"] == source).any()]
     others = sorted(set(rows["source"].unique()) - set(ORIGINS))
     found += [f"{source}: imported, as its authors report it" for source in others]
@@ -132,8 +133,10 @@ def baseline_notes(rows: pd.DataFrame) -> list[str]:
     several = dense[member].groupby(keys).transform("nunique") > 1
     if not several.any():
         return []
-    named = network_names(networks)
-    names = ", ".join(sorted({named[network] for network in dense.loc[several, "network"]}))
+    named = network_names(dense)
+    joint = set(dense.loc[dense["network"] != dense[member], "network"])
+    found = {f"{named[each]}{' trained alike' if each in joint else ''}" for each in dense.loc[several, "network"]}
+    names = ", ".join(sorted(found))
     rule = "the baseline is the mean of their means, n is their number"
     if (dense["recipe"].groupby(keys).transform("nunique") > 1).any():
         rule = "those of the most frequent recipe are the baseline: the mean of their means, n is their number"

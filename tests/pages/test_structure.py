@@ -13,7 +13,7 @@ from sparse_core.networks import backbones, library, masks, packed_masks, struct
 from sparse_core.views import labels, tables
 from sparse_core.views.charts import structure as structure_charts
 from tests.pages.support import chart_text, choose, figure, metrics, open_page, submitted, table
-from tests.support.records import measured, row, write_probes
+from tests.support.records import measured, record, row, write, write_probes
 
 DENSE, SPARSE = "efficientnet_lite0", "efficientnet_lite0_magnitude_50"
 
@@ -197,6 +197,18 @@ def test_accuracy_against_each_size(home):
     assert (sparse["x"], sparse["y"], sparse["text"][0].strip()) == ([2.0], [70.0], "50 %")
     assert "n = 1" in chart_text(app, 1)
     assert figure(choose(app, size="multiply_adds"), 1)["data"][0]["x"] == [400.0]
+
+
+def test_networks_trained_alike_are_one_point_beside_their_size_and_their_source_is_named(home):
+    for network, accuracy in (("a", 0.7), ("b", 0.8)):
+        made = record(sparsity=0.5, best=accuracy)
+        spec = {**made.spec, "backbone": network, "backbone_hash": network}
+        result = {**made.result, "recipe": "12 epochs"}
+        write(home, dataclasses.replace(made, run_id=f"linear-0-{network}", spec=spec, result=result))
+    app = opened(home, 0, part="Accuracy and size")
+    (point,) = figure(app, 1)["data"]
+    assert point["y"] == [pytest.approx(75.0)] and "from different upstream seeds are one point" in chart_text(app, 1)
+    assert "Your runs: measured on the user's own machine" in chart_text(app, 1)
 
 
 def test_runs_of_different_protocols_are_never_averaged():

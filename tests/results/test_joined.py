@@ -73,6 +73,8 @@ def test_dense_networks_of_the_most_frequent_recipe_are_the_baseline():
     results = measured(*rows(), *rows(DENSE, "Dense", 0.0), *smoothed)
     table = measures.difference_to_dense(results)
     assert table["baseline_accuracy"].tolist() == pytest.approx([0.93] * len(table))
+    (note,) = footnotes.baseline_notes(measures.joined(results))
+    assert f"({len(DENSE)} networks trained alike, net_s)" in note
     assert any("most frequent recipe" in note for note in footnotes.row_notes(results))
 
 
