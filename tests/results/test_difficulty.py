@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sparse_core.results import difficulty
 from sparse_core.results.store import published_rows
@@ -50,6 +51,20 @@ def test_the_band_and_the_slope_cover_the_truth():
             _, low, high = found.band(np.array([0.3]))
             inside.append((low[0] <= 0.25 <= high[0], found.slope_low <= 0.5 <= found.slope_high))
         assert np.all((np.mean(inside, axis=0) >= 0.93) & (np.mean(inside, axis=0) <= 0.97)), n
+
+
+def test_the_p_of_few_tasks_is_exact():
+    three = difficulty.regression(np.array([0.1, 0.2, 0.4]), np.array([3.0, 2.0, 1.0]))
+    assert (three.rho, three.p) == (-1.0, pytest.approx(2 / 6))  # of six orders, two are as extreme
+    x, y = np.array([0.1, 0.3, 0.2, 0.7, 0.5, 0.5]), np.array([1.0, 2.0, 4.0, 4.0, 3.0, 6.0])
+    by_scipy = stats.permutation_test(
+        (x,),
+        lambda order: abs(stats.spearmanr(order, y).statistic),
+        permutation_type="pairings",
+        alternative="greater",
+        n_resamples=np.inf,
+    )
+    assert difficulty.regression(x, y).p == pytest.approx(by_scipy.pvalue)
 
 
 def test_too_few_tasks_have_no_line():
