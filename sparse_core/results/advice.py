@@ -19,6 +19,7 @@ from sparse_core.specs.checks import require_known
 
 KINDS = ("all", "general", "specialised")
 NEAREST = 6  # tasks that stand for one of a given difficulty
+MOST_NAMED = 5  # tied networks that the sentence names; the table names all
 MEETS, OPEN, FAILS = "meets the budget", "not enough evidence", "exceeds the accepted loss"
 
 
@@ -105,8 +106,9 @@ class Advice:
         """One sentence: what to take, or why there is no answer."""
         best = [answer for answer in self.answers if answer.verdict == MEETS]
         if best:
-            tied = f"; tied with {', '.join(best[0].tied_with)}" if best[0].tied_with else ""
-            return f"Take {best[0].name}{tied}."
+            names = best[0].tied_with
+            others = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} of {len(self.answers) - 1} others"
+            return f"Take {best[0].name}{f'; tied with {others}' if names else ''}."
         if not self.tasks:
             return "Not enough evidence: there are no results of such tasks."
         if not self.answers:

@@ -29,6 +29,21 @@ def test_linear_transfer_at_90_percent_to_a_general_task(rows):
     assert len(found.tasks) == 6 and "cifar10" in found.tasks
 
 
+def test_many_tied_networks_are_counted_in_the_sentence():
+    tasks = [f"task{number}" for number in range(4)]
+    levels = [("Dense", 0.0), *(("GMP", level) for level in (0.8, 0.82, 0.84, 0.86, 0.88, 0.9, 0.92))]
+    results = measured(
+        *(
+            row(method, level, 0.9 + 0.001 * ((place + number) % 3), dataset=task)
+            for place, (method, level) in enumerate(levels)
+            for number, task in enumerate(tasks)
+        )
+    )
+    found = advise(results, Request("linear", loss=0.05, source="measured", architecture="resnet18"))
+    assert len(found.answers[0].tied_with) == 6
+    assert found.summary == f"Take {found.answers[0].name}; tied with 6 of 6 others."
+
+
 def test_full_transfer_at_90_percent_to_a_specialised_task(rows):
     """The paper: the order reverses, WoodFisher loses nearly nothing."""
     found = advise(rows, Request("full", "specialised", loss=0.02, sparsity=0.9))
