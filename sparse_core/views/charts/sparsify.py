@@ -14,7 +14,7 @@ from sparse_core.views.charts.style import HUES, OWN_DASHES, error_bars, marker,
 from sparse_core.views.labels import ON_TASK, counted, percent, sparsity_label
 
 COURSE = {
-    "sparsity": ("Sparsity (%), target dashed", 100),
+    "sparsity": ("Sparsity (%)", 100),
     "loss": ("Training loss", 1),
     "accuracy": ("Top-1 accuracy (%)", 100),
 }
@@ -42,7 +42,7 @@ def course(epochs: pd.DataFrame, targets: Iterable[float], total: int, metric: s
     for target in sorted({target for target in targets if target}):
         panels.dense_line(0, (1, last), (100 * target, 100 * target))
         place = {"xref": "x domain", "x": 0.99, "xanchor": "right"}
-        panels.note(sparsity_label(target), y=100 * target, yanchor="top", **place)
+        panels.note(f"target {sparsity_label(target)}", y=100 * target, yanchor="top", **place)
     return panels.figure()
 
 
