@@ -2,7 +2,8 @@
 
     python -m tools.ship_results HOME
 
-Only runs of networks that this product made, the zoo's among them, count, and each gets the network's training from its card.
+Only runs of networks that this product made, the zoo's among them, count, and each gets the network's training from its card;
+and only those in fp32, since those in bf16 would be a series of their own.
 Runs that are shipped already stay. Folders of datasets are reduced to their names, and predictions on images that a user would
 have to get first are left out. The home's measurements of speed with random weights are added, too, and the structures of zoo
 networks that have none.
@@ -31,7 +32,7 @@ def main(home: Path) -> None:
     found = [
         _shippable(record, recipes)
         for record in records.read_many(records.ids() - known)
-        if record.spec["backbone_hash"] in recipes
+        if record.spec["backbone_hash"] in recipes and record.spec["precision"] == "fp32"
     ]
     SHIPPED.mkdir(parents=True, exist_ok=True)
     every = map(_lean, (*shipped.read_many(known), *found))
