@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from safetensors.torch import load_file
 
 from sparse_core.networks import library
+from sparse_core.paths import REPOSITORY
 from tests.browser import served
 from tests.browser.served import MINUTE, assert_no_error, choose, delete_and_undo, first_chart, open_page
 from tests.support.networks import pruned_state
@@ -46,7 +47,8 @@ def test_a_checkpoint_is_imported_into_the_library(page: Page, address: str, che
 
 def test_it_is_deleted_after_confirmation_and_restored(page: Page, address: str, tmp_path):
     open_page(page, f"{address}/library")
-    rows = 1 + sum(card.kind in ("offline", "zoo") for card in library.available(tmp_path))
+    zoo = list((REPOSITORY / "data" / "zoo").glob("*.safetensors"))
+    rows = 1 + len(zoo) + sum(card.kind == "offline" for card in library.available(tmp_path))
     delete_and_undo(page, f"{rows} of {rows} rows", "“mine” was deleted.", "Nothing of your own yet.")
 
 
