@@ -157,11 +157,6 @@ def _warm_up() -> None:
     """Load what takes seconds and only some jobs need, while there is none: torch itself was loaded at the start. A job that
     comes meanwhile does not wait for it."""
     reader_process.start()
-    _load_torchvision()
-
-
-@functools.cache
-def _load_torchvision() -> None:
     threading.Thread(target=public_networks.torchvision_models, daemon=True).start()
 
 
