@@ -18,9 +18,10 @@ def main() -> None:
     open_store()
     kept = {f"{view.name} ({_title(view)})": view for view in saved_views.views(home()) if view.page in report.PAGES}
     if not kept:
+        pages = [each.title for each in frame.PAGES if each.name in report.PAGES]
         st.info(
-            "No views are saved yet. On Tradeoffs, Tasks, Guide, Compare, Findings, Runs, Speedup or Structure open Views, give "
-            "the view a name and save it; then put it into a report here."
+            f"No views are saved yet. On {', '.join(pages[:-1])} or {pages[-1]} open Views, give the view a name and save it; "
+            "then put it into a report here."
         )
         return
     chosen = choices.multiselect(

@@ -17,6 +17,9 @@ from sparse_core.views.charts import sparsify as charts
 
 OVERVIEW = ["network_name", "architecture", "method", "sparsity", "measured_sparsity", "upstream_data"]
 OVERVIEW += ["upstream_accuracy", "own_upstream_map", "seed", "seconds", "seconds_with_parents"]
+TICKET_NOTE = (
+    " LTH-T ends with its mask on the dense weights that it started from, not trained since: transfer begins there."
+)
 RESULTS = [name for name in OVERVIEW if name not in ("architecture", "upstream_data")]
 
 
@@ -145,11 +148,12 @@ def _course(cards: Sequence[BackboneCard], shipped: bool = False) -> None:
     data = first.upstream if shipped else sparsified.upstream_data(made)
     where = f"Shipped: made on {made.details.get('machine')}" if shipped else "Your runs: made on this machine"
     metric = METRIC if first.is_detector else ""
+    ticket = TICKET_NOTE if any(card.method == "LTH-T" for card in cards) else ""
     show_chart(
         charts.course(curves, [card.sparsity for card in cards], int(curves["epoch"].max()), metric),
         "Sparsity, loss and accuracy by epoch",
         f"{architecture_label(first.architecture)} on {data} · {labels.counted(len(cards), 'network')} · dashed: target sparsity",
-        f"{where}, {first.imported_at[:10]}. Accuracy on the test images, once per network and epoch.",
+        f"{where}, {first.imported_at[:10]}. Accuracy on the test images, once per network and epoch.{ticket}",
         key="course",
         name=f"course-{first.architecture}",
         alt="Sparsity, training loss and test accuracy by epoch, one line per network",

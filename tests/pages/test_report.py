@@ -11,7 +11,7 @@ from tests.pages.support import buttons, choose, messages, open_app, press, run
 
 
 def test_saved_views_are_put_together_with_notes(home, monkeypatch):
-    assert "No views are saved yet" in messages(open_app("report"))
+    assert "No views are saved yet. On Tradeoffs, " in (said := messages(open_app("report"))) and "Rank" in said
     app = open_app("compare", compare_transfer="Full")
     app.session_state["views"] = True  # the popover is open
     run(app)

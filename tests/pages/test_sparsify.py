@@ -349,6 +349,7 @@ def test_until_a_network_is_made_those_of_the_zoo_show_how_methods_prune(home, f
     assert not rows["network_name"].str.contains("3x|smoothed").any()  # which were trained otherwise
     text = chart_text(app)
     assert "CIFAR-10 (JPEG copy)" in text and "Shipped: made on NVIDIA" in text and "Your runs" not in text
+    assert "LTH-T ends with its mask on the dense weights" in text
     add_made(home, file, "mine", ACDC)
     assert table(open_page("sparsify"))["network_name"].tolist() == ["mine"]
 
