@@ -176,7 +176,7 @@ def work(home: Path, job_id: str) -> None:
     reports.start()
     try:
         with _cancellable(home, job_id):
-            result = kinds.run(home, status.job, lambda progress: _report(home, status, progress, reports))
+            result = kinds.run(home, status.job, lambda progress: _report(home, job_id, progress, reports))
         queue.end(home, job_id, "done", result=result)
     except Paused:
         reports.paused()
@@ -197,11 +197,10 @@ def work(home: Path, job_id: str) -> None:
         queue.end(home, job_id, "failed", str(wrong or fault), details)
 
 
-def _report(home: Path, status: queue.Status, progress: Progress, reports: Reports) -> None:
-    if queue.is_cancelled(home, status.job_id):
+def _report(home: Path, job_id: str, progress: Progress, reports: Reports) -> None:
+    if queue.is_cancelled(home, job_id):
         raise Cancelled
-    gives_way = status.job.is_estimate and queue.before_estimates(home, status.job.lane)
-    if gives_way or queue.is_paused(home, status.job_id):
+    if queue.is_paused(home, job_id):
         raise Paused
     reports.report(progress)
 

@@ -120,7 +120,6 @@ def run_estimate(home: Path, spec: AnyTransfer, seeds: tuple[int, ...], report: 
         estimate = durations.Estimate(rows + tested, 0.0, seconds, sampled=True, stored=stored)
     else:
         pace = features.seconds_per_image(home, backbone, dataset, spec.precision, spec.engine, report)
-        report(Progress("Timing the classifiers"))
         sample = min(rows, SAMPLE_ROWS, SAMPLE_STEPS * spec.settings.batch_size)
         seconds = _time_epoch(sample, backbone.dimensions, len(dataset.class_names), spec.settings)
         stored = features.stored_bytes(backbone, dataset)

@@ -204,21 +204,6 @@ def test_an_estimate_lets_a_job_go_first_that_is_started_at_once(home, images, n
     assert interactive._next_job() == probe
 
 
-def test_an_estimate_that_runs_gives_way_to_a_job_and_is_made_afterwards(home, images, no_worker):
-    estimate = queue.submit(home, probe_job(images, kind="estimate"))
-    other = queue.submit(home, probe_job(images, kind="estimate"))
-    probe = queue.submit(home, probe_job(images))
-    worker.work(home, estimate)
-    assert queue.status(home, estimate).state == "queued"
-    for job_id in (probe, other, estimate):
-        worker.work(home, job_id)
-    assert [queue.status(home, job_id).state for job_id in (probe, other, estimate)] == ["done"] * 3
-    again = queue.submit(home, probe_job(images, kind="estimate"))
-    queue.pause(home, queue.submit(home, probe_job(images)))
-    worker.work(home, again)
-    assert queue.status(home, again).state == "done"
-
-
 def test_an_estimate_of_finetuning(home, sparse_backbone, images, no_worker):
     job = Job("estimate_finetune", finetune_job(sparse_backbone, images).spec)
     assert worked(home, job).result["seconds_per_epoch"] > 0
